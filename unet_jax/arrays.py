@@ -1,0 +1,77 @@
+"""The vocabulary: what the arrays are called, and the check at every door.
+
+`*S` stands for the spatial shape, (H, W) for images and (D, H, W) for volumes; nothing
+here or above cares which. B counts examples, C channels and K classes.
+
+A label holds exclusive class ids, `i32[*S]` in 0..K-1, or K independent answers,
+`i32[*S, K]` of 0 and 1: a label with a class axis means a sigmoid head, one without it
+a softmax head. A negative label is ignored, by every loss and every metric.
+"""
+
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Image = jax.Array  # f32[B, *S, C]
+Label = jax.Array  # i32[B, *S] exclusive, or i32[B, *S, K] independent
+Weight = jax.Array  # f32[B, *S], how much a pixel counts in the loss
+Logits = jax.Array  # f32[B, *S, K]
+Seed = jax.Array  # u32[B], the randomness that belongs to each example
+Batch = dict[str, jax.Array]  # image, label, weight, seed
+Example = dict[str, jax.Array]  # the same without the axis B
+
+IGNORE = -1  # the label of a pixel that nobody annotated
+
+
+def check(logits: Logits, label: Label, weight: Weight) -> None:
+    """Raises AssertionError, naming the shapes, unless the three belong together."""
+    pixels = logits.shape[:-1]
+    chex.assert_shape(weight, pixels)
+    chex.assert_shape(label, logits.shape if independent(label, weight) else pixels)
+
+
+def independent(label: Label, weight: Weight) -> bool:
+    """Whether the classes are independent (sigmoid), not exclusive (softmax)."""
+    return label.ndim == weight.ndim + 1
+
+
+def centre(array: jax.Array, shape: tuple[int, ...], first: int = 1) -> jax.Array:
+    """Crops the middle `shape` out of the axes that start at `first`."""
+    for axis, size in enumerate(shape, start=first):
+        start = (array.shape[axis] - size) // 2
+        array = jax.lax.slice_in_dim(array, start, start + size, axis=axis)
+    return array
+
+
+def probabilities(logits: Logits, *, independent: bool) -> jax.Array:
+    """`f32[..., K]`: the softmax over exclusive classes or K sigmoids."""
+    if independent:
+        return jax.nn.sigmoid(logits)
+    return jax.nn.softmax(logits)
+
+
+def decide(logits: Logits, *, independent: bool) -> Label:
+    """The most likely label: `i32[...]` class ids, or `i32[..., K]` of 0 and 1."""
+    if independent:
+        return (logits > 0).astype(jnp.int32)
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+def window(
+    array: np.ndarray, origin: Sequence[int], shape: Sequence[int]
+) -> np.ndarray:
+    """Cuts `shape` out at `origin`, on the host, mirrored where it leaves the array.
+
+    The edge pixel is not repeated (`c b | a b c | b a`): the border of the paper's
+    overlap-tile strategy, figure 2. Any origin and any size are legal. Axes after
+    the first `len(shape)` are kept whole.
+    """
+    axes = []
+    for start, length, size in zip(origin, shape, array.shape, strict=False):
+        period = max(2 * (size - 1), 1)
+        index = np.arange(start, start + length) % period
+        axes.append(np.minimum(index, period - index) if size > 1 else index * 0)
+    return array[np.ix_(*axes)]
