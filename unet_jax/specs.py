@@ -44,8 +44,7 @@ def bind(
         if key not in fields:
             raise UserError(f"{field}: {name!r} has no {key!r}; {choices(key, fields)}")
         if not _fits(value, fields[key]):
-            kind = getattr(fields[key], "__name__", None) or str(fields[key])
-            raise UserError(f"{field}.{key} must be {kind}, not {value!r}")
+            raise UserError(f"{field}.{key} must be {_say(fields[key])}, not {value!r}")
     missing = [key for key in _required(function, given) if key not in kwargs]
     if missing:
         raise UserError(f"{field}: {name!r} also needs {', '.join(missing)}")
@@ -73,6 +72,12 @@ def _fields(function: Callable, given: tuple[str, ...]) -> dict[str, Any]:
 def _required(function: Callable, given: tuple[str, ...]) -> list[str]:
     keywords = _keywords(function, given)
     return [k for k, p in keywords.items() if p.default is inspect.Parameter.empty]
+
+
+def _say(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 def _fits(value: Any, hint: Any) -> bool:

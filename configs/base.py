@@ -1,0 +1,92 @@
+"""Every field of every config, once, with what it means.
+
+The other configs call `get_config` and state their differences. Each field can be set
+from the command line: `--config.steps=20`, `--config.model.widths=8,16,32`,
+`--config.loss[1].smooth=0.1`, `--config.augment="()"`, or a whole spec at once,
+`--config.parallel="{'name':'mesh','space':2}"`.
+
+A spec is a `name` with its keyword arguments: the name of a public function of the
+module that its field belongs to. Ordered things are tuples of specs.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The paper's network with today's habits: SAME padding, Adam, CE + Dice."""
+    config = ConfigDict()
+
+    config.name = "base"  # the run folder is runs/<name>
+    config.seed = 0  # of everything random: initial weights, order, crops, augmentation
+    config.steps = 1000  # updates of the parameters
+    config.batch_size = 8  # examples per step, over all devices
+    config.crop = (128, 128)  # pixels that the network sees in training, per axis
+    config.log_every = 20  # steps between lines of training scalars
+    config.eval_every = 200  # steps between evaluations on the validation split
+    config.checkpoint_every = 200  # steps between checkpoints
+
+    # unet_jax/data: where images and labels come from, and what is made of them
+    config.data = ConfigDict({"name": "cells"})
+    config.normalize = ConfigDict({"name": "standard"})  # standard | unit | percentile
+    config.weight_map = ConfigDict({"name": "uniform"})  # uniform | border (eq. 2)
+    config.threads = 2  # that cut crops ahead of the step
+
+    # unet_jax/models
+    config.model = ConfigDict(
+        {
+            "name": "UNet",
+            "widths": (64, 128, 256, 512, 1024),  # channels per level, finest first
+            "padding": "SAME",  # VALID: the paper's, the output is smaller
+            "norm": "batch",  # none | batch | group | instance
+            "upsample": "transpose",  # transpose | nearest | linear
+            "activation": "relu",  # any of jax.nn
+            "dropout": 0.0,  # at the end of the contracting path
+            "residual": False,  # a shortcut in every block
+            "attention": False,  # a gate on every skip
+            "deep_supervision": False,  # a loss at every level of the expanding path
+            "remat": False,  # recompute blocks in the backward pass, to save memory
+        }
+    )
+    config.head = "softmax"  # exclusive classes; sigmoid: independent ones
+    config.precision = "float32"  # or bfloat16, with float32 parameters and logits
+
+    # unet_jax/losses.py: their sum, each times its scale; scale 0 leaves one out
+    config.loss = (
+        ConfigDict({"name": "cross_entropy", "scale": 1.0, "label_smoothing": 0.0}),
+        ConfigDict({"name": "dice", "scale": 1.0, "smooth": 1.0}),
+    )
+
+    # unet_jax/augment: in this order, each with its probability (1 unless it says)
+    config.augment = (
+        ConfigDict({"name": "flip"}),
+        ConfigDict({"name": "rotation", "degrees": 180.0, "probability": 0.5}),
+        ConfigDict({"name": "scale", "low": 0.8, "high": 1.25, "probability": 0.5}),
+        ConfigDict({"name": "brightness", "sigma": 0.1}),
+        ConfigDict({"name": "gamma", "low": 0.7, "high": 1.5, "probability": 0.5}),
+    )
+
+    # unet_jax/optimizers.py and unet_jax/schedules.py
+    config.optimizer = ConfigDict(
+        {
+            "name": "adam",  # sgd | adam | adamw | lamb
+            "learning_rate": 1e-3,  # the peak of the schedule
+            "weight_decay": 0.0,  # not on biases and norms
+            "clip": 1.0,  # bound on the norm of the gradient; 0: none
+        }
+    )
+    config.schedule = ConfigDict({"name": "cosine", "warmup": 50, "final": 0.01})
+    config.ema = 0.0  # decay of an average of the parameters to evaluate with; 0: none
+
+    # unet_jax/parallel.py: pmap, or mesh with `space` devices to one image
+    config.parallel = ConfigDict({"name": "pmap"})
+
+    # unet_jax/metrics: the first one chooses the best checkpoint
+    config.metrics = (
+        ConfigDict({"name": "dice"}),
+        ConfigDict({"name": "iou"}),
+        ConfigDict({"name": "precision"}),
+        ConfigDict({"name": "recall"}),
+        ConfigDict({"name": "accuracy"}),
+        ConfigDict({"name": "pixel_error"}),
+    )
+    return config

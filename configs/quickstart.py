@@ -1,0 +1,27 @@
+"""Synthetic cells, drawn by the project: nothing to download.
+
+Paper     none; a small U-Net with today's habits
+Command   ./launch.sh
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """A network of 0.5 M parameters on 64 images of 128 x 128."""
+    config = base.get_config()
+    config.name = "quickstart"
+    config.steps = 400
+    config.data = ConfigDict(
+        {
+            "name": "cells",
+            "shape": (128, 128),
+            "train": 64,  # images
+            "val": 8,
+            "test": 16,
+        }
+    )
+    config.model.widths = (16, 32, 64, 128)
+    return config

@@ -1,0 +1,36 @@
+"""Trains and judges a U-Net.
+
+python main.py --config=configs/isbi.py --config.steps=2000
+python main.py --mode=evaluate --workdir=runs/isbi
+"""
+
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from unet_jax import command
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    help_string="The run, a file of configs/, any field of which can be set as well: "
+    "--config.steps=20. Without one: what --workdir holds, or the quickstart.",
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; runs/<config.name>.")
+MODE = flags.DEFINE_enum("mode", "train", ("train", "evaluate"), "What to do.")
+
+
+def main(_: list[str]) -> None:
+    """Calls the verb that --mode names."""
+    from unet_jax import run  # late, so that --help and a typo are answered at once
+
+    logging.set_verbosity(logging.WARNING)  # Orbax and JAX tell a lot
+    config = CONFIG.value
+    workdir = Path(WORKDIR.value or Path("runs") / config.name)
+    with command.one_line():
+        getattr(run, MODE.value)(config, workdir)
+
+
+if __name__ == "__main__":
+    configs = Path(__file__).resolve().parent / "configs"
+    app.run(main, flags_parser=command.parser(configs))

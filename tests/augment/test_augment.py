@@ -1,0 +1,91 @@
+"""What every operation that a spec may name has in common."""
+
+import functools
+import inspect
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unet_jax import augment
+from unet_jax.specs import bind
+
+NONE = {
+    "blur": {"low": 0.0, "high": 0.0},
+    "brightness": {"sigma": 0.0},
+    "contrast": {"low": 1.0, "high": 1.0},
+    "elastic": {"sigma": 0.0},
+    "gamma": {"low": 1.0, "high": 1.0},
+    "noise": {"sigma": 0.0},
+    "rotation": {"degrees": 0.0},
+    "scale": {"low": 1.0, "high": 1.0},
+    "shift": {"pixels": 0.0},
+}
+
+
+def batch(shape, classes=()):
+    rng = np.random.default_rng(0)
+    return {
+        "image": jnp.asarray(rng.normal(size=(2, *shape, 2)), jnp.float32),
+        "label": jnp.asarray(rng.integers(-1, 3, (2, *shape, *classes)), jnp.int8),
+        "weight": jnp.asarray(rng.uniform(size=(2, *shape)), jnp.float32),
+        "seed": jnp.arange(2, dtype=jnp.uint32),
+    }
+
+
+@pytest.mark.parametrize("name", augment.__all__)
+def test_key_and_example_come_first_and_the_rest_has_defaults(name):
+    operation = getattr(augment, name)
+    key, example, *numbers = inspect.signature(operation).parameters.values()
+    assert (key.name, example.name) == ("key", "example")
+    hints = typing.get_type_hints(operation)
+    for number in numbers:
+        assert number.kind == inspect.Parameter.KEYWORD_ONLY
+        assert hints[number.name] in (float, int, tuple[int, ...])
+        assert number.default is not inspect.Parameter.empty
+    bind(augment, {"name": name}, "config.augment[0]")
+
+
+@pytest.mark.parametrize("name", augment.__all__)
+@pytest.mark.parametrize(("shape", "classes"), [((8, 8), (3,)), ((3, 8, 8), ())])
+def test_shapes_and_dtypes_are_kept(name, shape, classes):
+    run = jax.vmap(augment.chain([(0.5, getattr(augment, name))]))
+    given = batch(shape, classes)
+    got = jax.eval_shape(run, jax.random.split(jax.random.key(1), 2), given)
+    assert got == jax.eval_shape(lambda example: example, given)
+
+
+@pytest.mark.parametrize("name", augment.__all__)
+def test_something_changes_and_stays_finite(name):
+    run = jax.jit(jax.vmap(augment.chain([(1.0, getattr(augment, name))])))
+    given = batch((8, 8))
+    got = run(jax.random.split(jax.random.key(1), 2), given)
+    assert not np.array_equal(got["image"], given["image"])
+    assert np.isfinite(got["image"]).all()
+
+
+@pytest.mark.parametrize("name", sorted(NONE))
+def test_no_strength_is_the_identity(name):
+    operation = functools.partial(getattr(augment, name), **NONE[name])
+    given = jax.tree.map(lambda x: x[0], batch((3, 5, 6)))
+    got = jax.jit(augment.chain([(1.0, operation)]))(jax.random.key(2), given)
+    np.testing.assert_allclose(got["image"], given["image"], atol=1e-6)
+    for unchanged in ("label", "weight", "seed"):
+        np.testing.assert_array_equal(got[unchanged], given[unchanged])
+
+
+def test_shards_of_space_give_the_same_example():
+    if jax.device_count() < 2:
+        pytest.skip("one device: set JAX_NUM_CPU_DEVICES=2 to run this")
+    kinds = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((2,), ("space",), axis_types=kinds, devices=jax.devices()[:2])
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "space"))
+    operations = (augment.elastic, augment.turn, augment.gamma, augment.blur)
+    run = jax.jit(jax.vmap(augment.chain([(1.0, each) for each in operations])))
+    keys, given = jax.random.split(jax.random.key(4), 2), batch((16, 16))
+    del given["seed"]
+    whole, shards = run(keys, given), run(keys, jax.device_put(given, rows))
+    np.testing.assert_allclose(shards["image"], whole["image"], atol=1e-3)
+    assert np.mean(shards["label"] != whole["label"]) < 0.01  # ties

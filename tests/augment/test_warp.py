@@ -1,0 +1,91 @@
+"""The sampler against scipy.ndimage, the splines against scipy.interpolate."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.interpolate
+import scipy.ndimage
+
+from unet_jax.augment import warp
+
+
+def displaced(move, here, shape):
+    """`displacement` of a move at a list of points, as numpy."""
+    here = [jnp.asarray(x, jnp.float32) for x in here]
+    run = jax.jit(warp.displacement, static_argnums=2)
+    return np.stack(run(jnp.asarray(move, jnp.float32), here, shape))
+
+
+@pytest.mark.parametrize("shape", [(17, 24), (5, 9, 12), (1, 6, 7)])
+def test_sample_agrees_with_scipy_inside_and_far_outside(shape):
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(*shape, 2)).astype(np.float32)
+    label = rng.integers(-1, 4, shape).astype(np.int32)
+    weight = rng.uniform(size=shape).astype(np.float32)
+    size = np.array(shape).reshape(-1, *[1] * len(shape))
+    at = (rng.uniform(-1.7, 2.7, (len(shape), *shape)) * size).astype(np.float32)
+    got = jax.jit(warp.sample)({"image": image, "label": label, "weight": weight}, at)
+
+    def scipy_at(values, order):
+        return scipy.ndimage.map_coordinates(values, at, order=order, mode="mirror")
+
+    expected = np.stack([scipy_at(image[..., c], 1) for c in range(2)], axis=-1)
+    np.testing.assert_allclose(got["image"], expected, atol=1e-4)
+    np.testing.assert_array_equal(got["label"], scipy_at(label, 0))
+    np.testing.assert_array_equal(got["weight"], scipy_at(weight, 0))
+
+
+def test_sample_moves_independent_labels_with_their_pixel():
+    label = np.stack([np.eye(4), 1 - np.eye(4)], axis=-1).astype(np.int32)
+    example = {"image": np.zeros((4, 4, 1)), "label": label, "weight": np.ones((4, 4))}
+    at = np.indices((4, 4)).astype(np.float32) + np.array([1, 0]).reshape(2, 1, 1)
+    got = jax.jit(warp.sample)(example, jnp.asarray(at))
+    np.testing.assert_array_equal(got["label"], label[[1, 2, 3, 2]])
+
+
+def test_spline_has_the_value_worked_by_hand():
+    # Values 0, 1, 0 at knots 0, 1, 2, straight at the ends: s'' = -3 in the middle, so
+    # s(1/2) = 1/2 * (1 + 3/6) - 3/6 * 1/8 = 11/16; s' = 3/2 at 0, and straight outside.
+    got = displaced([[0, 1, 0]], [[0.0, 2.0, 4.0, 8.0, -4.0, 12.0]], (9,))
+    np.testing.assert_allclose(got, [[0, 11 / 16, 1, 0, -3 / 2, -3 / 2]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "grid"), [((33, 41), 3), ((30, 20), 6), ((9, 8, 7), 4)]
+)
+def test_displacement_is_the_tensor_product_of_natural_splines(shape, grid):
+    n = len(shape)
+    move = np.random.default_rng(1).normal(scale=10, size=(n, *[grid] * n))
+    expected = move
+    for axis, size in enumerate(shape, start=1):
+        knots = np.linspace(0, size - 1, grid)
+        spline = scipy.interpolate.make_interp_spline(
+            knots, expected, k=3, bc_type="natural", axis=axis
+        )
+        expected = spline(np.arange(size))
+    got = displaced(move, np.indices(shape), shape)
+    np.testing.assert_allclose(got, expected, atol=2e-4)
+
+
+def test_displacement_passes_through_the_control_points():
+    move = np.random.default_rng(2).normal(scale=10, size=(2, 3, 3))
+    got = displaced(move, np.indices((21, 41)), (21, 41))
+    np.testing.assert_allclose(got[:, ::10, ::20], move, atol=1e-4)
+
+
+def test_two_control_points_are_affine_also_outside():
+    # Over 11 rows the displacement grows from 0 to 5: half a pixel a row.
+    move = np.zeros((2, 2, 2))
+    move[0, 1] = 5
+    got = displaced(move, [[-4.0, 3.0, 20.0], [0.0, 50.0, -7.0]], (11, 8))
+    np.testing.assert_allclose(got, [[-2, 1.5, 10], [0, 0, 0]], atol=1e-5)
+
+
+def test_moves_are_followed_from_the_last_to_the_first():
+    double = np.zeros((1, 2))
+    double[0, 1] = 10.0  # x -> 2x on 11 pixels
+    one = np.ones((1, 2))  # x -> x + 1
+    x = np.arange(11.0)
+    moves = [jnp.asarray(double, jnp.float32), jnp.asarray(one, jnp.float32)]
+    np.testing.assert_allclose(warp.points(moves, (11,))[0], 2 * (x + 1), atol=1e-5)

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from skimage import exposure
+
+from unet_jax.data import normalize
+from unet_jax.errors import UserError
+
+ALL = [normalize.standard, normalize.unit, normalize.percentile]
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 65536, (40, 30, 2)).astype(np.uint16)
+
+
+def test_standard_by_hand():
+    image = np.array([[[1, 5], [3, 5]]], np.uint8)
+    np.testing.assert_array_equal(normalize.standard(image), [[[-1, 0], [1, 0]]])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.7e6])
+def test_standard_keeps_small_differences_on_a_high_floor(scale):
+    rng = np.random.default_rng(0)
+    image = (scale + rng.integers(0, 16, (512, 512, 1))).astype(np.float32)
+    out = normalize.standard(image)
+    assert abs(out.mean(dtype=np.float64)) < 1e-6
+    assert out.std(dtype=np.float64) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "full"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_unit_maps_the_dtype_to_one(dtype, full):
+    image = np.array([[0], [51], [full]], dtype)
+    np.testing.assert_allclose(normalize.unit(image), [[0], [51 / full], [1]])
+
+
+def test_unit_leaves_floats():
+    image = np.array([[-3.5], [1e4]], np.float32)
+    np.testing.assert_array_equal(normalize.unit(image), image)
+
+
+def test_percentile_is_rescale_intensity_of_each_channel(image):
+    out = normalize.percentile(image, low=2.0, high=90.0)
+    for c in range(2):
+        ends = tuple(np.percentile(image[..., c], (2, 90)))
+        want = exposure.rescale_intensity(
+            image[..., c].astype(float), in_range=ends, out_range=(0, 1)
+        )
+        np.testing.assert_allclose(out[..., c], want, atol=1e-6)
+
+
+def test_percentile_needs_its_ends_in_order(image):
+    with pytest.raises(UserError, match="low < high"):
+        normalize.percentile(image, low=99.0, high=1.0)
+
+
+@pytest.mark.parametrize("function", [normalize.standard, normalize.percentile])
+@pytest.mark.parametrize("value", [np.uint8(7), np.float32(0.1), np.float64(0.1)])
+def test_a_constant_channel_is_zero(function, value):
+    np.testing.assert_array_equal(function(np.full((33, 7, 1), value)), 0)
+
+
+@pytest.mark.parametrize("function", ALL)
+def test_channels_never_mix_and_axes_do_not_matter(function, image):
+    out = function(image)
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out[..., 1:], function(image[..., 1:]))
+    np.testing.assert_array_equal(
+        out.reshape(4, 10, 30, 2), function(image.reshape(4, 10, 30, 2))
+    )

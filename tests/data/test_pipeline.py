@@ -1,0 +1,285 @@
+import itertools
+import pathlib
+import subprocess
+import sys
+import threading
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from unet_jax.data import weights
+from unet_jax.data.pipeline import batches, iterate, prepare
+from unet_jax.data.source import Source
+from unet_jax.errors import UserError
+
+pytest.importorskip("grain", reason="grain feeds the training")
+
+SHAPE = (20, 24)
+PLACE = np.arange(20 * 24, dtype=np.int32).reshape(SHAPE)
+
+
+def atlas(length=10, calls=None):
+    """A source whose pixels know where they come from: (record, place), class place."""
+
+    def load(i):
+        if calls is not None:
+            calls.append(i)
+        image = np.stack([np.full_like(PLACE, i), PLACE], -1).astype(np.float32)
+        return {"image": image, "label": PLACE, "id": f"r{i}"}
+
+    names = tuple(map(str, range(PLACE.size)))
+    return Source("atlas", names, ((0, 0, 0),) * PLACE.size, 2, length, load)
+
+
+def ready(source=None, weigh=weights.uniform, **kwargs):
+    return prepare(source or atlas(), normalize=lambda x: x, weigh=weigh, **kwargs)
+
+
+def made(examples=None, **kwargs):
+    given = {"seed": 3, "crop": (8, 12), "margin": 2, "batch_size": 4}
+    return batches(examples or ready(), **given | kwargs)
+
+
+def workers():
+    return [t for t in threading.enumerate() if t.name.startswith("grain")]
+
+
+def ended(threads):
+    for thread in threads:
+        thread.join(timeout=5)
+    return not any(t.is_alive() for t in threads)
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+def records(batch):
+    return batch["image"][:, 0, 0, 0].astype(int).tolist()
+
+
+def test_a_batch_is_a_batch():
+    batch = made()[0]
+    got = {k: (v.dtype.name, v.shape) for k, v in batch.items()}
+    assert got == {
+        "image": ("float32", (4, 8, 12, 2)),
+        "label": ("int32", (4, 8, 12)),
+        "weight": ("float32", (4, 8, 12)),
+        "seed": ("uint32", (4,)),
+    }
+
+
+def test_a_step_is_always_the_same_batch_and_a_seed_makes_another_run():
+    same(made()[7], made()[7])
+    runs = [made(seed=s) for s in (3, 4)]
+    orders = [sum((records(run[s]) for s in range(5)), []) for run in runs]
+    assert orders[0] != orders[1]
+    assert not set(runs[0][0]["seed"]) & set(runs[1][0]["seed"])
+
+
+def test_batches_and_shards_cut_one_stream():
+    whole, half = made()[5], made(batch_size=2)
+    shards = [made(shard=(i, 2))[5] for i in range(2)]
+    for parts in ([half[10], half[11]], shards):
+        same(whole, {k: np.concatenate([p[k] for p in parts]) for k in whole})
+
+
+def test_an_epoch_visits_every_record_once_in_its_own_order():
+    run = made(batch_size=5)
+    epochs = [records(run[s]) + records(run[s + 1]) for s in range(0, 12, 2)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len(set(map(tuple, epochs))) == 6
+
+
+def test_no_two_seeds_are_the_same():
+    run = made(batch_size=10)
+    seeds = np.concatenate([run[s]["seed"] for s in range(50)])
+    assert len(set(seeds.tolist())) == 500
+
+
+@pytest.mark.parametrize("crop", [(8, 12), (20, 24), (30, 28), (66, 12)])
+def test_a_crop_is_a_slice_of_the_mirrored_image(crop):
+    pad, margin = 60, 2
+    mirrored = np.pad(PLACE, pad, mode="reflect")
+    batch = made(crop=crop, margin=margin)[0]
+    for image, label in zip(batch["image"], batch["label"], strict=True):
+        np.testing.assert_array_equal(image[..., 1], label)
+        views = np.lib.stride_tricks.sliding_window_view(mirrored, crop)
+        starts = np.argwhere((views == label).all((-2, -1))) - pad
+        fits = [
+            all(
+                min(0, s - n + 2 * margin) <= o + margin <= max(0, s - n + 2 * margin)
+                for o, s, n in zip(start, SHAPE, crop, strict=True)
+            )
+            for start in starts
+        ]
+        assert any(fits)  # the output window lies in the image, or around all of it
+
+
+def test_every_place_is_reached_and_equally_often():
+    margin, crop = 3, (23, 26)  # output 17 x 20 in 20 x 24: 4 x 5 places
+    run = made(crop=crop, margin=margin, batch_size=50)
+    corners = Counter(
+        int(label[margin, margin]) for s in range(20) for label in run[s]["label"]
+    )
+    places = {int(PLACE[y, x]) for y, x in itertools.product(range(4), range(5))}
+    assert set(corners) == places
+    expected = 1000 / 20
+    chi2 = sum((n - expected) ** 2 / expected for n in corners.values())
+    assert chi2 < 19 + 5 * np.sqrt(2 * 19)
+
+
+def test_volumes_are_cut_alike():
+    place = np.arange(6 * 8 * 10, dtype=np.int32).reshape(6, 8, 10)
+    record = {"image": place[..., None].astype(np.float32), "label": place, "id": "v"}
+    source = Source("v", ("",) * place.size, (), 1, 1, lambda i: record)
+    batch = made(ready(source), crop=(4, 8, 12), margin=1)[0]
+    assert batch["label"].shape == (4, 4, 8, 12)
+    np.testing.assert_array_equal(batch["image"][..., 0], batch["label"])
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_iterating_is_indexing_from_any_start(threads):
+    run = made()
+    steps = list(iterate(run, start=4, steps=9, threads=threads))
+    assert len(steps) == 5
+    for got, step in zip(steps, range(4, 9), strict=True):
+        same(got, run[step])
+    assert list(iterate(run, start=9, steps=9, threads=threads)) == []
+
+
+@pytest.mark.parametrize("leave", ["end", "early"])
+def test_threads_end_with_the_iterator(leave):
+    stream = iterate(made(), start=0, steps=4 if leave == "end" else 10**9)
+    next(stream)
+    threads = workers()
+    assert threads
+    if leave == "end":
+        list(stream)
+    else:
+        stream.close()
+    assert ended(threads)
+
+
+def test_an_error_in_a_thread_reaches_the_caller_as_it_is():
+    error = UserError("r.png: not an image")
+
+    def load(i):
+        raise error
+
+    run = made(ready(atlas()._replace(load=load)))
+    with pytest.raises(UserError) as caught:
+        next(iterate(run, start=0, steps=5))
+    assert caught.value is error
+    assert str(caught.value) == "r.png: not an image"
+    assert ended(workers())  # although the traceback still holds the iterator
+
+
+def test_an_abandoned_run_leaves_quickly_and_says_nothing():
+    script = (
+        "import numpy as np\n"
+        "from unet_jax.data import pipeline, source, weights\n"
+        "label = np.zeros((32, 32), np.int32)\n"
+        "record = {'image': label[..., None], 'label': label, 'id': 'r'}\n"
+        "s = source.Source('s', ('a',), (), 1, 3, lambda i: record)\n"
+        "e = pipeline.prepare(s, normalize=np.float32, weigh=weights.border)\n"
+        "b = pipeline.batches(e, seed=0, crop=(16, 16), margin=0, batch_size=2)\n"
+        "stream = pipeline.iterate(b, start=0, steps=10**9)\n"
+        "next(stream)\n"
+    )
+    root, pipe = pathlib.Path(__file__).parents[2], subprocess.PIPE
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=root, stdout=pipe, stderr=pipe, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_cache_keeps_what_fits_and_no_more():
+    size = ready()[0]
+    size = sum(size[k].nbytes for k in ("image", "label", "weight"))
+    calls = []
+    examples = ready(atlas(calls=calls), cache_bytes=3 * size + 1)
+    for _ in range(2):
+        for i in range(10):
+            assert examples[i]["image"][0, 0, 0] == i
+    assert Counter(calls) == {i: 1 if i < 3 else 2 for i in range(10)}
+    with pytest.raises(ValueError, match="read-only"):
+        examples[0]["image"][:] = 0
+
+
+def test_threads_share_the_cache():
+    calls = []
+    run = made(ready(atlas(calls=calls)), batch_size=10)
+    list(iterate(run, start=0, steps=30, threads=4))
+    assert len(calls) <= 4 * 10  # not 300
+
+
+IDS = np.array([[0, 1], [2, -1]], np.int32)
+ONE_HOT = np.array([[[0, 0], [1, 0]], [[0, 1], [-1, -1]]], np.int32)
+
+
+def tiny(**changes):
+    record = {"image": np.zeros((2, 2, 1), np.uint8), "label": IDS, "id": "r7"}
+    record |= changes
+    return Source("tiny", ("none", "a", "b"), (), 1, 1, lambda i: record)
+
+
+def test_independent_classes_get_a_channel_each():
+    example = ready(tiny(), independent=True)[0]
+    np.testing.assert_array_equal(example["label"], ONE_HOT)
+    np.testing.assert_array_equal(example["weight"], [[1, 1], [1, 0]])
+
+
+@pytest.mark.parametrize("independent", [True, False])
+def test_a_label_with_a_class_axis_keeps_it(independent):
+    seen = []
+
+    def weigh(label, instances):
+        seen.append(label)
+        return weights.uniform(label)
+
+    example = ready(tiny(label=ONE_HOT), weigh, independent=independent)[0]
+    np.testing.assert_array_equal(example["label"], ONE_HOT)
+    np.testing.assert_array_equal(seen[0], [[0, 1], [1, -1]])
+
+
+BAD = {
+    "2 channels": ({"image": np.zeros((2, 2, 2))}, r"\(2, 2, 2\).* 1 channel"),
+    "sizes": ({"image": np.zeros((3, 2, 1))}, r"\(2, 2\).*\(3, 2\)"),
+    "class axis": ({"label": np.zeros((2, 2, 3), int)}, r"\(2, 2, 3\).* 3 classes"),
+    "instances": ({"instances": np.zeros((2, 3), int)}, r"\(2, 3\).*\(2, 2\)"),
+    "nan": ({"image": np.full((2, 2, 1), np.nan)}, "NaN"),
+    "ids": ({"label": IDS * 255}, "510"),
+    "channel values": ({"label": ONE_HOT * 2}, "holds 2"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_record_is_named_in_one_line(case):
+    changes, message = BAD[case]
+    examples = ready(tiny(**changes))
+    with pytest.raises(UserError, match=rf"^tiny, r7: .*{message}") as error:
+        examples[0]
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seed": -1},
+        {"margin": 4},
+        {"batch_size": 3, "shard": (0, 2)},
+        {"batch_size": 0},
+        {"crop": (8, 8, 8)},
+    ],
+)
+def test_impossible_numbers_are_refused(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        made(**wrong)[0]
+
+
+def test_an_empty_source_is_refused():
+    with pytest.raises(UserError, match="atlas holds no records"):
+        ready(atlas(length=0))

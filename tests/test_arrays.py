@@ -1,0 +1,35 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unet_jax import arrays
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (4, 3, 6)])
+def test_window_is_numpys_reflection(shape):
+    array = np.random.default_rng(0).normal(size=(*shape, 2))
+    before, after = 3, 9  # more than one reflection on the short axes
+    pad = [(before, after)] * len(shape) + [(0, 0)]
+    expected = np.pad(array, pad, mode="reflect")
+    size = [n + before + after for n in shape]
+    got = arrays.window(array, [-before] * len(shape), size)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_centre_takes_the_middle():
+    array = jnp.arange(7)[None, :, None]
+    np.testing.assert_array_equal(arrays.centre(array, (3,))[0, :, 0], [2, 3, 4])
+
+
+def test_check_names_the_shapes():
+    logits = jnp.zeros((2, 4, 4, 3))
+    arrays.check(logits, jnp.zeros((2, 4, 4)), jnp.zeros((2, 4, 4)))
+    arrays.check(logits, jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 4, 4)))
+    with pytest.raises(AssertionError, match=r"\(2, 4, 5\)"):
+        arrays.check(logits, jnp.zeros((2, 4, 5)), jnp.zeros((2, 4, 4)))
+
+
+def test_decide():
+    logits = jnp.array([[-1.0, 2.0, 1.0]])
+    assert arrays.decide(logits, independent=False).tolist() == [1]
+    assert arrays.decide(logits, independent=True).tolist() == [[0, 1, 1]]

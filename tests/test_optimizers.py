@@ -1,0 +1,50 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from unet_jax import optimizers
+
+PARAMS = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0])}
+GRADS = {"kernel": jnp.array([[0.3, 0.4]]), "bias": jnp.array([0.0])}
+
+
+def update(tx, steps=1):
+    params, state = PARAMS, tx.init(PARAMS)
+    for _ in range(steps):
+        updates, state = tx.update(GRADS, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def test_sgd_by_hand():
+    """Two steps of v = m v + g, w -= r v."""
+    tx = optimizers.sgd(lambda _: 0.1, learning_rate=0.1, momentum=0.9)
+    expected = 1.0 - 0.1 * 0.3 - 0.1 * (0.9 * 0.3 + 0.3)
+    assert update(tx, 2)["kernel"][0, 0] == pytest.approx(expected)
+
+
+def test_clip_bounds_the_global_norm():
+    tx = optimizers.sgd(lambda _: 1.0, learning_rate=1.0, momentum=0.0, clip=0.05)
+    moved = update(tx)["kernel"] - PARAMS["kernel"]
+    np.testing.assert_allclose(moved, [[-0.03, -0.04]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", optimizers.__all__)
+def test_weight_decay_skips_biases_and_norms(name):
+    make = getattr(optimizers, name)
+    rate = {"learning_rate": 0.1}
+    plain = update(make(lambda _: 0.1, **rate, weight_decay=0.0))
+    decayed = update(make(lambda _: 0.1, **rate, weight_decay=0.5))
+    np.testing.assert_array_equal(plain["bias"], decayed["bias"])
+    assert np.abs(plain["kernel"] - decayed["kernel"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", optimizers.__all__)
+def test_names_are_optaxs(name):
+    keywords = {"sgd": {"momentum": 0.9}, "adamw": {"weight_decay": 1e-4}}
+    theirs = getattr(optax, name)(0.1, **keywords.get(name, {}))
+    ours = getattr(optimizers, name)(lambda _: 0.1, learning_rate=0.1)
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3)  # noqa: E731
+    jax.tree.map(close, update(ours), update(theirs))

@@ -1,0 +1,162 @@
+"""One step, by hand and by invariants; the layouts are in test_parallel.py."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from unet_jax import losses, step
+from unet_jax.models import UNet
+
+
+def nothing(key, example):
+    return example
+
+
+def batch(size=4, shape=(16, 16)):
+    image = jax.random.normal(jax.random.key(1), (size, *shape, 1))
+    return {
+        "image": image,
+        "label": (image[..., 0] > 0).astype(jnp.int32),
+        "weight": jnp.ones((size, *shape)),
+        "seed": jnp.arange(size, dtype=jnp.uint32),
+    }
+
+
+def start(model, tx, ema=0.0):
+    image = batch()["image"]
+    init = functools.partial(step.init, model=model, tx=tx, ema=ema)
+    return jax.jit(init)(jax.random.key(0), image)
+
+
+def one(model, tx, **options):
+    options = {"loss": losses.cross_entropy, "augment": nothing} | options
+    return jax.jit(functools.partial(step.train_step, model=model, tx=tx, **options))
+
+
+def test_the_update_is_the_gradient_of_the_mean_loss():
+    model, tx = UNet((2, 4), padding="SAME", dropout=0.0), optax.sgd(0.5)
+    before, data = start(model, tx), batch()
+
+    def loss(params):
+        logits = model.apply({"params": params}, data["image"])
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, data["label"])
+        return losses.mean()
+
+    value, grads = jax.jit(jax.value_and_grad(loss))(before.params)
+    after, scalars = one(model, tx)(before, data, jax.random.key(0))
+    expected = jax.tree.map(lambda p, g: p - 0.5 * g, before.params, grads)
+    close = functools.partial(np.testing.assert_allclose, atol=1e-6)
+    jax.tree.map(close, after.params, expected)
+    assert scalars["loss"] == pytest.approx(float(value), rel=1e-5)
+    assert scalars["grad_norm"] == pytest.approx(float(optax.global_norm(grads)), 1e-4)
+    assert after.step == 1
+
+
+def test_training_learns():
+    model, tx = UNet((8, 16), padding="SAME", norm="batch"), optax.adam(3e-3)
+    state, update = start(model, tx), one(model, tx)
+    values = []
+    for _ in range(30):
+        state, scalars = update(state, batch(), jax.random.key(0))
+        values.append(float(scalars["loss"]))
+    assert values[0] > 0.6
+    assert values[-1] < 0.3
+
+
+def test_the_average_of_parameters():
+    """ema <- d ema + (1 - d) params, and it is what the model is evaluated with."""
+    model, tx = UNet((2, 4), padding="SAME"), optax.sgd(0.5)
+    before = start(model, tx, ema=0.75)
+    after, _ = one(model, tx, ema=0.75)(before, batch(), jax.random.key(0))
+    expected = jax.tree.map(
+        lambda old, new: 0.75 * old + 0.25 * new, before.params, after.params
+    )
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=1e-6),
+        after.variables["params"],
+        expected,
+    )
+
+
+def test_augmentation_depends_on_the_seed_alone():
+    """Neither the step nor the place in the batch changes what an example becomes."""
+    seen = []
+
+    def augment(key, example):
+        return example | {"image": jax.random.normal(key, example["image"].shape)}
+
+    class Spy:
+        """Stands where the model would, and looks at its input."""
+
+        def apply(self, variables, image, **_):
+            seen.append(image)
+            logits = jnp.concatenate([image, image], axis=-1) * variables["params"]
+            return logits, {}
+
+    tx = optax.sgd(0.0)
+    state = step.State(jnp.zeros(()), jnp.ones(()), {}, tx.init(jnp.ones(())), ())
+    data = batch()
+    data["seed"] = jnp.array([5, 6, 7, 5], jnp.uint32)
+    for data in (data, jax.tree.map(lambda x: x[::-1], data)):
+        step.train_step(
+            state,
+            data,
+            jax.random.key(0),
+            model=Spy(),
+            loss=losses.cross_entropy,
+            augment=augment,
+            tx=tx,
+        )
+    first, second = (jax.device_get(image) for image in seen)
+    np.testing.assert_array_equal(first, second[::-1])
+    np.testing.assert_array_equal(first[0], first[3])
+    assert np.abs(first[0] - first[1]).max() > 0.1
+
+
+def test_supervise_compares_the_middle_and_every_other_pixel():
+    label = jnp.arange(8 * 8, dtype=jnp.int32).reshape(1, 8, 8)
+    seen = []
+
+    def loss(logits, label, weight):
+        seen.append(label[0].tolist())
+        return jnp.full(1, logits.mean())
+
+    logits = (jnp.full((1, 4, 4, 2), 3.0), jnp.full((1, 2, 2, 2), 9.0))
+    value = step.supervise(loss, logits, label, jnp.ones((1, 8, 8)))
+    middle = np.asarray(label)[0, 2:6, 2:6]
+    assert seen[0] == middle.tolist()
+    assert seen[1] == middle[1::2, 1::2].tolist()
+    assert value[0] == pytest.approx((3.0 + 9.0 / 2) / 1.5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_deep_supervision_lines_up_with_the_image(padding):
+    """Coarse logits that answer for their place make no error but at the borders."""
+    size = 60 if padding == "VALID" else 64
+    model = UNet((2, 2, 2), padding=padding, deep_supervision=True)
+    image = jnp.zeros((1, size, size, 1))
+    params = jax.eval_shape(model.init, jax.random.key(0), image)
+    rngs = {"dropout": jax.random.key(0)}
+    apply = functools.partial(model.apply, train=True, rngs=rngs)
+    full, half = jax.eval_shape(apply, params, image)
+    # half covers full, and what it covers beyond is the same on all sides
+    beyond = 2 * half.shape[1] - full.shape[1]
+    assert beyond >= 0
+    assert beyond % 2 == 0
+
+
+def test_eval_step_judges_each_example_by_itself():
+    model, tx = UNet((2, 4), padding="SAME", norm="batch"), optax.sgd(0.5)
+    state, data = start(model, tx), batch()
+    judge = jax.jit(functools.partial(step.eval_step, model=model, loss=losses.dice))
+    out = judge(state, data)
+    alone = judge(state, jax.tree.map(lambda x: x[2:3], data))
+    assert out["confusion"].shape == (4, 2, 2)
+    np.testing.assert_allclose(out["loss"][2], alone["loss"][0], rtol=1e-5)
+    np.testing.assert_array_equal(out["confusion"][2], alone["confusion"][0])
+    correct = (out["prediction"] == data["label"]).sum((1, 2))
+    np.testing.assert_array_equal(np.trace(out["confusion"], axis1=1, axis2=2), correct)

@@ -1,0 +1,19 @@
+"""Random numbers between two bounds that the user gave."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from unet_jax.errors import UserError
+
+
+def log_uniform(
+    key: jax.Array, name: str, low: float, high: float, shape: tuple[int, ...] = ()
+) -> jax.Array:
+    """Factors in low..high, as likely between 1/2 and 1 as between 1 and 2."""
+    if not 0 < low <= high:
+        raise UserError(f"{name}: needs 0 < low <= high, not low={low}, high={high}")
+    return jnp.exp(
+        jax.random.uniform(key, shape, minval=math.log(low), maxval=math.log(high))
+    )

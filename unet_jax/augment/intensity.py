@@ -1,0 +1,108 @@
+"""Operations on the values of the image, which change no label and no weight.
+
+The image is standardised (mean 0, standard deviation 1, or nearly), so every sigma of
+a value is in standard deviations. Waiting moves are settled first.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from unet_jax.arrays import Example
+from unet_jax.augment.draws import log_uniform
+from unet_jax.augment.warp import settle
+from unet_jax.errors import UserError
+
+
+def gamma(
+    key: jax.Array, example: Example, *, low: float = 0.7, high: float = 1.5
+) -> Example:
+    """Raises the image to a power log-uniform in low..high, keeping its range.
+
+    Each channel is taken to 0..1 by its own range, and back after; one power serves
+    all channels. Raises UserError unless 0 < low <= high.
+    """
+    example = settle(example)
+    image = example["image"]
+    floor, ceiling = _over_pixels(jnp.min, image), _over_pixels(jnp.max, image)
+    span = ceiling - floor
+    unit = (image - floor) / jnp.where(span > 0, span, 1)
+    power = log_uniform(key, "gamma", low, high)
+    return {**example, "image": floor + span * unit**power}
+
+
+def brightness(key: jax.Array, example: Example, *, sigma: float = 0.2) -> Example:
+    """Adds N(0, sigma) to each channel; sigma in standard deviations of the image."""
+    example = settle(example)
+    image = example["image"]
+    offset = sigma * jax.random.normal(key, image.shape[-1:])
+    return {**example, "image": image + _per_channel(offset, image)}
+
+
+def contrast(
+    key: jax.Array, example: Example, *, low: float = 0.75, high: float = 1.25
+) -> Example:
+    """Scales each channel around its mean by a factor log-uniform in low..high.
+
+    Raises UserError unless 0 < low <= high.
+    """
+    example = settle(example)
+    image = example["image"]
+    mean = _over_pixels(jnp.mean, image)
+    factor = log_uniform(key, "contrast", low, high, image.shape[-1:])
+    return {**example, "image": mean + _per_channel(factor, image) * (image - mean)}
+
+
+def noise(key: jax.Array, example: Example, *, sigma: float = 0.2) -> Example:
+    """Adds white Gaussian noise whose standard deviation is uniform in 0..sigma.
+
+    In standard deviations of the image; one draw for all pixels and channels.
+    """
+    example = settle(example)
+    image = example["image"]
+    first, second = jax.random.split(key)
+    strength = sigma * jax.random.uniform(first)
+    grain = jax.random.normal(second, image.shape)
+    return {**example, "image": image + strength * grain}
+
+
+def blur(
+    key: jax.Array, example: Example, *, low: float = 0.5, high: float = 1.5
+) -> Example:
+    """Blurs with a Gaussian whose sigma is uniform in low..high pixels.
+
+    The kernel reaches to 4 `high` on either side, mirrored at the borders. Raises
+    UserError unless 0 <= low <= high.
+    """
+    if not 0 <= low <= high:
+        raise UserError(f"blur: needs 0 <= low <= high, not low={low}, high={high}")
+    example = settle(example)
+    image = example["image"]
+    sigma = jax.random.uniform(key, minval=low, maxval=high)
+    radius = math.floor(4 * high + 0.5)
+    x = jnp.arange(-radius, radius + 1) / jnp.maximum(sigma, 1e-3)
+    kernel = jax.nn.softmax(-(x**2) / 2)
+    for axis in range(image.ndim - 1):
+        image = _convolve(image, kernel, axis)
+    return {**example, "image": image}
+
+
+def _convolve(image: jax.Array, kernel: jax.Array, axis: int) -> jax.Array:
+    """A sum of shifted images: XLA makes one loop of it, and has halos to exchange."""
+    size, radius = image.shape[axis], len(kernel) // 2
+    padding = [(radius, radius) if a == axis else (0, 0) for a in range(image.ndim)]
+    padded = jnp.pad(image, padding, mode="reflect")
+    return sum(
+        tap * jax.lax.slice_in_dim(padded, start, start + size, axis=axis)
+        for start, tap in enumerate(kernel)
+    )
+
+
+def _over_pixels(reduce: Callable, image: jax.Array) -> jax.Array:
+    return reduce(image, axis=tuple(range(image.ndim - 1)), keepdims=True)
+
+
+def _per_channel(values: jax.Array, image: jax.Array) -> jax.Array:
+    return values.reshape(*[1] * (image.ndim - 1), -1)

@@ -1,0 +1,102 @@
+"""Checkpoints of a run: the latest two and the best, saved while training goes on.
+
+A checkpoint holds the state and, as JSON beside it, what else prediction needs: the
+configuration and the pre-processing.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from orbax.checkpoint import v1 as ocp
+
+from unet_jax.errors import UserError
+
+FOLDER = "checkpoints"
+_policies = ocp.training.preservation_policies
+
+
+class Checkpoints:
+    """The checkpoints of one run folder; a context manager that waits for its saves.
+
+    Args:
+      workdir: the run folder.
+      best: the entry of the metrics by which a checkpoint is best, the higher the
+        better; checkpoints that were saved without it only count as latest.
+    """
+
+    def __init__(self, workdir: Path, best: str) -> None:
+        self._best = best
+        self._orbax = ocp.training.Checkpointer(
+            (workdir / FOLDER).absolute(),  # Orbax refuses a relative path, late
+            preservation_policy=_policies.AnyPreservationPolicy(
+                [
+                    _policies.LatestN(2),
+                    _policies.BestN(
+                        get_metric_fn=lambda metrics: metrics[best],
+                        n=1,
+                        keep_checkpoints_without_metrics=False,
+                    ),
+                ]
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._orbax.close()
+
+    @property
+    def latest(self) -> int | None:
+        """The step of the newest checkpoint."""
+        return self._orbax.latest.step if self._orbax.latest else None
+
+    @property
+    def best(self) -> int | None:
+        """The step of the best checkpoint; of the newest where none was scored."""
+        scored = [c for c in self._orbax.checkpoints if c.metrics]
+        if not scored:
+            return self.latest
+        return max(scored, key=lambda c: (c.metrics[self._best], c.step)).step
+
+    def save(self, step: int, state: Any, about: Any, score: float | None) -> None:
+        """Starts to save; returns as soon as the state may be donated.
+
+        Args:
+          step: the number of updates behind the state.
+          state: a tree of arrays.
+          about: JSON data that belongs to the state.
+          score: the value of the metric `best`, or None where nobody measured it.
+        """
+        if step == self.latest:
+            return
+        self._orbax.save_checkpointables_async(
+            step,
+            {"state": state},
+            force=True,
+            metrics=None if score is None else {self._best: score},
+            custom_metadata=about,
+        )
+
+    def wait(self) -> None:
+        """Waits for the saves that are under way."""
+        self._orbax.wait()
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state of a step, shaped and placed as the abstract state `like`.
+
+        Raises:
+          UserError: the checkpoint is damaged or holds another model.
+        """
+        try:
+            tree = self._orbax.load_checkpointables(step, {"state": like})
+        except (ValueError, KeyError, OSError) as error:
+            raise UserError(
+                f"checkpoint {self._orbax.directory / str(step)} is damaged or holds "
+                "another model; remove it to go on from the one before"
+            ) from error
+        return tree["state"]
+
+    def about(self, step: int) -> Any:
+        """The JSON data that was saved with the state of a step."""
+        return self._orbax.checkpointables_metadata(step).custom_metadata

@@ -1,0 +1,1 @@
+"""TFDS builders, one package each; they import TFDS, so import them late."""

@@ -1,0 +1,1 @@
+"""The ISBI 2012 challenge as a TFDS data set."""

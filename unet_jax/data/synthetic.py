@@ -1,0 +1,251 @@
+"""Microscopy that never was: fluorescent cells, drawn from a seed, in 2-D and 3-D.
+
+Nothing is downloaded and nothing is stored: record i of a split is drawn when it is
+loaded, from a random generator that belongs to (seed, split, i) alone. The constants
+below were set by eye, and so that at the default arguments a threshold is not enough:
+Otsu's scores a Dice of 0.84, a U-Net of 16 to 128 channels 0.94 after 250 steps.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+from scipy import ndimage
+
+from unet_jax.data.source import Record, Source, Splits
+from unet_jax.errors import UserError
+
+Shape = tuple[int, ...]
+
+
+def cells(
+    *,
+    shape: tuple[int, ...] = (128, 128),
+    train: int = 64,
+    val: int = 8,
+    test: int = 16,
+    seed: int = 0,
+    diameter: float = 22.0,
+    cover: float = 0.45,
+    photons: float = 80.0,
+) -> Splits:
+    """Cells that touch, unevenly lit, blurred and noisy: `u8[*S, 1]` with instances.
+
+    Where two cells touch, one pixel of background parts them, so the connected
+    components of the label, diagonals included, are the instances.
+
+    Args:
+      shape: `*S`, the size of an image in pixels; two axes or more.
+      train: how many images to learn from.
+      val: how many to choose by.
+      test: how many to report.
+      seed: another seed is another data set.
+      diameter: of a cell of middle size, in pixels.
+      cover: about how much of an image the cells cover, in (0, 0.8].
+      photons: that the brightest pixels count; fewer is noisier.
+
+    Raises:
+      UserError: an argument is out of range.
+    """
+    for name, value, fine, rule in (
+        (
+            "shape",
+            shape,
+            len(shape) > 1 and min(shape) > 0,
+            "two or more sizes above 0",
+        ),
+        ("train", train, train >= 0, "at least 0"),
+        ("val", val, val >= 0, "at least 0"),
+        ("test", test, test >= 0, "at least 0"),
+        ("seed", seed, seed >= 0, "at least 0"),
+        ("diameter", diameter, diameter >= 4, "at least 4 px"),
+        ("cover", cover, 0 < cover <= 0.8, "above 0 and at most 0.8"),
+        ("photons", photons, photons > 0, "above 0"),
+    ):
+        if not fine:
+            raise UserError(f"cells: {name} must be {rule}, not {value}")
+
+    draw = functools.partial(
+        _draw, shape=shape, diameter=diameter, cover=cover, photons=photons
+    )
+    return Splits(
+        train=_source("train", train, (seed, 0), draw),
+        val=_source("val", val, (seed, 1), draw),
+        test=_source("test", test, (seed, 2), draw),
+    )
+
+
+def _source(
+    split: str,
+    length: int,
+    key: tuple[int, int],
+    draw: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]],
+) -> Source:
+    def load(index: int) -> Record:
+        image, instances = draw(np.random.default_rng([*key, index]))
+        return {
+            "image": image[..., None],
+            "label": (instances > 0).astype(np.int32),
+            "instances": instances,
+            "id": f"{split}-{index:04d}",
+        }
+
+    return Source(
+        name=f"cells/{split}",
+        classes=("background", "cell"),
+        colours=((0, 0, 0), (64, 200, 120)),
+        channels=1,
+        length=length,
+        load=load,
+    )
+
+
+def _draw(
+    rng: np.random.Generator,
+    *,
+    shape: Shape,
+    diameter: float,
+    cover: float,
+    photons: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """One `u8[*S]` micrograph and its `i32[*S]` instances."""
+    centres, radii = _scatter(rng, shape, diameter / 2, cover * rng.uniform(0.7, 1.2))
+    owner, level = _grow(rng, shape, centres, radii, warp=0.08 * diameter)
+    instances = _part(owner, smallest=(diameter / 4) ** len(shape))
+    scene = _stain(rng, instances, level, diameter)
+    scene += _debris(rng, shape, diameter)
+    return _expose(rng, scene, diameter, photons), instances
+
+
+def _scatter(
+    rng: np.random.Generator, shape: Shape, radius: float, cover: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centres `[N, axes]` and radii `[N]`; about half of the cells press on another."""
+    size, axes = np.asarray(shape, float), len(shape)
+    frame = size + 2 * radius  # the picture cuts through the cells at its edge
+    ball = np.pi ** (axes / 2) / math.gamma(axes / 2 + 1) * radius**axes
+    wanted = max(1, round(cover * np.prod(frame) / ball))
+    centres, radii = np.empty((wanted, axes)), np.empty(wanted)
+    count = 0
+    for _ in range(20 * wanted):
+        if count == wanted:
+            break
+        r = radius * np.clip(rng.lognormal(0, 0.25), 0.5, 1.6)
+        if count and rng.random() < 0.6:
+            mate = rng.integers(count)
+            way = rng.standard_normal(axes)
+            reach = 0.9 * (r + radii[mate]) / np.linalg.norm(way)
+            centre = centres[mate] + reach * way
+        else:
+            centre = rng.uniform(-radius, size + radius)
+        if np.any(centre < -radius) or np.any(centre > size + radius):
+            continue
+        gap = np.linalg.norm(centres[:count] - centre, axis=1)
+        if np.all(gap > 0.85 * (r + radii[:count])):
+            centres[count], radii[count] = centre, r
+            count += 1
+    return centres[:count], radii[:count]
+
+
+def _grow(
+    rng: np.random.Generator,
+    shape: Shape,
+    centres: np.ndarray,
+    radii: np.ndarray,
+    warp: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whose cell a pixel lies in, from 1, 0 = nobody's; and how far out, 0 to 1.
+
+    A cell is an ellipsoid in a space warped smoothly by about `warp` px. Where two
+    overlap, a pixel goes to the one it lies deeper in: a flat wall, as cells have.
+    """
+    axes = len(shape)
+    drift = [warp * _smooth(rng, shape, 2.5 * warp) for _ in shape]
+    owner, level = np.zeros(shape, np.int32), np.ones(shape, np.float32)
+    for number, (centre, radius) in enumerate(zip(centres, radii, strict=True), 1):
+        turn = np.linalg.qr(rng.standard_normal((axes, axes)))[0]
+        stretch = rng.uniform(0.8, 1.25, axes)
+        stretch *= radius / stretch.prod() ** (1 / axes)
+        reach = 1.4 * radius + 4 * warp
+        low = np.clip(np.floor(centre - reach), 0, shape).astype(int)
+        high = np.clip(np.ceil(centre + reach), 0, shape).astype(int)
+        box = tuple(map(slice, low, high))
+        offset = [
+            grid + move[box] - middle
+            for grid, move, middle in zip(np.ogrid[box], drift, centre, strict=True)
+        ]
+        place = np.stack(offset, axis=-1).astype(np.float32)
+        out = np.linalg.norm(place @ (turn / stretch).astype(np.float32), axis=-1)
+        deeper = out < level[box]
+        owner[box][deeper] = number
+        level[box][deeper] = out[deeper]
+    return owner, level
+
+
+def _part(owner: np.ndarray, smallest: float) -> np.ndarray:
+    """Numbers the cells anew, one pixel of background between any two of them.
+
+    A pixel that touches a cell of a higher number is given up, which leaves no two
+    numbers touching; then splinters of fewer than `smallest` pixels are.
+    """
+    touching = np.ones((3,) * owner.ndim, bool)  # across corners too
+    parted = owner * (ndimage.maximum_filter(owner, footprint=touching) == owner)
+    pieces, _ = ndimage.label(parted, touching)
+    kept = np.bincount(pieces.ravel()) >= smallest
+    return ndimage.label(kept[pieces] & (pieces > 0), touching)[0].astype(np.int32)
+
+
+def _stain(
+    rng: np.random.Generator, instances: np.ndarray, level: np.ndarray, diameter: float
+) -> np.ndarray:
+    """Fluorescence before the microscope: cells, their nuclei, their texture."""
+    shape, count = instances.shape, instances.max()
+    bright = np.append(0, rng.lognormal(-0.1, 0.3, count)).astype(np.float32)
+    nucleus = np.append(0, rng.uniform(-0.35, 0.35, count)).astype(np.float32)
+    thickness = np.sqrt(np.clip(1.15 - level**2, 0, 1))
+    inside = 1 / (1 + np.exp(12 * (level - 0.45)))
+    texture = 1 + 0.2 * _smooth(rng, shape, 0.05 * diameter)
+    texture += 0.15 * _smooth(rng, shape, 0.15 * diameter)
+    body = (0.35 + 0.65 * thickness) * (1 + nucleus[instances] * inside)
+    return bright[instances] * body * np.clip(texture, 0.2, None)
+
+
+def _debris(rng: np.random.Generator, shape: Shape, diameter: float) -> np.ndarray:
+    """Bright specks that are no cells."""
+    specks = np.zeros(shape, np.float32)
+    count = rng.poisson(1.5 * np.prod(np.asarray(shape) / (3 * diameter)))
+    for place in rng.integers(0, shape, (count, len(shape))):
+        specks[tuple(place)] += rng.lognormal(2.6, 0.5)
+    return ndimage.gaussian_filter(specks, 0.9)
+
+
+def _expose(
+    rng: np.random.Generator, scene: np.ndarray, diameter: float, photons: float
+) -> np.ndarray:
+    """What the camera makes of it: blur, haze, uneven light, noise, 8 bits."""
+    shape = scene.shape
+    sharp = ndimage.gaussian_filter(scene, rng.uniform(0.5, 1.0))
+    haze = ndimage.gaussian_filter(scene, 0.5 * diameter, truncate=2.5)
+    ghosts = np.clip(_smooth(rng, shape, 0.45 * diameter) - 0.3, 0, None)
+    light = sharp + 0.35 * haze + rng.uniform(0.1, 0.3) * ghosts + 0.08
+    light *= _lamp(rng, shape)
+    light *= photons / np.percentile(light, 99.5)
+    count = rng.poisson(light) + rng.normal(0, 1.5, shape)
+    gain = rng.uniform(0.7, 1.05) * 255 / photons
+    return np.clip(np.rint(8 + gain * count), 0, 255).astype(np.uint8)
+
+
+def _lamp(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Light that falls off from a spot near the middle."""
+    spot = rng.uniform(0.2, 0.8, len(shape))
+    grid = np.ogrid[tuple(slice(0, 1, complex(0, n)) for n in shape)]
+    far = sum((g - s) ** 2 for g, s in zip(grid, spot, strict=True))
+    return np.exp(-rng.uniform(0.3, 1.4) * far).astype(np.float32)
+
+
+def _smooth(rng: np.random.Generator, shape: Shape, sigma: float) -> np.ndarray:
+    """A random field `f32[*S]` of mean 0 and deviation 1, smooth over `sigma` px."""
+    noise = rng.standard_normal(shape, np.float32)
+    field = ndimage.gaussian_filter(noise, sigma, mode="wrap", truncate=3)
+    return (field - field.mean()) / (field.std() + 1e-9)

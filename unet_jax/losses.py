@@ -1,0 +1,287 @@
+"""Losses: how wrong the logits are, one number an example.
+
+Every loss is `(logits, label, weight, *, <numbers>) -> f32[B]`, for any number of
+spatial axes: logits `f32[B, *S, K]`, weight `f32[B, *S]`, and a label `i32[B, *S]` of
+exclusive classes (softmax) or `i32[B, *S, K]` of independent ones (sigmoid). Shapes
+that do not belong together raise AssertionError. A pixel of weight 0 or with a negative
+label takes no part, whatever its logits are; an example that has no other pixels has
+loss 0 and no gradient.
+
+In the formulas w, p and g are the weight, the probability and the truth (0 or 1) of
+one class at one pixel, and sums run over the pixels of an example.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from unet_jax import arrays
+from unet_jax.arrays import IGNORE, Label, Logits, Weight
+from unet_jax.errors import UserError
+
+__all__ = ["cross_entropy", "dice", "focal", "lovasz", "tversky"]
+
+Loss = Callable[[Logits, Label, Weight], jax.Array]
+
+
+def cross_entropy(
+    logits: Logits,
+    label: Label,
+    weight: Weight,
+    *,
+    class_weights: tuple[float, ...] = (),
+    label_smoothing: float = 0.0,
+) -> jax.Array:
+    """The weighted mean of -log p(truth), in nats.
+
+    Exclusive classes: `sum w (-log p(truth)) / sum w`, equation 1 of Ronneberger et al.
+    2015 divided by the sum of its weights; the border map of equation 2 goes into
+    `weight`. Independent classes: the same mean of `-g log p - (1 - g) log(1 - p)`,
+    over pixels and classes.
+
+    The terms of class k cost `class_weights[k]` times as much. These weights are no
+    part of the divisor, or they would cancel in an example of one class only.
+    `label_smoothing` is the part of the truth that is spread evenly over the answers:
+    K classes, or yes and no if independent (Szegedy et al. 2016, section 7).
+
+    Raises:
+      UserError: the number of class weights is neither 0 nor K.
+    """
+    pixels = _pixels(logits, label, weight)
+    answers = 2 if pixels.independent else logits.shape[-1]
+    cost = sum(
+        -(truth * (1 - label_smoothing) + label_smoothing / answers) * log_p
+        for truth, log_p in _log_likelihood(pixels)
+    )
+    return _mean(cost * _per_class(class_weights, logits), pixels.weight)
+
+
+def focal(
+    logits: Logits,
+    label: Label,
+    weight: Weight,
+    *,
+    gamma: float = 2.0,
+    class_weights: tuple[float, ...] = (),
+) -> jax.Array:
+    """Cross-entropy in which a pixel counts (1 - p(truth))^gamma times.
+
+    Lin et al. 2017, equation 5, for K sigmoids and, by the same formula, a softmax.
+    `class_weights` (their alpha), divisor and errors are as in `cross_entropy`, which
+    `gamma=0` gives back.
+    """
+    pixels = _pixels(logits, label, weight)
+    cost = sum(
+        -truth * _power(-jnp.expm1(log_p), gamma) * log_p  # -expm1(log p) is 1 - p
+        for truth, log_p in _log_likelihood(pixels)
+    )
+    return _mean(cost * _per_class(class_weights, logits), pixels.weight)
+
+
+def dice(
+    logits: Logits,
+    label: Label,
+    weight: Weight,
+    *,
+    smooth: float = 1.0,
+    background: bool = True,
+) -> jax.Array:
+    """One minus the soft Dice coefficient, averaged over the classes.
+
+    Per class `1 - (2 sum w p g + s) / (sum w p + sum w g + s)`: Milletari et al. 2016
+    with plain, not squared, sums in the denominator. In true and false positives and
+    negatives it reads `(FP + FN) / (2 TP + FP + FN + s)`, which loses no digits near 0.
+    `smooth` is s, in pixels of weight 1; `background=False` leaves class 0, of
+    exclusive classes, out of the mean.
+
+    Raises:
+      UserError: `background=False` with independent classes, which have none.
+    """
+    pixels = _pixels(logits, label, weight)
+    tp, fp, fn = _overlap(pixels)
+    loss = _divide(fp + fn, 2 * tp + fp + fn + smooth)
+    return _class_mean(loss, pixels, background)
+
+
+def tversky(
+    logits: Logits,
+    label: Label,
+    weight: Weight,
+    *,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    gamma: float = 1.0,
+    smooth: float = 1.0,
+    background: bool = True,
+) -> jax.Array:
+    """(1 - the Tversky index)^gamma, averaged over the classes.
+
+    The index is `(TP + s) / (TP + alpha FP + beta FN + s)`: alpha weighs false
+    positives and beta false negatives (Salehi et al. 2017, equation 3). gamma is the
+    exponent of the focal Tversky loss (Abraham and Khan 2018, who write it 1/gamma).
+    `smooth`, `background` and errors are as in `dice`; `dice(smooth=s)` is
+    `tversky(alpha=0.5, beta=0.5, smooth=s / 2)`.
+    """
+    pixels = _pixels(logits, label, weight)
+    tp, fp, fn = _overlap(pixels)
+    wrong = alpha * fp + beta * fn
+    loss = _power(_divide(wrong, tp + wrong + smooth), gamma)
+    return _class_mean(loss, pixels, background)
+
+
+def lovasz(
+    logits: Logits,
+    label: Label,
+    weight: Weight,
+    *,
+    classes: Literal["present", "all"] = "present",
+) -> jax.Array:
+    """The Lovász extension of 1 - IoU, of each example, averaged over the classes.
+
+    Berman et al. 2018: Lovász-softmax, of the errors `|g - p|`, for exclusive classes
+    and the Lovász hinge, of `max(0, 1 - logit (2 g - 1))`, for independent ones. A
+    weight of 0 leaves a pixel out; other weights make no difference.
+
+    `classes='present'` averages over the exclusive classes that the label of an example
+    holds. Independent classes are all in the mean: nothing else would punish their
+    false positives.
+    """
+    pixels = _pixels(logits, label, weight)
+    if pixels.independent:
+        errors = jax.nn.relu(1 - pixels.logits * (2 * pixels.truth - 1))
+    else:
+        errors = jnp.abs(pixels.truth - jax.nn.softmax(pixels.logits))
+    errors = jnp.where(pixels.weight > 0, errors, 0)
+    truth = _class_rows(pixels.truth)
+    loss = _lovasz_extension(_class_rows(errors), truth)
+    if pixels.independent or classes == "all":
+        return loss.mean(axis=-1)
+    present = truth.any(axis=-1)
+    return _divide((loss * present).sum(axis=-1), present.sum(axis=-1))
+
+
+def weighted_sum(terms: Sequence[tuple[float, Loss]]) -> Loss:
+    """Returns the loss `sum scale * loss`; a loss of scale 0 is not computed."""
+    terms = [(scale, loss) for scale, loss in terms if scale != 0]
+    if not terms:
+        raise UserError("config.loss: no loss has a scale other than 0; give one")
+
+    def total(logits: Logits, label: Label, weight: Weight) -> jax.Array:
+        return sum(scale * loss(logits, label, weight) for scale, loss in terms)
+
+    return total
+
+
+class _Pixels(NamedTuple):
+    """What every loss starts from; all three are 0 where nothing counts."""
+
+    logits: jax.Array  # f32[B, *S, K]
+    truth: jax.Array  # f32[B, *S, K] of 0 and 1
+    weight: jax.Array  # f32[B, *S, 1] exclusive, f32[B, *S, K] independent
+    independent: bool
+
+
+def _pixels(logits: Logits, label: Label, weight: Weight) -> _Pixels:
+    arrays.check(logits, label, weight)
+    independent = arrays.independent(label, weight)
+    weight = weight[..., None]
+    label = label if independent else label[..., None]
+    label = jnp.where(weight > 0, label, IGNORE)
+    counts = label >= 0
+    if independent:
+        truth = (label > 0).astype(logits.dtype)
+    else:
+        truth = jax.nn.one_hot(label[..., 0], logits.shape[-1], dtype=logits.dtype)
+    # Multiplying by weight 0 would not do: 0 * inf is NaN, in the gradient too.
+    logits = jnp.where(counts, logits, 0)
+    return _Pixels(logits, truth, jnp.where(counts, weight, 0), independent)
+
+
+def _log_likelihood(pixels: _Pixels) -> list[tuple[jax.Array, jax.Array]]:
+    """For each answer a class can have: whether it is the truth, and its log p."""
+    logits, truth = pixels.logits, pixels.truth
+    if pixels.independent:
+        yes, no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+        return [(truth, yes), (1 - truth, no)]
+    return [(truth, jax.nn.log_softmax(logits))]
+
+
+def _overlap(pixels: _Pixels) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Soft true positives, false positives and false negatives, each `f32[B, K]`."""
+    p = arrays.probabilities(pixels.logits, independent=pixels.independent)
+    g, w = pixels.truth, pixels.weight
+    space = range(1, p.ndim - 1)
+    return tuple(
+        jnp.sum(w * term, axis=space) for term in (p * g, p * (1 - g), (1 - p) * g)
+    )
+
+
+def _class_mean(loss: jax.Array, pixels: _Pixels, background: bool) -> jax.Array:
+    """`f32[B, K]` -> `f32[B]`, without class 0 if the background is not wanted."""
+    if pixels.independent and not background:
+        raise UserError(
+            "config.loss: background=False needs exclusive classes, and this label "
+            "has independent ones; leave it out"
+        )
+    return loss[:, 0 if background else 1 :].mean(axis=-1)
+
+
+def _per_class(class_weights: tuple[float, ...], logits: Logits) -> jax.Array | float:
+    classes = logits.shape[-1]
+    if not class_weights:
+        return 1.0
+    if len(class_weights) != classes:
+        raise UserError(
+            f"config.loss: class_weights has length {len(class_weights)} and there "
+            f"are {classes} classes; give one number a class"
+        )
+    shape = (1,) * (logits.ndim - 1) + (classes,)
+    return jnp.asarray(class_weights, logits.dtype).reshape(shape)
+
+
+def _mean(cost: jax.Array, weight: jax.Array) -> jax.Array:
+    """Sums `f32[B, *S, K]` over an example and divides by the sum of its weights.
+
+    A weight without a class axis adds the classes up, one with it averages them.
+    """
+    rest = range(1, cost.ndim)
+    return _divide(jnp.sum(weight * cost, axis=rest), jnp.sum(weight, axis=rest))
+
+
+def _divide(part: jax.Array, whole: jax.Array) -> jax.Array:
+    """The quotient, and 0, without a gradient, where there is no whole."""
+    return jnp.where(whole > 0, part, 0) / jnp.where(whole > 0, whole, 1)
+
+
+def _power(x: jax.Array, gamma: float) -> jax.Array:
+    """x^gamma for x in 0..1; 0 below rounding, where gamma < 1 is infinitely steep."""
+    eps = jnp.finfo(x.dtype).eps
+    return jnp.where(x > eps, jnp.maximum(x, eps) ** gamma, 0)
+
+
+def _class_rows(array: jax.Array) -> jax.Array:
+    """`[B, *S, K]` -> `[B, K, N]`."""
+    array = jnp.moveaxis(array, -1, 1)
+    return array.reshape(*array.shape[:2], -1)
+
+
+def _lovasz_extension(errors: jax.Array, truth: jax.Array) -> jax.Array:
+    """`f32[..., N]` x 2 -> `f32[...]`: algorithm 1 of Berman et al. 2018.
+
+    Pixels join the wrong ones from the largest error down, and each counts by how much
+    the Jaccard loss `1 - intersection / union` rises when it does. The rise is written
+    out, `1 / union` or `intersection / (union (union - 1))`: in a large image the
+    difference of two float32 Jaccard losses would be mostly rounding.
+    """
+    descending, truth = jax.lax.sort((-errors, truth), num_keys=1)
+    hit = truth > 0
+    total = jnp.sum(hit, axis=-1, keepdims=True)
+    intersection = total - jnp.cumsum(hit, axis=-1)
+    union = total + jnp.cumsum(~hit, axis=-1)
+    before = jnp.maximum(union - 1.0, 1)
+    # A class that is absent goes from nothing wrong, loss 0, to loss 1 at once.
+    rise = jnp.where(union == 1, 1, intersection / (union * before))
+    rise = jnp.where(hit, 1 / union, rise)
+    return -jnp.sum(descending * rise, axis=-1)

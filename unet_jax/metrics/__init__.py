@@ -1,0 +1,15 @@
+"""Metrics: what is summed on the devices and scored once, on the host, at the end.
+
+`__all__` holds what a spec may name: functions of a summed confusion matrix.
+"""
+
+from unet_jax.metrics.overlap import (
+    accuracy,
+    dice,
+    iou,
+    pixel_error,
+    precision,
+    recall,
+)
+
+__all__ = ["accuracy", "dice", "iou", "pixel_error", "precision", "recall"]

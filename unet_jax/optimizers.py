@@ -1,0 +1,99 @@
+"""Optimizers by their Optax names, with weight decay and gradient clipping.
+
+An optimizer is `(schedule, *, learning_rate, ...) -> GradientTransformation`; the
+schedule already peaks at `learning_rate`. Weight decay leaves biases and the scales
+and offsets of norms alone. `clip` bounds the global norm of the gradient; 0 is off.
+"""
+
+import jax
+import optax
+
+__all__ = ["adam", "adamw", "lamb", "sgd"]
+
+
+def sgd(
+    schedule: optax.Schedule,
+    *,
+    learning_rate: float,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    clip: float = 0.0,
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent; the paper's momentum is 0.99 (section 3)."""
+    del learning_rate
+    return optax.chain(
+        _clip(clip),
+        _l2(weight_decay),
+        optax.sgd(schedule, momentum=momentum, nesterov=nesterov),
+    )
+
+
+def adam(
+    schedule: optax.Schedule,
+    *,
+    learning_rate: float,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    clip: float = 0.0,
+) -> optax.GradientTransformation:
+    """Adam (Kingma and Ba 2015); weight decay is an L2 term of the loss."""
+    del learning_rate
+    return optax.chain(
+        _clip(clip), _l2(weight_decay), optax.adam(schedule, b1=b1, b2=b2, eps=eps)
+    )
+
+
+def adamw(
+    schedule: optax.Schedule,
+    *,
+    learning_rate: float,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-4,
+    clip: float = 0.0,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+    del learning_rate
+    return optax.chain(
+        _clip(clip),
+        optax.adamw(
+            schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=_kernels
+        ),
+    )
+
+
+def lamb(
+    schedule: optax.Schedule,
+    *,
+    learning_rate: float,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 0.0,
+    clip: float = 0.0,
+) -> optax.GradientTransformation:
+    """Layer-wise adaptive rates for large batches (You et al. 2020)."""
+    del learning_rate
+    return optax.chain(
+        _clip(clip),
+        optax.lamb(
+            schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=_kernels
+        ),
+    )
+
+
+def _kernels(params: optax.Params) -> optax.Params:
+    """True where weight decay applies: what has one axis is a bias or a scale."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _l2(weight_decay: float) -> optax.GradientTransformation:
+    return optax.add_decayed_weights(weight_decay, mask=_kernels)
+
+
+def _clip(norm: float) -> optax.GradientTransformation:
+    return optax.clip_by_global_norm(norm) if norm > 0 else optax.identity()

@@ -1,0 +1,163 @@
+"""Where arrays live: one pure step, two layouts.
+
+A layout places a state and a batch on the devices and compiles a step for them.
+`pmap` gives every device its share of the batch and averages under a named axis.
+`mesh` lays the devices out as (data, space): the step sees global arrays, and XLA
+writes the exchange of halos that lets several devices hold one image.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from unet_jax.errors import UserError
+
+__all__ = ["mesh", "pmap"]
+
+AXIS = "replica"
+
+
+class Layout(NamedTuple):
+    """Functions that know the devices, so that nothing else has to.
+
+    Attributes:
+      axis_name: the axis to average over inside a step; None where arrays are global.
+      replicas: parts that the batch axis is cut into, over all processes.
+      space: parts that the first spatial axis is cut into.
+      put_state: copies a state (any tree) to every device.
+      put_batch: places this process's rows of a batch, a dict of host arrays.
+      compile_train: `step(state, batch, key, axis_name) -> (state, scalars)`; the
+        state that goes in is donated.
+      compile_eval: `step(state, batch, axis_name) -> dict of [B, ...]`.
+      fetch: this process's rows of an array that an evaluation step returned.
+      abstract: shapes of a state with the sharding that `put_state` gives it.
+    """
+
+    axis_name: str | None
+    replicas: int
+    space: int
+    put_state: Callable[[Any], Any]
+    put_batch: Callable[[dict[str, np.ndarray]], dict[str, jax.Array]]
+    compile_train: Callable[[Callable], Callable]
+    compile_eval: Callable[[Callable], Callable]
+    fetch: Callable[[jax.Array], np.ndarray]
+    abstract: Callable[[Any], Any]
+
+
+def pmap() -> Layout:
+    """Data parallelism over all devices, one share of the batch each."""
+    here = jax.local_device_count()
+    copies = NamedSharding(_mesh((jax.device_count(),), (AXIS,)), PartitionSpec())
+
+    def put_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        # pmap itself copies row i to device i
+        return {
+            name: rows.reshape(here, len(rows) // here, *rows.shape[1:])
+            for name, rows in batch.items()
+        }
+
+    def compile_train(step: Callable) -> Callable:
+        return jax.pmap(
+            functools.partial(step, axis_name=AXIS),
+            axis_name=AXIS,
+            in_axes=(None, 0, None),
+            out_axes=None,
+            donate_argnums=0,
+        )
+
+    def compile_eval(step: Callable) -> Callable:
+        step = functools.partial(step, axis_name=AXIS)
+        return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0))
+
+    def fetch(array: jax.Array) -> np.ndarray:
+        rows = _local_rows(array)
+        return rows.reshape(-1, *rows.shape[2:])
+
+    return Layout(
+        axis_name=AXIS,
+        replicas=jax.device_count(),
+        space=1,
+        put_state=functools.partial(_copy, copies),
+        put_batch=put_batch,
+        compile_train=compile_train,
+        compile_eval=compile_eval,
+        fetch=fetch,
+        abstract=functools.partial(_abstract, copies),
+    )
+
+
+def mesh(*, space: int = 1) -> Layout:
+    """Devices as (data, space): the batch is cut over one, every image over the other.
+
+    Raises:
+      UserError: the devices of a process cannot be cut into groups of `space`.
+    """
+    devices = jax.device_count()
+    if space < 1 or jax.local_device_count() % space:
+        raise UserError(
+            f"config.parallel.space must divide the {jax.local_device_count()} devices "
+            f"of a process, not be {space}"
+        )
+    grid = _mesh((devices // space, space), ("data", "space"))
+    copies = NamedSharding(grid, PartitionSpec())
+    rows = NamedSharding(grid, PartitionSpec("data"))
+
+    def put_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        # only an array with an axis [B, H, ...] that divides can be cut in space
+        def place(array: np.ndarray) -> jax.Array:
+            cut = array.ndim > 1 and array.shape[1] % space == 0
+            spec = PartitionSpec("data", "space") if cut else PartitionSpec("data")
+            sharding = NamedSharding(grid, spec)
+            return jax.make_array_from_process_local_data(sharding, array)
+
+        return {name: place(array) for name, array in batch.items()}
+
+    def compile_train(step: Callable) -> Callable:
+        return jax.jit(step, donate_argnums=0, out_shardings=copies)
+
+    def compile_eval(step: Callable) -> Callable:
+        return jax.jit(step, out_shardings=rows)
+
+    return Layout(
+        axis_name=None,
+        replicas=devices // space,
+        space=space,
+        put_state=functools.partial(_copy, copies),
+        put_batch=put_batch,
+        compile_train=compile_train,
+        compile_eval=compile_eval,
+        fetch=_local_rows,
+        abstract=functools.partial(_abstract, copies),
+    )
+
+
+def _mesh(shape: tuple[int, ...], names: tuple[str, ...]) -> Mesh:
+    devices = np.asarray(jax.devices()[: math.prod(shape)]).reshape(shape)
+    return Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names))
+
+
+def _copy(sharding: NamedSharding, tree: Any) -> Any:
+    def place(array: jax.Array) -> jax.Array:
+        array = np.asarray(array)
+        return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
+
+    return jax.tree.map(place, tree)
+
+
+def _abstract(sharding: NamedSharding, tree: Any) -> Any:
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+    )
+
+
+def _local_rows(array: jax.Array) -> np.ndarray:
+    """The rows that this process holds, in order, each once."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    parts = {s.index[0].start or 0: s.data for s in array.addressable_shards}
+    return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])

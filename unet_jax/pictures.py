@@ -1,0 +1,107 @@
+"""Segmentations as pictures: input, truth, prediction, and where the two differ.
+
+Colours are red, green, blue in 0 to 255. Volumes show their middle slice.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from unet_jax.arrays import IGNORE
+
+Picture = np.ndarray  # u8[H, W, 3]
+Colours = Sequence[Sequence[int]]  # one per class
+
+RIGHT, MISSED, INVENTED, UNKNOWN = (
+    (24, 24, 24),
+    (230, 75, 60),
+    (60, 140, 240),
+    (90,) * 3,
+)
+TITLES = ("input", "truth", "prediction", "error")
+GAP, BAND = 4, 16  # pixels between the pictures, and of the line of titles
+
+
+def grey(image: np.ndarray) -> Picture:
+    """An image `[*S, C]`, stretched between its 1st and 99th percentile."""
+    image = _slice(np.asarray(image, np.float32), image.ndim - 1)
+    image = image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
+    low, high = np.percentile(image, (1, 99))
+    scaled = np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255
+    return np.broadcast_to(scaled, (*scaled.shape[:2], 3)).astype(np.uint8)
+
+
+def paint(label: np.ndarray, colours: Colours, *, axes: int) -> Picture:
+    """A label `[*S]`, or `[*S, K]` whose K classes come after the background."""
+    label = _slice(label, axes)
+    palette = np.asarray(colours, np.uint8)
+    if label.ndim == 2:
+        picture = palette[np.clip(label, 0, len(palette) - 1)]
+    else:
+        picture = np.broadcast_to(palette[0], (*label.shape[:2], 3)).copy()
+        for k in range(label.shape[-1]):
+            picture[label[..., k] > 0] = palette[k + 1]
+    picture[_unknown(label)] = UNKNOWN
+    return picture
+
+
+def differ(truth: np.ndarray, prediction: np.ndarray, *, axes: int) -> Picture:
+    """Red where the prediction is below the truth, blue where it is above.
+
+    With two classes that is foreground missed and foreground invented.
+    """
+    truth, prediction = _slice(truth, axes), _slice(prediction, axes)
+    unknown = _unknown(truth)
+    if truth.ndim == 3:
+        truth, prediction = truth.sum(-1), prediction.sum(-1)
+    picture = np.full((*truth.shape, 3), RIGHT, np.uint8)
+    picture[prediction < truth] = MISSED
+    picture[prediction > truth] = INVENTED
+    picture[unknown] = UNKNOWN
+    return picture
+
+
+def row(
+    image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, colours: Colours
+) -> Picture:
+    """Input, truth, prediction and error side by side."""
+    axes = image.ndim - 1
+    parts = (
+        grey(image),
+        paint(truth, colours, axes=axes),
+        paint(prediction, colours, axes=axes),
+        differ(truth, prediction, axes=axes),
+    )
+    height = parts[0].shape[0]
+    gap = np.full((height, GAP, 3), 255, np.uint8)
+    joined = [piece for part in parts for piece in (part, gap)]
+    return np.concatenate(joined[:-1], axis=1)
+
+
+def sheet(rows: Sequence[Picture]) -> Picture:
+    """Rows under one line of titles; narrower rows are filled up with white."""
+    width = max(picture.shape[1] for picture in rows)
+    canvas = Image.new("RGB", (width, BAND), "white")
+    draw = ImageDraw.Draw(canvas)
+    column = (rows[0].shape[1] + GAP) / len(TITLES)
+    for i, title in enumerate(TITLES):
+        draw.text((round(i * column) + 2, 2), title, fill="black")
+    padded = [np.asarray(canvas)]
+    for picture in rows:
+        missing = width - picture.shape[1]
+        spread = ((0, GAP), (0, missing), (0, 0))
+        padded.append(np.pad(picture, spread, constant_values=255))
+    return np.concatenate(padded)
+
+
+def _slice(array: np.ndarray, axes: int) -> np.ndarray:
+    """The middle slice along every spatial axis but the last two."""
+    for _ in range(axes - 2):
+        array = array[len(array) // 2]
+    return array
+
+
+def _unknown(label: np.ndarray) -> np.ndarray:
+    ignored = label == IGNORE
+    return ignored if label.ndim == 2 else ignored.all(-1)

@@ -1,0 +1,151 @@
+"""The verb `train`: from the last checkpoint, or from nothing, to the scores."""
+
+import contextlib
+import math
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from unet_jax import logs
+from unet_jax.build import Parts, build
+from unet_jax.checkpoint import Checkpoints
+from unet_jax.data import pipeline
+from unet_jax.errors import UserError
+from unet_jax.run import folder
+from unet_jax.run.evaluate import best_score, report
+from unet_jax.run.judge import Scores, judge
+from unet_jax.step import Scalars, State
+
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """Trains to `config.steps`, then judges the best checkpoint on the test split.
+
+    A folder that holds an unfinished run of this config is gone on with, exactly as if
+    it had never stopped; a finished one is only judged again. SIGTERM and Ctrl-C save
+    a checkpoint first.
+
+    Raises:
+      UserError: the config or the folder is wrong, or the loss is not finite.
+    """
+    folder.claim(workdir, config)
+    parts = build(config)
+    with Checkpoints(workdir, best_score(parts)) as checkpoints:
+        if (checkpoints.latest or 0) >= config.steps:
+            logs.say(f"{workdir} is finished: it has taken {checkpoints.latest} steps")
+        elif not _loop(config, workdir, parts, checkpoints):
+            return
+        checkpoints.wait()
+        report(config, workdir, parts, checkpoints)
+
+
+def _begin(parts: Parts, checkpoints: Checkpoints, key: jax.Array) -> tuple[State, int]:
+    """The newest checkpoint's state, or a fresh one, and the steps behind it."""
+    if checkpoints.latest is None:
+        return parts.layout.put_state(parts.init(key)), 0
+    logs.say(f"resuming at step {checkpoints.latest}")
+    shapes = parts.layout.abstract(jax.eval_shape(parts.init, key))
+    return checkpoints.restore(checkpoints.latest, shapes), checkpoints.latest
+
+
+def _loop(
+    config: ConfigDict, workdir: Path, parts: Parts, checkpoints: Checkpoints
+) -> bool:
+    """Runs the steps that are left; returns whether all of them ran."""
+    key = jax.random.key(config.seed)
+    state, start = _begin(parts, checkpoints, key)
+    writer = jax.process_index() == 0
+    clock, waiting = logs.Clock(), []
+    with (
+        logs.Log(workdir, start, config.steps, writer=writer) as log,
+        _requests_to_stop() as requests,
+    ):
+        for step, batch in enumerate(_batches(config, parts, start), start + 1):
+            state, scalars = parts.train_step(state, parts.layout.put_batch(batch), key)
+            waiting.append(scalars)
+            log.advance(step)
+            if step == start + 1:  # it has compiled, which says nothing of the speed
+                jax.block_until_ready(scalars)
+                clock.speed()
+            else:
+                clock.count(config.batch_size)
+
+            stop = _must_stop(requests, step)
+            end = stop or step == config.steps
+            judging = step % config.eval_every == 0 or step == config.steps
+            saving = judging or stop or step % config.checkpoint_every == 0
+            if end or saving or step % config.log_every == 0:
+                means = _means(waiting, step, workdir)
+                waiting = []
+                means["train/learning_rate"] = float(parts.schedule(step - 1))
+                means["train/images_per_second"] = clock.speed()
+                log.scalars(step, means)
+            scores: Scores = {}
+            if judging:
+                with clock.paused():
+                    scores, drawn = judge(config, parts, state, "val", parts.val)
+                log.scalars(step, scores)
+                log.picture(step, "val/predictions", drawn)
+            if saving:
+                about = {
+                    "config": folder.as_json(config),
+                    "preprocessing": parts.preprocessing,
+                }
+                checkpoints.save(step, state, about, scores.get(best_score(parts)))
+            if stop:
+                logs.say(f"stopped at step {step}; the same command goes on from there")
+                return step == config.steps
+    return True
+
+
+def _batches(config: ConfigDict, parts: Parts, start: int) -> Iterator[pipeline.Batch]:
+    dataset = pipeline.batches(
+        parts.train,
+        seed=config.seed,
+        crop=config.crop,
+        margin=parts.model.margin,
+        batch_size=config.batch_size,
+        shard=(jax.process_index(), jax.process_count()),
+    )
+    return pipeline.iterate(
+        dataset, start=start, steps=config.steps, threads=config.threads
+    )
+
+
+def _means(waiting: list[Scalars], step: int, workdir: Path) -> dict[str, float]:
+    """The mean of each scalar over the steps since the last line."""
+    fetched = jax.device_get(waiting)
+    means = {
+        f"train/{name}": float(sum(s[name] for s in fetched) / len(fetched))
+        for name in fetched[0]
+    }
+    if not math.isfinite(means["train/loss"]):
+        raise UserError(
+            f"the loss is {means['train/loss']} by step {step}: lower "
+            "config.optimizer.learning_rate or set config.optimizer.clip, and choose "
+            f"another --workdir; the checkpoints in {workdir} are sound"
+        )
+    return means
+
+
+@contextlib.contextmanager
+def _requests_to_stop() -> Iterator[list[int]]:
+    """A list that SIGTERM and Ctrl-C append to, so that the step can be finished."""
+    requests: list[int] = []
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(s, lambda s, _: requests.append(s)) for s in signals]
+    try:
+        yield requests
+    finally:
+        for s, handler in zip(signals, before, strict=True):
+            signal.signal(s, handler)
+
+
+def _must_stop(requests: list[int], step: int) -> bool:
+    """Whether to stop after this step; processes of one run agree on the step."""
+    if jax.process_count() == 1:
+        return bool(requests)
+    return multihost_utils.reached_preemption_sync_point(step)

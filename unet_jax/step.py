@@ -1,0 +1,169 @@
+"""The training mathematics of one replica: pure functions of arrays."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from unet_jax.arrays import Batch, Image, Label, Logits, Weight, centre, decide
+from unet_jax.arrays import independent as is_independent
+from unet_jax.metrics.overlap import confusion
+
+Loss = Callable[[Logits, Label, Weight], jax.Array]
+Augment = Callable[[jax.Array, Batch], Batch]
+Scalars = dict[str, jax.Array]
+
+
+class State(NamedTuple):
+    """All that training changes, and nothing but arrays."""
+
+    step: jax.Array  # i32[], updates made so far
+    params: Any
+    stats: Any  # running statistics of batch norm
+    opt_state: Any
+    ema: Any  # exponential moving average of params; () where it is off
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the model is evaluated with: the average where there is one."""
+        params = self.ema if jax.tree.leaves(self.ema) else self.params
+        return {"params": params, "batch_stats": self.stats}
+
+
+def init(
+    key: jax.Array,
+    image: Image,
+    *,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    ema: float = 0.0,
+) -> State:
+    """The state before the first step, for images shaped like `image`."""
+    variables = model.init({"params": key, "dropout": key}, image)
+    params = variables["params"]
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        stats=variables.get("batch_stats", {}),
+        opt_state=tx.init(params),
+        # a copy: the two must not share a buffer that the step then donates
+        ema=jax.tree.map(jnp.copy, params) if ema else (),
+    )
+
+
+def train_step(
+    state: State,
+    batch: Batch,
+    key: jax.Array,
+    axis_name: str | None = None,
+    *,
+    model: nn.Module,
+    loss: Loss,
+    augment: Augment,
+    tx: optax.GradientTransformation,
+    ema: float = 0.0,
+) -> tuple[State, Scalars]:
+    """One update of the parameters.
+
+    Args:
+      state: as `init` made it, or a step left it.
+      batch: this replica's share; every replica's has the same number of examples.
+      key: of the run, the same at every step and on every replica. Randomness belongs
+        to the example: what varies is folded in from `batch['seed']`.
+      axis_name: the axis of replicas under `pmap`; None where arrays are global.
+      model: `(image, train, seed) -> logits`.
+      loss: `(logits, label, weight) -> f32[B]`.
+      augment: `(key, example) -> example`.
+      tx: the optimizer.
+      ema: decay of the average of the parameters; 0 keeps none.
+
+    Returns:
+      The next state, and the scalars `loss` and `grad_norm`, averaged over replicas.
+    """
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["seed"])
+    example = {name: batch[name] for name in ("image", "label", "weight")}
+    example = jax.vmap(augment)(keys, example)
+
+    def objective(params: Any) -> tuple[jax.Array, Any]:
+        logits, updates = model.apply(
+            {"params": params, "batch_stats": state.stats},
+            example["image"],
+            train=True,
+            seed=batch["seed"],
+            rngs={"dropout": jax.random.fold_in(key, 1)},
+            mutable=["batch_stats"],
+        )
+        losses = supervise(loss, logits, example["label"], example["weight"])
+        return losses.mean(), updates.get("batch_stats", {})
+
+    gradient = jax.value_and_grad(objective, has_aux=True)
+    (value, stats), grads = gradient(state.params)
+    value, grads, stats = mean((value, grads, stats), axis_name)
+
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = optax.incremental_update(params, state.ema, 1 - ema) if ema else ()
+    scalars = {"loss": value, "grad_norm": optax.global_norm(grads)}
+    return State(state.step + 1, params, stats, opt_state, average), scalars
+
+
+def supervise(
+    loss: Loss, logits: Logits | Sequence[Logits], label: Label, weight: Weight
+) -> jax.Array:
+    """The loss `f32[B]` of logits that may be smaller or coarser than the label.
+
+    Of several logits, as deep supervision gives them, element i has one pixel for
+    every 2^i of the label and counts 2^-i, normalised to a sum of 1 (nnU-Net's
+    weights). Each is compared with the middle of the label, every 2^i-th pixel.
+    """
+    logits = (logits,) if isinstance(logits, jax.Array) else logits
+    total = sum(
+        0.5**i * loss(part, _coarse(label, part, i), _coarse(weight, part, i))
+        for i, part in enumerate(logits)
+    )
+    return total / sum(0.5**i for i in range(len(logits)))
+
+
+def _coarse(array: jax.Array, logits: Logits, level: int) -> jax.Array:
+    stride = 2**level
+    shape = logits.shape[1:-1]
+    array = centre(array, tuple(size * stride for size in shape))
+    middle = slice(stride // 2, None, stride)
+    return array[(slice(None), *(middle for _ in shape))]
+
+
+def eval_step(
+    state: State,
+    batch: Batch,
+    axis_name: str | None = None,
+    *,
+    model: nn.Module,
+    loss: Loss,
+) -> dict[str, jax.Array]:
+    """Judges examples one by one, without augmentation.
+
+    Returns:
+      `loss f32[B]`, `confusion i32[B, K, K]` (or `[B, K, 2, 2]` for independent
+      classes), and `prediction i32[B, *S']` (or `[B, *S', K]`).
+    """
+    del axis_name  # nothing is averaged: every example keeps its own row
+    logits = model.apply(state.variables, batch["image"], train=False)
+    left = logits.shape[1:-1]
+    label, weight = centre(batch["label"], left), centre(batch["weight"], left)
+    independent = is_independent(label, weight)
+    prediction = decide(logits, independent=independent)
+    return {
+        "loss": loss(logits, label, weight),
+        "confusion": confusion(
+            prediction, label, classes=logits.shape[-1], independent=independent
+        ),
+        "prediction": prediction,
+    }
+
+
+def mean(tree: Any, axis_name: str | None) -> Any:
+    """The mean over replicas; the tree itself where arrays are already global."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
