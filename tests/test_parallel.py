@@ -16,7 +16,6 @@ CHAIN = augment.chain(
     [
         (1.0, augment.flip),
         (0.5, functools.partial(augment.elastic, sigma=2.0)),
-        (1.0, augment.rotation),
         (1.0, augment.noise),
     ]
 )
@@ -73,13 +72,13 @@ def two_steps(layout, model, tx, shape):
 @pytest.mark.parametrize(
     ("options", "shape"),
     [
-        ({"padding": "SAME", "norm": "batch", "dropout": 0.3}, (32, 32)),
-        ({"padding": "VALID", "norm": "none", "dropout": 0.3}, (44, 44)),
+        ({"padding": "SAME", "norm": "batch", "dropout": 0.3}, (16, 16)),
+        ({"padding": "VALID", "norm": "none", "dropout": 0.3}, (28, 28)),
     ],
     ids=["same", "valid"],
 )
 def test_layouts_agree(options, shape):
-    model, tx = UNet((4, 8, 8), **options), optax.adam(1e-3)
+    model, tx = UNet((4, 8), **options), optax.adam(1e-3)
     (state, scalars), judged = two_steps(None, model, tx, shape)
     for name, make in LAYOUTS.items():
         (other, numbers), out = two_steps(make(), model, tx, shape)

@@ -106,7 +106,7 @@ def train_step(
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = optax.incremental_update(params, state.ema, 1 - ema) if ema else ()
-    scalars = {"loss": value, "grad_norm": optax.global_norm(grads)}
+    scalars = {"loss": value, "grad_norm": optax.tree.norm(grads)}
     return State(state.step + 1, params, stats, opt_state, average), scalars
 
 

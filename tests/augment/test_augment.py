@@ -35,6 +35,10 @@ def batch(shape, classes=()):
     }
 
 
+def one(shape):
+    return jax.tree.map(lambda x: x[0], batch(shape))
+
+
 @pytest.mark.parametrize("name", augment.__all__)
 def test_key_and_example_come_first_and_the_rest_has_defaults(name):
     operation = getattr(augment, name)
@@ -57,23 +61,27 @@ def test_shapes_and_dtypes_are_kept(name, shape, classes):
     assert got == jax.eval_shape(lambda example: example, given)
 
 
-@pytest.mark.parametrize("name", augment.__all__)
-def test_something_changes_and_stays_finite(name):
-    run = jax.jit(jax.vmap(augment.chain([(1.0, getattr(augment, name))])))
-    given = batch((8, 8))
-    got = run(jax.random.split(jax.random.key(1), 2), given)
-    assert not np.array_equal(got["image"], given["image"])
-    assert np.isfinite(got["image"]).all()
+def run_all(operations, example):
+    """The result of each operation alone, under one key."""
+    chains = {name: augment.chain([(1.0, op)]) for name, op in operations.items()}
+    run = jax.jit(lambda key: {name: op(key, example) for name, op in chains.items()})
+    return run(jax.random.key(0)).items()
 
 
-@pytest.mark.parametrize("name", sorted(NONE))
-def test_no_strength_is_the_identity(name):
-    operation = functools.partial(getattr(augment, name), **NONE[name])
-    given = jax.tree.map(lambda x: x[0], batch((3, 5, 6)))
-    got = jax.jit(augment.chain([(1.0, operation)]))(jax.random.key(2), given)
-    np.testing.assert_allclose(got["image"], given["image"], atol=1e-6)
-    for unchanged in ("label", "weight", "seed"):
-        np.testing.assert_array_equal(got[unchanged], given[unchanged])
+def test_something_changes_and_stays_finite():
+    given = one((8, 8))
+    for name, got in run_all({n: getattr(augment, n) for n in augment.__all__}, given):
+        assert not np.array_equal(got["image"], given["image"]), name
+        assert np.isfinite(got["image"]).all(), name
+
+
+def test_no_strength_is_the_identity():
+    none = {n: functools.partial(getattr(augment, n), **k) for n, k in NONE.items()}
+    given = one((3, 5, 6))
+    for name, got in run_all(none, given):
+        np.testing.assert_allclose(got["image"], given["image"], atol=1e-6)
+        for unchanged in ("label", "weight", "seed"):
+            np.testing.assert_array_equal(got[unchanged], given[unchanged], name)
 
 
 def test_shards_of_space_give_the_same_example():
@@ -82,7 +90,7 @@ def test_shards_of_space_give_the_same_example():
     kinds = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((2,), ("space",), axis_types=kinds, devices=jax.devices()[:2])
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "space"))
-    operations = (augment.elastic, augment.turn, augment.gamma, augment.blur)
+    operations = (augment.elastic, augment.turn, augment.blur)
     run = jax.jit(jax.vmap(augment.chain([(1.0, each) for each in operations])))
     keys, given = jax.random.split(jax.random.key(4), 2), batch((16, 16))
     del given["seed"]

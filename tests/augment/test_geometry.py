@@ -81,8 +81,7 @@ def test_turn_gives_each_quarter_turn_and_nothing_else(shape):
     assert which(over_keys(augment.turn)(example), example, oracles) == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (4, 10, 10)])
-def test_permutations_of_waiting_moves_are_permutations_of_the_result(shape):
+def test_permutations_of_waiting_moves_are_permutations_of_the_result():
     def waiting_and_settled(key, example):
         moved = augment.elastic(key, augment.rotation(key, example), sigma=2.0)
         waiting = augment.flip(key, augment.turn(key, moved))
@@ -90,7 +89,7 @@ def test_permutations_of_waiting_moves_are_permutations_of_the_result(shape):
         return warp.settle(waiting), settled
 
     run = jax.jit(jax.vmap(waiting_and_settled, in_axes=(0, None)))
-    got, expected = run(KEYS, cells(shape))
+    got, expected = run(KEYS, cells((4, 10, 10)))
     np.testing.assert_allclose(got["image"], expected["image"], atol=1e-3)
     assert np.mean(got["label"] != expected["label"]) < 1e-3  # ties
 
@@ -115,9 +114,8 @@ def test_scale_and_shift_and_rotation_look_where_they_should():
     assert np.abs(turned - (rest - 20)).max() > 1
 
 
-@pytest.mark.parametrize("shape", [(40, 44), (20, 24, 22)])
-def test_rotation_then_shift_is_one_affine_map_sampled_once(shape):
-    n, key = len(shape), jax.random.key(5)
+def test_rotation_then_shift_is_one_affine_map_sampled_once():
+    shape, n, key = (20, 24, 22), 3, jax.random.key(5)
     centre = (np.array(shape) - 1) / 2
     first = functools.partial(augment.rotation, degrees=25.0)
     second = functools.partial(augment.shift, pixels=4.0)

@@ -28,8 +28,9 @@ def images(operation, example, keys=KEYS, **kwargs):
     return np.asarray(every(keys))
 
 
-@pytest.mark.parametrize("sigma", [0.7, 2.0])
-@pytest.mark.parametrize("shape", [(20, 31, 2), (6, 12, 11, 1), (1, 9, 9, 1)])
+@pytest.mark.parametrize(
+    ("shape", "sigma"), [((20, 31, 2), 0.7), ((6, 12, 11, 1), 2.0), ((1, 9, 9, 1), 1.0)]
+)
 def test_blur_agrees_with_scipy(shape, sigma):
     example = standard(shape)
     got = images(augment.blur, example, KEYS[:1], low=sigma, high=sigma)[0]

@@ -83,7 +83,8 @@ def test_a_step_is_always_the_same_batch_and_a_seed_makes_another_run():
 def test_batches_and_shards_cut_one_stream():
     whole, half = made()[5], made(batch_size=2)
     shards = [made(shard=(i, 2))[5] for i in range(2)]
-    for parts in ([half[10], half[11]], shards):
+    single = [made(batch_size=1)[step] for step in range(20, 24)]
+    for parts in ([half[10], half[11]], shards, single):
         same(whole, {k: np.concatenate([p[k] for p in parts]) for k in whole})
 
 

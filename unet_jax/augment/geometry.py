@@ -20,7 +20,8 @@ def elastic(
 
     The vectors are N(0, sigma) pixels on every axis, at `grid` points an axis from
     corner to corner of the crop. Between them runs a natural cubic spline along each
-    axis, which passes through every vector. Raises UserError if `grid` < 2.
+    axis, which passes through every vector. Keep sigma well below the distance
+    between points, or the image folds over itself. Raises UserError if `grid` < 2.
 
     Ronneberger et al. 2015, section 3.1: sigma of 10 pixels, 3 x 3 points.
     """

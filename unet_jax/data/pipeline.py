@@ -7,7 +7,6 @@ the pipeline's only state and a resumed run sees what it would have seen.
 
 import contextlib
 import functools
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     import grain
 
 __all__ = ["Examples", "batches", "iterate", "prepare"]
+
+ENDLESS = 2**53  # examples: more than any run takes, and exact where Grain divides
 
 
 class Examples:
@@ -148,9 +149,7 @@ def batches(
     if batch_size < 1 or batch_size % count:
         raise UserError(f"batch_size {batch_size} must be a multiple of {count} shards")
     # Not Grain's shuffle: looking one place up there takes 0.5 ms.
-    stream = grain.MapDataset.range(sys.maxsize).map(
-        _draw(examples, seed, crop, margin)
-    )
+    stream = grain.MapDataset.range(ENDLESS).map(_draw(examples, seed, crop, margin))
     return stream.batch(batch_size // count)[index::count]
 
 
