@@ -53,7 +53,6 @@ def get_config() -> ConfigDict:
         ConfigDict({"name": "dice", "scale": 0.0, "smooth": 1.0}),
     )
     config.augment = (
-        ConfigDict({"name": "flip"}),
         ConfigDict({"name": "elastic", "sigma": 10.0, "grid": 3}),
         ConfigDict({"name": "rotation", "degrees": 180.0}),
         ConfigDict({"name": "shift", "pixels": 10.0}),

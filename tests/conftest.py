@@ -1,11 +1,48 @@
-"""Eight fake devices for every test, and no silent broadcasting."""
+"""Eight fake devices for every test, no silent broadcasting, and tiny runs."""
 
 import os
+import zipfile
 
 # Most of the tests' time is compilation, and most of that is optimisation.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import tifffile  # noqa: E402
+from ml_collections import ConfigDict  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def tiny():
+    """A run of the quickstart that takes seconds: 4 steps of a network of 2 levels."""
+    from configs import quickstart
+
+    config = quickstart.get_config()
+    config.steps = 4
+    config.log_every = 1
+    config.eval_every = config.checkpoint_every = 2
+    config.crop = (16, 16)
+    config.model.widths = (2, 4)
+    sizes = {"shape": (20, 24), "train": 3, "val": 2, "test": 3}
+    config.data = ConfigDict({"name": "cells", **sizes})
+    config.augment = (ConfigDict({"name": "flip"}),)
+    return config
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    """A folder with a small ISBI-2012-challenge.zip: 10 slices of 64 x 64."""
+    folder = tmp_path_factory.mktemp("archive")
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(folder / "ISBI-2012-challenge.zip", "w") as z:
+        for name in ("train-volume", "train-labels", "test-volume"):
+            stack = rng.integers(0, 256, (10, 64, 64), dtype=np.uint8)
+            if name == "train-labels":
+                stack = np.where(stack > 80, 255, 0).astype(np.uint8)
+            tifffile.imwrite(folder / "stack.tif", stack, photometric="minisblack")
+            z.write(folder / "stack.tif", f"ISBI-2012-challenge/{name}.tif")
+    return folder

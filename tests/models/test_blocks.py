@@ -14,10 +14,16 @@ def image(request):
     return jax.random.normal(jax.random.key(0), (2, *request.param, 3))
 
 
-def test_max_pool(image):
+def test_max_pool_and_its_gradient(image):
+    """The same pixel wins, also among equals, of which a ReLU leaves many."""
     twos = (2,) * (image.ndim - 2)
-    expected = nn.max_pool(image, window_shape=twos, strides=twos)
-    np.testing.assert_array_equal(blocks.max_pool(image), expected)
+
+    def gradient(pool):
+        loss = lambda x: (pool(jax.nn.relu(x)) ** 3).sum()  # noqa: E731
+        return jax.value_and_grad(loss)(jnp.round(image * 2) / 2)
+
+    theirs = gradient(lambda x: nn.max_pool(x, window_shape=twos, strides=twos))
+    jax.tree.map(np.testing.assert_array_equal, gradient(blocks.max_pool), theirs)
 
 
 def test_up_convolution_is_a_transposed_convolution(image):

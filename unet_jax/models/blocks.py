@@ -1,9 +1,9 @@
 """The parts that a U-Net is made of, for any number of spatial axes.
 
 Three of them are written for speed and equal their textbook form exactly: a pooling
-is a reshape and a maximum, a 2x2 up-convolution is one matrix product and a reshape,
-and a convolution of a concatenation is a sum of convolutions, so that nothing is
-concatenated. None of them stops a spatial axis from being cut over devices.
+is a reshape and a comparison for each axis, a 2x2 up-convolution is one matrix product
+and a reshape, and a convolution of a concatenation is a sum of convolutions, so that
+nothing is concatenated. None of them stops a spatial axis from being cut over devices.
 """
 
 import math
@@ -27,10 +27,19 @@ he_normal_up = nn.initializers.variance_scaling(
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Halves every spatial axis by its maximum over pairs; sizes must be even."""
-    pairs = [n for size in x.shape[1:-1] for n in (size // 2, 2)]
-    x = x.reshape(x.shape[0], *pairs, x.shape[-1])
-    return x.max(axis=tuple(range(2, 1 + len(pairs), 2)))
+    """Halves every spatial axis by its maximum over pairs; sizes must be even.
+
+    Of equal pixels the first gets the gradient, as in `nn.max_pool`.
+    """
+    for axis in reversed(range(1, x.ndim - 1)):
+        pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+        first, second = (
+            jax.lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1)
+        )
+        # Not jnp.max: its gradient asks which pixel equals the maximum, and where XLA
+        # computes the two anew, differently rounded, none does and the answer is NaN.
+        x = jnp.where((second > first) | jnp.isnan(second), second, first)
+    return x
 
 
 def interleave(x: jax.Array, spatial: int) -> jax.Array:

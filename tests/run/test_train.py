@@ -1,0 +1,137 @@
+"""Training as the user meets it: files, resuming, being stopped, being wrong."""
+
+import json
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from unet_jax import logs
+from unet_jax.build import build
+from unet_jax.checkpoint import Checkpoints
+from unet_jax.errors import UserError
+from unet_jax.run import evaluate, train
+
+
+def lines(workdir):
+    """The metrics without what depends on the clock."""
+    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    timed = "train/images_per_second"
+    return [{k: v for k, v in row.items() if k != timed} for row in rows]
+
+
+def final(config, workdir):
+    parts = build(config)
+    with Checkpoints(workdir, "val/dice") as checkpoints:
+        like = parts.layout.abstract(jax.eval_shape(parts.init, jax.random.key(0)))
+        return jax.device_get(checkpoints.restore(config.steps, like))
+
+
+def test_a_stopped_run_goes_on_as_if_it_never_had(tiny, tmp_path, monkeypatch, capsys):
+    """Train 4 = train 2, be killed, resume, train 2: parameters and log, to the bit."""
+    tiny.data.train = 5  # the stop falls within an epoch
+    tiny.eval_every = 3
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    train(tiny, straight)
+    assert sorted(p.name for p in straight.iterdir() if "events" not in p.name) == [
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "predictions.png",
+        "scores.json",
+    ]
+
+    def kill_at_2(self, step):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    tiny.checkpoint_every = 100
+    with monkeypatch.context() as patch:
+        patch.setattr(logs.Log, "advance", kill_at_2)
+        train(tiny, broken)
+    assert "stopped at step 2" in capsys.readouterr().out
+    assert not (broken / "scores.json").exists()
+    # a crash may also leave lines beyond the checkpoint, the last of them cut short
+    with (broken / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "train/loss": 9}\n{"step": 4, "tra')
+    train(tiny, broken)
+    assert "resuming at step 2" in capsys.readouterr().out
+
+    assert lines(broken) == lines(straight)
+    a, b = final(tiny, straight), final(tiny, broken)
+    assert a.step == 4
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    assert (broken / "scores.json").read_text() == (
+        straight / "scores.json"
+    ).read_text()
+
+    before = (straight / "scores.json").read_text()
+    evaluate(tiny, straight)
+    assert (straight / "scores.json").read_text() == before
+    train(tiny, straight)
+    assert "is finished" in capsys.readouterr().out
+    assert (straight / "scores.json").read_text() == before
+    assert len(lines(straight)) == 6
+
+
+def test_a_workdir_of_another_run_is_refused_with_the_fields(tiny, tmp_path):
+    train(tiny, tmp_path)
+    tiny.model.widths = (2, 8)
+    tiny.optimizer.learning_rate = 0.5
+    with pytest.raises(UserError) as error:
+        train(tiny, tmp_path)
+    line = str(error.value)
+    assert "model.widths is [2, 4] there and [2, 8] here" in line
+    assert "optimizer.learning_rate is 0.001 there and 0.5 here" in line
+    assert "steps" not in line
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["widths"] == [
+        2,
+        4,
+    ]
+
+
+def test_evaluate_needs_a_checkpoint(tiny, tmp_path):
+    with pytest.raises(UserError, match="holds no checkpoints"):
+        evaluate(tiny, tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
+    tiny.optimizer = ConfigDict({"name": "sgd", "learning_rate": 1e30, "clip": 0.0})
+    tiny.model.norm = "none"
+    tiny.schedule = ConfigDict({"name": "constant"})
+    with pytest.raises(UserError, match="the loss is nan by step .*learning_rate"):
+        train(tiny, tmp_path)
+
+
+def test_volumes_train_like_images(tiny, tmp_path):
+    tiny.data.shape = (16, 12, 20)
+    tiny.crop = (8, 8, 8)
+    tiny.augment = (ConfigDict({"name": "elastic"}), ConfigDict({"name": "flip"}))
+    train(tiny, tmp_path)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert 0 <= scores["test/dice"] <= 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"head": "sigmoid"},
+        {"parallel": ConfigDict({"name": "mesh", "space": 4})},
+        {"model": ConfigDict({"name": "UNet", "widths": (2, 4)}), "crop": (44, 44)},
+    ],
+    ids=["sigmoid", "mesh", "valid"],
+)
+def test_other_runs_reach_their_scores(tiny, tmp_path, change):
+    tiny.update(change)
+    tiny.ema = 0.5
+    train(tiny, tmp_path)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["step"] in (2, 4)
+    assert scores["images"] == 3
+    assert (tmp_path / scores["checkpoint"]).is_dir()
+    shutil.rmtree(tmp_path)

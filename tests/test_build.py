@@ -1,0 +1,107 @@
+"""A wrong field is one line that names the field and the remedy."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from ml_collections import ConfigDict
+
+from unet_jax.build import build
+from unet_jax.errors import UserError
+
+VALID = {"name": "UNet", "widths": (2, 4, 8, 16, 32)}
+
+MISTAKES = {
+    "steps": (0, ["config.steps must be at least 1"]),
+    "seed": (-1, ["config.seed"]),
+    "ema": (1.0, ["config.ema"]),
+    "head": ("softmix", ["config.head", "did you mean 'softmax'"]),
+    "precision": ("fp16", ["config.precision", "bfloat16, float32"]),
+    "crop": ((188.5, 188), ["config.crop", "188,188"]),
+    "batch_size": (12, ["config.batch_size=12", "8 devices", "16", "'space':8"]),
+    "loss": ((ConfigDict({"name": "dyce"}),), ["config.loss[0].name", "'dice'"]),
+    "augment": (
+        (ConfigDict({"name": "flip", "probability": 2.0}),),
+        ["config.augment[0].probability must lie in 0 to 1"],
+    ),
+    "metrics": ((), ["config.metrics is empty"]),
+    "optimizer": (ConfigDict({"name": "sgd"}), ["also needs learning_rate"]),
+    "schedule": (
+        ConfigDict({"name": "cosine", "warmups": 3}),
+        ["config.schedule: 'cosine' has no 'warmups'; did you mean 'warmup'?"],
+    ),
+    "parallel": (ConfigDict({"name": "mesh", "space": 3}), ["must divide the 8"]),
+    "data": (ConfigDict({"name": "cell"}), ["config.data.name", "'cells'"]),
+    "normalize": (
+        ConfigDict({"name": "zscore"}),
+        ["config.normalize.name", "standard"],
+    ),
+    "weight_map": (
+        ConfigDict({"name": "border", "sigma": "5"}),
+        ["config.weight_map.sigma must be float, not '5'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("field", MISTAKES)
+def test_a_wrong_field_gets_one_line(tiny, field):
+    value, words = MISTAKES[field]
+    with tiny.ignore_type():
+        tiny[field] = value
+    with pytest.raises(UserError) as error:
+        build(tiny)
+    line = str(error.value)
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (VALID | {"padding": "VALD"}, ["config.model.padding", "'VALID' or 'SAME'"]),
+        (VALID | {"widths": (2, "x")}, ["config.model.widths", "(2, 'x')"]),
+        (VALID | {"widths": ()}, ["config.model.widths"]),
+        (VALID | {"activation": "rely"}, ["config.model.activation", "relu"]),
+        (VALID | {"depth": 3}, ["config.model: 'UNet' has no 'depth'"]),
+    ],
+)
+def test_a_wrong_model_gets_one_line(tiny, model, words):
+    tiny.model = ConfigDict(model)
+    with pytest.raises(UserError) as error:
+        build(tiny)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_an_illegal_crop_names_the_nearest_legal_sizes(tiny):
+    """572 is the paper's; its neighbours are 16 away."""
+    tiny.model = ConfigDict(VALID)
+    tiny.crop = (580, 580)
+    with pytest.raises(UserError, match="depth 4.*580.*572 and 588"):
+        build(tiny)
+    tiny.crop = (100, 100)
+    with pytest.raises(UserError, match="nearest legal sizes are 188$"):
+        build(tiny)
+
+
+def test_a_crop_must_divide_over_the_devices_of_an_image(tiny):
+    tiny.parallel = ConfigDict({"name": "mesh", "space": 4})
+    tiny.crop = (18, 16)
+    with pytest.raises(UserError, match="first size must divide by the 4 devices"):
+        build(tiny)
+
+
+def test_a_sigmoid_head_has_no_channel_for_the_background(tiny):
+    tiny.head = "sigmoid"
+    parts = build(tiny)
+    assert parts.classes == ("cell",)
+    assert parts.model.classes == 1
+    assert parts.train[0]["label"].shape == (20, 24, 1)
+
+
+def test_precision_is_that_of_the_computation(tiny):
+    tiny.precision = "bfloat16"
+    parts = build(tiny)
+    assert parts.model.dtype == jnp.bfloat16
+    params = jax.eval_shape(parts.init, jax.random.key(0)).params
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}

@@ -1,0 +1,59 @@
+"""Every config builds and takes one step; base.py names every field there is."""
+
+import importlib
+import inspect
+import math
+from pathlib import Path
+
+import jax
+import pytest
+
+from configs import base, saved
+from unet_jax import models
+from unet_jax.build import build
+from unet_jax.data import pipeline
+from unet_jax.run import folder
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+NAMES = sorted(p.stem for p in CONFIGS.glob("*.py") if p.stem not in ("base", "saved"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_builds_and_takes_one_step(name, archive, tmp_path):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert config.name == name
+    assert set(config) == set(base.get_config())
+    config.model.widths = (2, 4)
+    config.batch_size = 8
+    config.crop = (44,) * len(config.crop)
+    if "manual_dir" in config.data:
+        config.data.update({"manual_dir": str(archive), "data_dir": str(tmp_path)})
+    if "train" in config.data:
+        config.data.update({"train": 2, "val": 1, "test": 1, "shape": (48, 48)})
+    parts = build(config)
+    data = pipeline.batches(
+        parts.train, seed=0, crop=config.crop, margin=parts.model.margin, batch_size=8
+    )
+    state = parts.layout.put_state(parts.init(jax.random.key(0)))
+    batch = parts.layout.put_batch(data[0])
+    state, scalars = parts.train_step(state, batch, jax.random.key(0))
+    assert int(state.step) == 1
+    assert math.isfinite(scalars["loss"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_docstring_is_a_lab_note(name):
+    note = inspect.getdoc(importlib.import_module(f"configs.{name}"))
+    for word in ("Paper", "Command", "Measured"):
+        assert f"\n{word} " in note
+
+
+def test_base_names_every_choice_of_the_model():
+    fields = set(inspect.signature(models.UNet).parameters)
+    built = {"classes", "dtype", "axis_name", "parent", "name"}
+    assert set(base.get_config().model) - {"name"} == fields - built
+
+
+def test_a_saved_config_is_the_one_that_ran(tiny, tmp_path):
+    folder.claim(tmp_path, tiny)
+    assert saved.get_config(str(tmp_path)) == tiny
