@@ -6,6 +6,8 @@ Data      30 slices of 512 x 512, five folds of interleaved slices: fold k tests
           the other 18. The challenge's own 30 test slices have no public labels.
 Command   python main.py --config=configs/isbi.py --config.data.manual_dir=DIR
 
+Measured  pending
+
 As in the paper: the VALID network of 31 M parameters on tiles of 572 with mirrored
 borders, one tile a step, SGD with momentum 0.99, cross-entropy with the border weight
 map (w0 = 10, sigma = 5), elastic deformation of a 3 x 3 grid (sigma = 10), rotation,

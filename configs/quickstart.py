@@ -1,7 +1,9 @@
 """Synthetic cells, drawn by the project: nothing to download.
 
 Paper     none; a small U-Net with today's habits
+Data      64 images of 128 x 128 to train on, 8 to validate, 16 to test
 Command   ./launch.sh
+Measured  pending
 """
 
 from ml_collections import ConfigDict
@@ -10,14 +12,14 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """A network of 0.5 M parameters on 64 images of 128 x 128."""
+    """A network of 0.5 M parameters that learns in minutes on a laptop."""
     config = base.get_config()
     config.name = "quickstart"
     config.steps = 400
     config.data = ConfigDict(
         {
             "name": "cells",
-            "shape": (128, 128),
+            "shape": (128, 128),  # pixels per axis; three axes make volumes
             "train": 64,  # images
             "val": 8,
             "test": 16,

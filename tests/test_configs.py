@@ -55,5 +55,5 @@ def test_base_names_every_choice_of_the_model():
 
 
 def test_a_saved_config_is_the_one_that_ran(tiny, tmp_path):
-    folder.claim(tmp_path, tiny)
+    folder.record(tmp_path, tiny)
     assert saved.get_config(str(tmp_path)) == tiny

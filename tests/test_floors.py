@@ -49,9 +49,9 @@ def test_the_package_knows_no_configs_and_no_tensorflow():
                 assert floor(room) >= 3, f"{path}: the config stops at build.py"
 
 
-def test_every_file_has_its_test():
-    """tests/ mirrors unet_jax/, one room at a time."""
-    tests = {p.stem.removeprefix("test_") for p in (ROOT / "tests").rglob("test_*.py")}
+def test_every_room_has_its_tests():
+    """tests/ mirrors unet_jax/: test_room.py for a file, room/ for a folder."""
+    tests = ROOT / "tests"
     for path, room in rooms():
-        if path.stem != "__init__" and "builders" not in path.parts:
-            assert path.stem in tests or room in tests, f"{path} has no test"
+        there = (tests / f"test_{room}.py").is_file() or (tests / room).is_dir()
+        assert there, f"{path.relative_to(ROOT)} has no tests"

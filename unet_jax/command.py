@@ -30,7 +30,7 @@ def parser(configs: Path) -> Callable[[list[str]], list[str]]:
 
     def parse(argv: list[str]) -> list[str]:
         with one_line():
-            argv = _with_config(argv, configs)
+            argv = sys.argv[:] = _with_config(argv, configs)  # ml_collections reads it
             try:
                 rest = flags.FLAGS(argv)
             except flags.Error as error:

@@ -94,6 +94,14 @@ def test_a_workdir_of_another_run_is_refused_with_the_fields(tiny, tmp_path):
     ]
 
 
+def test_what_failed_at_its_start_may_be_mended(tiny, tmp_path):
+    tiny.loss = (ConfigDict({"name": "cross_entropy", "class_weights": (1.0,)}),)
+    with pytest.raises(UserError, match="class_weights"):
+        train(tiny, tmp_path)
+    tiny.loss[0].class_weights = (1.0, 2.0)
+    train(tiny, tmp_path)
+
+
 def test_evaluate_needs_a_checkpoint(tiny, tmp_path):
     with pytest.raises(UserError, match="holds no checkpoints"):
         evaluate(tiny, tmp_path / "nowhere")

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from unet_jax.checkpoint import FOLDER
 from unet_jax.errors import UserError
 
 CONFIG, SCORES, PICTURE = "config.json", "scores.json", "predictions.png"
@@ -27,29 +28,34 @@ FREE = (
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:
-    """Makes the folder this config's, or makes sure that it is.
+    """Makes the folder, or makes sure that what it holds is a run of this config.
+
+    A folder without a checkpoint is nobody's: what failed at its start may be mended.
 
     Raises:
-      UserError: the folder holds a run of another config; the line names the fields
-        that differ.
+      UserError: the folder holds another run; the line names the fields that differ.
     """
     path = workdir / CONFIG
-    new = as_json(config)
-    if path.exists():
-        old = _read(path)
-        differing = [
-            f"{name} is {json.dumps(there)} there and {json.dumps(here)} here"
-            for name, there, here in _differences(old, new)
-            if not _free(name)
-        ]
-        if differing:
-            raise UserError(
-                f"{workdir} holds another run: {'; '.join(differing)}. Choose another "
-                "--workdir, or remove it"
-            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or not any((workdir / FOLDER).glob("[0-9]*")):
+        return
+    differing = [
+        f"{name} is {json.dumps(there)} there and {json.dumps(here)} here"
+        for name, there, here in _differences(_read(path), as_json(config))
+        if not _free(name)
+    ]
+    if differing:
+        raise UserError(
+            f"{workdir} holds another run: {'; '.join(differing)}. Choose another "
+            "--workdir, or remove it"
+        )
+
+
+def record(workdir: Path, config: ConfigDict) -> None:
+    """Writes the config into the folder, from one process of a run."""
     if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(new, indent=2) + "\n")
+        text = json.dumps(as_json(config), indent=2)
+        (workdir / CONFIG).write_text(text + "\n")
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:

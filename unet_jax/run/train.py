@@ -33,6 +33,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     """
     folder.claim(workdir, config)
     parts = build(config)
+    folder.record(workdir, config)
     with Checkpoints(workdir, best_score(parts)) as checkpoints:
         if (checkpoints.latest or 0) >= config.steps:
             logs.say(f"{workdir} is finished: it has taken {checkpoints.latest} steps")

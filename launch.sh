@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Sets an isolated environment up, then runs something in it.
+#
+#   ./launch.sh                          the quickstart: trains on synthetic cells
+#   ./launch.sh test [pytest flags]      all tests
+#   ./launch.sh experiments/<question>   every run of an experiment, then its figure
+#   ./launch.sh --config=configs/isbi.py [flags of main.py]
+#
+# PYTHON=python3.12 chooses the interpreter; each version has its own environment,
+# below .venv/ or below $VENV.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+python=${PYTHON:-python3}
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || {
+  echo "error: $python does not run; set PYTHON to a Python of at least 3.11" >&2
+  exit 1
+}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "error: $python is Python $version; set PYTHON to one of at least 3.11" >&2
+  exit 1
+}
+venv=${VENV:-.venv}/$version
+
+extras=()
+[ "${1:-}" = test ] && extras+=(dev)
+if [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; then
+  extras+=(cuda)
+elif [ -n "${TPU_NAME:-}" ] || compgen -G "/dev/accel*" >/dev/null; then
+  extras+=(tpu)
+fi
+project=.$([ ${#extras[@]} -gt 0 ] && (IFS=,; echo "[${extras[*]}]"))
+
+install() {
+  if command -v uv >/dev/null; then
+    [ -x "$venv/bin/python" ] || uv venv --quiet --python "$python" "$venv"
+    VIRTUAL_ENV=$venv uv pip install --quiet --editable "$project"
+  else
+    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+      --editable "$project"
+  fi
+}
+
+# What is installed is stamped, so that a second launch starts at once.
+stamp=$venv/installed${project#.}
+sum=$(cat setup.cfg pyproject.toml | cksum)
+if [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ]; then
+  echo "installing $project into $venv"
+  install
+  echo "$sum" >"$stamp"
+fi
+
+run=$venv/bin/python
+case ${1:-} in
+  test) exec "$run" -m pytest "${@:2}" ;;
+  experiments/*) exec "$run" experiments/run.py "$@" ;;
+  *) exec "$run" main.py "$@" ;;
+esac

@@ -1,0 +1,108 @@
+"""What the command line says to a mistake; parsed in process, to be quick."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from unet_jax import command
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Parses arguments as main.py does, with flags of its own."""
+
+    def parse(*arguments):
+        argv = ["main.py", *arguments]
+        monkeypatch.setattr(sys, "argv", argv)  # where ml_collections looks too
+        values = flags.FlagValues()
+        config = config_flags.DEFINE_config_file("config", flag_values=values)
+        flags.DEFINE_string("workdir", None, "", flag_values=values)
+        flags.DEFINE_enum("mode", "train", ["train"], "", flag_values=values)
+        monkeypatch.setattr(flags, "FLAGS", values)
+        command.parser(CONFIGS)(argv)
+        return config.value
+
+    return parse
+
+
+ISBI = f"--config={CONFIGS}/isbi.py"
+
+
+def test_every_override_of_the_manual(parse):
+    config = parse(
+        ISBI,
+        "--config.steps=20",
+        "--config.batch_size=2",
+        "--config.crop=188,188",
+        "--config.model.widths=8,16,32",
+        "--config.optimizer.learning_rate=1e-3",
+        "--config.loss[1].smooth=0.1",
+        "--config.parallel={'name':'mesh','space':2}",
+        "--config.augment=()",
+    )
+    assert config.steps == 20
+    assert config.batch_size == 2
+    assert config.crop == (188, 188)
+    assert config.model.widths == (8, 16, 32)
+    assert config.optimizer.learning_rate == 1e-3
+    assert config.loss[1].smooth == 0.1
+    assert config.parallel.to_dict() == {"name": "mesh", "space": 2}
+    assert config.augment == ()
+
+
+def test_the_order_of_flags_does_not_matter(parse):
+    config = parse("--config.steps=20", ISBI)
+    assert (config.name, config.steps) == ("isbi", 20)
+
+
+def test_without_a_config_it_is_the_quickstart_or_what_workdir_holds(parse, tmp_path):
+    assert parse().name == "quickstart"
+    assert parse(f"--workdir={tmp_path}").name == "quickstart"
+    from configs import isbi
+    from unet_jax.run import folder
+
+    ran = isbi.get_config()
+    ran.steps = 7
+    folder.record(tmp_path, ran)
+    config = parse(f"--workdir={tmp_path}", "--config.seed=3")
+    assert (config.name, config.steps, config.seed) == ("isbi", 7, 3)
+
+
+MISTAKES = {
+    "--config.stepz=3": ["--config.stepz", "did you mean 'steps'"],
+    "--config.model.wdths=8": ["--config.model.wdths", "did you mean 'widths'"],
+    "--config.loss[1].smoth=1": ["--config.loss[1].smoth", "did you mean 'smooth'"],
+    "--config.loss[7].smooth=1": ["--config.loss[7].smooth", "range"],
+    "--config.new.key=1": ["--config.new.key", "no field 'new'"],
+    "--config.steps=abc": ["--config.steps=abc", "invalid literal"],
+    "--config.steps=8.5": ["--config.steps=8.5"],
+    "--config.model=UNet": ["--config.model=UNet"],
+    "--confg.steps=8": ["confg.steps"],
+    "--mode=trian": ["--mode=trian", "train"],
+    "configs/isbi.py": ["unexpected", "did you mean --config=configs/isbi.py"],
+    "--config=configs/isbbi.py": ["configs/isbbi.py", "did you mean 'isbi.py'"],
+}
+
+
+@pytest.mark.parametrize("argument", MISTAKES)
+def test_a_mistake_gets_one_line(parse, argument):
+    with pytest.raises(SystemExit) as stop:
+        parse(*([] if "config=" in argument else [ISBI]), argument)
+    line = stop.value.code
+    assert line.startswith("error: ")
+    assert "\n" not in line
+    for word in MISTAKES[argument]:
+        assert word in line
+
+
+def test_an_error_of_the_system_gets_one_line(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(SystemExit) as stop, command.one_line():
+        (file / "runs").mkdir()
+    assert stop.value.code == f"error: Not a directory: {file}/runs"

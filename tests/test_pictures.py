@@ -1,0 +1,54 @@
+import numpy as np
+
+from unet_jax import pictures
+from unet_jax.arrays import IGNORE
+
+COLOURS = ((0, 0, 0), (64, 200, 120), (9, 9, 250))
+
+
+def test_a_label_is_painted_in_the_colours_of_its_classes():
+    label = np.array([[0, 1], [2, IGNORE]])
+    painted = pictures.paint(label, COLOURS, axes=2)
+    expected = [[COLOURS[0], COLOURS[1]], [COLOURS[2], pictures.UNKNOWN]]
+    np.testing.assert_array_equal(painted, expected)
+    channels = np.stack([label == 1, label == 2], axis=-1).astype(int)
+    channels[1, 1] = IGNORE
+    independent = pictures.paint(channels, COLOURS, axes=2)
+    np.testing.assert_array_equal(independent, expected)
+
+
+def test_errors_are_missed_or_invented():
+    truth = np.array([[0, 1, 0, 1, IGNORE]])
+    prediction = np.array([[0, 1, 1, 0, 1]])
+    expected = [
+        pictures.RIGHT,
+        pictures.RIGHT,
+        pictures.INVENTED,
+        pictures.MISSED,
+        pictures.UNKNOWN,
+    ]
+    np.testing.assert_array_equal(
+        pictures.differ(truth, prediction, axes=2)[0], expected
+    )
+
+
+def test_a_sheet_holds_images_of_any_size_and_volumes():
+    rng = np.random.default_rng(0)
+    rows = []
+    for shape in ((20, 30), (10, 12), (5, 8, 9)):
+        label = rng.integers(0, 2, shape)
+        image = rng.normal(size=(*shape, 1)) * 1e5
+        rows.append(pictures.row(image, label, label, COLOURS))
+    assert rows[0].shape == (20, 4 * 30 + 3 * pictures.GAP, 3)
+    assert rows[2].shape[0] == 8
+    sheet = pictures.sheet(rows)
+    assert sheet.dtype == np.uint8
+    height = pictures.BAND + sum(row.shape[0] + pictures.GAP for row in rows)
+    assert sheet.shape == (height, rows[0].shape[1], 3)
+
+
+def test_grey_survives_constant_and_colour_images():
+    assert pictures.grey(np.full((4, 4, 1), 7.0)).max() == 0
+    colour = pictures.grey(np.random.default_rng(0).normal(size=(4, 4, 3)))
+    assert len(np.unique(colour)) > 3
+    assert pictures.grey(np.zeros((4, 4, 2))).shape == (4, 4, 3)
