@@ -23,13 +23,14 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || {
 venv=${VENV:-.venv}/$version
 
 extras=()
-[ "${1:-}" = test ] && extras+=(dev)
+[ "${1:-}" != test ] || extras+=(dev)
 if [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; then
   extras+=(cuda)
 elif [ -n "${TPU_NAME:-}" ] || compgen -G "/dev/accel*" >/dev/null; then
   extras+=(tpu)
 fi
-project=.$([ ${#extras[@]} -gt 0 ] && (IFS=,; echo "[${extras[*]}]"))
+project=.
+[ ${#extras[@]} -eq 0 ] || project=".[$(IFS=,; echo "${extras[*]}")]"
 
 install() {
   if command -v uv >/dev/null; then
@@ -45,7 +46,7 @@ install() {
 # What is installed is stamped, so that a second launch starts at once.
 stamp=$venv/installed${project#.}
 sum=$(cat setup.cfg pyproject.toml | cksum)
-if [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ]; then
+if [ "$(cat "$stamp" 2>/dev/null || true)" != "$sum" ]; then
   echo "installing $project into $venv"
   install
   echo "$sum" >"$stamp"
