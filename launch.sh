@@ -23,7 +23,10 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || {
 venv=${VENV:-.venv}/$version
 
 extras=()
-[ "${1:-}" != test ] || extras+=(dev)
+case ${1:-} in
+  test) extras+=(dev) ;;
+  experiments/*) extras+=(sweep) ;;
+esac
 if [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; then
   extras+=(cuda)
 elif [ -n "${TPU_NAME:-}" ] || compgen -G "/dev/accel*" >/dev/null; then

@@ -15,7 +15,8 @@ def get_config() -> ConfigDict:
     """A network of 0.5 M parameters that learns in minutes on a laptop."""
     config = base.get_config()
     config.name = "quickstart"
-    config.steps = 400
+    config.steps = 250
+    config.eval_every = config.checkpoint_every = 50
     config.data = ConfigDict(
         {
             "name": "cells",

@@ -237,16 +237,15 @@ def _check_sizes(config: ConfigDict, model: nn.Module, layout: parallel.Layout) 
             "devices hold one image with --config.parallel="
             f"\"{{'name':'mesh','space':{jax.local_device_count()}}}\""
         )
-    exact = model.padding == "VALID" or model.deep_supervision
     for size in config.crop:
         above = model.valid_size(size)
-        if exact and above != size:
+        if model.strict and above != size:
             below = _size_below(model, size)
             near = f"{below} and {above}" if below else f"{above}"
             raise UserError(
-                f"config.crop={_listed(config.crop)}: a network of depth "
-                f"{model.depth} with {model.padding} padding cannot take {size}; "
-                f"the nearest legal sizes are {near}"
+                f"config.crop={_listed(config.crop)}: a network of this kind and of "
+                f"depth {model.depth} cannot take {size}; the nearest legal sizes are "
+                f"{near}"
             )
     if config.crop[0] % layout.space:
         raise UserError(

@@ -69,6 +69,15 @@ class UNet(nn.Module):
         """Pixels that the output lacks on each side of the input."""
         return sizes.margin(self.depth, self.padding, self.upsample)
 
+    @property
+    def strict(self) -> bool:
+        """Whether a training crop must be a size that `valid_size` leaves alone.
+
+        Padding inside would waste a VALID network's work, and would move the middle
+        that the coarse outputs of deep supervision are compared with.
+        """
+        return self.padding == "VALID" or self.deep_supervision
+
     def valid_size(self, size: int) -> int:
         """The smallest size, not below `size`, that needs no padding inside."""
         return sizes.valid_size(size, self.depth, self.padding, self.upsample)

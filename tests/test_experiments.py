@@ -1,0 +1,37 @@
+"""Every point of every sweep is a command that main.py would accept."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from unet_jax import build, command
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = sorted(p.parent for p in ROOT.glob("experiments/*/sweep.py"))
+run = importlib.import_module("experiments.run")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_every_point_of_a_sweep_builds(folder, monkeypatch):
+    commands = run.commands(folder, ["--config.batch_size=8"])
+    assert len({c[3] for c in commands}) == len(commands) > 1  # a folder for each
+    for arguments in commands:
+        values = flags.FlagValues()
+        config = config_flags.DEFINE_config_file("config", flag_values=values)
+        flags.DEFINE_string("workdir", None, "", flag_values=values)
+        monkeypatch.setattr(flags, "FLAGS", values)
+        monkeypatch.setattr(sys, "argv", arguments[1:])
+        command.parser(ROOT / "configs")(list(arguments[1:]))
+        build.build(config.value)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_an_experiment_has_its_answer(folder):
+    text = (folder / "README.md").read_text()
+    for word in ("Question", "Command", "Answer"):
+        assert f"## {word}" in text
+    assert (folder / "figure.svg").is_file()
