@@ -2,9 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -19,38 +22,70 @@ TINY = [
 ]
 
 
-def main(*arguments):
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
-    return subprocess.run(
+def start(*arguments, **environment):
+    return subprocess.Popen(
         [sys.executable, ROOT / "main.py", *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=environment,
-        timeout=300,
-        check=False,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | environment,
     )
+
+
+def main(*arguments, **environment):
+    process = start(*arguments, **environment)
+    stdout, stderr = process.communicate(timeout=300)
+    return process.returncode, stdout, stderr
 
 
 def test_train_then_evaluate(tmp_path):
     run = tmp_path / "run"
-    first = main(f"--workdir={run}", *TINY)
-    assert first.returncode == 0, first.stderr
-    assert "2 test images" in first.stdout
-    assert first.stderr == ""
+    code, stdout, stderr = main(f"--workdir={run}", *TINY)
+    assert (code, stderr) == (0, "")
+    assert "2 test images" in stdout
     scores = (run / "scores.json").read_text()
     assert {"step", "checkpoint", "images", "test/dice"} <= set(json.loads(scores))
     (run / "scores.json").unlink()
-    again = main("--mode=evaluate", f"--workdir={run}")
-    assert again.returncode == 0, again.stderr
+    code, _, stderr = main("--mode=evaluate", f"--workdir={run}")
+    assert (code, stderr) == (0, "")
     assert (run / "scores.json").read_text() == scores
 
 
 def test_a_mistake_is_one_line_and_a_failure(tmp_path):
     run = tmp_path / "run"
-    wrong = main(f"--workdir={run}", *TINY, "--config.loss=({'name':'dyce'},)")
-    assert wrong.returncode == 1
-    assert wrong.stdout == ""
-    assert wrong.stderr.startswith("error: config.loss[0].name: no 'dyce'")
-    assert wrong.stderr.count("\n") == 1
+    wrong = "--config.loss=({'name':'dyce'},)"
+    code, stdout, stderr = main(f"--workdir={run}", *TINY, wrong)
+    assert (code, stdout) == (1, "")
+    assert stderr.startswith("error: config.loss[0].name: no 'dyce'")
+    assert stderr.count("\n") == 1
     assert list(run.iterdir()) == []
+
+
+def test_two_processes_are_one_run(tmp_path):
+    """Two processes of one device each: the scores of one process of two devices."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    code, _, stderr = main(f"--workdir={alone}", *TINY, JAX_NUM_CPU_DEVICES="2")
+    assert code == 0, stderr
+    members = [
+        start(
+            f"--workdir={together}",
+            *TINY,
+            JAX_COORDINATOR_ADDRESS=address,
+            JAX_NUM_PROCESSES="2",
+            JAX_PROCESS_ID=str(i),
+        )
+        for i in range(2)
+    ]
+    for i, member in enumerate(members):
+        stdout, stderr = member.communicate(timeout=120)
+        assert member.returncode == 0, stderr
+        assert ("2 test images" in stdout) == (i == 0)
+    expected, got = (
+        json.loads((folder / "scores.json").read_text()) for folder in (alone, together)
+    )
+    assert got.pop("checkpoint") == expected.pop("checkpoint")
+    assert got == pytest.approx(expected, rel=1e-4)

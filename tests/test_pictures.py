@@ -45,6 +45,7 @@ def test_a_sheet_holds_images_of_any_size_and_volumes():
     assert sheet.dtype == np.uint8
     height = pictures.BAND + sum(row.shape[0] + pictures.GAP for row in rows)
     assert sheet.shape == (height, rows[0].shape[1], 3)
+    assert pictures.sheet([]).shape == (pictures.BAND, 256, 3)
 
 
 def test_grey_survives_constant_and_colour_images():

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import (
@@ -24,8 +25,9 @@ METRICS = "metrics.jsonl"
 
 
 def say(line: str) -> None:
-    """Prints one line on the terminal."""
-    print(line, flush=True)
+    """Prints one line on the terminal, once however many processes run."""
+    if jax.process_index() == 0:
+        print(line, flush=True)
 
 
 class Log:

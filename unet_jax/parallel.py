@@ -8,6 +8,7 @@ writes the exchange of halos that lets several devices hold one image.
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ class Layout(NamedTuple):
       replicas: parts that the batch axis is cut into, over all processes.
       space: parts that the first spatial axis is cut into.
       put_state: copies a state (any tree) to every device.
+      portable: the state as a checkpoint wants it, arrays that span all processes.
       put_batch: places this process's rows of a batch, a dict of host arrays.
       compile_train: `step(state, batch, key, axis_name) -> (state, scalars)`; the
         state that goes in is donated.
@@ -42,6 +44,7 @@ class Layout(NamedTuple):
     replicas: int
     space: int
     put_state: Callable[[Any], Any]
+    portable: Callable[[Any], Any]
     put_batch: Callable[[dict[str, np.ndarray]], dict[str, jax.Array]]
     compile_train: Callable[[Callable], Callable]
     compile_eval: Callable[[Callable], Callable]
@@ -49,10 +52,32 @@ class Layout(NamedTuple):
     abstract: Callable[[Any], Any]
 
 
+def join() -> None:
+    """Joins the processes of a pod or cluster, where this is one of several.
+
+    TPU pods and SLURM steps are recognised. Elsewhere, name the run in every process:
+    JAX_COORDINATOR_ADDRESS=host:port JAX_NUM_PROCESSES=n JAX_PROCESS_ID=i.
+    """
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        jax.distributed.initialize(
+            num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
+            process_id=int(os.environ["JAX_PROCESS_ID"]),
+        )
+    elif (
+        "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+        or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    ):
+        jax.distributed.initialize()
+
+
 def pmap() -> Layout:
     """Data parallelism over all devices, one share of the batch each."""
     here = jax.local_device_count()
     copies = NamedSharding(_mesh((jax.device_count(),), (AXIS,)), PartitionSpec())
+
+    def portable(state: Any) -> Any:
+        # what a pmap of several processes returns is each one's own copy
+        return state if jax.process_count() == 1 else _copy(copies, state)
 
     def put_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         # pmap itself copies row i to device i
@@ -83,6 +108,7 @@ def pmap() -> Layout:
         replicas=jax.device_count(),
         space=1,
         put_state=functools.partial(_copy, copies),
+        portable=portable,
         put_batch=put_batch,
         compile_train=compile_train,
         compile_eval=compile_eval,
@@ -128,6 +154,7 @@ def mesh(*, space: int = 1) -> Layout:
         replicas=devices // space,
         space=space,
         put_state=functools.partial(_copy, copies),
+        portable=lambda state: state,
         put_batch=put_batch,
         compile_train=compile_train,
         compile_eval=compile_eval,

@@ -80,11 +80,12 @@ def row(
 
 
 def sheet(rows: Sequence[Picture]) -> Picture:
-    """Rows under one line of titles; narrower rows are filled up with white."""
-    width = max(picture.shape[1] for picture in rows)
+    """Rows, if any, under one line of titles; narrow rows are filled up with white."""
+    widths = [picture.shape[1] for picture in rows] or [256]
+    width = max(widths)
     canvas = Image.new("RGB", (width, BAND), "white")
     draw = ImageDraw.Draw(canvas)
-    column = (rows[0].shape[1] + GAP) / len(TITLES)
+    column = (widths[0] + GAP) / len(TITLES)
     for i, title in enumerate(TITLES):
         draw.text((round(i * column) + 2, 2), title, fill="black")
     padded = [np.asarray(canvas)]

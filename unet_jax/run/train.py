@@ -95,7 +95,8 @@ def _loop(
                     "config": folder.as_json(config),
                     "preprocessing": parts.preprocessing,
                 }
-                checkpoints.save(step, state, about, scores.get(best_score(parts)))
+                portable = parts.layout.portable(state)
+                checkpoints.save(step, portable, about, scores.get(best_score(parts)))
             if stop:
                 logs.say(f"stopped at step {step}; the same command goes on from there")
                 return step == config.steps
