@@ -23,7 +23,7 @@ MISTAKES = {
         (ConfigDict({"name": "flip", "probability": 2.0}),),
         ["config.augment[0].probability must lie in 0 to 1"],
     ),
-    "metrics": ((), ["config.metrics is empty"]),
+    "metrics": ((ConfigDict({"name": "pixel_error"}),), ["config.metrics", "higher"]),
     "optimizer": (ConfigDict({"name": "sgd"}), ["also needs learning_rate"]),
     "schedule": (
         ConfigDict({"name": "cosine", "warmups": 3}),

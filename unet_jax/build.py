@@ -173,12 +173,15 @@ def _loss(config: ConfigDict) -> losses.Loss:
 
 
 def _metrics(config: ConfigDict) -> tuple[tuple[str, Callable], ...]:
+    """Names and scores; the highest of the first one chooses the best checkpoint."""
     terms = _terms(metrics, config, "metrics", "", 1)
-    if not terms:
+    named = tuple((score.func.__name__, score) for _, score in terms)
+    if not named or named[0][0] in metrics.LOWER_IS_BETTER:
         raise UserError(
-            "config.metrics is empty; its first chooses the best checkpoint"
+            "config.metrics must begin with a score that is better when it is higher, "
+            "such as dice: the first one chooses the best checkpoint"
         )
-    return tuple((score.func.__name__, score) for _, score in terms)
+    return named
 
 
 def _optimizer(

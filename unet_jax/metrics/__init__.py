@@ -12,4 +12,6 @@ from unet_jax.metrics.overlap import (
     recall,
 )
 
+LOWER_IS_BETTER = ("pixel_error",)
+
 __all__ = ["accuracy", "dice", "iou", "pixel_error", "precision", "recall"]
