@@ -77,6 +77,11 @@ def test_a_stopped_run_goes_on_as_if_it_never_had(tiny, tmp_path, monkeypatch, c
     assert (straight / "scores.json").read_text() == before
     assert len(lines(straight)) == 6
 
+    tiny.steps = 5
+    train(tiny, straight)
+    assert "steps: 4 before, 5 now" in capsys.readouterr().out
+    assert json.loads((straight / "config.json").read_text())["steps"] == 5
+
 
 def test_a_workdir_of_another_run_is_refused_with_the_fields(tiny, tmp_path):
     train(tiny, tmp_path)

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.checkpoint import FOLDER
 from unet_jax.errors import UserError
+from unet_jax.logs import say
 
 CONFIG, SCORES, PICTURE = "config.json", "scores.json", "predictions.png"
 
@@ -39,16 +40,20 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     if not path.exists() or not any((workdir / FOLDER).glob("[0-9]*")):
         return
-    differing = [
+    differences = _differences(_read(path), as_json(config))
+    wrong = [
         f"{name} is {json.dumps(there)} there and {json.dumps(here)} here"
-        for name, there, here in _differences(_read(path), as_json(config))
+        for name, there, here in differences
         if not _free(name)
     ]
-    if differing:
+    if wrong:
         raise UserError(
-            f"{workdir} holds another run: {'; '.join(differing)}. Choose another "
+            f"{workdir} holds another run: {'; '.join(wrong)}. Choose another "
             "--workdir, or remove it"
         )
+    for name, there, here in differences:
+        if name == "steps":
+            say(f"steps: {there} before, {here} now; the schedule ends at {here}")
 
 
 def record(workdir: Path, config: ConfigDict) -> None:
