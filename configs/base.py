@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
 
     # unet_jax/losses.py: their sum, each times its scale; scale 0 leaves one out
     config.loss = (
-        ConfigDict({"name": "cross_entropy", "scale": 1.0, "label_smoothing": 0.0}),
+        ConfigDict({"name": "cross_entropy", "scale": 1.0}),
         ConfigDict({"name": "dice", "scale": 1.0, "smooth": 1.0}),
     )
 
@@ -65,7 +65,8 @@ def get_config() -> ConfigDict:
         ConfigDict({"name": "gamma", "low": 0.7, "high": 1.5, "probability": 0.5}),
     )
 
-    # unet_jax/optimizers.py and unet_jax/schedules.py
+    # unet_jax/optimizers.py, and unet_jax/schedules.py: constant | cosine | polynomial
+    # | exponential
     config.optimizer = ConfigDict(
         {
             "name": "adam",  # sgd | adam | adamw | lamb
@@ -74,13 +75,13 @@ def get_config() -> ConfigDict:
             "clip": 1.0,  # bound on the norm of the gradient; 0: none
         }
     )
-    config.schedule = ConfigDict({"name": "cosine", "warmup": 50, "final": 0.01})
+    config.schedule = ConfigDict({"name": "cosine", "warmup": 50})  # steps
     config.ema = 0.0  # decay of an average of the parameters to evaluate with; 0: none
 
     # unet_jax/parallel.py: pmap, or mesh with `space` devices to one image
     config.parallel = ConfigDict({"name": "pmap"})
 
-    # unet_jax/metrics: the first one chooses the best checkpoint
+    # unet_jax/metrics: the highest of the first one chooses the best checkpoint
     config.metrics = (
         ConfigDict({"name": "dice"}),
         ConfigDict({"name": "iou"}),

@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
     )
     config.model.update({"padding": "VALID", "norm": "none", "dropout": 0.5})
     config.loss = (
-        ConfigDict({"name": "cross_entropy", "scale": 1.0, "label_smoothing": 0.0}),
+        ConfigDict({"name": "cross_entropy", "scale": 1.0}),
         # not in the paper, so off; a scale turns it on
         ConfigDict({"name": "dice", "scale": 0.0, "smooth": 1.0}),
     )
@@ -75,5 +75,5 @@ def get_config() -> ConfigDict:
             "clip": 1.0,
         }
     )
-    config.schedule = ConfigDict({"name": "polynomial", "warmup": 500, "power": 0.9})
+    config.schedule = ConfigDict({"name": "polynomial", "warmup": 500})
     return config

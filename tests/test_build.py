@@ -24,7 +24,10 @@ MISTAKES = {
         ["config.augment[0].probability must lie in 0 to 1"],
     ),
     "metrics": ((ConfigDict({"name": "pixel_error"}),), ["config.metrics", "higher"]),
-    "optimizer": (ConfigDict({"name": "sgd"}), ["also needs learning_rate"]),
+    "optimizer": (
+        ConfigDict({"name": "sgd", "learning_rate": -1.0}),
+        ["config.optimizer.learning_rate must not be negative"],
+    ),
     "schedule": (
         ConfigDict({"name": "cosine", "warmups": 3}),
         ["config.schedule: 'cosine' has no 'warmups'; did you mean 'warmup'?"],
@@ -60,8 +63,10 @@ def test_a_wrong_field_gets_one_line(tiny, field):
     [
         (VALID | {"padding": "VALD"}, ["config.model.padding", "'VALID' or 'SAME'"]),
         (VALID | {"widths": (2, "x")}, ["config.model.widths", "(2, 'x')"]),
-        (VALID | {"widths": ()}, ["config.model.widths"]),
+        (VALID | {"widths": (8,)}, ["config.model.widths needs two"]),
+        (VALID | {"dropout": -0.1}, ["config.model.dropout must lie in 0 to 1"]),
         (VALID | {"activation": "rely"}, ["config.model.activation", "relu"]),
+        (VALID | {"activation": "one_hot"}, ["config.model.activation", "relu"]),
         (VALID | {"depth": 3}, ["config.model: 'UNet' has no 'depth'"]),
     ],
 )
@@ -81,6 +86,12 @@ def test_an_illegal_crop_names_the_nearest_legal_sizes(tiny):
         build(tiny)
     tiny.crop = (100, 100)
     with pytest.raises(UserError, match="nearest legal sizes are 188$"):
+        build(tiny)
+
+
+def test_a_crop_has_a_size_for_each_axis(tiny):
+    tiny.crop = (16, 16, 16)
+    with pytest.raises(UserError, match="config.crop=16,16,16 must have 2 sizes"):
         build(tiny)
 
 

@@ -82,6 +82,12 @@ def build(config: ConfigDict) -> Parts:
     _check_sizes(config, model, layout)
 
     splits: Splits = _bind(data, config, "data")()
+    axes = splits.train.load(0)["image"].ndim - 1
+    if axes != len(config.crop):
+        raise UserError(
+            f"config.crop={_listed(config.crop)} must have {axes} sizes, one for each "
+            f"axis of the images of {splits.train.name}"
+        )
     independent = config.head == "sigmoid"
     classes = splits.train.classes[1:] if independent else splits.train.classes
     model = model.clone(classes=len(classes))
@@ -196,17 +202,10 @@ def _optimizer(
 def _model(config: ConfigDict, layout: parallel.Layout) -> nn.Module:
     given = ("classes", "dtype", "axis_name")
     make = _bind(models, config, "model", given=given)
-    activation = config.model.get("activation", "relu")
-    if not callable(getattr(jax.nn, activation, None)):
-        raise UserError(
-            f"config.model.activation: jax.nn has no {activation!r}; usual ones are "
-            "relu, gelu, elu, silu, leaky_relu"
-        )
-    if min(config.model.get("widths", (1,)), default=0) < 1:
-        raise UserError(
-            "config.model.widths needs one positive number of channels per level"
-        )
-    return make(dtype=PRECISIONS[config.precision], axis_name=layout.axis_name)
+    model = make(dtype=PRECISIONS[config.precision], axis_name=layout.axis_name)
+    if fault := model.fault():
+        raise UserError(f"config.model.{fault}")
+    return model
 
 
 def _check_numbers(config: ConfigDict) -> None:

@@ -62,11 +62,12 @@ def _with_config(argv: list[str], configs: Path) -> list[str]:
         return [program, f"--config={config}", *given]
     if "=" not in named[-1]:
         return argv
-    path = Path(named[-1].split("=", 1)[1].split(".py:")[0])
-    path = path if path.suffix == ".py" else path.with_suffix(path.suffix + ".py")
-    if not path.is_file():
+    path = Path(re.split(r"(?<=\.py):", named[-1].split("=", 1)[1])[0])
+    if path.suffix != ".py" or not path.is_file():
         there = [p.name for p in configs.glob("*.py")]
-        raise UserError(f"--config: no file {path}; {choices(path.name, there)}")
+        raise UserError(
+            f"--config: {path} is no Python file; {choices(path.name, there)}"
+        )
     return [program, named[-1], *(a for a in given if a not in named)]
 
 

@@ -8,6 +8,8 @@ and offsets of norms alone. `clip` bounds the global norm of the gradient; 0 is 
 import jax
 import optax
 
+from unet_jax.errors import UserError
+
 __all__ = ["adam", "adamw", "lamb", "sgd"]
 
 
@@ -21,7 +23,7 @@ def sgd(
     clip: float = 0.0,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent; the paper's momentum is 0.99 (section 3)."""
-    del learning_rate
+    _check(learning_rate=learning_rate, weight_decay=weight_decay, clip=clip)
     return optax.chain(
         _clip(clip),
         _l2(weight_decay),
@@ -40,7 +42,7 @@ def adam(
     clip: float = 0.0,
 ) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2015); weight decay is an L2 term of the loss."""
-    del learning_rate
+    _check(learning_rate=learning_rate, weight_decay=weight_decay, clip=clip)
     return optax.chain(
         _clip(clip), _l2(weight_decay), optax.adam(schedule, b1=b1, b2=b2, eps=eps)
     )
@@ -57,7 +59,7 @@ def adamw(
     clip: float = 0.0,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
-    del learning_rate
+    _check(learning_rate=learning_rate, weight_decay=weight_decay, clip=clip)
     return optax.chain(
         _clip(clip),
         optax.adamw(
@@ -77,13 +79,19 @@ def lamb(
     clip: float = 0.0,
 ) -> optax.GradientTransformation:
     """Layer-wise adaptive rates for large batches (You et al. 2020)."""
-    del learning_rate
+    _check(learning_rate=learning_rate, weight_decay=weight_decay, clip=clip)
     return optax.chain(
         _clip(clip),
         optax.lamb(
             schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=_kernels
         ),
     )
+
+
+def _check(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if number < 0:
+            raise UserError(f"config.optimizer.{name} must not be negative: {number}")
 
 
 def _kernels(params: optax.Params) -> optax.Params:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import optax
 
+from unet_jax.errors import UserError
+
 __all__ = ["constant", "cosine", "exponential", "polynomial"]
 
 # What follows the warm-up, given the steps that are left.
@@ -53,6 +55,8 @@ def exponential(
 
 
 def _warm_up(peak: float, steps: int, warmup: int, after: _After) -> optax.Schedule:
+    if warmup < 0:
+        raise UserError(f"config.schedule.warmup must be 0 or more steps, not {warmup}")
     warmup = min(warmup, steps // 2)  # a short trial of a long recipe still peaks
     decay = after(steps - warmup)
     if warmup == 0:

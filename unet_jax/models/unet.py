@@ -59,6 +59,19 @@ class UNet(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
+    def fault(self) -> str | None:
+        """What is wrong with the attributes, after the name of one, if anything is."""
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            return f"widths needs two or more positive numbers, not {self.widths}"
+        if not 0 <= self.dropout < 1:
+            return f"dropout must lie in 0 to 1, not be {self.dropout}"
+        if not _is_elementwise(self.activation):
+            return (
+                f"activation: {self.activation!r} is no activation of jax.nn; usual "
+                "ones are relu, leaky_relu, elu, gelu and silu"
+            )
+        return None
+
     @property
     def depth(self) -> int:
         """The number of poolings."""
@@ -157,6 +170,14 @@ class UNet(nn.Module):
         if not any(end for _, end in ends):
             return image
         return jnp.pad(image, [(0, 0), *ends, (0, 0)], mode="reflect")
+
+
+def _is_elementwise(name: str) -> bool:
+    x = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    try:
+        return jax.eval_shape(getattr(jax.nn, name), x) == x
+    except (AttributeError, TypeError, ValueError):
+        return False
 
 
 def _crop(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
