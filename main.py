@@ -22,12 +22,13 @@ MODE = flags.DEFINE_enum("mode", "train", ("train", "evaluate"), "What to do.")
 
 def main(_: list[str]) -> None:
     """Calls the verb that --mode names."""
-    from unet_jax import parallel, run  # late, so that --help and typos answer at once
-
     logging.set_verbosity(logging.WARNING)  # Orbax and JAX tell a lot
     config = CONFIG.value
     workdir = Path(WORKDIR.value or Path("runs") / config.name)
     with command.one_line():
+        # late, so that --help and a typo are answered at once
+        from unet_jax import parallel, run
+
         parallel.join()
         getattr(run, MODE.value)(config, workdir)
 

@@ -3,7 +3,8 @@
 Paper     none; a small U-Net with today's habits
 Data      64 images of 128 x 128 to train on, 8 to validate, 16 to test
 Command   ./launch.sh
-Measured  pending
+Measured  Dice of the test images 0.969, of the cells alone 0.962, after 250 steps on 2
+          shared CPU cores (2026-11-21, jax 0.10.2, one seed)
 """
 
 from ml_collections import ConfigDict

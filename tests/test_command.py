@@ -60,6 +60,11 @@ def test_the_order_of_flags_does_not_matter(parse):
     assert (config.name, config.steps) == ("isbi", 20)
 
 
+def test_of_a_field_that_is_set_twice_the_last_counts(parse):
+    config = parse(ISBI, "--config.crop=188,188", "--config.crop=204,204")
+    assert config.crop == (204, 204)
+
+
 def test_without_a_config_it_is_the_quickstart_or_what_workdir_holds(parse, tmp_path):
     assert parse().name == "quickstart"
     assert parse(f"--workdir={tmp_path}").name == "quickstart"

@@ -52,6 +52,8 @@ def _with_config(argv: list[str], configs: Path) -> list[str]:
     Without one it is the config that --workdir holds, or else the quickstart.
     """
     program, *given = argv
+    # of a field that is set twice the last value counts; a tuple would grow instead
+    given = list({_field(a) or (i, a): a for i, a in enumerate(given)}.values())
     named = [a for a in given if re.match(r"--?config(=|$)", a)]
     if not named:
         workdir = next((a.split("=", 1)[1] for a in given if "-workdir=" in a), None)
@@ -69,6 +71,11 @@ def _with_config(argv: list[str], configs: Path) -> list[str]:
             f"--config: {path} is no Python file; {choices(path.name, there)}"
         )
     return [program, named[-1], *(a for a in given if a not in named)]
+
+
+def _field(argument: str) -> str | None:
+    field = re.match(r"--?(config[.\[][^=]*)=", argument)
+    return field and field[1]
 
 
 def _explain(error: Exception, argv: list[str]) -> str:

@@ -49,6 +49,10 @@ def cross_entropy(
     Raises:
       UserError: the number of class weights is neither 0 nor K.
     """
+    if not 0 <= label_smoothing < 1:
+        raise UserError(
+            f"config.loss: label_smoothing must lie in 0 to 1, not be {label_smoothing}"
+        )
     pixels = _pixels(logits, label, weight)
     answers = 2 if pixels.independent else logits.shape[-1]
     cost = sum(

@@ -135,10 +135,19 @@ def _means(waiting: list[Scalars], step: int, workdir: Path) -> dict[str, float]
 
 @contextlib.contextmanager
 def _requests_to_stop() -> Iterator[list[int]]:
-    """A list that SIGTERM and Ctrl-C append to, so that the step can be finished."""
+    """A list that SIGTERM and Ctrl-C append to, so that the step can be finished.
+
+    A second signal does not wait for that.
+    """
     requests: list[int] = []
+
+    def request(number: int, _: object) -> None:
+        if requests:
+            raise KeyboardInterrupt
+        requests.append(number)
+
     signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(s, lambda s, _: requests.append(s)) for s in signals]
+    before = [signal.signal(s, request) for s in signals]
     try:
         yield requests
     finally:
