@@ -164,7 +164,9 @@ def mesh(*, space: int = 1) -> Layout:
 
 
 def _mesh(shape: tuple[int, ...], names: tuple[str, ...]) -> Mesh:
-    devices = np.asarray(jax.devices()[: math.prod(shape)]).reshape(shape)
+    # a pod may number its devices otherwise; rows of one process must lie together
+    devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+    devices = np.asarray(devices[: math.prod(shape)]).reshape(shape)
     return Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names))
 
 

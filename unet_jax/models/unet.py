@@ -134,8 +134,7 @@ class UNet(nn.Module):
                 skip = AttentionGate(self.dtype, name=f"gate{level}")(skip, x)
             x = self._block(width, f"up{level}")((skip, x), train)
             if level == 0 or self.deep_supervision:
-                head = Conv(self.classes, 1, dtype=self.dtype, name=f"head{level}")
-                heads.append(head(x).astype(jnp.float32))
+                heads.append(Conv(self.classes, 1, name=f"head{level}")(x))
 
         logits = tuple(reversed(heads))
         left = tuple(size - 2 * self.margin for size in image.shape[1:-1])
