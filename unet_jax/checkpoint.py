@@ -4,6 +4,7 @@ A checkpoint holds the state and, as JSON beside it, what else prediction needs:
 configuration and the pre-processing.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class Checkpoints:
                 [
                     _policies.LatestN(2),
                     _policies.BestN(
-                        get_metric_fn=lambda metrics: metrics[best],
+                        get_metric_fn=lambda metrics: metrics.get(best, -math.inf),
                         n=1,
                         keep_checkpoints_without_metrics=False,
                     ),
@@ -54,7 +55,7 @@ class Checkpoints:
     @property
     def best(self) -> int | None:
         """The step of the best checkpoint; of the newest where none was scored."""
-        scored = [c for c in self._orbax.checkpoints if c.metrics]
+        scored = [c for c in self._orbax.checkpoints if self._best in (c.metrics or {})]
         if not scored:
             return self.latest
         return max(scored, key=lambda c: (c.metrics[self._best], c.step)).step
