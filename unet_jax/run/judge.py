@@ -128,8 +128,15 @@ def _draw(
 
 
 def _over_processes(sums: Any) -> Any:
+    """Adds up over processes, through bytes: JAX would cut 64 bits down to 32."""
     if jax.process_count() == 1:
         return sums
-    return jax.tree.map(
-        lambda x: multihost_utils.process_allgather(np.asarray(x)).sum(0), sums
-    )
+
+    def add(part: np.ndarray) -> np.ndarray:
+        part = np.atleast_1d(np.asarray(part))
+        raw = np.frombuffer(part.tobytes(), np.uint8)
+        parts = np.asarray(multihost_utils.process_allgather(raw))
+        every = np.frombuffer(parts.tobytes(), part.dtype)
+        return every.reshape(len(parts), *part.shape).sum(0).squeeze()
+
+    return jax.tree.map(add, sums)
