@@ -4,6 +4,7 @@ python main.py --config=configs/isbi.py --config.steps=2000
 python main.py --mode=evaluate --workdir=runs/isbi
 """
 
+import signal
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -15,6 +16,8 @@ CONFIG = config_flags.DEFINE_config_file(
     "config",
     help_string="The run, a file of configs/, any field of which can be set as well: "
     "--config.steps=20. Without one: what --workdir holds, or the quickstart.",
+    lock_config=False,  # a spec may name more than the file does; build.py judges
+    accept_new_attributes=True,
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; runs/<config.name>.")
 MODE = flags.DEFINE_enum("mode", "train", ("train", "evaluate"), "What to do.")
@@ -34,5 +37,6 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to save yet: end at once
     configs = Path(__file__).resolve().parent / "configs"
     app.run(main, flags_parser=command.parser(configs))

@@ -3,20 +3,19 @@
 `main.py --workdir=runs/isbi` without `--config` means this one.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from configs import base
+from unet_jax.run import folder
 
 
 def get_config(workdir: str) -> ConfigDict:
-    """Reads `config.json`; a field that it lacks, being older, is the base's."""
+    """Reads the run's config; a field that it lacks, being older, is the base's."""
     config = base.get_config()
-    stored = json.loads((Path(workdir) / "config.json").read_text())
-    for name, value in stored.items():
+    for name, value in folder.stored(Path(workdir)).items():
         config[name] = _revive(value)
     return config
 

@@ -20,7 +20,12 @@ def parse(monkeypatch):
         argv = ["main.py", *arguments]
         monkeypatch.setattr(sys, "argv", argv)  # where ml_collections looks too
         values = flags.FlagValues()
-        config = config_flags.DEFINE_config_file("config", flag_values=values)
+        config = config_flags.DEFINE_config_file(
+            "config",
+            flag_values=values,
+            lock_config=False,
+            accept_new_attributes=True,
+        )
         flags.DEFINE_string("workdir", None, "", flag_values=values)
         flags.DEFINE_enum("mode", "train", ["train"], "", flag_values=values)
         monkeypatch.setattr(flags, "FLAGS", values)
@@ -60,6 +65,20 @@ def test_the_order_of_flags_does_not_matter(parse):
     assert (config.name, config.steps) == ("isbi", 20)
 
 
+def test_a_spec_may_be_given_more_than_the_file_names(parse):
+    config = parse(
+        ISBI, "--config.loss[0].class_weights=1,2", "--config.optimizer.clip=0"
+    )
+    assert config.loss[0].class_weights == (1, 2)
+
+
+def test_a_value_may_stand_apart_from_its_flag(parse, tmp_path):
+    config = parse("--config", f"{CONFIGS}/isbi.py", "--config.optimizer.clip", "-1")
+    assert (config.name, config.optimizer.clip) == ("isbi", -1)
+    (tmp_path / "config.json").write_text('{"name": "mine"}')
+    assert parse("--workdir", str(tmp_path)).name == "mine"
+
+
 def test_of_a_field_that_is_set_twice_the_last_counts(parse):
     config = parse(ISBI, "--config.crop=188,188", "--config.crop=204,204")
     assert config.crop == (204, 204)
@@ -79,18 +98,17 @@ def test_without_a_config_it_is_the_quickstart_or_what_workdir_holds(parse, tmp_
 
 
 MISTAKES = {
-    "--config.stepz=3": ["--config.stepz", "did you mean 'steps'"],
-    "--config.model.wdths=8": ["--config.model.wdths", "did you mean 'widths'"],
-    "--config.loss[1].smoth=1": ["--config.loss[1].smoth", "did you mean 'smooth'"],
-    "--config.loss[7].smooth=1": ["--config.loss[7].smooth", "range"],
+    "--config.loss[7].smooth=1": ["--config.loss[7].smooth", "not so many", "[0]"],
     "--config.new.key=1": ["--config.new.key", "no field 'new'"],
-    "--config.steps=abc": ["--config.steps=abc", "invalid literal"],
-    "--config.steps=8.5": ["--config.steps=8.5"],
-    "--config.model=UNet": ["--config.model=UNet"],
+    "--config.steps=abc": ["--config.steps must be a whole number, not 'abc'"],
+    "--config.steps=8.5": ["--config.steps must be a whole number"],
+    "--config.ema=x": ["--config.ema must be a number, not 'x'"],
+    "--config.model.residual=maybe": ["--config.model.residual must be True or False"],
+    "--config.model=UNet": ["--config.model.name=UNet", "\"{'name':'UNet'}\""],
     "--confg.steps=8": ["confg.steps"],
     "--mode=trian": ["--mode=trian", "train"],
     "configs/isbi.py": ["unexpected", "did you mean --config=configs/isbi.py"],
-    "--config=configs/isbbi.py": ["configs/isbbi.py", "did you mean 'isbi.py'"],
+    "--config=configs/isbbi.py": ["configs/isbbi.py", "did you mean 'configs/isbi.py'"],
 }
 
 

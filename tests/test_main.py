@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -41,13 +43,14 @@ def main(*arguments, **environment):
 
 def test_train_then_evaluate(tmp_path):
     run = tmp_path / "run"
-    code, stdout, stderr = main(f"--workdir={run}", *TINY)
+    # compiled as it is for a user; the other tests leave XLA's optimisation out
+    code, stdout, stderr = main(f"--workdir={run}", *TINY, XLA_FLAGS="")
     assert (code, stderr) == (0, "")
     assert "2 test images" in stdout
     scores = (run / "scores.json").read_text()
     assert {"step", "checkpoint", "images", "test/dice"} <= set(json.loads(scores))
     (run / "scores.json").unlink()
-    code, _, stderr = main("--mode=evaluate", f"--workdir={run}")
+    code, _, stderr = main("--mode=evaluate", f"--workdir={run}", XLA_FLAGS="")
     assert (code, stderr) == (0, "")
     assert (run / "scores.json").read_text() == scores
 
@@ -59,27 +62,42 @@ def test_a_mistake_is_one_line_and_a_failure(tmp_path):
     assert (code, stdout) == (1, "")
     assert stderr.startswith("error: config.loss[0].name: no 'dyce'")
     assert stderr.count("\n") == 1
-    assert list(run.iterdir()) == []
+    assert not run.exists()
 
 
-def test_two_processes_are_one_run(tmp_path):
-    """Two processes of one device each: the scores of one process of two devices."""
+def free_address():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    code, _, stderr = main(f"--workdir={alone}", *TINY, JAX_NUM_CPU_DEVICES="2")
-    assert code == 0, stderr
-    members = [
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def start_two(*arguments, **environment):
+    """Two processes of one run, which find each other on this machine."""
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    address = free_address()
+    return [
         start(
-            f"--workdir={together}",
-            *TINY,
-            JAX_COORDINATOR_ADDRESS=address,
-            JAX_NUM_PROCESSES="2",
-            JAX_PROCESS_ID=str(i),
+            *arguments,
+            **dict(zip(names, (address, "2", i), strict=True)),
+            **environment,
         )
-        for i in range(2)
+        for i in ("0", "1")
     ]
+
+
+@pytest.mark.parametrize("layout", ["pmap", "mesh"])
+def test_two_processes_are_one_run(tmp_path, layout):
+    """The scores are those of one process with as many devices."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    space, devices = {"pmap": ("", 1), "mesh": (",'space':2", 2)}[layout]
+    spec = f"--config.parallel={{'name':'{layout}'{space}}}"
+    code, _, stderr = main(
+        f"--workdir={alone}", *TINY, spec, JAX_NUM_CPU_DEVICES=str(2 * devices)
+    )
+    assert code == 0, stderr
+    members = start_two(
+        f"--workdir={together}", *TINY, spec, JAX_NUM_CPU_DEVICES=str(devices)
+    )
     for i, member in enumerate(members):
         stdout, stderr = member.communicate(timeout=120)
         assert member.returncode == 0, stderr
@@ -89,3 +107,46 @@ def test_two_processes_are_one_run(tmp_path):
     )
     assert got.pop("checkpoint") == expected.pop("checkpoint")
     assert got == pytest.approx(expected, rel=1e-4)
+
+
+ENDLESS = [
+    "--config.steps=100000",
+    "--config.log_every=1",
+    "--config.eval_every=100000",
+]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_one_of_two_processes_stops_and_saves_both(tmp_path, number):
+    members = start_two(f"--workdir={tmp_path}", *TINY, *ENDLESS)
+    reach(members[0], "step 2 ")
+    members[1].send_signal(number)
+    ends = [member.communicate(timeout=120) for member in members]
+    assert [member.returncode for member in members] == [0, 0], ends
+    stopped = re.search(r"stopped at step (\d+)", ends[0][0])[1]
+    assert (tmp_path / "checkpoints" / stopped).is_dir()
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    """kill -9, at a moment when a checkpoint is likely being written."""
+    endless = (f"--workdir={tmp_path}", *TINY, *ENDLESS, "--config.checkpoint_every=1")
+    process = start(*endless)
+    reach(process, "step 5 ")
+    process.kill()
+    process.communicate()
+    process = start(*endless)
+    line = reach(process, "resuming at step ")
+    assert int(line.split()[-1]) >= 1
+    reach(process, "train/loss")
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert "stopped at step" in stdout
+
+
+def reach(process, words):
+    """Reads on until a line holds the words."""
+    for line in process.stdout:
+        if words in line:
+            return line
+    raise AssertionError(process.stderr.read())

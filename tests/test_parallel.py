@@ -106,5 +106,32 @@ def test_pmap_saves_and_restores_without_a_device_axis():
 
 
 def test_space_must_divide_the_devices():
-    with pytest.raises(UserError, match=r"config.parallel.space must divide the 8"):
+    with pytest.raises(UserError, match=r"space must divide the 8"):
         parallel.mesh(space=3)
+
+
+@pytest.mark.parametrize(
+    ("environment", "member"),
+    [
+        ({"TPU_SKIP_MDS_QUERY": "1"}, False),
+        ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"TPU_SKIP_MDS_QUERY": "1", "SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"TPU_SKIP_MDS_QUERY": "1", "SLURM_STEP_NUM_TASKS": "4"}, True),
+        ({"TPU_SKIP_MDS_QUERY": "1", "OMPI_COMM_WORLD_SIZE": "2"}, True),
+    ],
+)
+def test_a_launcher_that_starts_several_processes_is_noticed(environment, member):
+    assert parallel.is_member(environment) == member
+
+
+def test_a_tpu_vm_asks_who_else_there_is(monkeypatch):
+    monkeypatch.setattr(parallel, "find_spec", lambda name: name == "libtpu")
+    assert parallel.is_member({})
+
+
+def test_half_a_description_of_a_run_is_refused(monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+    with pytest.raises(UserError, match="JAX_PROCESS_ID must be a whole number"):
+        parallel.join()

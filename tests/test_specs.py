@@ -31,12 +31,15 @@ def test_binds_the_keywords():
         ({"name": "hidden", "rate": 1.0}, ["no 'hidden'"]),
         ({"name": "focal", "gama": 1.0}, ["did you mean 'gamma'", "gamma, mode"]),
         ({"name": "focal", "logits": 1.0}, ["has no 'logits'"]),
-        ({"name": "focal", "gamma": "2"}, ["loss.gamma must be float", "'2'"]),
-        ({"name": "focal", "gamma": True}, ["loss.gamma must be float"]),
-        ({"name": "focal", "mode": "max"}, ["loss.mode must be 'mean' or 'sum'"]),
+        ({"name": "focal", "gamma": "2"}, ["loss.gamma must be a number", "'2'"]),
+        ({"name": "focal", "gamma": True}, ["loss.gamma must be a number"]),
+        (
+            {"name": "focal", "mode": "max"},
+            ["loss.mode must be 'mean' or 'sum', not 'max'"],
+        ),
         ({"name": "needs"}, ["also needs rate"]),
         ({"name": "needs", "rate": 1.0, "sizes": (1, 2.5)}, ["loss.sizes"]),
-        ({"gamma": 1.0}, ["{'name': ..., ...}"]),
+        ({"gamma": 1.0}, ["loss must be a spec, {'name': ...}"]),
     ],
 )
 def test_a_wrong_spec_gets_one_line_that_helps(spec, words):

@@ -68,18 +68,38 @@ def test_training_learns():
 
 
 def test_the_average_of_parameters():
-    """ema <- d ema + (1 - d) params, and it is what the model is evaluated with."""
+    """ema <- d ema + (1 - d) params, and it is what the model is evaluated with.
+
+    After t updates d is (1 + t) / (10 + t) until that exceeds the decay: 0.1 at first.
+    """
     model, tx = UNet((2, 4), padding="SAME"), optax.sgd(0.5)
     before = start(model, tx, ema=0.75)
     after, _ = one(model, tx, ema=0.75)(before, batch(), jax.random.key(0))
     expected = jax.tree.map(
-        lambda old, new: 0.75 * old + 0.25 * new, before.params, after.params
+        lambda old, new: 0.1 * old + 0.9 * new, before.params, after.params
     )
+    close = functools.partial(np.testing.assert_allclose, atol=1e-6)
+    jax.tree.map(close, after.variables["params"], expected)
+    late = after._replace(step=jnp.int32(1000))
+    last, _ = one(model, tx, ema=0.75)(late, batch(), jax.random.key(0))
     jax.tree.map(
-        functools.partial(np.testing.assert_allclose, atol=1e-6),
-        after.variables["params"],
-        expected,
+        lambda old, new, got: close(got, 0.75 * old + 0.25 * new),
+        *(late.ema, last.params, last.ema),
     )
+
+
+def test_the_norm_is_of_the_parameters_that_come_out():
+    """A loss that is finite and whose gradient is not must not go unseen."""
+    model, tx = UNet((2, 4), padding="SAME"), optax.sgd(0.5)
+
+    def cliff(logits, label, weight):
+        return jnp.sqrt(jnp.maximum(0 * logits, 0)).sum((1, 2, 3))
+
+    state, scalars = one(model, tx, loss=cliff)(
+        start(model, tx), batch(), jax.random.key(0)
+    )
+    assert scalars["loss"] == 0
+    assert not np.isfinite(scalars["param_norm"])
 
 
 def test_augmentation_depends_on_the_seed_alone():
@@ -133,20 +153,37 @@ def test_supervise_compares_the_middle_and_every_other_pixel():
     assert value[0] == pytest.approx((3.0 + 9.0 / 2) / 1.5)
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
-def test_deep_supervision_lines_up_with_the_image(padding):
-    """Coarse logits that answer for their place make no error but at the borders."""
-    size = 60 if padding == "VALID" else 64
-    model = UNet((2, 2, 2), padding=padding, deep_supervision=True)
-    image = jnp.zeros((1, size, size, 1))
-    params = jax.eval_shape(model.init, jax.random.key(0), image)
-    rngs = {"dropout": jax.random.key(0)}
-    apply = functools.partial(model.apply, train=True, rngs=rngs)
-    full, half = jax.eval_shape(apply, params, image)
-    # half covers full, and what it covers beyond is the same on all sides
-    beyond = 2 * half.shape[1] - full.shape[1]
-    assert beyond >= 0
-    assert beyond % 2 == 0
+@pytest.mark.parametrize(("padding", "size"), [("SAME", 64), ("VALID", 60)])
+def test_deep_supervision_lines_up_with_the_image(padding, size):
+    """A network that hands its skips through, shown a ramp, answers for its place.
+
+    The maximum of two pixels of a ramp is the second, which is the one that the coarse
+    label keeps. If the skip did not come first, the answer would be 0.
+    """
+    model = UNet((1, 1, 1), padding=padding, dropout=0.0, deep_supervision=True)
+    ramp = jnp.arange(size * size, dtype=jnp.int32).reshape(1, size, size)
+    image = ramp[..., None].astype(jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+
+    def hand_through(path, shape):
+        zeros = jnp.zeros(shape.shape)
+        if "kernel" not in str(path[-1]) or "upconv" in str(path[1]):
+            return zeros
+        centre = (0, 0) if "head" in str(path[1]) else (1, 1)
+        return zeros.at[(*centre, 0)].set(1.0)
+
+    params = jax.tree_util.tree_map_with_path(hand_through, shapes)
+    logits = model.apply(params, image, train=True)
+    seen = []
+
+    def loss(logits, label, weight):
+        seen.append(logits.shape[1])
+        np.testing.assert_array_equal(logits[..., 0], label)
+        return jnp.zeros(1)
+
+    step.supervise(loss, logits, ramp, jnp.ones(ramp.shape))
+    assert len(seen) == 2
+    assert seen[0] == size - 2 * model.margin
 
 
 def test_eval_step_judges_each_example_by_itself():

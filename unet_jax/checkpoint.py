@@ -87,17 +87,30 @@ class Checkpoints:
         """The state of a step, shaped and placed as the abstract state `like`.
 
         Raises:
-          UserError: the checkpoint is damaged or holds another model.
+          UserError: the checkpoint is damaged.
         """
         try:
             tree = self._orbax.load_checkpointables(step, {"state": like})
         except (ValueError, KeyError, OSError) as error:
             raise UserError(
-                f"checkpoint {self._orbax.directory / str(step)} is damaged or holds "
-                "another model; remove it to go on from the one before"
+                f"checkpoint {self._orbax.directory / str(step)} is damaged; move it "
+                "away to go on from the one before"
             ) from error
         return tree["state"]
 
     def about(self, step: int) -> Any:
         """The JSON data that was saved with the state of a step."""
         return self._orbax.checkpointables_metadata(step).custom_metadata
+
+
+def newest(workdir: Path) -> Any:
+    """The JSON data of the newest checkpoint of a run folder.
+
+    Raises:
+      UserError: there is none, or it holds no such data.
+    """
+    with Checkpoints(workdir, "") as checkpoints:
+        about = checkpoints.latest is not None and checkpoints.about(checkpoints.latest)
+    if not about:
+        raise UserError(f"{workdir} holds no finished checkpoint")
+    return about

@@ -1,6 +1,7 @@
 """The command line's manners: a mistake gets one line, and never a traceback."""
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,16 @@ from pathlib import Path
 from absl import flags
 
 from unet_jax.errors import UserError, choices
+
+RUN = ("config.json", "checkpoints")  # what shows that a folder holds a run
+MISTAKES = (AttributeError, IndexError, KeyError, TypeError)  # how ml_collections errs
+MEANINGS = {
+    "as a ConfigDict": "{0}={1}: this is a spec; write {0}.name={1}, or all of it, "
+    "{0}=\"{{'name':'{1}'}}\"",
+    "Non-boolean": "{0} must be True or False, not {1!r}",
+    "for int()": "{0} must be a whole number, not {1!r}",
+    "to float": "{0} must be a number, not {1!r}",
+}
 
 
 @contextlib.contextmanager
@@ -22,7 +33,8 @@ def one_line() -> Iterator[None]:
         what = error.strerror or str(error)
         sys.exit(f"error: {what}: {error.filename}" if error.filename else what)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.stdout.flush()
+        os._exit(130)  # at once: threads may be in the middle of compiled code
 
 
 def parser(configs: Path) -> Callable[[list[str]], list[str]]:
@@ -30,12 +42,10 @@ def parser(configs: Path) -> Callable[[list[str]], list[str]]:
 
     def parse(argv: list[str]) -> list[str]:
         with one_line():
-            argv = sys.argv[:] = _with_config(argv, configs)  # ml_collections reads it
+            argv = sys.argv[:] = _with_config(_joined(argv), configs)  # read there too
             try:
                 rest = flags.FLAGS(argv)
-            except flags.Error as error:
-                raise UserError(f"{error}".replace("\n", " ")) from error
-            except (AttributeError, IndexError, KeyError, TypeError) as error:
+            except (*MISTAKES, flags.Error) as error:
                 raise UserError(_explain(error, argv)) from error
             if len(rest) > 1:
                 raise UserError(
@@ -44,6 +54,18 @@ def parser(configs: Path) -> Callable[[list[str]], list[str]]:
             return rest
 
     return parse
+
+
+def _joined(argv: list[str]) -> list[str]:
+    """`--flag value` as `--flag=value`."""
+    joined = argv[:1]
+    for argument in argv[1:]:
+        flag = re.fullmatch(r"--?(config|config[.\[].*|workdir|mode)", joined[-1])
+        if flag and "=" not in joined[-1] and not re.match(r"--?[a-z]", argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _with_config(argv: list[str], configs: Path) -> list[str]:
@@ -57,19 +79,16 @@ def _with_config(argv: list[str], configs: Path) -> list[str]:
     named = [a for a in given if re.match(r"--?config(=|$)", a)]
     if not named:
         workdir = next((a.split("=", 1)[1] for a in given if "-workdir=" in a), None)
-        saved = workdir and (Path(workdir) / "config.json").exists()
-        config = (
-            f"{configs}/saved.py:{workdir}" if saved else f"{configs}/quickstart.py"
-        )
+        ran = workdir and any((Path(workdir) / n).exists() for n in RUN)
+        config = f"{configs}/saved.py:{workdir}" if ran else f"{configs}/quickstart.py"
         return [program, f"--config={config}", *given]
     if "=" not in named[-1]:
         return argv
     path = Path(re.split(r"(?<=\.py):", named[-1].split("=", 1)[1])[0])
     if path.suffix != ".py" or not path.is_file():
-        there = [p.name for p in configs.glob("*.py")]
-        raise UserError(
-            f"--config: {path} is no Python file; {choices(path.name, there)}"
-        )
+        there = [f"{configs.name}/{p.name}" for p in configs.glob("*.py")]
+        wanted = f"{configs.name}/{path.stem}.py"
+        raise UserError(f"--config: {path} is no Python file; {choices(wanted, there)}")
     return [program, named[-1], *(a for a in given if a not in named)]
 
 
@@ -79,13 +98,18 @@ def _field(argument: str) -> str | None:
 
 
 def _explain(error: Exception, argv: list[str]) -> str:
-    """What ml_collections means by its exceptions for a field that is not there."""
-    text = str(error.args[0] if error.args else error).replace("\\n", " ")
-    word = next(iter(re.findall(r"\w+", text)), "")
+    """What absl and ml_collections mean by their exceptions, in one line."""
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    if isinstance(error, flags.Error):
+        flag = re.match(r"flag (--?[^=]+)=(.*?): ", text)
+        meant = next((m for words, m in MEANINGS.items() if words in text), None)
+        return meant.format(*flag.groups()) if flag and meant else text
     paths = [a.split("=")[0] for a in argv if re.match(r"--?config[.\[]", a)]
+    if isinstance(error, IndexError):
+        indexed = ", ".join(path for path in paths if "[" in path)
+        return f"{indexed}: there are not so many; the first one is [0]"
+    word = next(iter(re.findall(r"\w+", text)), "")
     path = next((p for p in paths if word in re.split(r"\W+", p)), None)
     if path is None:
         return f"{', '.join(paths)}: {text}"
-    near = re.search(r'Did you mean "(\w+)"', text)
-    hint = f"; did you mean {near[1]!r}?" if near else ""
-    return f"{path}: the config has no field {word!r}{hint}"
+    return f"{path}: the config has no field {word!r}"

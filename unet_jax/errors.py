@@ -1,7 +1,8 @@
 """The one exception that is meant for the user's eyes."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -15,6 +16,19 @@ class UserError(Exception):
 def choices(wrong: str, there: Iterable[str]) -> str:
     """Names the nearest of the possible words, then all of them."""
     there = sorted(there)
+    return f"{nearest(wrong, there)}there are: {', '.join(there) or 'none'}"
+
+
+def nearest(wrong: str, there: Iterable[str]) -> str:
+    """`"did you mean 'dice'? "`, or nothing where no word is near."""
     near = difflib.get_close_matches(wrong, there, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}there are: {', '.join(there) or 'none'}"
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+@contextlib.contextmanager
+def naming(field: str) -> Iterator[None]:
+    """Puts the name of a field before what a function says about its arguments."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from error

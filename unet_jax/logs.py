@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,13 @@ def say(line: str) -> None:
     """Prints one line on the terminal, once however many processes run."""
     if jax.process_index() == 0:
         print(line, flush=True)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a file whole: who looks, or cuts the run off, finds the old or the new."""
+    beside = path.with_name(f"{path.name}.part")
+    beside.write_bytes(data)
+    os.replace(beside, path)
 
 
 class Log:
@@ -126,10 +134,10 @@ class Clock:
         yield
         self._since += time.perf_counter() - start
 
-    def speed(self) -> float:
-        """Images per second since the last call."""
+    def speed(self) -> float | None:
+        """Images per second since the last call; None where there were no images."""
         now = time.perf_counter()
-        speed = self._images / max(now - self._since, 1e-9)
+        speed = self._images / (now - self._since) if self._images else None
         self._since, self._images = now, 0
         return speed
 
@@ -167,4 +175,4 @@ def _keep_until(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except ValueError:
             continue
-    path.write_text("".join(kept))
+    write(path, "".join(kept).encode())

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from unet_jax import arrays
 from unet_jax.arrays import IGNORE, Label, Logits, Weight
 from unet_jax.errors import UserError
+from unet_jax.specs import BelowOne, NonNegative, Positive
 
 __all__ = ["cross_entropy", "dice", "focal", "lovasz", "tversky"]
 
@@ -31,8 +32,8 @@ def cross_entropy(
     label: Label,
     weight: Weight,
     *,
-    class_weights: tuple[float, ...] = (),
-    label_smoothing: float = 0.0,
+    class_weights: tuple[NonNegative, ...] = (),
+    label_smoothing: BelowOne = 0.0,
 ) -> jax.Array:
     """The weighted mean of -log p(truth), in nats.
 
@@ -49,10 +50,6 @@ def cross_entropy(
     Raises:
       UserError: the number of class weights is neither 0 nor K.
     """
-    if not 0 <= label_smoothing < 1:
-        raise UserError(
-            f"config.loss: label_smoothing must lie in 0 to 1, not be {label_smoothing}"
-        )
     pixels = _pixels(logits, label, weight)
     answers = 2 if pixels.independent else logits.shape[-1]
     cost = sum(
@@ -67,14 +64,14 @@ def focal(
     label: Label,
     weight: Weight,
     *,
-    gamma: float = 2.0,
-    class_weights: tuple[float, ...] = (),
+    gamma: NonNegative = 2.0,
+    class_weights: tuple[NonNegative, ...] = (),
 ) -> jax.Array:
     """Cross-entropy in which a pixel counts (1 - p(truth))^gamma times.
 
     Lin et al. 2017, equation 5, for K sigmoids and, by the same formula, a softmax.
-    `class_weights` (their alpha), divisor and errors are as in `cross_entropy`, which
-    `gamma=0` gives back.
+    `class_weights` (their alpha and 1 - alpha), divisor and errors are as in
+    `cross_entropy`, which `gamma=0` gives back.
     """
     pixels = _pixels(logits, label, weight)
     cost = sum(
@@ -89,7 +86,7 @@ def dice(
     label: Label,
     weight: Weight,
     *,
-    smooth: float = 1.0,
+    smooth: NonNegative = 1.0,
     background: bool = True,
 ) -> jax.Array:
     """One minus the soft Dice coefficient, averaged over the classes.
@@ -114,10 +111,10 @@ def tversky(
     label: Label,
     weight: Weight,
     *,
-    alpha: float = 0.5,
-    beta: float = 0.5,
-    gamma: float = 1.0,
-    smooth: float = 1.0,
+    alpha: NonNegative = 0.5,
+    beta: NonNegative = 0.5,
+    gamma: Positive = 1.0,
+    smooth: NonNegative = 1.0,
     background: bool = True,
 ) -> jax.Array:
     """(1 - the Tversky index)^gamma, averaged over the classes.
@@ -170,7 +167,7 @@ def weighted_sum(terms: Sequence[tuple[float, Loss]]) -> Loss:
     """Returns the loss `sum scale * loss`; a loss of scale 0 is not computed."""
     terms = [(scale, loss) for scale, loss in terms if scale != 0]
     if not terms:
-        raise UserError("config.loss: no loss has a scale other than 0; give one")
+        raise UserError("no term has a scale other than 0; give one")
 
     def total(logits: Logits, label: Label, weight: Weight) -> jax.Array:
         return sum(scale * loss(logits, label, weight) for scale, loss in terms)
@@ -226,7 +223,7 @@ def _class_mean(loss: jax.Array, pixels: _Pixels, background: bool) -> jax.Array
     """`f32[B, K]` -> `f32[B]`, without class 0 if the background is not wanted."""
     if pixels.independent and not background:
         raise UserError(
-            "config.loss: background=False needs exclusive classes, and this label "
+            "background=False needs exclusive classes, and this label "
             "has independent ones; leave it out"
         )
     return loss[:, 0 if background else 1 :].mean(axis=-1)
@@ -238,7 +235,7 @@ def _per_class(class_weights: tuple[float, ...], logits: Logits) -> jax.Array | 
         return 1.0
     if len(class_weights) != classes:
         raise UserError(
-            f"config.loss: class_weights has length {len(class_weights)} and there "
+            f"class_weights has length {len(class_weights)} and there "
             f"are {classes} classes; give one number a class"
         )
     shape = (1,) * (logits.ndim - 1) + (classes,)

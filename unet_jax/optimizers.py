@@ -8,7 +8,7 @@ and offsets of norms alone. `clip` bounds the global norm of the gradient; 0 is 
 import jax
 import optax
 
-from unet_jax.errors import UserError
+from unet_jax.specs import BelowOne, NonNegative, Positive
 
 __all__ = ["adam", "adamw", "lamb", "sgd"]
 
@@ -16,82 +16,60 @@ __all__ = ["adam", "adamw", "lamb", "sgd"]
 def sgd(
     schedule: optax.Schedule,
     *,
-    learning_rate: float,
-    momentum: float = 0.9,
+    learning_rate: NonNegative,
+    momentum: BelowOne = 0.9,
     nesterov: bool = False,
-    weight_decay: float = 0.0,
-    clip: float = 0.0,
+    weight_decay: NonNegative = 0.0,
+    clip: NonNegative = 0.0,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent; the paper's momentum is 0.99 (section 3)."""
-    _check(learning_rate=learning_rate, weight_decay=weight_decay, clip=clip)
-    return optax.chain(
-        _clip(clip),
-        _l2(weight_decay),
-        optax.sgd(schedule, momentum=momentum, nesterov=nesterov),
-    )
+    step = optax.sgd(schedule, momentum=momentum, nesterov=nesterov)
+    return optax.chain(_clip(clip), _l2(weight_decay), step)
 
 
 def adam(
     schedule: optax.Schedule,
     *,
-    learning_rate: float,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    clip: float = 0.0,
+    learning_rate: NonNegative,
+    b1: BelowOne = 0.9,
+    b2: BelowOne = 0.999,
+    eps: Positive = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    clip: NonNegative = 0.0,
 ) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2015); weight decay is an L2 term of the loss."""
-    _check(learning_rate=learning_rate, weight_decay=weight_decay, clip=clip)
-    return optax.chain(
-        _clip(clip), _l2(weight_decay), optax.adam(schedule, b1=b1, b2=b2, eps=eps)
-    )
+    step = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
+    return optax.chain(_clip(clip), _l2(weight_decay), step)
 
 
 def adamw(
     schedule: optax.Schedule,
     *,
-    learning_rate: float,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 1e-4,
-    clip: float = 0.0,
+    learning_rate: NonNegative,
+    b1: BelowOne = 0.9,
+    b2: BelowOne = 0.999,
+    eps: Positive = 1e-8,
+    weight_decay: NonNegative = 1e-4,
+    clip: NonNegative = 0.0,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
-    _check(learning_rate=learning_rate, weight_decay=weight_decay, clip=clip)
-    return optax.chain(
-        _clip(clip),
-        optax.adamw(
-            schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=_kernels
-        ),
-    )
+    numbers = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
+    return optax.chain(_clip(clip), optax.adamw(schedule, **numbers, mask=_kernels))
 
 
 def lamb(
     schedule: optax.Schedule,
     *,
-    learning_rate: float,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-6,
-    weight_decay: float = 0.0,
-    clip: float = 0.0,
+    learning_rate: NonNegative,
+    b1: BelowOne = 0.9,
+    b2: BelowOne = 0.999,
+    eps: Positive = 1e-6,
+    weight_decay: NonNegative = 0.0,
+    clip: NonNegative = 0.0,
 ) -> optax.GradientTransformation:
     """Layer-wise adaptive rates for large batches (You et al. 2020)."""
-    _check(learning_rate=learning_rate, weight_decay=weight_decay, clip=clip)
-    return optax.chain(
-        _clip(clip),
-        optax.lamb(
-            schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=_kernels
-        ),
-    )
-
-
-def _check(**numbers: float) -> None:
-    for name, number in numbers.items():
-        if number < 0:
-            raise UserError(f"config.optimizer.{name} must not be negative: {number}")
+    numbers = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
+    return optax.chain(_clip(clip), optax.lamb(schedule, **numbers, mask=_kernels))
 
 
 def _kernels(params: optax.Params) -> optax.Params:

@@ -9,7 +9,8 @@ writes the exchange of halos that lets several devices hold one image.
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from unet_jax.errors import UserError
+from unet_jax.specs import Count
 
 __all__ = ["mesh", "pmap"]
 
@@ -55,19 +57,39 @@ class Layout(NamedTuple):
 def join() -> None:
     """Joins the processes of a pod or cluster, where this is one of several.
 
-    TPU pods and SLURM steps are recognised. Elsewhere, name the run in every process:
-    JAX_COORDINATOR_ADDRESS=host:port JAX_NUM_PROCESSES=n JAX_PROCESS_ID=i.
+    TPU pods, SLURM steps and Open MPI are recognised. Elsewhere, name the run in every
+    process: JAX_COORDINATOR_ADDRESS=host:port JAX_NUM_PROCESSES=n JAX_PROCESS_ID=i.
+
+    Raises:
+      UserError: only some of the three are set, or one is no number.
     """
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
-        jax.distributed.initialize(
-            num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
-            process_id=int(os.environ["JAX_PROCESS_ID"]),
+        count, index = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")
+        jax.distributed.initialize(num_processes=count, process_id=index)
+    elif is_member(os.environ):
+        jax.distributed.initialize()  # which asks the cluster for the three
+
+
+def is_member(environ: Mapping[str, str]) -> bool:
+    """Whether a launcher has started this process as one of several."""
+    tasks = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+    return (
+        any(int(environ.get(name, "1")) > 1 for name in tasks)
+        or "," in environ.get("TPU_WORKER_HOSTNAMES", "")
+        # A TPU VM, even one alone, asks Google's metadata server who else there is. JAX
+        # sets the variable where it finds no chips, some hosts set it where they have.
+        or (find_spec("libtpu") is not None and "TPU_SKIP_MDS_QUERY" not in environ)
+    )
+
+
+def _number(name: str) -> int:
+    value = os.environ.get(name, "")
+    if not value.isdecimal():
+        raise UserError(
+            f"{name} must be a whole number, not {value!r}: JAX_COORDINATOR_ADDRESS, "
+            "JAX_NUM_PROCESSES and JAX_PROCESS_ID belong together"
         )
-    elif (
-        "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
-        or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
-    ):
-        jax.distributed.initialize()
+    return int(value)
 
 
 def pmap() -> Layout:
@@ -117,16 +139,16 @@ def pmap() -> Layout:
     )
 
 
-def mesh(*, space: int = 1) -> Layout:
+def mesh(*, space: Count = 1) -> Layout:
     """Devices as (data, space): the batch is cut over one, every image over the other.
 
     Raises:
       UserError: the devices of a process cannot be cut into groups of `space`.
     """
     devices = jax.device_count()
-    if space < 1 or jax.local_device_count() % space:
+    if jax.local_device_count() % space:
         raise UserError(
-            f"config.parallel.space must divide the {jax.local_device_count()} devices "
+            f"space must divide the {jax.local_device_count()} devices "
             f"of a process, not be {space}"
         )
     grid = _mesh((devices // space, space), ("data", "space"))

@@ -3,6 +3,7 @@
 Colours are red, green, blue in 0 to 255. Volumes show their middle slice.
 """
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -94,6 +95,13 @@ def sheet(rows: Sequence[Picture]) -> Picture:
         spread = ((0, GAP), (0, missing), (0, 0))
         padded.append(np.pad(picture, spread, constant_values=255))
     return np.concatenate(padded)
+
+
+def png(picture: Picture) -> bytes:
+    """The picture as a PNG file."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def _slice(array: np.ndarray, axes: int) -> np.ndarray:

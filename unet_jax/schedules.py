@@ -5,24 +5,27 @@ A schedule is `(peak, steps, *, warmup, ...) -> step -> rate`: it reaches `peak`
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import optax
 
-from unet_jax.errors import UserError
+from unet_jax.specs import Positive, Proportion, Whole, Within
 
 __all__ = ["constant", "cosine", "exponential", "polynomial"]
+
+_Share = Annotated[float, Within("above 0, to 1", lambda x: 0 < x <= 1)]
 
 # What follows the warm-up, given the steps that are left.
 _After = Callable[[int], optax.Schedule]
 
 
-def constant(peak: float, steps: int, *, warmup: int = 0) -> optax.Schedule:
+def constant(peak: float, steps: int, *, warmup: Whole = 0) -> optax.Schedule:
     """The peak, to the end."""
     return _warm_up(peak, steps, warmup, lambda _: optax.constant_schedule(peak))
 
 
 def cosine(
-    peak: float, steps: int, *, warmup: int = 0, final: float = 0.0
+    peak: float, steps: int, *, warmup: Whole = 0, final: Proportion = 0.0
 ) -> optax.Schedule:
     """Half a cosine from the peak to `final` times the peak (Loshchilov 2017)."""
     return _warm_up(
@@ -34,7 +37,12 @@ def cosine(
 
 
 def polynomial(
-    peak: float, steps: int, *, warmup: int = 0, power: float = 0.9, final: float = 0.0
+    peak: float,
+    steps: int,
+    *,
+    warmup: Whole = 0,
+    power: Positive = 0.9,
+    final: Proportion = 0.0,
 ) -> optax.Schedule:
     """(1 - t / T)^power, from the peak to `final` times the peak (as nnU-Net does)."""
     return _warm_up(
@@ -46,17 +54,15 @@ def polynomial(
 
 
 def exponential(
-    peak: float, steps: int, *, warmup: int = 0, final: float = 0.01
+    peak: float, steps: int, *, warmup: Whole = 0, final: _Share = 0.01
 ) -> optax.Schedule:
-    """A constant factor per step, from the peak to `final` times the peak."""
+    """A constant factor per step, from the peak to `final` times it, which is not 0."""
     return _warm_up(
         peak, steps, warmup, lambda left: optax.exponential_decay(peak, left, final)
     )
 
 
 def _warm_up(peak: float, steps: int, warmup: int, after: _After) -> optax.Schedule:
-    if warmup < 0:
-        raise UserError(f"config.schedule.warmup must be 0 or more steps, not {warmup}")
     warmup = min(warmup, steps // 2)  # a short trial of a long recipe still peaks
     decay = after(steps - warmup)
     if warmup == 0:

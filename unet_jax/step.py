@@ -22,7 +22,7 @@ class State(NamedTuple):
 
     step: jax.Array  # i32[], updates made so far
     params: Any
-    stats: Any  # running statistics of batch norm
+    stats: Any  # running statistics of batch norm, of params and not of ema
     opt_state: Any
     ema: Any  # exponential moving average of params; () where it is off
 
@@ -78,10 +78,12 @@ def train_step(
       loss: `(logits, label, weight) -> f32[B]`.
       augment: `(key, example) -> example`.
       tx: the optimizer.
-      ema: decay of the average of the parameters; 0 keeps none.
+      ema: decay of the average of the parameters; 0 keeps none. After t updates it is
+        at most (1 + t) / (10 + t), so that the random start is soon forgotten.
 
     Returns:
-      The next state, and the scalars `loss` and `grad_norm`, averaged over replicas.
+      The next state, and the scalars `loss` and `grad_norm`, averaged over replicas, of
+      the state that went in, and `param_norm` of the one that comes out.
     """
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["seed"])
     example = {name: batch[name] for name in ("image", "label", "weight")}
@@ -105,8 +107,13 @@ def train_step(
 
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    average = optax.incremental_update(params, state.ema, 1 - ema) if ema else ()
-    scalars = {"loss": value, "grad_norm": optax.tree.norm(grads)}
+    decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
+    average = optax.incremental_update(params, state.ema, 1 - decay) if ema else ()
+    scalars = {
+        "loss": value,
+        "grad_norm": optax.tree.norm(grads),
+        "param_norm": optax.tree.norm(params),
+    }
     return State(state.step + 1, params, stats, opt_state, average), scalars
 
 
@@ -117,7 +124,8 @@ def supervise(
 
     Of several logits, as deep supervision gives them, element i has one pixel for
     every 2^i of the label and counts 2^-i, normalised to a sum of 1 (nnU-Net's
-    weights). Each is compared with the middle of the label, every 2^i-th pixel.
+    weights, but for the coarsest, which nnU-Net leaves out). Each is compared with the
+    middle of the label, every 2^i-th pixel.
     """
     logits = (logits,) if isinstance(logits, jax.Array) else logits
     total = sum(

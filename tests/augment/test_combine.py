@@ -5,10 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from unet_jax import augment
-from unet_jax.errors import UserError
 
 KEY = jax.random.key(3)
 
@@ -88,8 +86,3 @@ def test_same_key_same_result_and_vmap_is_a_loop():
         assert np.mean(got["label"][i] != alone["label"]) < 0.01  # ties
         jax.tree.map(np.testing.assert_array_equal, one(key, example()), alone)
     assert not np.allclose(got["image"][0], got["image"][1])
-
-
-def test_a_probability_out_of_range_is_named():
-    with pytest.raises(UserError, match="probability 1.5"):
-        augment.chain([(1.5, augment.flip)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from unet_jax.data import weights
-from unet_jax.data.pipeline import batches, iterate, prepare
+from unet_jax.data.pipeline import Room, batches, iterate, prepare
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError
 
@@ -201,7 +201,7 @@ def test_the_cache_keeps_what_fits_and_no_more():
     size = ready()[0]
     size = sum(size[k].nbytes for k in ("image", "label", "weight"))
     calls = []
-    examples = ready(atlas(calls=calls), cache_bytes=3 * size + 1)
+    examples = ready(atlas(calls=calls), room=Room(3 * size + 1))
     for _ in range(2):
         for i in range(10):
             assert examples[i]["image"][0, 0, 0] == i
@@ -210,9 +210,19 @@ def test_the_cache_keeps_what_fits_and_no_more():
         examples[0]["image"][:] = 0
 
 
+def test_the_last_is_held_even_without_room():
+    calls = []
+    examples = ready(atlas(calls=calls))
+    for i in (0, 0, 1, 1, 0):
+        assert examples[i]["image"][0, 0, 0] == i
+    assert calls == [0, 1, 0]
+    assert examples.shape(1) == examples[1]["weight"].shape
+    assert calls == [0, 1, 0, 1]  # its shape was known
+
+
 def test_threads_share_the_cache():
     calls = []
-    run = made(ready(atlas(calls=calls)), batch_size=10)
+    run = made(ready(atlas(calls=calls), room=Room(2**20)), batch_size=10)
     list(iterate(run, start=0, steps=30, threads=4))
     assert len(calls) <= 4 * 10  # not 300
 

@@ -15,6 +15,7 @@ import tifffile
 import unet_jax
 from unet_jax import data
 from unet_jax.errors import UserError
+from unet_jax.specs import bind
 
 ZIP = "ISBI-2012-challenge.zip"
 REAL = Path(unet_jax.__file__).parents[2] / "shared" / "data" / "isbi2012"
@@ -183,16 +184,18 @@ def test_a_bad_archive_is_refused_and_leaves_nothing(spoil, words, tmp_path):
     assert data.isbi2012(**place).train.length == 6
 
 
-@pytest.mark.parametrize("fold", [-1, 5])
-def test_fold_out_of_range(fold):
-    with pytest.raises(UserError, match="fold must be 0 to 4"):
-        data.isbi2012(fold=fold)
-
-
-@pytest.mark.parametrize("folds", [2, 11])
-def test_too_few_or_too_many_folds(folds, tiny):
-    with pytest.raises(UserError, match="folds must be"):
-        data.isbi2012(folds=folds, **tiny)
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        ({"fold": -1}, "config.data.fold must be a whole number of 0 or more"),
+        ({"fold": 5}, "fold must be 0 to 4"),
+        ({"folds": 2}, "config.data.folds must be a whole number of 3 or more"),
+        ({"folds": 11}, "folds must be 3 to 10"),
+    ],
+)
+def test_folds_out_of_range(number, line, tiny):
+    with pytest.raises(UserError, match=line):
+        bind(data, {"name": "isbi2012", **tiny, **number}, "config.data")()
 
 
 def test_a_manual_folder_that_is_not_there(tmp_path):

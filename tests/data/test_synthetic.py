@@ -6,6 +6,7 @@ from skimage.filters import threshold_otsu
 from unet_jax import data
 from unet_jax.data.synthetic import cells
 from unet_jax.errors import UserError
+from unet_jax.specs import bind
 
 
 def components(mask):
@@ -64,7 +65,7 @@ def test_classes_are_balanced_and_a_threshold_is_not_enough():
     [
         ("shape", (128,)),
         ("shape", (128, 0)),
-        ("train", -1),
+        ("train", 0),
         ("seed", -1),
         ("diameter", 1.0),
         ("cover", 0.0),
@@ -73,5 +74,5 @@ def test_classes_are_balanced_and_a_threshold_is_not_enough():
     ],
 )
 def test_arguments_out_of_range(field, value):
-    with pytest.raises(UserError, match=field):
-        cells(**{field: value})
+    with pytest.raises(UserError, match=f"{field} must"):
+        bind(data, {"name": "cells", field: value}, "config.data")()

@@ -3,10 +3,12 @@
 import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from unet_jax import tiling
 from unet_jax.build import build
+from unet_jax.data.pipeline import Examples, Room
 from unet_jax.run import judge
 
 
@@ -44,11 +46,25 @@ def test_scores_are_those_of_whole_images(tiny, padding, monkeypatch):
 def test_images_of_several_sizes_are_batched_by_size(tiny):
     parts = build(tiny)
     small, large = parts.test, build(tiny_of(tiny, (33, 18))).test
-    mixed = [small[0], large[0], small[1], large[1], large[2]]
+    several = [small[0], large[0], small[1], large[1], large[2]]
+    mixed = Examples(several.__getitem__, len(several), Room(0))
     state = parts.layout.put_state(parts.init(jax.random.key(1)))
     together, drawn = judge.judge(tiny, parts, state, "test", mixed)
     assert together["test/loss"] > 0
     assert drawn.shape[1] == 4 * 24 + 3 * 4
+
+
+def test_sums_over_processes_keep_64_bits(monkeypatch):
+    """Two processes of the same sums, beyond what 32 bits hold."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(
+        multihost_utils, "process_allgather", lambda x: np.stack([x, x])
+    )
+    pixels, loss, confusion = 2**40 + 1, 1 / 3, np.full((2, 2), 2**33, np.int64)
+    got = judge._over_processes((pixels, loss, confusion))
+    assert got[0] == 2**41 + 2
+    assert got[1] == 2 / 3
+    np.testing.assert_array_equal(got[2], 2 * confusion)
 
 
 def tiny_of(tiny, shape):

@@ -14,7 +14,7 @@ from unet_jax import logs
 from unet_jax.build import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
-from unet_jax.run import evaluate, train
+from unet_jax.run import evaluate, folder, train
 
 
 def lines(workdir):
@@ -100,11 +100,41 @@ def test_a_workdir_of_another_run_is_refused_with_the_fields(tiny, tmp_path):
 
 
 def test_what_failed_at_its_start_may_be_mended(tiny, tmp_path):
-    tiny.loss = (ConfigDict({"name": "cross_entropy", "class_weights": (1.0,)}),)
-    with pytest.raises(UserError, match="class_weights"):
+    rate, tiny.optimizer.learning_rate = tiny.optimizer.learning_rate, 1e38
+    tiny.model.norm = "none"
+    with pytest.raises(UserError, match="no checkpoint yet.*learning_rate"):
         train(tiny, tmp_path)
-    tiny.loss[0].class_weights = (1.0, 2.0)
+    tiny.optimizer.learning_rate = rate
     train(tiny, tmp_path)
+
+
+def test_a_run_without_its_config_is_known_by_its_checkpoint(tiny, tmp_path):
+    train(tiny, tmp_path)
+    text = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(text[:50])
+    assert folder.stored(tmp_path) == json.loads(text)
+    (tmp_path / "config.json").unlink()
+    assert folder.stored(tmp_path) == json.loads(text)
+    tiny.model.widths = (2, 8)
+    with pytest.raises(UserError, match="widths is .2, 4. there and .2, 8. here"):
+        evaluate(tiny, tmp_path)
+    with pytest.raises(UserError, match="nowhere holds no finished checkpoint"):
+        folder.stored(tmp_path / "nowhere")
+
+
+def test_a_run_from_before_a_field_goes_on(tiny, tmp_path, capsys):
+    train(tiny, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["cache"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    evaluate(tiny, tmp_path)
+    assert "cache: the run is older than this field" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_made_is_named(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--workdir=.*file/run: Not a directory"):
+        train(tiny, tmp_path / "file/run")
 
 
 def test_evaluate_needs_a_checkpoint(tiny, tmp_path):
@@ -117,7 +147,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
     tiny.optimizer = ConfigDict({"name": "sgd", "learning_rate": 1e30, "clip": 0.0})
     tiny.model.norm = "none"
     tiny.schedule = ConfigDict({"name": "constant"})
-    with pytest.raises(UserError, match="the loss is nan by step .*learning_rate"):
+    with pytest.raises(UserError, match="is (inf|nan) by step .*learning_rate"):
         train(tiny, tmp_path)
 
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from unet_jax.arrays import Example
 from unet_jax.augment.warp import settle
-from unet_jax.errors import UserError
 
 Op = Callable[[jax.Array, Example], Example]
 
@@ -16,11 +15,7 @@ def chain(operations: Sequence[tuple[float, Op]]) -> Op:
     """Runs operations in order, each with its probability, and reads the pixels last.
 
     Operation i draws from `fold_in(key, i)`: to add one at the end changes no other.
-    Raises UserError if a probability is not in 0..1.
     """
-    for probability, _ in operations:
-        if not 0 <= probability <= 1:
-            raise UserError(f"augment: probability {probability} is not in 0..1")
     steps = [op if p == 1 else _sometimes(p, op) for p, op in operations]
 
     def augment(key: jax.Array, example: Example) -> Example:

@@ -9,11 +9,11 @@ from unet_jax.errors import UserError
 
 
 def log_uniform(
-    key: jax.Array, name: str, low: float, high: float, shape: tuple[int, ...] = ()
+    key: jax.Array, low: float, high: float, shape: tuple[int, ...] = ()
 ) -> jax.Array:
     """Factors in low..high, as likely between 1/2 and 1 as between 1 and 2."""
     if not 0 < low <= high:
-        raise UserError(f"{name}: needs 0 < low <= high, not low={low}, high={high}")
+        raise UserError(f"needs 0 < low <= high, not low={low}, high={high}")
     return jnp.exp(
         jax.random.uniform(key, shape, minval=math.log(low), maxval=math.log(high))
     )

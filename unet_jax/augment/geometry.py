@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +12,23 @@ from unet_jax.arrays import Example
 from unet_jax.augment.draws import log_uniform
 from unet_jax.augment.warp import PIXELS, append, spatial
 from unet_jax.errors import UserError
+from unet_jax.specs import NonNegative, Positive, Within
+
+_Grid = Annotated[int, Within("of 2 or more", lambda x: x >= 2)]
 
 
 def elastic(
-    key: jax.Array, example: Example, *, sigma: float = 10.0, grid: int = 3
+    key: jax.Array, example: Example, *, sigma: NonNegative = 10.0, grid: _Grid = 3
 ) -> Example:
     """Bends the example smoothly: random vectors on a coarse grid, bicubic between.
 
     The vectors are N(0, sigma) pixels on every axis, at `grid` points an axis from
     corner to corner of the crop. Between them runs a natural cubic spline along each
     axis, which passes through every vector. Keep sigma well below the distance
-    between points, or the image folds over itself. Raises UserError if `grid` < 2.
+    between points, or the image folds over itself.
 
     Ronneberger et al. 2015, section 3.1: sigma of 10 pixels, 3 x 3 points.
     """
-    if grid < 2:
-        raise UserError(f"elastic: grid must be 2 or more points an axis, not {grid}")
     n = len(spatial(example))
     return append(example, sigma * jax.random.normal(key, (n, *[grid] * n)))
 
@@ -35,7 +37,7 @@ def rotation(
     key: jax.Array,
     example: Example,
     *,
-    degrees: float = 180.0,
+    degrees: NonNegative = 180.0,
     axes: tuple[int, ...] = (),
 ) -> Example:
     """Rotates about the centre by an angle uniform in ±degrees.
@@ -47,7 +49,7 @@ def rotation(
     n = len(spatial(example))
     planes = list(itertools.combinations(_chosen(axes, example), 2))
     if not planes:
-        raise UserError(f"rotation: axes {axes} span no plane; name two or more")
+        raise UserError(f"axes {axes} span no plane; name two or more")
     angles = math.radians(degrees) * jax.random.uniform(key, (len(planes),), minval=-1)
     matrix = jnp.eye(n)
     for (a, b), angle in zip(planes, angles, strict=True):
@@ -59,17 +61,17 @@ def rotation(
 
 
 def scale(
-    key: jax.Array, example: Example, *, low: float = 0.8, high: float = 1.25
+    key: jax.Array, example: Example, *, low: Positive = 0.8, high: Positive = 1.25
 ) -> Example:
     """Magnifies about the centre by a factor log-uniform in low..high, on all axes.
 
     2 doubles the size of things. Raises UserError unless 0 < low <= high.
     """
-    factor = log_uniform(key, "scale", low, high)
+    factor = log_uniform(key, low, high)
     return _affine(example, jnp.eye(len(spatial(example))) / factor)
 
 
-def shift(key: jax.Array, example: Example, *, pixels: float = 10.0) -> Example:
+def shift(key: jax.Array, example: Example, *, pixels: NonNegative = 10.0) -> Example:
     """Shifts by a distance uniform in ±pixels, drawn for each axis."""
     n = len(spatial(example))
     offset = pixels * jax.random.uniform(key, (n,), minval=-1)
@@ -96,7 +98,7 @@ def turn(key: jax.Array, example: Example) -> Example:
     shape = spatial(example)
     if shape[-2] != shape[-1]:
         raise UserError(
-            f"turn: the crop {shape} must have the same size on its last two axes; "
+            f"the crop {shape} must have the same size on its last two axes; "
             "make it square, or use flip"
         )
     n = len(shape)

@@ -14,10 +14,11 @@ from unet_jax.arrays import Example
 from unet_jax.augment.draws import log_uniform
 from unet_jax.augment.warp import settle
 from unet_jax.errors import UserError
+from unet_jax.specs import NonNegative, Positive
 
 
 def gamma(
-    key: jax.Array, example: Example, *, low: float = 0.7, high: float = 1.5
+    key: jax.Array, example: Example, *, low: Positive = 0.7, high: Positive = 1.5
 ) -> Example:
     """Raises the image to a power log-uniform in low..high, keeping its range.
 
@@ -29,11 +30,13 @@ def gamma(
     floor, ceiling = _over_pixels(jnp.min, image), _over_pixels(jnp.max, image)
     span = ceiling - floor
     unit = (image - floor) / jnp.where(span > 0, span, 1)
-    power = log_uniform(key, "gamma", low, high)
+    power = log_uniform(key, low, high)
     return {**example, "image": floor + span * unit**power}
 
 
-def brightness(key: jax.Array, example: Example, *, sigma: float = 0.2) -> Example:
+def brightness(
+    key: jax.Array, example: Example, *, sigma: NonNegative = 0.2
+) -> Example:
     """Adds N(0, sigma) to each channel; sigma in standard deviations of the image."""
     example = settle(example)
     image = example["image"]
@@ -42,7 +45,7 @@ def brightness(key: jax.Array, example: Example, *, sigma: float = 0.2) -> Examp
 
 
 def contrast(
-    key: jax.Array, example: Example, *, low: float = 0.75, high: float = 1.25
+    key: jax.Array, example: Example, *, low: Positive = 0.75, high: Positive = 1.25
 ) -> Example:
     """Scales each channel around its mean by a factor log-uniform in low..high.
 
@@ -51,11 +54,11 @@ def contrast(
     example = settle(example)
     image = example["image"]
     mean = _over_pixels(jnp.mean, image)
-    factor = log_uniform(key, "contrast", low, high, image.shape[-1:])
+    factor = log_uniform(key, low, high, image.shape[-1:])
     return {**example, "image": mean + _per_channel(factor, image) * (image - mean)}
 
 
-def noise(key: jax.Array, example: Example, *, sigma: float = 0.2) -> Example:
+def noise(key: jax.Array, example: Example, *, sigma: NonNegative = 0.2) -> Example:
     """Adds white Gaussian noise whose standard deviation is uniform in 0..sigma.
 
     In standard deviations of the image; one draw for all pixels and channels.
@@ -69,7 +72,7 @@ def noise(key: jax.Array, example: Example, *, sigma: float = 0.2) -> Example:
 
 
 def blur(
-    key: jax.Array, example: Example, *, low: float = 0.5, high: float = 1.5
+    key: jax.Array, example: Example, *, low: NonNegative = 0.5, high: NonNegative = 1.5
 ) -> Example:
     """Blurs with a Gaussian whose sigma is uniform in low..high pixels.
 
@@ -77,7 +80,7 @@ def blur(
     UserError unless 0 <= low <= high.
     """
     if not 0 <= low <= high:
-        raise UserError(f"blur: needs 0 <= low <= high, not low={low}, high={high}")
+        raise UserError(f"needs 0 <= low <= high, not low={low}, high={high}")
     example = settle(example)
     image = example["image"]
     sigma = jax.random.uniform(key, minval=low, maxval=high)

@@ -41,7 +41,7 @@ def percentile(
       UserError: not 0 <= low < high <= 100.
     """
     if not 0 <= low < high <= 100:
-        raise UserError(f"percentile needs 0 <= low < high <= 100, not {low}, {high}")
+        raise UserError(f"needs 0 <= low < high <= 100, not {low}, {high}")
     space = tuple(range(image.ndim - 1))
     bottom, top = np.percentile(image, (low, high), axis=space).astype(np.float64)
     return np.clip(_divide(image - bottom, top - bottom), 0, 1)

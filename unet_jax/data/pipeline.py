@@ -13,32 +13,48 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_jax.arrays import Batch, Example, window
+from unet_jax.arrays import IGNORE, Batch, Example, window
 from unet_jax.data.source import Record, Source
 from unet_jax.errors import UserError
 
 if TYPE_CHECKING:
     import grain
 
-__all__ = ["Examples", "batches", "iterate", "prepare"]
+__all__ = ["Examples", "Room", "batches", "iterate", "prepare"]
 
 ENDLESS = 2**53  # examples: more than any run takes, and exact where Grain divides
+
+
+class Room:
+    """Bytes of memory that several `Examples` may fill, first come, first served."""
+
+    def __init__(self, size: float) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether there was room for `size` bytes, which are then taken."""
+        with self._lock:
+            fits = size <= self._left
+            self._left -= size * fits
+            return fits
 
 
 class Examples:
     """A sequence of host examples, loaded when asked for and kept while they fit.
 
-    Threads may share it: at worst two load the same example at the same moment. The
-    arrays are read-only, since the next reader gets the same ones.
+    What does not fit is still held until another is asked for, so that the tiles of one
+    image load it once. Threads may share it: at worst two load the same example at the
+    same moment. The arrays are read-only, since the next reader gets the same ones.
     """
 
-    def __init__(
-        self, load: Callable[[int], Example], length: int, cache_bytes: int
-    ) -> None:
+    def __init__(self, load: Callable[[int], Example], length: int, room: Room) -> None:
         self._load = load
         self._length = length
-        self._room = cache_bytes
+        self._room = room
         self._kept: dict[int, Example] = {}
+        self._last: tuple[int, Example] = (-1, {})
+        self._shapes: dict[int, tuple[int, ...]] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -49,13 +65,24 @@ class Examples:
             raise IndexError(index)
         if index in self._kept:
             return self._kept[index]
+        last, example = self._last
+        if last == index:
+            return example
         example = self._load(index)
         size = sum(value.nbytes for value in _arrays(example).values())
         with self._lock:
-            if index not in self._kept and size <= self._room:
+            self._shapes[index] = example["weight"].shape
+            if index not in self._kept and self._room.take(size):
                 self._kept[index] = example
-                self._room -= size
+            else:
+                self._last = index, example
         return example
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """The spatial shape of an example, which is loaded for it once at most."""
+        if index not in self._shapes:
+            self[index]
+        return self._shapes[index]
 
 
 def prepare(
@@ -64,7 +91,7 @@ def prepare(
     normalize: Callable[[np.ndarray], np.ndarray],
     weigh: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
     independent: bool = False,
-    cache_bytes: int = 2 * 2**30,
+    room: Room | None = None,
 ) -> Examples:
     """Checks, normalises and weighs the records of a source, whole, once each.
 
@@ -75,7 +102,7 @@ def prepare(
         with a class axis is shown to it as 1 where any class is there.
       independent: turn class ids into one channel of 0 and 1 for each class but the
         background, `i32[*S, K]`. A label that has a class axis keeps it either way.
-      cache_bytes: what to keep in memory; the rest is loaded each time.
+      room: the memory to keep examples in; none keeps the last one only.
 
     Returns:
       Examples: `image f32[*S, C]`, `label i32[*S]` or `i32[*S, K]`, `weight f32[*S]`
@@ -92,7 +119,7 @@ def prepare(
         record = source.load(index)
         if fault := _fault(record, source):
             raise UserError(f"{source.name}, {record['id']}: {fault}")
-        label = np.asarray(record["label"], np.int32)
+        label = np.maximum(np.asarray(record["label"], np.int32), IGNORE)
         exclusive = label.ndim < record["image"].ndim
         ids = label if exclusive else _anything(label)
         if independent and exclusive:
@@ -104,7 +131,7 @@ def prepare(
         }
         return {k: _read_only(v) for k, v in example.items()} | {"id": record["id"]}
 
-    return Examples(load, source.length, cache_bytes)
+    return Examples(load, source.length, room or Room(0))
 
 
 def batches(

@@ -8,7 +8,7 @@ import contextlib
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
@@ -16,10 +16,13 @@ from PIL import Image
 from unet_jax.arrays import IGNORE
 from unet_jax.data.source import Record, Source, Splits, subset
 from unet_jax.errors import UserError
+from unet_jax.specs import Whole, Within
+
+_Folds = Annotated[int, Within("of 3 or more", lambda n: n >= 3)]
 
 
 def isbi2012(
-    *, fold: int = 0, folds: int = 5, manual_dir: str = "", data_dir: str = ""
+    *, fold: Whole = 0, folds: _Folds = 5, manual_dir: str = "", data_dir: str = ""
 ) -> Splits:
     """The 30 labelled sections of the ISBI 2012 challenge, cross-validated.
 
@@ -39,10 +42,8 @@ def isbi2012(
     Raises:
       UserError: an argument is out of range, or the archive cannot be had or used.
     """
-    if folds < 3:
-        raise UserError(f"isbi2012: folds must be at least 3, not {folds}")
-    if not 0 <= fold < folds:
-        raise UserError(f"isbi2012: fold must be 0 to {folds - 1}, not {fold}")
+    if fold >= folds:
+        raise UserError(f"fold must be 0 to {folds - 1}, not {fold}")
     from unet_jax.data.builders.isbi2012 import isbi2012_dataset_builder as isbi
 
     labelled = Source(
@@ -53,7 +54,7 @@ def isbi2012(
         **_records(isbi.Builder, "train", manual_dir, data_dir, isbi.UNLABELLED),
     )
     if folds > labelled.length:
-        raise UserError(f"isbi2012: folds must be 3 to {labelled.length}, not {folds}")
+        raise UserError(f"folds must be 3 to {labelled.length}, not {folds}")
     part = [(i - fold) % folds for i in range(labelled.length)]
 
     def take(name: str, parts: range) -> Source:
@@ -103,6 +104,8 @@ def _prepare(builder: type, manual_dir: str, data_dir: str) -> Any:
     import tensorflow_datasets as tfds
 
     manual = Path(manual_dir).expanduser() if manual_dir else None
+    if manual and manual.is_file():  # the archive itself
+        manual = manual.parent
     if manual and not manual.is_dir():
         raise UserError(
             f"manual_dir: there is no folder {manual}; name the one that holds the "

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
-from unet_jax.errors import UserError
+from unet_jax.specs import NonNegative, Positive
 
 __all__ = ["border", "uniform"]
 
@@ -25,8 +25,8 @@ def border(
     label: np.ndarray,
     instances: np.ndarray | None = None,
     *,
-    w0: float = 10.0,
-    sigma: float = 5.0,
+    w0: NonNegative = 10.0,
+    sigma: Positive = 5.0,
     balance: bool = True,
 ) -> np.ndarray:
     """Asks for the background between two cells: Ronneberger et al. 2015, equation 2.
@@ -48,12 +48,7 @@ def border(
 
     Returns:
       The weight `f32[*S]`.
-
-    Raises:
-      UserError: sigma is not positive.
     """
-    if sigma <= 0:
-        raise UserError(f"border needs sigma > 0 pixels, not {sigma}")
     cells = _cells(label) if instances is None else np.maximum(instances, 0)
     nearest, second = _two_distances(cells, reach=5 * sigma)
     term = w0 * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))

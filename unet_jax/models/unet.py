@@ -21,6 +21,7 @@ from unet_jax.models.blocks import (
     UpConv,
     max_pool,
 )
+from unet_jax.specs import BelowOne, Count
 
 
 class UNet(nn.Module):
@@ -45,13 +46,13 @@ class UNet(nn.Module):
       axis_name: the axis of devices over which batch norm takes its statistics.
     """
 
-    widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
-    classes: int = 2
+    widths: tuple[Count, ...] = (64, 128, 256, 512, 1024)
+    classes: Count = 2
     padding: sizes.Padding = "VALID"
     norm: Norm = "none"
     upsample: sizes.Upsample = "transpose"
     activation: str = "relu"
-    dropout: float = 0.5
+    dropout: BelowOne = 0.5
     residual: bool = False
     attention: bool = False
     deep_supervision: bool = False
@@ -61,10 +62,8 @@ class UNet(nn.Module):
 
     def fault(self) -> str | None:
         """What is wrong with the attributes, after the name of one, if anything is."""
-        if len(self.widths) < 2 or min(self.widths) < 1:
-            return f"widths needs two or more positive numbers, not {self.widths}"
-        if not 0 <= self.dropout < 1:
-            return f"dropout must lie in 0 to 1, not be {self.dropout}"
+        if len(self.widths) < 2:
+            return f"widths needs two or more numbers, not {self.widths}"
         if not _is_elementwise(self.activation):
             return (
                 f"activation: {self.activation!r} is no activation of jax.nn; usual "

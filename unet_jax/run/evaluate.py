@@ -5,9 +5,8 @@ from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
-from PIL import Image
 
-from unet_jax import logs
+from unet_jax import logs, pictures
 from unet_jax.build import Parts, build
 from unet_jax.checkpoint import FOLDER, Checkpoints
 from unet_jax.errors import UserError
@@ -25,8 +24,8 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
         raise UserError(
             f"{workdir} holds no checkpoints; train first, or set --workdir"
         )
-    folder.claim(workdir, config)
     parts = build(config)
+    folder.claim(workdir, config)
     with Checkpoints(workdir, best_score(parts)) as checkpoints:
         report(config, workdir, parts, checkpoints)
 
@@ -45,9 +44,9 @@ def report(
         return
     images = len(parts.test)
     about = {"step": best, "checkpoint": f"{FOLDER}/{best}", "images": images}
-    text = json.dumps(about | scores, indent=2)
-    (workdir / folder.SCORES).write_text(text + "\n")
-    Image.fromarray(drawn).save(workdir / folder.PICTURE)
+    text = json.dumps(about | scores, indent=2) + "\n"
+    logs.write(workdir / folder.SCORES, text.encode())
+    logs.write(workdir / folder.PICTURE, pictures.png(drawn))
     title = f"{config.name}: {images} test images, checkpoint of step {best}"
     logs.table(title, scores, parts.classes)
     logs.say(f"wrote {workdir / folder.SCORES} and {workdir / folder.PICTURE}")

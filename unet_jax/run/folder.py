@@ -7,10 +7,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.checkpoint import FOLDER
+from unet_jax.checkpoint import FOLDER, newest
 from unet_jax.errors import UserError
-from unet_jax.logs import say
+from unet_jax.logs import say, write
 
+ABSENT = "absent"
 CONFIG, SCORES, PICTURE = "config.json", "scores.json", "predictions.png"
 
 # What may change when a run goes on: how far, how it is watched, and where it runs.
@@ -19,6 +20,7 @@ FREE = (
     "log_every",
     "eval_every",
     "checkpoint_every",
+    "cache",
     "threads",
     "name",
     "metrics",
@@ -34,33 +36,50 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     A folder without a checkpoint is nobody's: what failed at its start may be mended.
 
     Raises:
-      UserError: the folder holds another run; the line names the fields that differ.
+      UserError: the folder cannot be made, or holds another run; the line names the
+        fields that differ.
     """
-    path = workdir / CONFIG
-    workdir.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or not any((workdir / FOLDER).glob("[0-9]*")):
-        return
-    differences = _differences(_read(path), as_json(config))
-    wrong = [
-        f"{name} is {json.dumps(there)} there and {json.dumps(here)} here"
-        for name, there, here in differences
-        if not _free(name)
-    ]
-    if wrong:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise UserError(
-            f"{workdir} holds another run: {'; '.join(wrong)}. Choose another "
-            "--workdir, or remove it"
-        )
+            f"--workdir={workdir}: {error.strerror}; name a folder that you may write"
+        ) from error
+    if not any((workdir / FOLDER).glob("[0-9]*")):
+        return
+    differences = _differences(stored(workdir), as_json(config))
+    wrong = []
     for name, there, here in differences:
         if name == "steps":
             say(f"steps: {there} before, {here} now; the schedule ends at {here}")
+        elif there is ABSENT and "." not in name:
+            say(f"{name}: the run is older than this field; it goes on with {here}")
+        elif not _free(name):
+            wrong.append(f"{name} is {there} there and {here} here")
+    if wrong:
+        raise UserError(
+            f"{workdir} holds another run: {'; '.join(wrong)}. Choose another "
+            f"--workdir, or go on with what it holds: --workdir={workdir} alone"
+        )
+
+
+def stored(workdir: Path) -> dict[str, Any]:
+    """The config of the run in a folder: config.json, or else its newest checkpoint's.
+
+    Raises:
+      UserError: there is neither.
+    """
+    try:
+        return json.loads((workdir / CONFIG).read_text())
+    except (FileNotFoundError, ValueError):
+        return newest(workdir)["config"]
 
 
 def record(workdir: Path, config: ConfigDict) -> None:
     """Writes the config into the folder, from one process of a run."""
     if jax.process_index() == 0:
-        text = json.dumps(as_json(config), indent=2)
-        (workdir / CONFIG).write_text(text + "\n")
+        text = json.dumps(as_json(config), indent=2) + "\n"
+        write(workdir / CONFIG, text.encode())
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:
@@ -68,24 +87,20 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}; remove the folder") from error
-
-
-def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
-    """The leaves that differ, as (dotted name, old, new)."""
+def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, str, str]]:
+    """The leaves that differ, as (dotted name, old, new), in JSON or ABSENT."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             difference
             for key in sorted(old.keys() | new.keys())
             for difference in _differences(
-                old.get(key), new.get(key), f"{name}.{key}".lstrip(".")
+                old.get(key, ABSENT), new.get(key, ABSENT), f"{name}.{key}".lstrip(".")
             )
         ]
-    return [] if old == new else [(name, old, new)]
+    if old == new:
+        return []
+    old, new = (v if v is ABSENT else json.dumps(v) for v in (old, new))
+    return [(name, old, new)]
 
 
 def _free(name: str) -> bool:

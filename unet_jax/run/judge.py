@@ -62,9 +62,9 @@ def judge(
     return scores, pictures.sheet([row for row in rows if row is not None])
 
 
-def _plan(model: Any, example: dict[str, Any]) -> tiling.Tiles:
+def _plan(model: Any, image: tuple[int, ...]) -> tiling.Tiles:
     return tiling.plan(
-        example["image"].shape[:-1],
+        image,
         margin=model.margin,
         multiple=2**model.depth,
         valid_size=model.valid_size,
@@ -75,7 +75,7 @@ def _cuts(model: Any, examples: Examples) -> list[Cut]:
     return [
         Cut(index, tiles, origin)
         for index in range(len(examples))
-        for tiles in [_plan(model, examples[index])]
+        for tiles in [_plan(model, examples.shape(index))]
         for origin in tiles.origins
     ]
 
@@ -118,10 +118,10 @@ def _draw(
     parts: Parts, example: dict[str, Any], pieces: list[np.ndarray]
 ) -> pictures.Picture | None:
     """Input, truth, prediction, error; None where another process has a part."""
-    tiles = _plan(parts.model, example)
+    shape = example["weight"].shape
+    tiles = _plan(parts.model, shape)
     if len(pieces) != len(tiles.origins):
         return None
-    shape = example["image"].shape[:-1]
     prediction = tiling.stitch(tiles, shape, pieces)
     colours = parts.preprocessing["colours"]
     return pictures.row(example["image"], example["label"], prediction, colours)

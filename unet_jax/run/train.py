@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,10 +30,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
     a checkpoint first.
 
     Raises:
-      UserError: the config or the folder is wrong, or the loss is not finite.
+      UserError: the config or the folder is wrong, or a number is no longer finite.
     """
-    folder.claim(workdir, config)
     parts = build(config)
+    folder.claim(workdir, config)
     folder.record(workdir, config)
     with Checkpoints(workdir, best_score(parts)) as checkpoints:
         if (checkpoints.latest or 0) >= config.steps:
@@ -43,13 +44,23 @@ def train(config: ConfigDict, workdir: Path) -> None:
         report(config, workdir, parts, checkpoints)
 
 
-def _begin(parts: Parts, checkpoints: Checkpoints, key: jax.Array) -> tuple[State, int]:
+def _begin(
+    config: ConfigDict, parts: Parts, checkpoints: Checkpoints, key: jax.Array
+) -> tuple[State, int]:
     """The newest checkpoint's state, or a fresh one, and the steps behind it."""
-    if checkpoints.latest is None:
+    shapes = jax.eval_shape(parts.init, key)
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+    images = "{} images to train on, {} to validate, {} to test".format(
+        *map(len, (parts.train, parts.val, parts.test))
+    )
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    logs.say(f"{config.name}: {images}; {count:,} parameters; {devices}")
+    latest = checkpoints.latest
+    if latest is None:
+        logs.say("compiling the first step")
         return parts.layout.put_state(parts.init(key)), 0
-    logs.say(f"resuming at step {checkpoints.latest}")
-    shapes = parts.layout.abstract(jax.eval_shape(parts.init, key))
-    return checkpoints.restore(checkpoints.latest, shapes), checkpoints.latest
+    logs.say(f"resuming at step {latest}")
+    return checkpoints.restore(latest, parts.layout.abstract(shapes)), latest
 
 
 def _loop(
@@ -57,7 +68,7 @@ def _loop(
 ) -> bool:
     """Runs the steps that are left; returns whether all of them ran."""
     key = jax.random.key(config.seed)
-    state, start = _begin(parts, checkpoints, key)
+    state, start = _begin(config, parts, checkpoints, key)
     writer = jax.process_index() == 0
     clock, waiting = logs.Clock(), []
     with (
@@ -68,39 +79,51 @@ def _loop(
             state, scalars = parts.train_step(state, parts.layout.put_batch(batch), key)
             waiting.append(scalars)
             log.advance(step)
-            if step == start + 1:  # it has compiled, which says nothing of the speed
+            clock.count(config.batch_size)
+            if step == start + 1:  # it has compiled, which later lines leave out
                 jax.block_until_ready(scalars)
-                clock.speed()
-            else:
-                clock.count(config.batch_size)
+                first = clock.speed()
 
             stop = _must_stop(requests, step)
-            end = stop or step == config.steps
             judging = step % config.eval_every == 0 or step == config.steps
             saving = judging or stop or step % config.checkpoint_every == 0
-            if end or saving or step % config.log_every == 0:
-                means = _means(waiting, step, workdir)
+            if saving or step % config.log_every == 0:
+                means = _means(waiting, step, checkpoints.latest)
                 waiting = []
-                means["train/learning_rate"] = float(parts.schedule(step - 1))
-                means["train/images_per_second"] = clock.speed()
-                log.scalars(step, means)
-            scores: Scores = {}
-            if judging:
-                with clock.paused():
+                log.scalars(
+                    step,
+                    {
+                        "train/loss": means.pop("loss"),
+                        "train/learning_rate": float(parts.schedule(step - 1)),
+                        "train/images_per_second": clock.speed() or first,
+                        **{f"train/{name}": mean for name, mean in means.items()},
+                    },
+                )
+            with clock.paused():
+                scores: Scores = {}
+                if judging:
                     scores, drawn = judge(config, parts, state, "val", parts.val)
-                log.scalars(step, scores)
-                log.picture(step, "val/predictions", drawn)
-            if saving:
-                about = {
-                    "config": folder.as_json(config),
-                    "preprocessing": parts.preprocessing,
-                }
-                portable = parts.layout.portable(state)
-                checkpoints.save(step, portable, about, scores.get(best_score(parts)))
+                    log.scalars(step, scores)
+                    log.picture(step, "val/predictions", drawn)
+                if saving:
+                    score = scores.get(best_score(parts))
+                    _save(config, parts, checkpoints, step, state, score)
             if stop:
                 logs.say(f"stopped at step {step}; the same command goes on from there")
                 return step == config.steps
     return True
+
+
+def _save(
+    config: ConfigDict,
+    parts: Parts,
+    checkpoints: Checkpoints,
+    step: int,
+    state: State,
+    score: float | None,
+) -> None:
+    about = {"config": folder.as_json(config), "preprocessing": parts.preprocessing}
+    checkpoints.save(step, parts.layout.portable(state), about, score)
 
 
 def _batches(config: ConfigDict, parts: Parts, start: int) -> Iterator[pipeline.Batch]:
@@ -117,19 +140,24 @@ def _batches(config: ConfigDict, parts: Parts, start: int) -> Iterator[pipeline.
     )
 
 
-def _means(waiting: list[Scalars], step: int, workdir: Path) -> dict[str, float]:
+def _means(waiting: list[Scalars], step: int, latest: int | None) -> dict[str, float]:
     """The mean of each scalar over the steps since the last line."""
     fetched = jax.device_get(waiting)
     means = {
-        f"train/{name}": float(sum(s[name] for s in fetched) / len(fetched))
-        for name in fetched[0]
+        name: float(sum(s[name] for s in fetched) / len(fetched)) for name in fetched[0]
     }
-    if not math.isfinite(means["train/loss"]):
-        raise UserError(
-            f"the loss is {means['train/loss']} by step {step}: lower "
-            "config.optimizer.learning_rate or set config.optimizer.clip, and choose "
-            f"another --workdir; the checkpoints in {workdir} are sound"
-        )
+    for name, value in means.items():
+        if not math.isfinite(value):
+            kept = (
+                f"the checkpoint of step {latest} is sound"
+                if latest
+                else "no checkpoint yet"
+            )
+            raise UserError(
+                f"the {name} is {value} by step {step} ({kept}): lower "
+                "config.optimizer.learning_rate or set config.optimizer.clip, and "
+                "choose another --workdir"
+            )
     return means
 
 
@@ -137,16 +165,20 @@ def _means(waiting: list[Scalars], step: int, workdir: Path) -> dict[str, float]
 def _requests_to_stop() -> Iterator[list[int]]:
     """A list that SIGTERM and Ctrl-C append to, so that the step can be finished.
 
-    A second signal does not wait for that.
+    A second signal does not wait for that. Of several processes SIGTERM is JAX's, which
+    tells the others; Ctrl-C becomes one.
     """
     requests: list[int] = []
+    several = jax.process_count() > 1
 
     def request(number: int, _: object) -> None:
         if requests:
             raise KeyboardInterrupt
         requests.append(number)
+        if several:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    signals = (signal.SIGTERM, signal.SIGINT)
+    signals = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(s, request) for s in signals]
     try:
         yield requests

@@ -1,0 +1,144 @@
+"""A wrong field is one line that names the field and the remedy."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from unet_jax.build import build
+from unet_jax.errors import UserError
+
+VALID = {"name": "UNet", "widths": (2, 4, 8, 16, 32)}
+
+MISTAKES = {
+    "steps": (0, ["config.steps must be a whole number of 1 or more"]),
+    "seed": (-1, ["config.seed"]),
+    "ema": (1.0, ["config.ema must be a number from 0 to below 1, not 1.0"]),
+    "cache": (-1.0, ["config.cache"]),
+    "stepz": (3, ["config has no field 'stepz'; did you mean 'steps'?"]),
+    "head": ("softmix", ["config.head", "did you mean 'softmax'"]),
+    "precision": ("fp16", ["config.precision", "'float32' or 'bfloat16'"]),
+    "crop": ((188.5, 188), ["config.crop", "(188.5, 188)"]),
+    "batch_size": (12, ["config.batch_size=12", "8 devices", "16", "'space':8"]),
+    "loss": ((ConfigDict({"name": "dyce"}),), ["config.loss[0].name", "'dice'"]),
+    "augment": (
+        (ConfigDict({"name": "flip", "probability": 2.0}),),
+        ["config.augment[0].probability must be a number from 0 to 1"],
+    ),
+    "metrics": ((ConfigDict({"name": "pixel_error"}),), ["config.metrics", "higher"]),
+    "optimizer": (
+        ConfigDict({"name": "sgd", "learning_rate": -1.0}),
+        ["config.optimizer.learning_rate must be a number of 0 or more"],
+    ),
+    "schedule": (
+        ConfigDict({"name": "cosine", "warmups": 3}),
+        ["config.schedule: 'cosine' has no 'warmups'; did you mean 'warmup'?"],
+    ),
+    "parallel": (ConfigDict({"name": "mesh", "space": 3}), ["must divide the 8"]),
+    "data": (ConfigDict({"name": "cell"}), ["config.data.name", "'cells'"]),
+    "cross_entropy": (
+        (ConfigDict({"name": "cross_entropy", "class_weights": (1.0, 2.0, 3.0)}),),
+        ["config.loss[0]: class_weights has length 3 and there are 2 classes"],
+    ),
+    "smooth": (
+        (ConfigDict({"name": "dice", "smooth": -1.0}),),
+        ["config.loss[0].smooth must be a number of 0 or more"],
+    ),
+    "turn": (
+        (ConfigDict({"name": "flip"}), ConfigDict({"name": "flip", "axes": (2,)})),
+        ["config.augment[1]: axes (2,)", "spatial axes (0, 1)"],
+    ),
+    "exponential": (
+        ConfigDict({"name": "exponential", "final": 0.0}),
+        ["config.schedule.final must be a number above 0"],
+    ),
+    "fold": (ConfigDict({"name": "isbi2012", "fold": 9}), ["config.data: fold must"]),
+    "memory": (2**33, ["config.batch_size=8589934592", "GiB", "lower one"]),
+    "percentile": (
+        ConfigDict({"name": "percentile", "low": 99.0, "high": 1.0}),
+        ["config.normalize: needs 0 <= low < high"],
+    ),
+    "normalize": (
+        ConfigDict({"name": "zscore"}),
+        ["config.normalize.name", "standard"],
+    ),
+    "weight_map": (
+        ConfigDict({"name": "border", "sigma": "5"}),
+        ["config.weight_map.sigma must be a number above 0, not '5'"],
+    ),
+}
+
+
+FIELD_OF = {  # where a field has more than one mistake
+    "cross_entropy": "loss",
+    "smooth": "loss",
+    "turn": "augment",
+    "exponential": "schedule",
+    "fold": "data",
+    "memory": "batch_size",
+    "percentile": "normalize",
+}
+
+
+@pytest.mark.parametrize("field", MISTAKES)
+def test_a_wrong_field_gets_one_line(tiny, field):
+    value, words = MISTAKES[field]
+    with tiny.ignore_type():
+        tiny[FIELD_OF.get(field, field)] = value
+    with pytest.raises(UserError) as error:
+        build(tiny)
+    line = str(error.value)
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (VALID | {"padding": "VALD"}, ["config.model.padding", "'VALID' or 'SAME'"]),
+        (VALID | {"widths": (2, "x")}, ["config.model.widths", "(2, 'x')"]),
+        (VALID | {"widths": (8,)}, ["config.model.widths needs two"]),
+        (
+            VALID | {"dropout": -0.1},
+            ["config.model.dropout must be a number from 0 to below 1"],
+        ),
+        (VALID | {"activation": "rely"}, ["config.model.activation", "relu"]),
+        (VALID | {"activation": "one_hot"}, ["config.model.activation", "relu"]),
+        (VALID | {"depth": 3}, ["config.model: 'UNet' has no 'depth'"]),
+    ],
+)
+def test_a_wrong_model_gets_one_line(tiny, model, words):
+    tiny.model = ConfigDict(model)
+    with pytest.raises(UserError) as error:
+        build(tiny)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_an_illegal_crop_names_the_nearest_legal_sizes(tiny):
+    """572 is the paper's; its neighbours are 16 away."""
+    tiny.model = ConfigDict(VALID)
+    tiny.crop = (580, 580)
+    with pytest.raises(UserError, match="depth 4.*580.*572 and 588"):
+        build(tiny)
+    tiny.crop = (100, 100)
+    with pytest.raises(UserError, match="nearest legal sizes are 188$"):
+        build(tiny)
+
+
+def test_a_field_that_is_missing_is_named(tiny):
+    del tiny.ema
+    with pytest.raises(UserError, match="config.ema is missing"):
+        build(tiny)
+
+
+def test_a_crop_has_a_size_for_each_axis(tiny):
+    tiny.crop = (16, 16, 16)
+    with pytest.raises(UserError, match="config.crop=16,16,16 must have 2 sizes"):
+        build(tiny)
+
+
+def test_a_crop_must_divide_over_the_devices_of_an_image(tiny):
+    tiny.parallel = ConfigDict({"name": "mesh", "space": 4})
+    tiny.crop = (18, 16)
+    with pytest.raises(UserError, match="first size must divide by the 4 devices"):
+        build(tiny)

@@ -1,0 +1,152 @@
+"""What a config must be, told in one line before anything is computed."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from unet_jax.data.source import Source
+from unet_jax.errors import UserError, choices, naming
+from unet_jax.parallel import Layout
+from unet_jax.specs import BelowOne, Count, NonNegative, Spec, Within, check
+
+Terms = list[tuple[float, Callable]]  # a number, of the term, and what it is for
+
+# All that is read of a config, and what it must be.
+FIELDS = {
+    "name": str,
+    "seed": Annotated[int, Within("from 0 to 2^31 - 1", lambda n: 0 <= n < 2**31)],
+    "steps": Count,
+    "batch_size": Count,
+    "crop": tuple[Count, ...],
+    "log_every": Count,
+    "eval_every": Count,
+    "checkpoint_every": Count,
+    "data": Spec,
+    "normalize": Spec,
+    "weight_map": Spec,
+    "cache": NonNegative,
+    "threads": Count,
+    "model": Spec,
+    "head": Literal["softmax", "sigmoid"],
+    "precision": Literal["float32", "bfloat16"],
+    "loss": tuple[Spec, ...],
+    "augment": tuple[Spec, ...],
+    "optimizer": Spec,
+    "schedule": Spec,
+    "ema": BelowOne,
+    "parallel": Spec,
+    "metrics": tuple[Spec, ...],
+}
+
+
+def plain(value: Any) -> Any:
+    """A field without ml_collections: a spec as a dict, of a tuple each."""
+    if isinstance(value, tuple):
+        return tuple(map(plain, value))
+    return value.to_dict() if isinstance(value, ConfigDict) else value
+
+
+def fields(config: ConfigDict) -> None:
+    """Every field is known and there, and is what it must be."""
+    for field in config:
+        if field not in FIELDS:
+            raise UserError(f"config has no field {field!r}; {choices(field, FIELDS)}")
+    for field, hint in FIELDS.items():
+        if field not in config:
+            raise UserError(f"config.{field} is missing; configs/base.py has it")
+        check(plain(config[field]), hint, f"config.{field}")
+    if not config.crop:
+        raise UserError("config.crop needs a size for each axis, such as 188,188")
+    if not any(plain(spec).get("scale", 1) for spec in config.loss):
+        raise UserError("config.loss needs a term whose scale is not 0")
+
+
+def sizes(config: ConfigDict, model: nn.Module, layout: Layout) -> None:
+    """Crop and batch, against the network and the devices that share them."""
+    if config.batch_size % layout.replicas:
+        share = -(-config.batch_size // layout.replicas) * layout.replicas
+        raise UserError(
+            f"config.batch_size={config.batch_size} cannot be shared by "
+            f"{layout.replicas} devices; the next that can is {share}, or let several "
+            "devices hold one image with --config.parallel="
+            f"\"{{'name':'mesh','space':{jax.local_device_count()}}}\""
+        )
+    for size in config.crop:
+        above = model.valid_size(size)
+        if model.strict and above != size:
+            below = _size_below(model, size)
+            near = f"{below} and {above}" if below else f"{above}"
+            raise UserError(
+                f"config.crop={_listed(config.crop)}: a network of this kind and of "
+                f"depth {model.depth} cannot take {size}; the nearest legal sizes are "
+                f"{near}"
+            )
+    if config.crop[0] % layout.space:
+        raise UserError(
+            f"config.crop={_listed(config.crop)}: the first size must divide by the "
+            f"{layout.space} devices of config.parallel.space"
+        )
+
+
+def crop(config: ConfigDict, source: Source) -> None:
+    """The crop against the images, and a batch against the memory of the machine."""
+    first = source.load(0)["image"]
+    if first.ndim - 1 != len(config.crop):
+        raise UserError(
+            f"config.crop={_listed(config.crop)} must have {first.ndim - 1} sizes, one "
+            f"for each axis of the images of {source.name}"
+        )
+    pixels = config.batch_size * math.prod(config.crop) // jax.process_count()
+    batch = pixels * 4 * (source.channels + 2)  # with label and weight, 4 bytes each
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if batch > machine:
+        raise UserError(
+            f"config.batch_size={config.batch_size} of config.crop="
+            f"{_listed(config.crop)} is {batch / 2**30:.3g} GiB, more than the "
+            f"{machine / 2**30:.3g} GiB of this machine; lower one of them"
+        )
+
+
+def rehearse(
+    config: ConfigDict,
+    operations: Terms,
+    loss: Terms,
+    *,
+    channels: int,
+    classes: int,
+) -> None:
+    """Shows every term the shapes of a crop, so that it objects here, not in a step."""
+    crop = config.crop
+    label = (*crop, classes) if config.head == "sigmoid" else crop
+    example = {
+        "image": jax.ShapeDtypeStruct((*crop, channels), jnp.float32),
+        "label": jax.ShapeDtypeStruct(label, jnp.int32),
+        "weight": jax.ShapeDtypeStruct(crop, jnp.float32),
+    }
+    for i, (_, operation) in enumerate(operations):
+        with naming(f"config.augment[{i}]"):
+            example = jax.eval_shape(operation, jax.random.key(0), example)
+    one = jax.ShapeDtypeStruct
+    for i, (_, term) in enumerate(loss):
+        with naming(f"config.loss[{i}]"):
+            jax.eval_shape(
+                term,
+                one((1, *crop, classes), jnp.float32),
+                one((1, *label), jnp.int32),
+                one((1, *crop), jnp.float32),
+            )
+
+
+def _size_below(model: nn.Module, size: int) -> int | None:
+    legal = (n for n in range(size, 0, -1) if model.valid_size(n) == n)
+    return next(legal, None)
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return ",".join(map(str, sizes))
