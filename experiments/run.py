@@ -48,7 +48,14 @@ def main() -> None:
         sys.exit(f"error: no {folder}/sweep.py; there are: {', '.join(there)}")
     for command in commands(folder, flags):
         print(" ".join(command[2:]), flush=True)
-        subprocess.run(command, check=True)
+        process = subprocess.Popen(command)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it has heard Ctrl-C too, and saves
+            code = 130
+        if code:
+            sys.exit(code)  # the run has said why
     load(folder / "figure.py").draw(Path("runs") / folder.name)
 
 

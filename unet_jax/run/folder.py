@@ -43,7 +43,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"--workdir={workdir}: {error.strerror}; name a folder that you may write"
+            f"--workdir={workdir}: {error.strerror}; name a folder you may write to"
         ) from error
     if not any((workdir / FOLDER).glob("[0-9]*")):
         return
