@@ -32,7 +32,10 @@ MISTAKES = {
         ConfigDict({"name": "cosine", "warmups": 3}),
         ["config.schedule: 'cosine' has no 'warmups'; did you mean 'warmup'?"],
     ),
-    "parallel": (ConfigDict({"name": "mesh", "space": 3}), ["must divide the 8"]),
+    "parallel": (
+        ConfigDict({"name": "mesh", "space": 3}),
+        ["config.parallel: space=3 must divide", "8"],
+    ),
     "data": (ConfigDict({"name": "cell"}), ["config.data.name", "'cells'"]),
     "cross_entropy": (
         (ConfigDict({"name": "cross_entropy", "class_weights": (1.0, 2.0, 3.0)}),),

@@ -106,7 +106,9 @@ def test_pmap_saves_and_restores_without_a_device_axis():
 
 
 def test_space_must_divide_the_devices():
-    with pytest.raises(UserError, match=r"space must divide the 8"):
+    with pytest.raises(
+        UserError, match=r"space=3 must divide .* 8; JAX_NUM_CPU_DEVICES=3"
+    ):
         parallel.mesh(space=3)
 
 

@@ -145,11 +145,12 @@ def mesh(*, space: Count = 1) -> Layout:
     Raises:
       UserError: the devices of a process cannot be cut into groups of `space`.
     """
-    devices = jax.device_count()
-    if jax.local_device_count() % space:
+    devices, here = jax.device_count(), jax.local_device_count()
+    if here % space:
+        cpu = jax.default_backend() == "cpu"
+        more = f"; JAX_NUM_CPU_DEVICES={space} makes as many of a CPU" if cpu else ""
         raise UserError(
-            f"space must divide the {jax.local_device_count()} devices "
-            f"of a process, not be {space}"
+            f"space={space} must divide the devices of a process, {here}{more}"
         )
     grid = _mesh((devices // space, space), ("data", "space"))
     copies = NamedSharding(grid, PartitionSpec())
