@@ -28,7 +28,7 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and JAX tell a lot
     config = CONFIG.value
     workdir = Path(WORKDIR.value or Path("runs") / config.name)
-    with command.one_line():
+    with command.at_once(), command.one_line():
         # late, so that --help and a typo are answered at once
         from unet_jax import parallel, run
 

@@ -4,10 +4,14 @@ A checkpoint holds the state and, as JSON beside it, what else prediction needs:
 configuration and the pre-processing.
 """
 
+import contextlib
 import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from unet_jax.errors import UserError
@@ -90,7 +94,8 @@ class Checkpoints:
           UserError: the checkpoint is damaged.
         """
         try:
-            tree = self._orbax.load_checkpointables(step, {"state": like})
+            with _one_voice():
+                tree = self._orbax.load_checkpointables(step, {"state": like})
         except (ValueError, KeyError, OSError) as error:
             raise UserError(
                 f"checkpoint {self._orbax.directory / str(step)} is damaged; move it "
@@ -101,6 +106,19 @@ class Checkpoints:
     def about(self, step: int) -> Any:
         """The JSON data that was saved with the state of a step."""
         return self._orbax.checkpointables_metadata(step).custom_metadata
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Silences the tasks of Orbax, each of which would tell of the same damage."""
+    level, hook = logging.get_verbosity(), sys.unraisablehook
+    logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        sys.unraisablehook = hook
 
 
 def newest(workdir: Path) -> Any:

@@ -31,10 +31,29 @@ def one_line() -> Iterator[None]:
         sys.exit(f"error: {error}")
     except OSError as error:
         what = error.strerror or str(error)
-        sys.exit(f"error: {what}: {error.filename}" if error.filename else what)
+        name = f": {error.filename}" if error.filename else ""
+        sys.exit(f"error: {what}{name}")
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Ends the process where an exit or Ctrl-C asks for it, whatever its threads do.
+
+    Left to Python, threads that still read a damaged checkpoint or run compiled code
+    would have their say after the line that matters.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        print(end.code, file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
-        sys.stdout.flush()
-        os._exit(130)  # at once: threads may be in the middle of compiled code
+        code = 130
+    else:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def parser(configs: Path) -> Callable[[list[str]], list[str]]:
