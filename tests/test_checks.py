@@ -90,6 +90,7 @@ def test_a_wrong_field_gets_one_line(tiny, field):
         build(tiny)
     line = str(error.value)
     assert "\n" not in line
+    assert ": config." not in line  # the field is named once
     for word in words:
         assert word in line
 

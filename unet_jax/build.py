@@ -24,7 +24,7 @@ from unet_jax import (
     step,
 )
 from unet_jax.data import normalize, pipeline, weights
-from unet_jax.data.source import Splits
+from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, naming
 from unet_jax.specs import NonNegative, Proportion, bind, check
 
@@ -68,73 +68,77 @@ def build(config: ConfigDict) -> Parts:
       UserError: a field of the config is wrong; cheap checks come before the data.
     """
     checks.fields(config)
+    make_layout = _bind(parallel, config, "parallel")
     with naming("config.parallel"):
-        layout = _bind(parallel, config, "parallel")()
+        layout = make_layout()
     loss = _terms(losses, config, "loss", "scale", NonNegative)
     operations = _terms(augment, config, "augment", "probability", Proportion)
     scores = _metrics(config)
     schedule, tx = _optimizer(config)
-    normalizer = _bind(normalize, config, "normalize")
-    weigh = _bind(weights, config, "weight_map")
     model = _model(config, layout)  # without the number of classes, to check the crop
     checks.sizes(config, model, layout)
 
-    independent = config.head == "sigmoid"
-    prepare = functools.partial(
-        pipeline.prepare,
-        normalize=normalizer,
-        weigh=weigh,
-        independent=independent,
-        room=pipeline.Room(config.cache * 2**30),
-    )
-    with naming("config.data"):
-        splits: Splits = _bind(data, config, "data")()
-        train, val, test = map(prepare, splits)
-    source = splits.train
-    classes = source.classes[1:] if independent else source.classes
+    source, (train, val, test) = _data(config)
+    classes = source.classes[1:] if config.head == "sigmoid" else source.classes
     model = model.clone(classes=len(classes))
     checks.crop(config, source)
-    with naming("config.normalize"):
-        normalizer(source.load(0)["image"])
     checks.rehearse(
         config, operations, loss, channels=source.channels, classes=len(classes)
     )
 
     total = losses.weighted_sum(loss)
-    update = functools.partial(
-        step.train_step,
-        model=model,
-        loss=total,
-        augment=augment.chain(operations),
-        tx=tx,
-        ema=config.ema,
-    )
+    moves = augment.chain(operations)
     image = jnp.zeros((1, *config.crop, source.channels))
-    init = functools.partial(step.init, image=image, model=model, tx=tx, ema=config.ema)
+    shared = {"model": model, "tx": tx, "ema": config.ema}
+    init = functools.partial(step.init, image=image, **shared)
+    update = functools.partial(step.train_step, loss=total, augment=moves, **shared)
+    judge = functools.partial(step.eval_step, model=model, loss=total)
     return Parts(
         model=model,
         tx=tx,
         schedule=schedule,
         layout=layout,
         train_step=layout.compile_train(update),
-        eval_step=layout.compile_eval(
-            functools.partial(step.eval_step, model=model, loss=total)
-        ),
+        eval_step=layout.compile_eval(judge),
         init=jax.jit(init),
         metrics=scores,
         train=train,
         val=val,
         test=test,
         classes=classes,
-        preprocessing={
-            "head": config.head,
-            "classes": list(source.classes),
-            "colours": [list(colour) for colour in source.colours],
-            "channels": source.channels,
-            "spatial_axes": len(config.crop),
-            "normalize": checks.plain(config.normalize),
-        },
+        preprocessing=_preprocessing(config, source),
     )
+
+
+def _data(config: ConfigDict) -> tuple[Source, list[pipeline.Examples]]:
+    """What is known of the data, and the three splits, prepared."""
+    make_splits = _bind(data, config, "data")
+    normalizer = _bind(normalize, config, "normalize")
+    prepare = functools.partial(
+        pipeline.prepare,
+        normalize=normalizer,
+        weigh=_bind(weights, config, "weight_map"),
+        independent=config.head == "sigmoid",
+        room=pipeline.Room(config.cache * 2**30),
+    )
+    with naming("config.data"):
+        splits: Splits = make_splits()
+        examples = [prepare(source) for source in splits]
+        first = splits.train.load(0)
+    with naming("config.normalize"):
+        normalizer(first["image"])
+    return splits.train, examples
+
+
+def _preprocessing(config: ConfigDict, source: Source) -> dict[str, Any]:
+    return {
+        "head": config.head,
+        "classes": list(source.classes),
+        "colours": [list(colour) for colour in source.colours],
+        "channels": source.channels,
+        "spatial_axes": len(config.crop),
+        "normalize": checks.plain(config.normalize),
+    }
 
 
 def _bind(module: ModuleType, config: ConfigDict, field: str, **options: Any) -> Any:
