@@ -5,6 +5,7 @@ python main.py --mode=evaluate --workdir=runs/isbi
 """
 
 import signal
+import sys
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -27,13 +28,14 @@ def main(_: list[str]) -> None:
     """Calls the verb that --mode names."""
     logging.set_verbosity(logging.WARNING)  # Orbax and JAX tell a lot
     config = CONFIG.value
-    workdir = Path(WORKDIR.value or Path("runs") / config.name)
+    workdir = Path(WORKDIR.value or Path("runs") / config.name).expanduser()
     with command.at_once(), command.one_line():
         # late, so that --help and a typo are answered at once
         from unet_jax import parallel, run
 
         parallel.join()
-        getattr(run, MODE.value)(config, workdir)
+        code = getattr(run, MODE.value)(config, workdir)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

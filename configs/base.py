@@ -2,8 +2,9 @@
 
 The other configs call `get_config` and state their differences. Each field can be set
 from the command line: `--config.steps=20`, `--config.model.widths=8,16,32`,
-`--config.loss[1].smooth=0.1`, `--config.augment="()"`, or a whole spec at once,
-`--config.parallel="{'name':'mesh','space':2}"`.
+`'--config.loss[1].smooth=0.1'`, `--config.augment="()"`, or a whole spec at once,
+`--config.parallel="{'name':'mesh','space':2}"`, which replaces all of the old one: what
+it does not name is as the function's signature has it.
 
 A spec is a `name` with its keyword arguments: the name of a public function of the
 module that its field belongs to. Ordered things are tuples of specs.
@@ -79,7 +80,9 @@ def get_config() -> ConfigDict:
             "clip": 1.0,  # bound on the norm of the gradient; 0: none
         }
     )
-    config.schedule = ConfigDict({"name": "cosine", "warmup": 50})  # steps
+    config.schedule = ConfigDict(
+        {"name": "cosine", "warmup": 50}
+    )  # steps, at most half
     config.ema = 0.0  # decay of an average of the parameters to evaluate with; 0: none
 
     # unet_jax/parallel.py: pmap, or mesh with `space` devices to one image

@@ -15,7 +15,7 @@ from unet_jax.run import folder
 def get_config(workdir: str) -> ConfigDict:
     """Reads the run's config; a field that it lacks, being older, is the base's."""
     config = base.get_config()
-    for name, value in folder.stored(Path(workdir)).items():
+    for name, value in folder.stored(Path(workdir).expanduser()).items():
         config[name] = _revive(value)
     return config
 

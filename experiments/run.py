@@ -8,6 +8,7 @@ finished is not trained again, so a sweep that was cut off goes on where it stop
 """
 
 import importlib.util
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ def main() -> None:
         there = sorted(p.parent.name for p in ROOT.glob("experiments/*/sweep.py"))
         sys.exit(f"error: no {folder}/sweep.py; there are: {', '.join(there)}")
     for command in commands(folder, flags):
-        print(" ".join(command[2:]), flush=True)
+        print(shlex.join(["main.py", *command[2:]]), flush=True)
         process = subprocess.Popen(command)
         try:
             code = process.wait()

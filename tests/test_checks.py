@@ -8,84 +8,86 @@ from unet_jax.errors import UserError
 
 VALID = {"name": "UNet", "widths": (2, 4, 8, 16, 32)}
 
-MISTAKES = {
-    "steps": (0, ["config.steps must be a whole number of 1 or more"]),
-    "seed": (-1, ["config.seed"]),
-    "ema": (1.0, ["config.ema must be a number from 0 to below 1, not 1.0"]),
-    "cache": (-1.0, ["config.cache"]),
-    "stepz": (3, ["config has no field 'stepz'; did you mean 'steps'?"]),
-    "head": ("softmix", ["config.head", "did you mean 'softmax'"]),
-    "precision": ("fp16", ["config.precision", "'float32' or 'bfloat16'"]),
-    "crop": ((188.5, 188), ["config.crop", "(188.5, 188)"]),
-    "batch_size": (12, ["config.batch_size=12", "8 devices", "16", "'space':8"]),
-    "loss": ((ConfigDict({"name": "dyce"}),), ["config.loss[0].name", "'dice'"]),
-    "augment": (
+MISTAKES = [
+    ("steps", 0, ["config.steps must be a whole number of 1 or more"]),
+    ("seed", -1, ["config.seed"]),
+    ("ema", 1.0, ["config.ema must be a number from 0 to below 1, not 1.0"]),
+    ("cache", -1.0, ["config.cache"]),
+    ("stepz", 3, ["config has no field 'stepz'; did you mean 'steps'?"]),
+    ("learning_rate", 0.1, ["did you mean 'optimizer.learning_rate'?"]),
+    ("name", "../x", ["config.name must be text that can name a folder"]),
+    ("loss", ("name",), ["a tuple, (x,) or (x, ...), each x a spec, {'name': ...}"]),
+    ("head", "softmix", ["config.head", "did you mean 'softmax'"]),
+    ("precision", "fp16", ["config.precision", "'float32' or 'bfloat16'"]),
+    ("crop", (188.5, 188), ["config.crop", "(188.5, 188)"]),
+    ("batch_size", 12, ["config.batch_size=12", "8 devices", "16", "'space':8"]),
+    ("loss", (ConfigDict({"name": "dyce"}),), ["config.loss[0].name", "'dice'"]),
+    (
+        "augment",
         (ConfigDict({"name": "flip", "probability": 2.0}),),
         ["config.augment[0].probability must be a number from 0 to 1"],
     ),
-    "metrics": ((ConfigDict({"name": "pixel_error"}),), ["config.metrics", "higher"]),
-    "optimizer": (
+    ("metrics", (ConfigDict({"name": "pixel_error"}),), ["config.metrics", "higher"]),
+    (
+        "optimizer",
         ConfigDict({"name": "sgd", "learning_rate": -1.0}),
         ["config.optimizer.learning_rate must be a number of 0 or more"],
     ),
-    "schedule": (
+    (
+        "schedule",
         ConfigDict({"name": "cosine", "warmups": 3}),
         ["config.schedule: 'cosine' has no 'warmups'; did you mean 'warmup'?"],
     ),
-    "parallel": (
+    (
+        "parallel",
         ConfigDict({"name": "mesh", "space": 3}),
         ["config.parallel: space=3 must divide", "8"],
     ),
-    "data": (ConfigDict({"name": "cell"}), ["config.data.name", "'cells'"]),
-    "cross_entropy": (
+    ("data", ConfigDict({"name": "cell"}), ["config.data.name", "'cells'"]),
+    (
+        "loss",
         (ConfigDict({"name": "cross_entropy", "class_weights": (1.0, 2.0, 3.0)}),),
         ["config.loss[0]: class_weights has length 3 and there are 2 classes"],
     ),
-    "smooth": (
+    (
+        "loss",
         (ConfigDict({"name": "dice", "smooth": -1.0}),),
         ["config.loss[0].smooth must be a number of 0 or more"],
     ),
-    "turn": (
+    (
+        "augment",
         (ConfigDict({"name": "flip"}), ConfigDict({"name": "flip", "axes": (2,)})),
         ["config.augment[1]: axes (2,)", "spatial axes (0, 1)"],
     ),
-    "exponential": (
+    (
+        "schedule",
         ConfigDict({"name": "exponential", "final": 0.0}),
         ["config.schedule.final must be a number above 0"],
     ),
-    "fold": (ConfigDict({"name": "isbi2012", "fold": 9}), ["config.data: fold must"]),
-    "memory": (2**33, ["config.batch_size=8589934592", "GiB", "lower one"]),
-    "percentile": (
+    ("data", ConfigDict({"name": "isbi2012", "fold": 9}), ["config.data: fold must"]),
+    ("batch_size", 2**33, ["config.batch_size=8589934592", "GiB", "lower one"]),
+    (
+        "normalize",
         ConfigDict({"name": "percentile", "low": 99.0, "high": 1.0}),
-        ["config.normalize: needs 0 <= low < high"],
+        ["config.normalize: needs low < high"],
     ),
-    "normalize": (
+    (
+        "normalize",
         ConfigDict({"name": "zscore"}),
         ["config.normalize.name", "standard"],
     ),
-    "weight_map": (
+    (
+        "weight_map",
         ConfigDict({"name": "border", "sigma": "5"}),
         ["config.weight_map.sigma must be a number above 0, not '5'"],
     ),
-}
+]
 
 
-FIELD_OF = {  # where a field has more than one mistake
-    "cross_entropy": "loss",
-    "smooth": "loss",
-    "turn": "augment",
-    "exponential": "schedule",
-    "fold": "data",
-    "memory": "batch_size",
-    "percentile": "normalize",
-}
-
-
-@pytest.mark.parametrize("field", MISTAKES)
-def test_a_wrong_field_gets_one_line(tiny, field):
-    value, words = MISTAKES[field]
+@pytest.mark.parametrize(("field", "value", "words"), MISTAKES)
+def test_a_wrong_field_gets_one_line(tiny, field, value, words):
     with tiny.ignore_type():
-        tiny[FIELD_OF.get(field, field)] = value
+        tiny[field] = value
     with pytest.raises(UserError) as error:
         build(tiny)
     line = str(error.value)
@@ -127,6 +129,19 @@ def test_an_illegal_crop_names_the_nearest_legal_sizes(tiny):
     tiny.crop = (100, 100)
     with pytest.raises(UserError, match="nearest legal sizes are 188$"):
         build(tiny)
+
+
+def test_images_are_only_shared_where_the_crop_can_be(tiny):
+    """No legal size of the paper's network divides by 8, nor one image by 2 groups."""
+    tiny.model, tiny.crop, tiny.batch_size = ConfigDict(VALID), (572, 572), 1
+    with pytest.raises(UserError, match="8 devices; the next that can is 8$"):
+        build(tiny)
+
+
+def test_a_crop_beyond_the_images_is_announced(tiny, capsys):
+    tiny.crop = (32, 16)
+    build(tiny)
+    assert "config.crop=32,16 is larger than an image" in capsys.readouterr().out
 
 
 def test_a_field_that_is_missing_is_named(tiny):

@@ -29,6 +29,7 @@ def parse(monkeypatch):
         flags.DEFINE_string("workdir", None, "", flag_values=values)
         flags.DEFINE_enum("mode", "train", ["train"], "", flag_values=values)
         monkeypatch.setattr(flags, "FLAGS", values)
+        sys.modules.pop("config_config", None)  # else the last file is still in it
         command.parser(CONFIGS)(argv)
         return config.value
 
@@ -99,6 +100,8 @@ def test_without_a_config_it_is_the_quickstart_or_what_workdir_holds(parse, tmp_
 
 MISTAKES = {
     "--config.loss[7].smooth=1": ["--config.loss[7].smooth", "not so many", "[0]"],
+    "--config.crop[0]=64": ["--config.crop[0]", "whole tuple"],
+    "--config.data={'name':'cells'": ["--config.data=", "quotes and braces"],
     "--config.new.key=1": ["--config.new.key", "no field 'new'"],
     "--config.steps=abc": ["--config.steps must be a whole number, not 'abc'"],
     "--config.steps=8.5": ["--config.steps must be a whole number"],
@@ -107,6 +110,8 @@ MISTAKES = {
     "--config.model=UNet": ["--config.model.name=UNet", "\"{'name':'UNet'}\""],
     "--confg.steps=8": ["confg.steps"],
     "--mode=trian": ["--mode=trian", "train"],
+    "config.steps=3": ["did you mean --config.steps=3?"],
+    "--config.augment.flip=1": ["--config.augment.flip: a tuple has elements"],
     "configs/isbi.py": ["unexpected", "did you mean --config=configs/isbi.py"],
     "--config=configs/isbbi.py": ["configs/isbbi.py", "did you mean 'configs/isbi.py'"],
 }
@@ -121,6 +126,37 @@ def test_a_mistake_gets_one_line(parse, argument):
     assert "\n" not in line
     for word in MISTAKES[argument]:
         assert word in line
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("    config.stepz.x = 3", "line 4: AttributeError: .*stepz"),
+        ("    config.steps = int('x')", "line 4: ValueError: invalid literal"),
+        ("    config.steps = (", "line 4: '\\(' was never closed"),
+        ("    import not_there", "line 4: ModuleNotFoundError: .*not_there"),
+    ],
+)
+def test_a_mistake_in_a_config_file_names_file_and_line(parse, tmp_path, body, words):
+    file = tmp_path / "mine.py"
+    head = "from configs import base\ndef get_config():\n    config = base.get_config()"
+    file.write_text(f"{head}\n{body}\n    return config\n")
+    with pytest.raises(SystemExit, match=f"^error: {file}, {words}"):
+        parse(f"--config={file}", "--config.steps=3")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("steps = 3", "has no function get_config"),
+        ("def get_config(x):\n    return x", "missing 1 .*--config=FILE.py:ARGUMENT"),
+    ],
+)
+def test_a_config_file_without_a_config_is_named(parse, tmp_path, text, words):
+    file = tmp_path / "mine.py"
+    file.write_text(text + "\n")
+    with pytest.raises(SystemExit, match=f"^error: --config={file}.*{words}"):
+        parse(f"--config={file}")
 
 
 def test_an_error_of_the_system_gets_one_line(tmp_path):

@@ -122,7 +122,9 @@ def test_a_signal_to_one_of_two_processes_stops_and_saves_both(tmp_path, number)
     reach(members[0], "step 2 ")
     members[1].send_signal(number)
     ends = [member.communicate(timeout=120) for member in members]
-    assert [member.returncode for member in members] == [0, 0], ends
+    codes = [member.returncode for member in members]
+    assert codes[0] == 128 + signal.SIGTERM, ends
+    assert codes[1] == 128 + number, ends
     stopped = re.search(r"stopped at step (\d+)", ends[0][0])[1]
     assert (tmp_path / "checkpoints" / stopped).is_dir()
 
@@ -140,7 +142,7 @@ def test_a_killed_run_goes_on(tmp_path):
     reach(process, "train/loss")
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
+    assert process.returncode == 128 + signal.SIGINT, stderr
     assert "stopped at step" in stdout
 
 

@@ -43,8 +43,9 @@ def test_a_sheet_holds_images_of_any_size_and_volumes():
     assert rows[2].shape[0] == 8
     sheet = pictures.sheet(rows)
     assert sheet.dtype == np.uint8
-    height = pictures.BAND + sum(row.shape[0] + pictures.GAP for row in rows)
-    assert sheet.shape == (height, rows[0].shape[1], 3)
+    # twice as large, so that the titles fit
+    height = pictures.BAND + sum(2 * row.shape[0] + pictures.GAP for row in rows)
+    assert sheet.shape == (height, 2 * rows[0].shape[1], 3)
     assert pictures.sheet([]).shape == (pictures.BAND, 256, 3)
 
 

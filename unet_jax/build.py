@@ -81,7 +81,7 @@ def build(config: ConfigDict) -> Parts:
     source, (train, val, test) = _data(config)
     classes = source.classes[1:] if config.head == "sigmoid" else source.classes
     model = model.clone(classes=len(classes))
-    checks.crop(config, source)
+    checks.crop(config, source, model.margin)
     checks.rehearse(
         config, operations, loss, channels=source.channels, classes=len(classes)
     )
@@ -165,8 +165,11 @@ def _terms(
 
 def _metrics(config: ConfigDict) -> tuple[tuple[str, Callable], ...]:
     """Names and scores; the highest of the first one chooses the best checkpoint."""
-    terms = _terms(metrics, config, "metrics", "", Any)
-    named = tuple((score.func.__name__, score) for _, score in terms)
+    specs = checks.plain(config.metrics)
+    named = tuple(
+        (spec["name"], bind(metrics, spec, f"config.metrics[{i}]"))
+        for i, spec in enumerate(specs)
+    )
     if not named or named[0][0] in metrics.LOWER_IS_BETTER:
         raise UserError(
             "config.metrics must begin with a score that is better when it is higher, "

@@ -5,9 +5,10 @@ configuration and the pre-processing.
 """
 
 import contextlib
+import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ class Checkpoints:
 
     Args:
       workdir: the run folder.
-      best: the entry of the metrics by which a checkpoint is best, the higher the
-        better; checkpoints that were saved without it only count as latest.
+      best: the score by which a checkpoint is best, the higher the better; checkpoints
+        that were saved without scores only count as latest.
     """
 
     def __init__(self, workdir: Path, best: str) -> None:
@@ -37,7 +38,7 @@ class Checkpoints:
                 [
                     _policies.LatestN(2),
                     _policies.BestN(
-                        get_metric_fn=lambda metrics: metrics.get(best, -math.inf),
+                        get_metric_fn=self._score,
                         n=1,
                         keep_checkpoints_without_metrics=False,
                     ),
@@ -58,30 +59,47 @@ class Checkpoints:
 
     @property
     def best(self) -> int | None:
-        """The step of the best checkpoint; of the newest where none was scored."""
-        scored = [c for c in self._orbax.checkpoints if self._best in (c.metrics or {})]
+        """The step of the best checkpoint; of the newest where none was scored.
+
+        Raises:
+          UserError: the checkpoints were scored, but not by this score.
+        """
+        scored = [c for c in self._orbax.checkpoints if c.metrics]
         if not scored:
             return self.latest
-        return max(scored, key=lambda c: (c.metrics[self._best], c.step)).step
+        known = sorted({name for c in scored for name in c.metrics})
+        if self._best not in known:
+            raise UserError(
+                f"no checkpoint in {self._orbax.directory} was scored by {self._best}; "
+                f"begin config.metrics with one of {', '.join(known)}"
+            )
+        return max(scored, key=lambda c: (self._score(c.metrics), c.step)).step
 
-    def save(self, step: int, state: Any, about: Any, score: float | None) -> None:
+    def save(
+        self, step: int, state: Any, about: Any, scores: Mapping[str, float | None]
+    ) -> None:
         """Starts to save; returns as soon as the state may be donated.
 
         Args:
           step: the number of updates behind the state.
           state: a tree of arrays.
           about: JSON data that belongs to the state.
-          score: the value of the metric `best`, or None where nobody measured it.
+          scores: what the state was measured to be worth, if it was; None is a score
+            that does not exist, and the worst.
         """
         if step == self.latest:
             return
+        worth = {k: -math.inf if v is None else v for k, v in scores.items()}
         self._orbax.save_checkpointables_async(
             step,
             {"state": state},
             force=True,
-            metrics=None if score is None else {self._best: score},
+            metrics=worth or None,
             custom_metadata=about,
         )
+
+    def _score(self, metrics: Mapping[str, float]) -> float:
+        return metrics.get(self._best, -math.inf)
 
     def wait(self) -> None:
         """Waits for the saves that are under way."""
@@ -96,7 +114,7 @@ class Checkpoints:
         try:
             with _one_voice():
                 tree = self._orbax.load_checkpointables(step, {"state": like})
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, FileNotFoundError) as error:
             raise UserError(
                 f"checkpoint {self._orbax.directory / str(step)} is damaged; move it "
                 "away to go on from the one before"
@@ -105,7 +123,7 @@ class Checkpoints:
 
     def about(self, step: int) -> Any:
         """The JSON data that was saved with the state of a step."""
-        return self._orbax.checkpointables_metadata(step).custom_metadata
+        return _about(self._orbax.directory / str(step))
 
 
 @contextlib.contextmanager
@@ -121,14 +139,24 @@ def _one_voice() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
+def steps(workdir: Path) -> list[int]:
+    """The steps of a run folder's finished checkpoints, in order."""
+    names = [path.name for path in (workdir / FOLDER).glob("*")]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
 def newest(workdir: Path) -> Any:
     """The JSON data of the newest checkpoint of a run folder.
 
     Raises:
-      UserError: there is none, or it holds no such data.
+      UserError: there is none.
     """
-    with Checkpoints(workdir, "") as checkpoints:
-        about = checkpoints.latest is not None and checkpoints.about(checkpoints.latest)
-    if not about:
+    if not steps(workdir):
         raise UserError(f"{workdir} holds no finished checkpoint")
-    return about
+    return _about(workdir / FOLDER / str(steps(workdir)[-1]))
+
+
+def _about(checkpoint: Path) -> Any:
+    # Orbax's own reader would start the devices, too early where processes must join
+    text = (checkpoint / "_CHECKPOINT_METADATA").read_text()
+    return json.loads(text)["custom_metadata"]

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
@@ -12,14 +13,21 @@ from ml_collections import ConfigDict
 
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError, choices, naming
+from unet_jax.logs import say
 from unet_jax.parallel import Layout
 from unet_jax.specs import BelowOne, Count, NonNegative, Spec, Within, check
 
 Terms = list[tuple[float, Callable]]  # a number, of the term, and what it is for
 
+
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of a folder in another."""
+    return Path(text).name == text not in ("", ".", "..")
+
+
 # All that is read of a config, and what it must be.
 FIELDS = {
-    "name": str,
+    "name": Annotated[str, Within("that can name a folder", lambda s: is_name(s))],
     "seed": Annotated[int, Within("from 0 to 2^31 - 1", lambda n: 0 <= n < 2**31)],
     "steps": Count,
     "batch_size": Count,
@@ -56,7 +64,9 @@ def fields(config: ConfigDict) -> None:
     """Every field is known and there, and is what it must be."""
     for field in config:
         if field not in FIELDS:
-            raise UserError(f"config has no field {field!r}; {choices(field, FIELDS)}")
+            inside = [f"{name}.{field}" for name in FIELDS if _has(config, name, field)]
+            hint = f"did you mean {inside[0]!r}?" if inside else choices(field, FIELDS)
+            raise UserError(f"config has no field {field!r}; {hint}")
     for field, hint in FIELDS.items():
         if field not in config:
             raise UserError(f"config.{field} is missing; configs/base.py has it")
@@ -67,15 +77,18 @@ def fields(config: ConfigDict) -> None:
         raise UserError("config.loss needs a term whose scale is not 0")
 
 
+def _has(config: ConfigDict, name: str, field: str) -> bool:
+    return isinstance(config.get(name), ConfigDict) and field in config[name]
+
+
 def sizes(config: ConfigDict, model: nn.Module, layout: Layout) -> None:
     """Crop and batch, against the network and the devices that share them."""
     if config.batch_size % layout.replicas:
         share = -(-config.batch_size // layout.replicas) * layout.replicas
         raise UserError(
             f"config.batch_size={config.batch_size} cannot be shared by "
-            f"{layout.replicas} devices; the next that can is {share}, or let several "
-            "devices hold one image with --config.parallel="
-            f"\"{{'name':'mesh','space':{jax.local_device_count()}}}\""
+            f"{layout.replicas} devices; the next that can is {share}"
+            f"{_or_share_images(config)}"
         )
     for size in config.crop:
         above = model.valid_size(size)
@@ -94,13 +107,29 @@ def sizes(config: ConfigDict, model: nn.Module, layout: Layout) -> None:
         )
 
 
-def crop(config: ConfigDict, source: Source) -> None:
+def _or_share_images(config: ConfigDict) -> str:
+    """The other way to use more devices than there are examples, where it is one."""
+    space = math.gcd(jax.local_device_count(), config.crop[0])
+    if space == 1 or config.batch_size % (jax.device_count() // space):
+        return ""
+    return (
+        ", or let several devices hold one image with --config.parallel="
+        f"\"{{'name':'mesh','space':{space}}}\""
+    )
+
+
+def crop(config: ConfigDict, source: Source, margin: int) -> None:
     """The crop against the images, and a batch against the memory of the machine."""
-    first = source.load(0)["image"]
-    if first.ndim - 1 != len(config.crop):
+    image = source.load(0)["image"].shape[:-1]
+    if len(image) != len(config.crop):
         raise UserError(
-            f"config.crop={_listed(config.crop)} must have {first.ndim - 1} sizes, one "
-            f"for each axis of the images of {source.name}"
+            f"config.crop={_listed(config.crop)} must have {len(image)} sizes, one for "
+            f"each axis of the images of {source.name}"
+        )
+    if any(c - 2 * margin > n for c, n in zip(config.crop, image, strict=True)):
+        say(
+            f"config.crop={_listed(config.crop)} is larger than an image of "
+            f"{source.name}, {_listed(image)}; what is beyond it is mirrored"
         )
     pixels = config.batch_size * math.prod(config.crop) // jax.process_count()
     batch = pixels * 4 * (source.channels + 2)  # with label and weight, 4 bytes each

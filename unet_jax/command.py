@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from absl import flags
 
 from unet_jax.errors import UserError, choices
 
+SAVED = "saved.py"  # the config that reads the one of a run folder
 RUN = ("config.json", "checkpoints")  # what shows that a folder holds a run
-MISTAKES = (AttributeError, IndexError, KeyError, TypeError)  # how ml_collections errs
 MEANINGS = {
     "as a ConfigDict": "{0}={1}: this is a spec; write {0}.name={1}, or all of it, "
     "{0}=\"{{'name':'{1}'}}\"",
@@ -45,14 +46,14 @@ def at_once() -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
-        print(end.code, file=sys.stderr)
-        code = 1
+        line, code = f"{end.code}\n", 1
     except KeyboardInterrupt:
-        code = 130
+        line, code = "", 130
     else:
         return
     sys.stdout.flush()
     sys.stderr.flush()
+    os.write(sys.stderr.fileno(), line.encode())
     os._exit(code)
 
 
@@ -64,11 +65,15 @@ def parser(configs: Path) -> Callable[[list[str]], list[str]]:
             argv = sys.argv[:] = _with_config(_joined(argv), configs)  # read there too
             try:
                 rest = flags.FLAGS(argv)
-            except (*MISTAKES, flags.Error) as error:
-                raise UserError(_explain(error, argv)) from error
+            except Exception as error:
+                file = re.split(r"(?<=\.py):", argv[1].split("=", 1)[-1])[0]
+                if line := _in_file(error, file) or _explain(error, argv):
+                    raise UserError(line) from error
+                raise
             if len(rest) > 1:
+                flag = "--" if "=" in rest[1] else "--config="
                 raise UserError(
-                    f"unexpected argument {rest[1]!r}; did you mean --config={rest[1]}?"
+                    f"unexpected argument {rest[1]!r}; did you mean {flag}{rest[1]}?"
                 )
             return rest
 
@@ -98,14 +103,16 @@ def _with_config(argv: list[str], configs: Path) -> list[str]:
     named = [a for a in given if re.match(r"--?config(=|$)", a)]
     if not named:
         workdir = next((a.split("=", 1)[1] for a in given if "-workdir=" in a), None)
-        ran = workdir and any((Path(workdir) / n).exists() for n in RUN)
-        config = f"{configs}/saved.py:{workdir}" if ran else f"{configs}/quickstart.py"
+        ran = workdir and any((Path(workdir).expanduser() / n).exists() for n in RUN)
+        config = f"{configs}/{SAVED}:{workdir}" if ran else f"{configs}/quickstart.py"
         return [program, f"--config={config}", *given]
     if "=" not in named[-1]:
         return argv
     path = Path(re.split(r"(?<=\.py):", named[-1].split("=", 1)[1])[0])
     if path.suffix != ".py" or not path.is_file():
-        there = [f"{configs.name}/{p.name}" for p in configs.glob("*.py")]
+        there = [
+            f"{configs.name}/{p.name}" for p in configs.glob("*.py") if p.name != SAVED
+        ]
         wanted = f"{configs.name}/{path.stem}.py"
         raise UserError(f"--config: {path} is no Python file; {choices(wanted, there)}")
     return [program, named[-1], *(a for a in given if a not in named)]
@@ -116,19 +123,56 @@ def _field(argument: str) -> str | None:
     return field and field[1]
 
 
-def _explain(error: Exception, argv: list[str]) -> str:
-    """What absl and ml_collections mean by their exceptions, in one line."""
+def _in_file(error: BaseException | None, file: str) -> str | None:
+    """Where and how a config file went wrong, if that is what the error tells."""
+    while error:
+        if isinstance(error, SyntaxError) and Path(error.filename).is_file():
+            return f"{error.filename}, line {error.lineno}: {error.msg}"
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            if Path(frame.filename).resolve() == Path(file).resolve():
+                text = " ".join(str(error).replace("\\n", " ").split())
+                return f"{file}, line {frame.lineno}: {type(error).__name__}: {text}"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _explain(error: Exception, argv: list[str]) -> str | None:
+    """What absl and ml_collections mean by their exceptions, if it is known."""
     text = " ".join(str(error.args[0] if error.args else error).split())
-    if isinstance(error, flags.Error):
-        flag = re.match(r"flag (--?[^=]+)=(.*?): ", text)
-        meant = next((m for words, m in MEANINGS.items() if words in text), None)
-        return meant.format(*flag.groups()) if flag and meant else text
     paths = [a.split("=")[0] for a in argv if re.match(r"--?config[.\[]", a)]
+    if wrong := re.search(r"get_config\(\) (missing|takes) .*", text):
+        return (
+            f"{argv[1]}: {wrong[0]}; an argument is written after a colon, "
+            "--config=FILE.py:ARGUMENT"
+        )
+    if "'get_config'" in text:
+        return f"{argv[1]} has no function get_config()"
+    if whole := next((p for p in paths if p.endswith("]")), None):
+        return (
+            f"{whole}: an element cannot be set by itself; give the whole tuple, or a "
+            "field of a spec, as in --config.loss[0].name=dice"
+        )
+    if isinstance(error, flags.Error):
+        return _reword(text)
+    if "tuple indices" in text:
+        dotted = ", ".join(path for path in paths if "[" not in path)
+        return f"{dotted}: a tuple has elements, as in --config.loss[0].name"
     if isinstance(error, IndexError):
         indexed = ", ".join(path for path in paths if "[" in path)
         return f"{indexed}: there are not so many; the first one is [0]"
+    if not isinstance(error, AttributeError | KeyError | TypeError) or not paths:
+        return None
     word = next(iter(re.findall(r"\w+", text)), "")
     path = next((p for p in paths if word in re.split(r"\W+", p)), None)
-    if path is None:
-        return f"{', '.join(paths)}: {text}"
-    return f"{path}: the config has no field {word!r}"
+    return f"{path}: the config has no field {word!r}" if path else ", ".join(paths)
+
+
+def _reword(text: str) -> str:
+    """What absl says of a value that it cannot parse, in the words of this house."""
+    flag = re.match(r"flag (--?config[.\[][^=]*)=(.*?): ", text)
+    meant = next((m for words, m in MEANINGS.items() if words in text), None)
+    if not flag or not meant:
+        return text
+    if "ConfigDict" in text and flag[2].startswith("{"):
+        return f"{flag[1]}={flag[2]}: not a dict of Python; mind quotes and braces"
+    return meant.format(*flag.groups())

@@ -22,6 +22,7 @@ RIGHT, MISSED, INVENTED, UNKNOWN = (
 )
 TITLES = ("input", "truth", "prediction", "error")
 GAP, BAND = 4, 16  # pixels between the pictures, and of the line of titles
+LEAST = 4 * 64  # pixels that the titles need
 
 
 def grey(image: np.ndarray) -> Picture:
@@ -81,12 +82,18 @@ def row(
 
 
 def sheet(rows: Sequence[Picture]) -> Picture:
-    """Rows, if any, under one line of titles; narrow rows are filled up with white."""
-    widths = [picture.shape[1] for picture in rows] or [256]
+    """Rows, if any, under one line of titles; narrow rows are filled up with white.
+
+    Where all are too narrow for the titles, every pixel becomes a square of several.
+    """
+    widest = max((picture.shape[1] for picture in rows), default=LEAST)
+    times = -(-LEAST // widest)
+    rows = [picture.repeat(times, 0).repeat(times, 1) for picture in rows]
+    widths = [picture.shape[1] for picture in rows] or [LEAST]
     width = max(widths)
     canvas = Image.new("RGB", (width, BAND), "white")
     draw = ImageDraw.Draw(canvas)
-    column = (widths[0] + GAP) / len(TITLES)
+    column = (widths[0] + times * GAP) / len(TITLES)
     for i, title in enumerate(TITLES):
         draw.text((round(i * column) + 2, 2), title, fill="black")
     padded = [np.asarray(canvas)]

@@ -109,10 +109,15 @@ def _say(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_say, arguments))
     if origin is tuple:
-        return f"a tuple, each {_say(arguments[0])}"
+        return f"a tuple, (x,) or (x, ...), each x {_say(arguments[0])}"
     if origin is Mapping:
         return "a spec, {'name': ...}"
-    words = {float: "a number", int: "a whole number", bool: "True or False"}
+    words = {
+        float: "a number",
+        int: "a whole number",
+        bool: "True or False",
+        str: "text",
+    }
     return words.get(hint) or getattr(hint, "__name__", str(hint))
 
 

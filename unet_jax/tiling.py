@@ -3,7 +3,8 @@
 A VALID network loses a margin on each side, so a tile is cut with that margin around
 the pixels it predicts, mirrored where it leaves the image (figure 2 of the paper).
 Tiles start at multiples of 2^depth, where the poolings of a tile fall on the same
-pairs of pixels as those of the whole image; the stitched result is the whole one's.
+pairs of pixels as those of the whole image; the stitched result is the whole one's,
+unless a norm takes its statistics from space (group, instance): those are a tile's.
 """
 
 import itertools

@@ -243,15 +243,19 @@ def test_independent_classes_get_a_channel_each():
     np.testing.assert_array_equal(example["weight"], [[1, 1], [1, 0]])
 
 
-@pytest.mark.parametrize("independent", [True, False])
-def test_a_label_with_a_class_axis_keeps_it(independent):
+def test_channels_hold_0_and_1():
+    with pytest.raises(UserError, match=r"^tiny, r7: .*holds 2"):
+        ready(tiny(label=ONE_HOT * 2), independent=True)[0]
+
+
+def test_a_label_with_a_class_axis_keeps_it():
     seen = []
 
     def weigh(label, instances):
         seen.append(label)
         return weights.uniform(label)
 
-    example = ready(tiny(label=ONE_HOT), weigh, independent=independent)[0]
+    example = ready(tiny(label=ONE_HOT), weigh, independent=True)[0]
     np.testing.assert_array_equal(example["label"], ONE_HOT)
     np.testing.assert_array_equal(seen[0], [[0, 1], [1, -1]])
 
@@ -263,7 +267,7 @@ BAD = {
     "instances": ({"instances": np.zeros((2, 3), int)}, r"\(2, 3\).*\(2, 2\)"),
     "nan": ({"image": np.full((2, 2, 1), np.nan)}, "NaN"),
     "ids": ({"label": IDS * 255}, "510"),
-    "channel values": ({"label": ONE_HOT * 2}, "holds 2"),
+    "channels": ({"label": ONE_HOT}, "config.head=sigmoid"),
 }
 
 

@@ -34,7 +34,7 @@ def final(config, workdir):
 def test_a_stopped_run_goes_on_as_if_it_never_had(tiny, tmp_path, monkeypatch, capsys):
     """Train 4 = train 2, be killed, resume, train 2: parameters and log, to the bit."""
     tiny.data.train = 5  # the stop falls within an epoch
-    tiny.eval_every = 3
+    tiny.eval_every = tiny.log_every = 3  # and between two lines of the log
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     train(tiny, straight)
     assert sorted(p.name for p in straight.iterdir() if "events" not in p.name) == [
@@ -52,7 +52,7 @@ def test_a_stopped_run_goes_on_as_if_it_never_had(tiny, tmp_path, monkeypatch, c
     tiny.checkpoint_every = 100
     with monkeypatch.context() as patch:
         patch.setattr(logs.Log, "advance", kill_at_2)
-        train(tiny, broken)
+        assert train(tiny, broken) == 128 + signal.SIGTERM
     assert "stopped at step 2" in capsys.readouterr().out
     assert not (broken / "scores.json").exists()
     # a crash may also leave lines beyond the checkpoint, the last of them cut short
@@ -75,7 +75,7 @@ def test_a_stopped_run_goes_on_as_if_it_never_had(tiny, tmp_path, monkeypatch, c
     train(tiny, straight)
     assert "is finished" in capsys.readouterr().out
     assert (straight / "scores.json").read_text() == before
-    assert len(lines(straight)) == 6
+    assert len(lines(straight)) == 4
 
     tiny.steps = 5
     train(tiny, straight)
@@ -102,7 +102,7 @@ def test_a_workdir_of_another_run_is_refused_with_the_fields(tiny, tmp_path):
 def test_what_failed_at_its_start_may_be_mended(tiny, tmp_path):
     rate, tiny.optimizer.learning_rate = tiny.optimizer.learning_rate, 1e38
     tiny.model.norm = "none"
-    with pytest.raises(UserError, match="no checkpoint yet.*learning_rate"):
+    with pytest.raises(UserError, match="learning_rate.*there is none"):
         train(tiny, tmp_path)
     tiny.optimizer.learning_rate = rate
     train(tiny, tmp_path)
@@ -120,6 +120,7 @@ def test_a_run_without_its_config_is_known_by_its_checkpoint(tiny, tmp_path):
         evaluate(tiny, tmp_path)
     with pytest.raises(UserError, match="nowhere holds no finished checkpoint"):
         folder.stored(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_run_from_before_a_field_goes_on(tiny, tmp_path, capsys):
@@ -129,6 +130,23 @@ def test_a_run_from_before_a_field_goes_on(tiny, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(config))
     evaluate(tiny, tmp_path)
     assert "cache: the run is older than this field" in capsys.readouterr().out
+
+
+def test_what_is_no_run_or_has_lost_its_checkpoints_is_kept(tiny, tmp_path):
+    (tmp_path / "config.json").write_text('{"mine": 1}')
+    with pytest.raises(UserError, match="config.json is not that of a run"):
+        train(tiny, tmp_path)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "scores.json").write_text("{}")
+    with pytest.raises(UserError, match="scores of a run whose checkpoints are gone"):
+        train(tiny, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["scores.json"]
+
+
+def test_a_save_that_was_cut_off_is_no_checkpoint(tiny, tmp_path):
+    (tmp_path / "checkpoints/2.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "config.json").write_text('{"checkpoint_every": 2}')
+    folder.claim(tmp_path, tiny)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tiny, tmp_path):
@@ -147,7 +165,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
     tiny.optimizer = ConfigDict({"name": "sgd", "learning_rate": 1e30, "clip": 0.0})
     tiny.model.norm = "none"
     tiny.schedule = ConfigDict({"name": "constant"})
-    with pytest.raises(UserError, match="is (inf|nan) by step .*learning_rate"):
+    with pytest.raises(UserError, match="is (inf|nan) at step .*learning_rate"):
         train(tiny, tmp_path)
 
 

@@ -4,9 +4,14 @@ Each function takes a whole image `[*S, C]` of any real dtype and returns `f32[*
 channels never mix. Sums run in float64: 16-bit and larger values stay exact.
 """
 
+from typing import Annotated
+
 import numpy as np
 
 from unet_jax.errors import UserError
+from unet_jax.specs import Within
+
+_Percent = Annotated[float, Within("from 0 to 100", lambda x: 0 <= x <= 100)]
 
 __all__ = ["percentile", "standard", "unit"]
 
@@ -30,7 +35,7 @@ def unit(image: np.ndarray) -> np.ndarray:
 
 
 def percentile(
-    image: np.ndarray, *, low: float = 1.0, high: float = 99.0
+    image: np.ndarray, *, low: _Percent = 1.0, high: _Percent = 99.0
 ) -> np.ndarray:
     """Maps each channel's `low` and `high` percentiles to 0 and 1, and clips there.
 
@@ -38,10 +43,10 @@ def percentile(
     A channel whose two percentiles are equal becomes 0.
 
     Raises:
-      UserError: not 0 <= low < high <= 100.
+      UserError: not low < high.
     """
-    if not 0 <= low < high <= 100:
-        raise UserError(f"needs 0 <= low < high <= 100, not {low}, {high}")
+    if not low < high:
+        raise UserError(f"needs low < high, not low={low}, high={high}")
     space = tuple(range(image.ndim - 1))
     bottom, top = np.percentile(image, (low, high), axis=space).astype(np.float64)
     return np.clip(_divide(image - bottom, top - bottom), 0, 1)

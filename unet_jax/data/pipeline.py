@@ -101,7 +101,7 @@ def prepare(
       weigh: class ids `i32[*S]` and object ids or None -> weight `f32[*S]`. A label
         with a class axis is shown to it as 1 where any class is there.
       independent: turn class ids into one channel of 0 and 1 for each class but the
-        background, `i32[*S, K]`. A label that has a class axis keeps it either way.
+        background, `i32[*S, K]`, as a label that has a class axis has them already.
       room: the memory to keep examples in; none keeps the last one only.
 
     Returns:
@@ -117,7 +117,7 @@ def prepare(
 
     def load(index: int) -> Example:
         record = source.load(index)
-        if fault := _fault(record, source):
+        if fault := _fault(record, source, independent):
             raise UserError(f"{source.name}, {record['id']}: {fault}")
         label = np.maximum(np.asarray(record["label"], np.int32), IGNORE)
         exclusive = label.ndim < record["image"].ndim
@@ -233,7 +233,7 @@ def _cut(
     return {k: window(v, origin, crop) for k, v in _arrays(example).items()}
 
 
-def _fault(record: Record, source: Source) -> str | None:
+def _fault(record: Record, source: Source, independent: bool) -> str | None:
     """What is wrong with a record, in words, if anything is."""
     image, label, instances = record["image"], record["label"], record.get("instances")
     space, classes = image.shape[:-1], len(source.classes)
@@ -241,6 +241,8 @@ def _fault(record: Record, source: Source) -> str | None:
         return f"image {image.shape} must have {source.channels} channels, last"
     if label.shape not in (space, (*space, classes - 1)):
         return f"label {label.shape} must fit an image {space} of {classes} classes"
+    if label.shape != space and not independent:
+        return "label has independent classes, which need config.head=sigmoid"
     if instances is not None and instances.shape != space:
         return f"instances are {instances.shape}, but the image is {space}"
     if not np.isfinite(image).all():

@@ -103,6 +103,21 @@ def _prepare(builder: type, manual_dir: str, data_dir: str) -> Any:
     """The builder of a data set that is on the disk, whole, when this returns."""
     import tensorflow_datasets as tfds
 
+    home = os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
+    try:
+        draft = builder(data_dir=home, file_format="array_record")
+        if not _whole(draft):
+            _generate(draft, _manual(manual_dir))
+        return builder(data_dir=home)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"data_dir: cannot prepare {builder.name} in {home} ({reason}); "
+            "name a folder with space that you may write to"
+        ) from error
+
+
+def _manual(manual_dir: str) -> Path | None:
     manual = Path(manual_dir).expanduser() if manual_dir else None
     if manual and manual.is_file():  # the archive itself
         manual = manual.parent
@@ -111,18 +126,7 @@ def _prepare(builder: type, manual_dir: str, data_dir: str) -> Any:
             f"manual_dir: there is no folder {manual}; name the one that holds the "
             "archive, or '' to download it"
         )
-    home = os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
-    try:
-        draft = builder(data_dir=home, file_format="array_record")
-        if not _whole(draft):
-            _generate(draft, manual)
-        return builder(data_dir=home)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"data_dir: cannot prepare {builder.name} in {home} ({reason}); "
-            "name a folder with space that you may write to"
-        ) from error
+    return manual
 
 
 def _generate(draft: Any, manual: Path | None) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 # image: ndarray [*S, C], raw: u8, u16 or f32
-# label: i32[*S], class ids; -1 where nobody annotated
+# label: i32[*S], class ids; or i32[*S, K] of 0 and 1, where classes are independent
+#   (all but the background); -1 where nobody annotated
 # id: str, the same in every run
 # instances: i32[*S], object ids, 0 = background; only where the data set has them
 Record = dict[str, Any]

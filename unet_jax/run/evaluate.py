@@ -14,7 +14,7 @@ from unet_jax.run import folder
 from unet_jax.run.judge import judge
 
 
-def evaluate(config: ConfigDict, workdir: Path) -> None:
+def evaluate(config: ConfigDict, workdir: Path) -> int:
     """Restores the best checkpoint and writes the scores of the test split.
 
     Raises:
@@ -28,6 +28,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
     folder.claim(workdir, config)
     with Checkpoints(workdir, best_score(parts)) as checkpoints:
         report(config, workdir, parts, checkpoints)
+    return 0
 
 
 def report(

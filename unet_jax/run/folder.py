@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.checkpoint import FOLDER, newest
+from unet_jax.checkpoint import newest, steps
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write
 
@@ -33,11 +33,11 @@ FREE = (
 def claim(workdir: Path, config: ConfigDict) -> None:
     """Makes the folder, or makes sure that what it holds is a run of this config.
 
-    A folder without a checkpoint is nobody's: what failed at its start may be mended.
+    A run without a checkpoint may be begun anew: what failed at its start is mended.
 
     Raises:
-      UserError: the folder cannot be made, or holds another run; the line names the
-        fields that differ.
+      UserError: the folder cannot be made, or holds something else, or another run;
+        then the line names the fields that differ.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -45,15 +45,16 @@ def claim(workdir: Path, config: ConfigDict) -> None:
         raise UserError(
             f"--workdir={workdir}: {error.strerror}; name a folder you may write to"
         ) from error
-    if not any((workdir / FOLDER).glob("[0-9]*")):
+    if not steps(workdir):
+        _check_vacant(workdir)
         return
     differences = _differences(stored(workdir), as_json(config))
-    wrong = []
+    wrong, news = [], []
     for name, there, here in differences:
         if name == "steps":
-            say(f"steps: {there} before, {here} now; the schedule ends at {here}")
+            news.append(f"steps: {there} before, {here} now; the schedule ends there")
         elif there is ABSENT and "." not in name:
-            say(f"{name}: the run is older than this field; it goes on with {here}")
+            news.append(f"{name}: the run is older than this field; it is now {here}")
         elif not _free(name):
             wrong.append(f"{name} is {there} there and {here} here")
     if wrong:
@@ -61,6 +62,20 @@ def claim(workdir: Path, config: ConfigDict) -> None:
             f"{workdir} holds another run: {'; '.join(wrong)}. Choose another "
             f"--workdir, or go on with what it holds: --workdir={workdir} alone"
         )
+    for line in news:
+        say(line)
+
+
+def _check_vacant(workdir: Path) -> None:
+    """Nothing that somebody may want to keep is there to be written over."""
+    if (workdir / SCORES).exists():
+        raise UserError(
+            f"{workdir} holds the scores of a run whose checkpoints are gone; choose "
+            "another --workdir"
+        )
+    path = workdir / CONFIG
+    if path.exists() and '"checkpoint_every"' not in path.read_text(errors="replace"):
+        raise UserError(f"{path} is not that of a run; choose another --workdir")
 
 
 def stored(workdir: Path) -> dict[str, Any]:

@@ -22,12 +22,15 @@ from unet_jax.run.judge import Scores, judge
 from unet_jax.step import Scalars, State
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
+def train(config: ConfigDict, workdir: Path) -> int:
     """Trains to `config.steps`, then judges the best checkpoint on the test split.
 
     A folder that holds an unfinished run of this config is gone on with, exactly as if
     it had never stopped; a finished one is only judged again. SIGTERM and Ctrl-C save
     a checkpoint first.
+
+    Returns:
+      0, or 128 plus the number of the signal that stopped the run.
 
     Raises:
       UserError: the config or the folder is wrong, or a number is no longer finite.
@@ -38,39 +41,21 @@ def train(config: ConfigDict, workdir: Path) -> None:
     with Checkpoints(workdir, best_score(parts)) as checkpoints:
         if (checkpoints.latest or 0) >= config.steps:
             logs.say(f"{workdir} is finished: it has taken {checkpoints.latest} steps")
-        elif not _loop(config, workdir, parts, checkpoints):
-            return
+        elif code := _loop(config, workdir, parts, checkpoints):
+            return code
         checkpoints.wait()
         report(config, workdir, parts, checkpoints)
-
-
-def _begin(
-    config: ConfigDict, parts: Parts, checkpoints: Checkpoints, key: jax.Array
-) -> tuple[State, int]:
-    """The newest checkpoint's state, or a fresh one, and the steps behind it."""
-    shapes = jax.eval_shape(parts.init, key)
-    count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
-    images = "{} images to train on, {} to validate, {} to test".format(
-        *map(len, (parts.train, parts.val, parts.test))
-    )
-    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    logs.say(f"{config.name}: {images}; {count:,} parameters; {devices}")
-    latest = checkpoints.latest
-    if latest is None:
-        logs.say("compiling the first step")
-        return parts.layout.put_state(parts.init(key)), 0
-    logs.say(f"resuming at step {latest}")
-    return checkpoints.restore(latest, parts.layout.abstract(shapes)), latest
+    return 0
 
 
 def _loop(
     config: ConfigDict, workdir: Path, parts: Parts, checkpoints: Checkpoints
-) -> bool:
-    """Runs the steps that are left; returns whether all of them ran."""
+) -> int:
+    """Runs the steps that are left; returns what `train` does."""
     key = jax.random.key(config.seed)
-    state, start = _begin(config, parts, checkpoints, key)
+    state, start, waiting = _begin(config, parts, checkpoints, key)
     writer = jax.process_index() == 0
-    clock, waiting = logs.Clock(), []
+    clock = logs.Clock()
     with (
         logs.Log(workdir, start, config.steps, writer=writer) as log,
         _requests_to_stop() as requests,
@@ -86,19 +71,13 @@ def _loop(
 
             stop = _must_stop(requests, step)
             judging = step % config.eval_every == 0 or step == config.steps
+            telling = judging or step % config.log_every == 0
             saving = judging or stop or step % config.checkpoint_every == 0
-            if saving or step % config.log_every == 0:
-                means = _means(waiting, step, checkpoints.latest)
+            if telling or saving:
+                waiting = _fetch(waiting, step, checkpoints.latest)
+            if telling:
+                log.scalars(step, _line(parts, waiting, step, clock.speed() or first))
                 waiting = []
-                log.scalars(
-                    step,
-                    {
-                        "train/loss": means.pop("loss"),
-                        "train/learning_rate": float(parts.schedule(step - 1)),
-                        "train/images_per_second": clock.speed() or first,
-                        **{f"train/{name}": mean for name, mean in means.items()},
-                    },
-                )
             with clock.paused():
                 scores: Scores = {}
                 if judging:
@@ -106,24 +85,41 @@ def _loop(
                     log.scalars(step, scores)
                     log.picture(step, "val/predictions", drawn)
                 if saving:
-                    score = scores.get(best_score(parts))
-                    _save(config, parts, checkpoints, step, state, score)
-            if stop:
+                    about = {
+                        "config": folder.as_json(config),
+                        "preprocessing": parts.preprocessing,
+                        "waiting": list(waiting),  # written later, and it grows
+                    }
+                    portable = parts.layout.portable(state)
+                    checkpoints.save(step, portable, about, scores)
+            if stop and step < config.steps:
                 logs.say(f"stopped at step {step}; the same command goes on from there")
-                return step == config.steps
-    return True
+                return 128 + (requests or [signal.SIGTERM])[0]
+    return 0
 
 
-def _save(
-    config: ConfigDict,
-    parts: Parts,
-    checkpoints: Checkpoints,
-    step: int,
-    state: State,
-    score: float | None,
-) -> None:
-    about = {"config": folder.as_json(config), "preprocessing": parts.preprocessing}
-    checkpoints.save(step, parts.layout.portable(state), about, score)
+def _begin(
+    config: ConfigDict, parts: Parts, checkpoints: Checkpoints, key: jax.Array
+) -> tuple[State, int, list[Scalars]]:
+    """The newest checkpoint, or a fresh start.
+
+    Returns:
+      The state, the steps behind it, and the scalars since the last line of the log.
+    """
+    shapes = jax.eval_shape(parts.init, key)
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+    images = "{} images to train on, {} to validate, {} to test".format(
+        *map(len, (parts.train, parts.val, parts.test))
+    )
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    logs.say(f"{config.name}: {images}; {count:,} parameters; {devices}")
+    latest = checkpoints.latest
+    if latest is None:
+        logs.say("compiling the first step")
+        return parts.layout.put_state(parts.init(key)), 0, []
+    logs.say(f"resuming at step {latest}")
+    state = checkpoints.restore(latest, parts.layout.abstract(shapes))
+    return state, latest, checkpoints.about(latest).get("waiting", [])
 
 
 def _batches(config: ConfigDict, parts: Parts, start: int) -> Iterator[pipeline.Batch]:
@@ -140,25 +136,35 @@ def _batches(config: ConfigDict, parts: Parts, start: int) -> Iterator[pipeline.
     )
 
 
-def _means(waiting: list[Scalars], step: int, latest: int | None) -> dict[str, float]:
-    """The mean of each scalar over the steps since the last line."""
-    fetched = jax.device_get(waiting)
-    means = {
-        name: float(sum(s[name] for s in fetched) / len(fetched)) for name in fetched[0]
+def _fetch(waiting: list[Scalars], step: int, latest: int | None) -> list[Scalars]:
+    """The scalars of the steps up to this one, on the host, where all are finite."""
+    fetched = [
+        {name: float(value) for name, value in scalars.items()}
+        for scalars in jax.device_get(waiting)
+    ]
+    for back, scalars in enumerate(reversed(fetched)):
+        for name, value in scalars.items():
+            if not math.isfinite(value):
+                sound = f"that of step {latest} is sound" if latest else "there is none"
+                raise UserError(
+                    f"{name} is {value} at step {step - back}: lower "
+                    "config.optimizer.learning_rate or set config.optimizer.clip, and "
+                    f"choose another --workdir (of the checkpoints, {sound})"
+                )
+    return fetched
+
+
+def _line(
+    parts: Parts, fetched: list[Scalars], step: int, speed: float
+) -> dict[str, float]:
+    """What the log says of the steps since its last line: means."""
+    means = {k: sum(s[k] for s in fetched) / len(fetched) for k in sorted(fetched[0])}
+    return {
+        "train/loss": means.pop("loss"),
+        "train/learning_rate": float(parts.schedule(step - 1)),
+        "train/images_per_second": speed,
+        **{f"train/{name}": mean for name, mean in means.items()},
     }
-    for name, value in means.items():
-        if not math.isfinite(value):
-            kept = (
-                f"the checkpoint of step {latest} is sound"
-                if latest
-                else "no checkpoint yet"
-            )
-            raise UserError(
-                f"the {name} is {value} by step {step} ({kept}): lower "
-                "config.optimizer.learning_rate or set config.optimizer.clip, and "
-                "choose another --workdir"
-            )
-    return means
 
 
 @contextlib.contextmanager

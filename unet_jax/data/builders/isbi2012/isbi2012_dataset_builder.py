@@ -79,8 +79,9 @@ def _find(dl_manager: tfds.download.DownloadManager) -> Path:
         return Path(dl_manager.download(URL))
     except (OSError, http.client.HTTPException, tfds.download.DownloadError) as error:
         raise UserError(
-            f"isbi2012: no {ARCHIVE} in {manual or 'manual_dir'} and no download from "
-            f"{URL} ({_line(error)}); set manual_dir to a folder that holds the file"
+            f"isbi2012: no {ARCHIVE} in {manual or 'manual_dir (not set)'} and no "
+            f"download from {URL} ({_line(error)}); set manual_dir to a folder that "
+            "holds the file"
         ) from error
 
 
