@@ -67,6 +67,16 @@ def bind(
     return functools.partial(function, **kwargs)
 
 
+def check(value: Any, hint: Any, field: str) -> None:
+    """Raises UserError, naming the field, unless the value is what the hint says."""
+    if _fits(value, hint):
+        return
+    near = ""
+    if typing.get_origin(hint) is typing.Literal and isinstance(value, str):
+        near = nearest(value, typing.get_args(hint))
+    raise UserError(f"{field} must be {_say(hint)}, not {value!r}; {near}".rstrip("; "))
+
+
 def _keywords(function: Callable, given: tuple[str, ...]) -> dict[str, Any]:
     """The parameters that a spec may set: keyword-only ones, or a module's fields."""
     parameters = inspect.signature(function).parameters
@@ -78,16 +88,6 @@ def _keywords(function: Callable, given: tuple[str, ...]) -> dict[str, Any]:
         }
     hidden = {"parent", "name", *given}  # the first two are Flax's own
     return {k: p for k, p in parameters.items() if k not in hidden}
-
-
-def check(value: Any, hint: Any, field: str) -> None:
-    """Raises UserError, naming the field, unless the value is what the hint says."""
-    if _fits(value, hint):
-        return
-    near = ""
-    if typing.get_origin(hint) is typing.Literal and isinstance(value, str):
-        near = nearest(value, typing.get_args(hint))
-    raise UserError(f"{field} must be {_say(hint)}, not {value!r}; {near}".rstrip("; "))
 
 
 def _fields(function: Callable, given: tuple[str, ...]) -> dict[str, Any]:
