@@ -17,6 +17,11 @@ MISTAKES = [
     ("learning_rate", 0.1, ["did you mean 'optimizer.learning_rate'?"]),
     ("name", "../x", ["config.name must be text that can name a folder"]),
     ("loss", ("name",), ["a tuple, (x,) or (x, ...), each x a spec, {'name': ...}"]),
+    (
+        "loss",
+        (ConfigDict({"name": "dice", "scale": 0.0}),),
+        ["config.loss: no term has a scale other than 0"],
+    ),
     ("head", "softmix", ["config.head", "did you mean 'softmax'"]),
     ("precision", "fp16", ["config.precision", "'float32' or 'bfloat16'"]),
     ("crop", (188.5, 188), ["config.crop", "(188.5, 188)"]),

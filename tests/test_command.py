@@ -102,6 +102,7 @@ MISTAKES = {
     "--config.loss[7].smooth=1": ["--config.loss[7].smooth", "not so many", "[0]"],
     "--config.crop[0]=64": ["--config.crop[0]", "whole tuple"],
     "--config.data={'name':'cells'": ["--config.data=", "quotes and braces"],
+    "--config.name.x=3": ["--config.name.x: string indices"],
     "--config.new.key=1": ["--config.new.key", "no field 'new'"],
     "--config.steps=abc": ["--config.steps must be a whole number, not 'abc'"],
     "--config.steps=8.5": ["--config.steps must be a whole number"],

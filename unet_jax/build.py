@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -72,21 +73,22 @@ def build(config: ConfigDict) -> Parts:
     with naming("config.parallel"):
         layout = make_layout()
     loss = _terms(losses, config, "loss", "scale", NonNegative)
+    with naming("config.loss"):
+        total = losses.weighted_sum(loss)
     operations = _terms(augment, config, "augment", "probability", Proportion)
     scores = _metrics(config)
     schedule, tx = _optimizer(config)
     model = _model(config, layout)  # without the number of classes, to check the crop
     checks.sizes(config, model, layout)
 
-    source, (train, val, test) = _data(config)
+    source, first, (train, val, test) = _data(config)
     classes = source.classes[1:] if config.head == "sigmoid" else source.classes
     model = model.clone(classes=len(classes))
-    checks.crop(config, source, model.margin)
+    checks.crop(config, source, first.shape[:-1], model.margin)
     checks.rehearse(
         config, operations, loss, channels=source.channels, classes=len(classes)
     )
 
-    total = losses.weighted_sum(loss)
     moves = augment.chain(operations)
     image = jnp.zeros((1, *config.crop, source.channels))
     shared = {"model": model, "tx": tx, "ema": config.ema}
@@ -110,8 +112,10 @@ def build(config: ConfigDict) -> Parts:
     )
 
 
-def _data(config: ConfigDict) -> tuple[Source, list[pipeline.Examples]]:
-    """What is known of the data, and the three splits, prepared."""
+def _data(
+    config: ConfigDict,
+) -> tuple[Source, np.ndarray, list[pipeline.Examples]]:
+    """What is known of the data, its first raw image, and the splits, prepared."""
     make_splits = _bind(data, config, "data")
     normalizer = _bind(normalize, config, "normalize")
     prepare = functools.partial(
@@ -124,10 +128,10 @@ def _data(config: ConfigDict) -> tuple[Source, list[pipeline.Examples]]:
     with naming("config.data"):
         splits: Splits = make_splits()
         examples = [prepare(source) for source in splits]
-        first = splits.train.load(0)
+        first = splits.train.load(0)["image"]
     with naming("config.normalize"):
-        normalizer(first["image"])
-    return splits.train, examples
+        normalizer(first)
+    return splits.train, first, examples
 
 
 def _preprocessing(config: ConfigDict, source: Source) -> dict[str, Any]:

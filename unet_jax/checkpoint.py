@@ -98,9 +98,6 @@ class Checkpoints:
             custom_metadata=about,
         )
 
-    def _score(self, metrics: Mapping[str, float]) -> float:
-        return metrics.get(self._best, -math.inf)
-
     def wait(self) -> None:
         """Waits for the saves that are under way."""
         self._orbax.wait()
@@ -124,6 +121,9 @@ class Checkpoints:
     def about(self, step: int) -> Any:
         """The JSON data that was saved with the state of a step."""
         return _about(self._orbax.directory / str(step))
+
+    def _score(self, metrics: Mapping[str, float]) -> float:
+        return metrics.get(self._best, -math.inf)
 
 
 @contextlib.contextmanager

@@ -20,14 +20,14 @@ from unet_jax.specs import BelowOne, Count, NonNegative, Spec, Within, check
 Terms = list[tuple[float, Callable]]  # a number, of the term, and what it is for
 
 
-def is_name(text: str) -> bool:
+def _is_name(text: str) -> bool:
     """Whether a text can be the name of a folder in another."""
     return Path(text).name == text not in ("", ".", "..")
 
 
 # All that is read of a config, and what it must be.
 FIELDS = {
-    "name": Annotated[str, Within("that can name a folder", lambda s: is_name(s))],
+    "name": Annotated[str, Within("that can name a folder", _is_name)],
     "seed": Annotated[int, Within("from 0 to 2^31 - 1", lambda n: 0 <= n < 2**31)],
     "steps": Count,
     "batch_size": Count,
@@ -73,8 +73,6 @@ def fields(config: ConfigDict) -> None:
         check(plain(config[field]), hint, f"config.{field}")
     if not config.crop:
         raise UserError("config.crop needs a size for each axis, such as 188,188")
-    if not any(plain(spec).get("scale", 1) for spec in config.loss):
-        raise UserError("config.loss needs a term whose scale is not 0")
 
 
 def _has(config: ConfigDict, name: str, field: str) -> bool:
@@ -118,9 +116,10 @@ def _or_share_images(config: ConfigDict) -> str:
     )
 
 
-def crop(config: ConfigDict, source: Source, margin: int) -> None:
-    """The crop against the images, and a batch against the memory of the machine."""
-    image = source.load(0)["image"].shape[:-1]
+def crop(
+    config: ConfigDict, source: Source, image: tuple[int, ...], margin: int
+) -> None:
+    """The crop against an image's shape, and a batch against the machine's memory."""
     if len(image) != len(config.crop):
         raise UserError(
             f"config.crop={_listed(config.crop)} must have {len(image)} sizes, one for "

@@ -126,7 +126,7 @@ def _field(argument: str) -> str | None:
 def _in_file(error: BaseException | None, file: str) -> str | None:
     """Where and how a config file went wrong, if that is what the error tells."""
     while error:
-        if isinstance(error, SyntaxError) and Path(error.filename).is_file():
+        if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():
             return f"{error.filename}, line {error.lineno}: {error.msg}"
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             if Path(frame.filename).resolve() == Path(file).resolve():
@@ -164,7 +164,9 @@ def _explain(error: Exception, argv: list[str]) -> str | None:
         return None
     word = next(iter(re.findall(r"\w+", text)), "")
     path = next((p for p in paths if word in re.split(r"\W+", p)), None)
-    return f"{path}: the config has no field {word!r}" if path else ", ".join(paths)
+    if path is None:
+        return f"{', '.join(paths)}: {text}"
+    return f"{path}: the config has no field {word!r}"
 
 
 def _reword(text: str) -> str:

@@ -1,14 +1,10 @@
 """The verb `train`: from the last checkpoint, or from nothing, to the scores."""
 
-import contextlib
 import math
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from unet_jax import logs
@@ -16,7 +12,7 @@ from unet_jax.build import Parts, build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data import pipeline
 from unet_jax.errors import UserError
-from unet_jax.run import folder
+from unet_jax.run import folder, stopping
 from unet_jax.run.evaluate import best_score, report
 from unet_jax.run.judge import Scores, judge
 from unet_jax.step import Scalars, State
@@ -58,7 +54,7 @@ def _loop(
     clock = logs.Clock()
     with (
         logs.Log(workdir, start, config.steps, writer=writer) as log,
-        _requests_to_stop() as requests,
+        stopping.requests() as asked,
     ):
         for step, batch in enumerate(_batches(config, parts, start), start + 1):
             state, scalars = parts.train_step(state, parts.layout.put_batch(batch), key)
@@ -69,7 +65,7 @@ def _loop(
                 jax.block_until_ready(scalars)
                 first = clock.speed()
 
-            stop = _must_stop(requests, step)
+            stop = stopping.due(asked, step)
             judging = step % config.eval_every == 0 or step == config.steps
             telling = judging or step % config.log_every == 0
             saving = judging or stop or step % config.checkpoint_every == 0
@@ -94,7 +90,7 @@ def _loop(
                     checkpoints.save(step, portable, about, scores)
             if stop and step < config.steps:
                 logs.say(f"stopped at step {step}; the same command goes on from there")
-                return 128 + (requests or [signal.SIGTERM])[0]
+                return stopping.code(asked)
     return 0
 
 
@@ -165,36 +161,3 @@ def _line(
         "train/images_per_second": speed,
         **{f"train/{name}": mean for name, mean in means.items()},
     }
-
-
-@contextlib.contextmanager
-def _requests_to_stop() -> Iterator[list[int]]:
-    """A list that SIGTERM and Ctrl-C append to, so that the step can be finished.
-
-    A second signal does not wait for that. Of several processes SIGTERM is JAX's, which
-    tells the others; Ctrl-C becomes one.
-    """
-    requests: list[int] = []
-    several = jax.process_count() > 1
-
-    def request(number: int, _: object) -> None:
-        if requests:
-            raise KeyboardInterrupt
-        requests.append(number)
-        if several:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    signals = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(s, request) for s in signals]
-    try:
-        yield requests
-    finally:
-        for s, handler in zip(signals, before, strict=True):
-            signal.signal(s, handler)
-
-
-def _must_stop(requests: list[int], step: int) -> bool:
-    """Whether to stop after this step; processes of one run agree on the step."""
-    if jax.process_count() == 1:
-        return bool(requests)
-    return multihost_utils.reached_preemption_sync_point(step)
