@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+
+from unet_jax import files
+from unet_jax.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.TIF", "a.png", "c.txt", "d.nii.gz", ".e.png", "[f].png"):
+        (tmp_path / name).touch()
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "g.png").touch()
+    for name, mark in (("x.ome.zarr", ".zattrs"), ("y", "zarr.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / mark).touch()
+    return tmp_path
+
+
+def test_find(folder):
+    everything = ["[f].png", "a.png", "b.TIF", "d.nii.gz", "x.ome.zarr", "y"]
+    for pattern, expected in (
+        ("", everything),
+        ("*", everything),
+        ("*.png", ["[f].png", "a.png"]),
+        ("[f].png", ["[f].png"]),
+        ("c.txt", ["c.txt"]),  # named, so it is for `opened` to refuse
+        ("x.ome.zarr", ["x.ome.zarr"]),
+        ("y", ["y"]),
+        ("**/g.png", ["g.png"]),
+    ):
+        assert [p.name for p in files.find(str(folder / pattern))] == expected
+
+
+@pytest.mark.parametrize("pattern", ["none.png", "*.jpg", "*.txt", "z"])
+def test_nothing_found_names_the_endings(folder, pattern):
+    (folder / "z").mkdir()
+    with pytest.raises(UserError, match=r"\.ome\.zarr") as raised:
+        files.find(str(folder / pattern))
+    assert str(folder / pattern) in str(raised.value)
+
+
+def test_stem(folder):
+    for name, expected in (
+        ("a.nii.gz", "a"),
+        ("a.b.tif", "a.b"),
+        ("b.ome.tiff", "b"),
+        ("c.PNG", "c"),
+        ("x.ome.zarr", "x"),
+        ("y", "y"),
+        (".tif", ".tif"),
+    ):
+        assert files.stem(folder / name) == expected
+
+
+def test_stems_are_all_different(folder):
+    paths = ["a.png", "a.tif", "B.png", "b.nii.gz", "c.png", "k/d.png", "l/d.png"]
+    expected = ["a_png", "a_tif", "B_png", "b_nii_gz", "c", "d_png_6", "d_png_7"]
+    assert files.stems([Path(p) for p in paths]) == expected
+    awkward = files.stems([Path(p) for p in ("a.png", "a.tif", "a_png.bmp")])
+    assert len(set(awkward)) == 3

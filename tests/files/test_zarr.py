@@ -1,0 +1,110 @@
+import json
+
+import numpy as np
+import pytest
+import tensorstore
+
+from unet_jax import files
+from unet_jax.errors import UserError
+from unet_jax.files import zarr
+
+RNG = np.random.default_rng(0)
+
+
+def save(folder, array, axes, version, chunks=None, names=None):
+    """An OME-Zarr of one level, as the specification describes it."""
+    chunks = list(chunks or array.shape)
+    kind = array.dtype.str if version == "0.4" else array.dtype.name
+    metadata = {"shape": list(array.shape)}
+    if version == "0.4":
+        driver = "zarr"
+        metadata |= {"chunks": chunks, "dtype": kind, "compressor": {"id": "zlib"}}
+    else:
+        driver = "zarr3"
+        grid = {"name": "regular", "configuration": {"chunk_shape": chunks}}
+        metadata |= {"chunk_grid": grid, "data_type": kind}
+    store = tensorstore.open(
+        {
+            "driver": driver,
+            "kvstore": {"driver": "file", "path": str(folder / "0")},
+            "metadata": metadata,
+        },
+        create=True,
+    ).result()
+    store.write(array).result()
+    scale = [{"t": 1.0, "c": 1.0, "z": 2.0, "y": 0.5, "x": 0.25}.get(a) for a in axes]
+    transforms = [{"type": "scale", "scale": scale}]
+    multiscale = {
+        "axes": [{"name": a} for a in names or axes],
+        "datasets": [{"path": "0", "coordinateTransformations": transforms}],
+    }
+    attributes = {"multiscales": [multiscale]}
+    if version == "0.4":
+        (folder / ".zattrs").write_text(json.dumps(attributes))
+    else:
+        attributes = {"attributes": {"ome": {"version": "0.5"} | attributes}}
+        (folder / "zarr.json").write_text(json.dumps(attributes))
+    return folder
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize(
+    ("axes", "order", "expected"),
+    [
+        (2, "yx", "yx"),
+        (2, "cyx", "yxc"),
+        (2, "tczyx", "tzyxc"),
+        (3, "zyx", "zyx"),
+        (3, "tczyx", "tzyxc"),
+    ],
+)
+def test_windows_of_every_order(tmp_path, version, axes, order, expected):
+    sizes = {"t": 2, "c": 3, "z": 4, "y": 7, "x": 9}
+    array = RNG.integers(0, 2**16, [sizes[a] for a in order], np.uint16)
+    path = save(tmp_path / "a.ome.zarr", array, order, version, [2] * len(order))
+    shape = [sizes[a] for a in "zyx"[-axes:]]
+    channels = 3 if "c" in order else 1
+    array = np.einsum(f"{order}->{expected}", array).reshape(-1, *shape, channels)
+    with files.opened(path, axes=axes) as grid:
+        assert (grid.kind, grid.count, grid.shape) == ("zarr", len(array), tuple(shape))
+        assert (grid.channels, grid.dtype) == (channels, np.uint16)
+        assert grid.spacing == (2.0, 0.5, 0.25)[-axes:]
+        box = (*[slice(1, 4)] * (axes - 1), slice(2, 9))
+        for image in range(grid.count):
+            np.testing.assert_array_equal(grid.read(image, box), array[(image, *box)])
+
+
+def test_big_endian_comes_out_native(tmp_path):
+    array = np.arange(12, dtype=">u2").reshape(3, 4)
+    with files.opened(save(tmp_path / "a.zarr", array, "yx", "0.4"), axes=2) as grid:
+        block = grid.read(0, [slice(0, 3), slice(0, 4)])
+    assert block.dtype.isnative
+    np.testing.assert_array_equal(block[..., 0], array)
+
+
+def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
+    array = np.ones((4, 5), np.uint8)
+    (tmp_path / "empty.zarr").mkdir()
+    strange = save(tmp_path / "strange.zarr", array, "yx", "0.4", names=["row", "x"])
+    flat = save(tmp_path / "flat.zarr", array, "yx", "0.5")
+    gone = save(tmp_path / "gone.zarr", array, "yx", "0.4")
+    (gone / "0" / ".zarray").unlink()
+    broken = save(tmp_path / "broken.zarr", array, "yx", "0.4")
+    (broken / "0" / "0.0").write_bytes(b"no zlib")
+    text = save(tmp_path / "text.zarr", array, "yx", "0.4")
+    (text / ".zattrs").write_text("{")
+    for path, axes in (
+        (tmp_path / "empty.zarr", 2),
+        (strange, 2),
+        (flat, 3),
+        (gone, 2),
+        (broken, 2),
+        (text, 2),
+    ):
+        with pytest.raises(UserError) as raised, files.opened(path, axes=axes) as grid:
+            grid.read(0, [slice(0, n) for n in grid.shape])
+        assert path.name in str(raised.value)
+        assert "\n" not in str(raised.value)
+    monkeypatch.setattr(zarr, "LIMIT", 19)
+    with pytest.raises(UserError, match="20 bytes"), files.opened(flat, axes=2):
+        pass

@@ -1,0 +1,24 @@
+"""Files: images are read from disk in windows, segmentations written in pieces.
+
+with files.opened(path, axes=2) as grid, files.canvas(folder, name, grid, "u1") as out:
+    for image in range(grid.count):
+        block = grid.read(image, [slice(0, 512), slice(0, grid.shape[1])])
+        ...
+        out.put(labels)
+"""
+
+from unet_jax.files.grid import Grid, to_channels
+from unet_jax.files.names import find, stem, stems
+from unet_jax.files.read import opened
+from unet_jax.files.write import Canvas, canvas
+
+__all__ = [
+    "Canvas",
+    "Grid",
+    "canvas",
+    "find",
+    "opened",
+    "stem",
+    "stems",
+    "to_channels",
+]

@@ -1,0 +1,117 @@
+"""NIfTI volumes, through nibabel, with the axes in the order of the file."""
+
+import contextlib
+import functools
+import importlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from unet_jax.errors import UserError
+from unet_jax.files.grid import Box, Grid, volume, volume_expected
+
+LIMIT = 2**32  # bytes of a compressed volume, which is held whole in memory
+
+
+@contextlib.contextmanager
+def opened(path: Path, axes: int) -> Iterator[Grid]:
+    """Opens a volume `[X, Y, Z]` or `[X, Y, Z, C]`, or an image where Z is 1.
+
+    A fourth axis longer than 1 holds the channels, as the Medical Segmentation
+    Decathlon stores its modalities. Pixels with a scale and an offset become float32.
+
+    Raises:
+      UserError: nibabel is not installed, the file is no NIfTI or has other axes than
+        the network takes, or a compressed one says that it is too large.
+    """
+    nibabel = library()
+    with _quiet(nibabel.imageglobals.logger):
+        file = nibabel.load(path, mmap=False)
+    if not isinstance(file, nibabel.Nifti1Image):  # Nifti2Image is one
+        raise UserError(f"is {type(file).__name__}; save it as NIfTI")
+    stored = file.dataobj
+    shape, channels = _axes(stored.shape, axes)
+    packed = path.suffix == ".gz"
+    if packed and volume(stored.shape, stored.dtype) > LIMIT:
+        raise UserError(
+            f"says that it is {stored.shape} of {stored.dtype}, more than {LIMIT} "
+            "bytes; save it as .nii, which is read piece by piece"
+        )
+    scaled = (stored.slope, stored.inter) != (1, 0)
+    dtype = np.dtype(np.float32) if scaled else stored.dtype.newbyteorder("=")
+
+    @functools.cache
+    def whole() -> np.ndarray:
+        # A gzip file can only be read from its beginning: once is enough.
+        return np.asarray(stored[...]).astype(dtype, copy=False)
+
+    def read(_: int, box: Box) -> np.ndarray:
+        window = (*box, *[slice(None)] * (len(stored.shape) - len(box)))
+        block = whole()[window] if packed else np.asarray(stored[window])
+        return block.reshape(*block.shape[:axes], channels).astype(dtype, copy=False)
+
+    yield Grid(
+        path,
+        "nifti",
+        1,
+        shape,
+        channels,
+        dtype,
+        read,
+        spacing=tuple(float(zoom) for zoom in file.header.get_zooms()[:axes]),
+        affine=file.affine,
+        header=file.header,
+    )
+
+
+def library() -> ModuleType:
+    """Returns nibabel, or raises UserError that says how to install it."""
+    try:
+        return importlib.import_module("nibabel")
+    except ImportError as error:
+        raise UserError("NIfTI needs nibabel; pip install unet_jax[volumes]") from error
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keeps what nibabel mends in a header off the screen."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _axes(stored: tuple[int, ...], axes: int) -> tuple[tuple[int, ...], int]:
+    """The spatial shape and the number of channels."""
+    rest = [n for n in stored[3:] if n != 1]
+    if len(rest) > 1:
+        raise UserError(
+            f"has the shape {stored}; save each volume in a file of its own, "
+            "with at most one more axis, of channels"
+        )
+    flat = all(n == 1 for n in stored[2:3])
+    if axes == 2 and not flat:
+        raise UserError("is a volume, the network takes images of 2 axes; save slices")
+    if len(stored) < axes:
+        raise volume_expected(axes)
+    return tuple(stored[:axes]), rest[0] if rest else 1
+
+
+def like(array: np.ndarray, grid: Grid) -> Any:
+    """A NIfTI image of labels or probabilities, in the place of the one that was read.
+
+    Args:
+      array: `[X, Y, Z]` or `[X, Y, Z, K]`.
+      grid: what was read, for its affine, its units and its version of NIfTI.
+    """
+    nibabel = library()
+    header = grid.header.copy()
+    header.set_data_dtype(array.dtype)
+    header["cal_min"] = header["cal_max"] = 0  # the brightness of the input's display
+    kind = nibabel.Nifti2Image if header["sizeof_hdr"] == 540 else nibabel.Nifti1Image
+    return kind(array, grid.affine, header)

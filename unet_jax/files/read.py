@@ -1,0 +1,67 @@
+"""Opens the images of a file, whatever its format, or says in one line why not."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from unet_jax.errors import UserError, naming
+from unet_jax.files import names, nifti, pillow, tiff, zarr
+from unet_jax.files.grid import Box, Grid, check
+
+OPENERS = {
+    names.IMAGES: pillow.opened,
+    names.TIFFS: tiff.opened,
+    names.VOLUMES: nifti.opened,
+    names.FOLDERS: zarr.opened,
+}
+
+
+@contextlib.contextmanager
+def opened(path: Path, *, axes: int) -> Iterator[Grid]:
+    """Opens a file for a network of 2 or 3 spatial axes.
+
+    Raises:
+      UserError: there is no such file, its ending is unknown, it is damaged, it is not
+        what its ending says, or the network cannot take it. The grid's `read` raises
+        it where the damage is found later.
+    """
+    with contextlib.ExitStack() as stack:
+        with _reading(path):
+            grid = stack.enter_context(_opener(path)(path, axes))
+            check(grid)
+
+        def read(image: int, box: Box) -> np.ndarray:
+            with _reading(path):
+                return grid.read(image, box)
+
+        yield grid._replace(read=read)
+
+
+def _opener(path: Path) -> contextlib.AbstractContextManager:
+    path.stat()  # raises what is wrong with the path, before an ending is blamed
+    found = names.ending(path)
+    for endings, opener in OPENERS.items():
+        if found in endings:
+            return opener
+    what = "is a folder, and no OME-Zarr" if path.is_dir() else "has an unknown ending"
+    raise UserError(f"{what}; known endings are {', '.join(names.ENDINGS)}")
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns whatever a library raises at a file into one line that names it."""
+    try:
+        with naming(str(path)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # broken files make libraries raise almost anything
+        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        words = " ".join(words.split())[:200]
+        raise UserError(
+            f"{path}: cannot be read ({words}); check the file, or save it again"
+        ) from error
