@@ -1,8 +1,24 @@
-"""Metrics: what is summed on the devices and scored once, on the host, at the end.
+"""Metrics: what is measured on every image, summed, and scored once, at the end.
 
-`__all__` holds what a spec may name: functions of a summed confusion matrix.
+`__all__` holds what a spec may name: functions of options that return a `Metric`.
 """
 
+from unet_jax.metrics.boundary import (
+    hausdorff,
+    hausdorff95,
+    surface_dice,
+    surface_distance,
+)
+from unet_jax.metrics.calibration import brier, calibration_error
+from unet_jax.metrics.clustering import rand_error, v_info, v_rand
+from unet_jax.metrics.objects import (
+    aggregated_jaccard,
+    average_precision,
+    det,
+    f1,
+    panoptic_quality,
+    seg,
+)
 from unet_jax.metrics.overlap import (
     accuracy,
     dice,
@@ -11,7 +27,29 @@ from unet_jax.metrics.overlap import (
     precision,
     recall,
 )
+from unet_jax.metrics.warping import warping_error
 
-LOWER_IS_BETTER = ("pixel_error",)
-
-__all__ = ["accuracy", "dice", "iou", "pixel_error", "precision", "recall"]
+__all__ = [
+    "accuracy",
+    "aggregated_jaccard",
+    "average_precision",
+    "brier",
+    "calibration_error",
+    "det",
+    "dice",
+    "f1",
+    "hausdorff",
+    "hausdorff95",
+    "iou",
+    "panoptic_quality",
+    "pixel_error",
+    "precision",
+    "rand_error",
+    "recall",
+    "seg",
+    "surface_dice",
+    "surface_distance",
+    "v_info",
+    "v_rand",
+    "warping_error",
+]

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from unet_jax.metrics.case import Case
+
+
+def make(
+    truth,
+    prediction,
+    *,
+    independent=False,
+    classes=None,
+    probabilities=None,
+    true_objects=None,
+    objects=None,
+    spacing=None,
+):
+    """A case; by default it is sure of itself, and objects are components."""
+    truth, prediction = (np.asarray(a, np.int32) for a in (truth, prediction))
+    if probabilities is None:
+        kinds = np.arange(classes or max(truth.max(), prediction.max()) + 1)
+        sure = prediction if independent else prediction[..., None] == kinds
+        probabilities = sure.astype(np.float32)
+
+    def found(label):
+        parts, _ = ndimage.label((label > 0).any(-1) if independent else label > 0)
+        ignored = (label < 0).any(-1) if independent else label < 0
+        return np.where(ignored, -1, parts).astype(np.int32)
+
+    return Case(
+        truth,
+        prediction,
+        np.asarray(probabilities),
+        found(truth) if true_objects is None else np.asarray(true_objects),
+        found(prediction) if objects is None else np.asarray(objects),
+        spacing or (1.0,) * (truth.ndim - independent),
+    )
+
+
+@pytest.fixture(scope="session")
+def case():
+    return make

@@ -1,0 +1,175 @@
+"""What holds for every metric that a spec may name."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from unet_jax import metrics, specs
+from unet_jax.errors import UserError
+
+LOWER = {
+    "brier",
+    "calibration_error",
+    "hausdorff",
+    "hausdorff95",
+    "pixel_error",
+    "rand_error",
+    "surface_distance",
+    "warping_error",
+}
+every_metric = pytest.mark.parametrize("name", metrics.__all__)
+each_kind = pytest.mark.parametrize("independent", [False, True])
+
+
+def bound(name):
+    return specs.bind(metrics, {"name": name}, "config.metrics[0]")()
+
+
+def blobs(independent, shape=(14, 17), seed=0):
+    """Blocks of three classes, `i32[*S]` or `i32[*S, 3]`, a third of it foreground."""
+    rng = np.random.default_rng(seed)
+    coarse = [-(-size // 2) for size in shape]
+    if independent:
+        label = rng.random((*coarse, 3)) < 0.12
+    else:
+        label = rng.choice(3, coarse, p=(0.66, 0.17, 0.17))
+    for axis in range(len(shape)):
+        label = label.repeat(2, axis=axis)
+    return label[tuple(slice(size) for size in shape)].astype(np.int32)
+
+
+@pytest.fixture
+def noisy(case):
+    """A fair prediction: two fifths of the probabilities are drawn at random."""
+
+    def draw(independent, shape=(14, 17), seed=0):
+        truth = blobs(independent, shape, seed)
+        rng = np.random.default_rng(seed + 100)
+        sure = truth if independent else truth[..., None] == np.arange(3)
+        p = np.where(rng.random((*shape, 1)) < 0.4, rng.random((*shape, 3)), sure)
+        if independent:
+            prediction = p > 0.5
+        else:
+            p = p / p.sum(axis=-1, keepdims=True)
+            prediction = p.argmax(axis=-1)
+        p = p.astype(np.float32)
+        return case(truth, prediction, independent=independent, probabilities=p)
+
+    return draw
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"name": "surface_dice", "tolerance": -1.0}, "tolerance"),
+        ({"name": "v_rand", "thresholds": (0.5, 2.0)}, "thresholds"),
+        ({"name": "f1", "threshold": "half"}, "threshold"),
+        ({"name": "calibration_error", "bins": 0}, "bins"),
+        ({"name": "summarize"}, "name"),
+    ],
+)
+def test_options_are_checked_by_their_annotations(spec, field):
+    with pytest.raises(UserError, match=rf"config\.metrics\[0\]\.{field}"):
+        specs.bind(metrics, spec, "config.metrics[0]")
+
+
+@every_metric
+@each_kind
+@pytest.mark.parametrize("shape", [(14, 17), (6, 7, 8)])
+def test_perfect_is_better_than_fair(case, noisy, name, independent, shape):
+    metric = bound(name)
+    perfect = 0 if metric.lower else 1
+    assert metric.lower == (name in LOWER)
+
+    truth = blobs(independent, shape)
+    same = case(truth, truth, independent=independent, classes=3)
+    score = metric.score(metric.measure(same))
+    assert score.mean == pytest.approx(perfect, abs=1e-12)
+    if score.classes is not None:
+        defined = score.classes[~np.isnan(score.classes)]
+        assert score.classes.shape == (3,)
+        np.testing.assert_allclose(defined, perfect, atol=1e-12)
+
+    fair = metric.score(metric.measure(noisy(independent, shape))).mean
+    assert fair > 0 if metric.lower else 0 <= fair < 1
+
+
+@every_metric
+@each_kind
+def test_nothing_there_or_nothing_found(case, name, independent):
+    """Neither warns; a set without a single answer is undefined."""
+    metric = bound(name)
+    there = blobs(independent)
+    nothing, ignored = np.zeros_like(there), np.full_like(there, -1)
+    total = 0
+    for truth, prediction in [(there, nothing), (nothing, there), (nothing, nothing)]:
+        sums = metric.measure(
+            case(truth, prediction, independent=independent, classes=3)
+        )
+        assert np.isfinite(sums).all()
+        metric.score(sums)
+        total = total + sums
+    assert np.isfinite(metric.score(total).mean)
+
+    unknown = case(ignored, there, independent=independent, classes=3)
+    score = metric.score(metric.measure(unknown))
+    assert np.isnan(score.mean)
+
+
+@every_metric
+@each_kind
+def test_images_of_any_size_add_up(noisy, name, independent):
+    """An image seen twice scores the same, and one of a set moves the score."""
+    metric = bound(name)
+    one = metric.measure(noisy(independent))
+    other = metric.measure(noisy(independent, (11, 8), seed=1))
+    assert one.shape == other.shape
+    alone, twice, both = (metric.score(s).mean for s in (one, one + one, one + other))
+    np.testing.assert_allclose(alone, twice)
+    assert np.isfinite(both)
+    assert both != alone
+
+
+@every_metric
+@each_kind
+def test_ignored_pixels_change_nothing(noisy, name, independent):
+    metric = bound(name)
+    image = noisy(independent)
+    truth, true_objects = image.truth.copy(), image.true_objects.copy()
+    truth[4:9, 5:11], true_objects[4:9, 5:11] = -1, -1
+    image = dataclasses.replace(image, truth=truth, true_objects=true_objects)
+    expected = metric.measure(image)
+
+    prediction, objects = image.prediction.copy(), image.objects.copy()
+    probabilities = image.probabilities.copy()
+    prediction[4:9, 5:11] = 1 - prediction[4:9, 5:11] // 2
+    probabilities[4:9, 5:11] = np.nan
+    objects[4:9, 5:11] = 10**6
+    changed = dataclasses.replace(
+        image, prediction=prediction, probabilities=probabilities, objects=objects
+    )
+    np.testing.assert_array_equal(metric.measure(changed), expected)
+
+
+@every_metric
+@each_kind
+def test_swapped_classes_have_swapped_scores(noisy, name, independent):
+    metric = bound(name)
+    image = noisy(independent)
+    order = [0, 2, 1]
+    if independent:
+        labels = image.truth[..., order], image.prediction[..., order]
+    else:
+        labels = np.array(order)[image.truth], np.array(order)[image.prediction]
+    swapped = dataclasses.replace(
+        image,
+        truth=labels[0],
+        prediction=labels[1],
+        probabilities=image.probabilities[..., order],
+    )
+    before, after = (metric.score(metric.measure(c)) for c in (image, swapped))
+    np.testing.assert_allclose(before.mean, after.mean)
+    if before.classes is not None:
+        np.testing.assert_allclose(before.classes[order], after.classes)
+        assert before.classes[1] != before.classes[2]

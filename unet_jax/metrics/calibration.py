@@ -1,0 +1,86 @@
+"""Whether probabilities mean what they say.
+
+Exclusive classes give one answer a pixel, independent ones K; only annotated answers
+count, and all of a set count alike. Errors are in probability, 0 to 1 (Brier: to 2).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from unet_jax.metrics.case import Case, Metric, Score
+from unet_jax.metrics.scores import ratio
+from unet_jax.specs import Count
+
+
+class Reliability(NamedTuple):
+    """The bins of a reliability diagram, from confidence 0 to 1, each `[bins]`."""
+
+    count: np.ndarray  # i64, how many answers
+    confidence: np.ndarray  # f64, their mean confidence; NaN in an empty bin
+    accuracy: np.ndarray  # f64, the fraction of them that is right; likewise
+
+
+def calibration_error(*, bins: Count = 15) -> Metric:
+    """The expected calibration error: how far confidence is from accuracy, on average.
+
+    Guo et al. 2017, equation 3: the mean of `|accuracy - confidence|` over bins of
+    equal width, each counting as its answers do. Confidence is the probability of the
+    class that was decided; for an independent class p, or 1 - p if the answer is no.
+
+    Args:
+      bins: how many, from 0 to 1; bin m of M holds confidences in ((m - 1) / M, m / M].
+    """
+
+    def measure(case: Case) -> np.ndarray:
+        confidence, right = _answers(case)
+        place = np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1).astype(np.intp)
+        weights = (np.ones_like(confidence), confidence, right)
+        return np.stack([np.bincount(place, w, minlength=bins) for w in weights])
+
+    def score(sums: np.ndarray) -> Score:
+        count, confidence, right = sums
+        return Score(float(ratio(np.abs(right - confidence).sum(), count.sum())))
+
+    return Metric(measure, score, "over all pixels", lower=True)
+
+
+def reliability(sums: np.ndarray) -> Reliability:
+    """Reads what `calibration_error` measured, `f64[3, bins]`, as a table."""
+    count, confidence, right = sums
+    return Reliability(
+        np.rint(count).astype(np.int64), ratio(confidence, count), ratio(right, count)
+    )
+
+
+def brier() -> Metric:
+    """The mean squared distance of the probabilities from the truth (Brier 1950).
+
+    Exclusive classes: the squares are added up over the classes, 0 to 2 a pixel.
+    Independent classes: each answer is one square, 0 to 1.
+    """
+
+    def measure(case: Case) -> np.ndarray:
+        known = case.known
+        p, truth = case.probabilities[known], case.truth[known]
+        if not case.independent:
+            truth = truth[:, None] == np.arange(case.classes)
+        squares = np.square(p.astype(np.float64) - truth)
+        return np.array([squares.sum(), known.sum()])
+
+    def score(sums: np.ndarray) -> Score:
+        return Score(float(ratio(*sums)))
+
+    return Metric(measure, score, "over all pixels", lower=True)
+
+
+def _answers(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """The confidence of each annotated answer, and whether it is right: `f64[N]`."""
+    known = case.known
+    p, decided = case.probabilities[known], case.prediction[known]
+    if case.independent:
+        confidence = np.where(decided > 0, p, 1 - p)
+    else:
+        confidence = np.take_along_axis(p, decided[:, None], axis=1)[:, 0]
+    right = decided == case.truth[known]
+    return confidence.astype(np.float64), right.astype(np.float64)

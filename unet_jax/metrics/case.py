@@ -1,0 +1,74 @@
+"""What a metric is, and the one image that it looks at.
+
+A metric measures every image by an array of fixed shape; the arrays of several images
+add up, over processes too, and the sum is scored once. So a set has one score that
+depends on no batch size, and the score of an image is that of its own array.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """One image, as people see it and as the model does; all arrays on the host.
+
+    Attributes:
+      truth: `i32[*S]` of 0..K-1, or `i32[*S, K]` of 0 and 1 for independent classes;
+        negative where nobody annotated.
+      prediction: the same shape, without negatives.
+      probabilities: `f32[*S, K]`.
+      true_objects: `i32[*S]`, object ids, 0 = background; negative is ignored.
+      objects: `i32[*S]`, the predicted ones.
+      spacing: the size of a pixel along each axis; 1 where it is not known.
+    """
+
+    truth: np.ndarray
+    prediction: np.ndarray
+    probabilities: np.ndarray
+    true_objects: np.ndarray
+    objects: np.ndarray
+    spacing: tuple[float, ...]
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return self.probabilities.shape[-1]
+
+    @property
+    def independent(self) -> bool:
+        """Whether the classes are independent (sigmoid), not exclusive (softmax)."""
+        return self.truth.ndim == self.probabilities.ndim
+
+    @functools.cached_property
+    def known(self) -> np.ndarray:
+        """`bool`, of the shape of `truth`: where somebody annotated."""
+        return self.truth >= 0
+
+
+class Score(NamedTuple):
+    """A score of the whole set and, if it has them, of each class; NaN is undefined."""
+
+    mean: float
+    classes: np.ndarray | None = None  # f64[K]
+
+
+class Metric(NamedTuple):
+    """How a metric measures an image, and what the sum over images is worth.
+
+    Attributes:
+      measure: one image's `f64` or `i64` array, of the same shape for every image.
+      score: a sum of such arrays, to a score.
+      reduction: what the score of a set is, in words: 'over all pixels', 'mean over
+        images'.
+      lower: whether lower is better.
+    """
+
+    measure: Callable[[Case], np.ndarray]
+    score: Callable[[np.ndarray], Score]
+    reduction: str
+    lower: bool = False
