@@ -1,0 +1,269 @@
+import base64
+import html.parser
+import io
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_jax.report import Case, Measure, Reliability, Report, render
+
+HOSTILE = "<script>alert('\"&')</script>"
+VOID = {"meta", "link", "img"}
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class Page(html.parser.HTMLParser):
+    """What a page holds; an end tag that closes no open element fails at once."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.words, self._open = [], [], []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs), f"<{tag}> has an attribute twice"
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self._open:
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def png(shade, shape=(6, 8)):
+    stream = io.BytesIO()
+    Image.new("L", shape[::-1], shade).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def example(**changes):
+    """A report with something in every part, and a hostile name wherever one fits."""
+    classes = ("background", HOSTILE)
+    rows = [
+        {"step": s, "train/loss": 1 / s, "train/learning_rate": 0.1}
+        for s in range(1, 21)
+    ]
+    rows[9] |= {"val/loss": 0.3, "val/dice": None, f"val/dice/{HOSTILE}": 0.2}
+    rows[19] |= {"val/loss": 0.2, "val/dice": 0.8, "val/hausdorff95": 3.5}
+    images = [{"id": f"{HOSTILE} {i}", "dice": i / 100} for i in range(60)]
+    images[0] |= {f"dice/{HOSTILE}": 0.5}
+    images[20] |= {"dice": None}
+    pictures = [("image", png(0)), ("truth", png(99)), (HOSTILE, png(255))]
+    return Report(
+        title=HOSTILE,
+        facts=(("step", "20"), (HOSTILE, HOSTILE)),
+        step=20,
+        history=rows,
+        measures=(
+            Measure("dice", "over all pixels"),
+            Measure("hausdorff95", "mean over images", lower=True, unit="pixels"),
+        ),
+        classes=classes,
+        scores={
+            "test/loss": 0.25,
+            "test/dice": 0.8125,
+            f"test/dice/{HOSTILE}": 0.75,
+            "test/hausdorff95": None,
+        },
+        images=images,
+        reliability=Reliability(
+            np.array([0, 3, 1]),
+            np.array([np.nan, 0.5, 0.9]),
+            np.array([np.nan, 0.7, 0.5]),
+        ),
+        confusion=np.array([[3, 1], [0, 1234567]]),
+        cases=[Case("worst", HOSTILE, [("dice", None)], pictures)],
+        legend=[(HOSTILE, (1, 2, 3))],
+    )._replace(**changes)
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else():
+    text = render(example())
+    page = Page(text)
+    assert text.startswith("<!doctype html>")
+    assert {"script", "iframe", "object", "base", "form"}.isdisjoint(
+        tag for tag, _ in page.elements
+    )
+    for tag, attrs in page.elements:
+        assert not any(name.startswith("on") for name in attrs), tag
+        for name in ("src", "href", "srcset", "data", "action"):
+            assert attrs.get(name, "data:").startswith("data:"), tag
+    bare = re.sub(r'src="data:image/png;base64,[A-Za-z0-9+/=]*"', "", text)
+    assert not re.search(r"https?:|//|url\(|@import", bare)
+
+
+def test_text_from_users_is_escaped_everywhere():
+    page = Page(render(example()))
+    assert "<script" not in render(example())
+    # title, h1, dt, dd; a column of scores, confusion and images, a row of confusion;
+    # 50 images; heading, picture and swatch
+    assert page.text.count(HOSTILE) == 4 + 4 + 50 + 3
+    alts = [attrs["alt"] for attrs in page.all("img")]
+    assert alts[-1] == f"worst, {HOSTILE}: {HOSTILE}"
+
+
+def test_every_picture_is_there_with_its_size():
+    text = render(example())
+    images = Page(text).all("img")
+    assert len(images) == 3
+    assert all((a["width"], a["height"]) == ("8", "6") for a in images)
+    for attrs, shade in zip(images, (0, 99, 255), strict=True):
+        data = attrs["src"].removeprefix("data:image/png;base64,")
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            assert image.getpixel((0, 0)) == shade
+
+
+def test_the_same_report_gives_the_same_bytes():
+    assert render(example()) == render(example())
+
+
+def test_scores_say_how_to_read_them():
+    text = Page(render(example())).text
+    assert "0.8125 dice, over all pixels" in text
+    assert "dice over all pixels, higher is better 0.8125 0.7500" in text
+    assert "hausdorff95, pixels mean over images, lower is better –" in text
+
+
+def test_the_worst_images_come_first_and_the_rest_is_counted():
+    text = Page(render(example())).text
+    assert "The 50 worst of 60 images, worst dice first." in text
+    assert f"{HOSTILE} 0 0.0000 0.5000" in text
+    assert f"{HOSTILE} 50 0.5000 –" in text
+    assert f"{HOSTILE} 51 " not in text  # and 20 has no score
+    assert f"{HOSTILE} 20 " not in text
+
+    distance = (Measure("hausdorff95", lower=True),)
+    images = [{"id": name, "hausdorff95": x} for name, x in (("a", 1.0), ("b", 9.0))]
+    text = Page(render(example(measures=distance, images=images))).text
+    assert "All 2 images, worst hausdorff95 first." in text
+    assert text.index("b 9.0000") < text.index("a 1.0000")
+
+
+def test_the_calibration_error_by_hand():
+    """(3 |0.7 - 0.5| + 1 |0.5 - 0.9|) / 4 = 0.25"""
+    text = Page(render(example())).text
+    assert "weighted by the answers in each bin, is 0.2500." in text
+    assert "0.33–0.67 3 0.500 0.700" in text
+    assert "0.00–0.33" not in text
+
+
+def test_confusion_in_percent_of_the_truth():
+    text = Page(render(example())).text
+    assert f"background 75.0 % 3 25.0 % 1 {HOSTILE} 0 % 0 100 % 1,234,567" in text
+    tables = np.array([[[3, 1], [0, 0]], [[0, 0], [1, 1]]])
+    text = Page(render(example(confusion=tables))).text
+    assert "background truth no yes no 75.0 % 3 25.0 % 1 yes – 0 – 0" in text
+    assert f"{HOSTILE} truth no yes no – 0 – 0 yes 50.0 % 1 50.0 % 1" in text
+
+
+def test_curves_are_the_losses_and_the_means():
+    page = Page(render(example()))
+    names = [attrs["aria-label"] for attrs in page.all("svg")]
+    assert names == [
+        "loss over training steps",
+        "dice over training steps",
+        "hausdorff95 over training steps",
+        "accuracy over confidence",
+        "dice of each image",
+    ]
+    assert "step 20" in page.text
+
+
+def test_what_is_not_there_leaves_no_hole():
+    page = Page(render(Report("bare")))
+    assert page.text == "bare bare"  # the title of the window and the heading
+    assert page.all("section") == []
+    everything = Page(render(example()))
+    assert len(everything.all("section")) == len(everything.all("h2")) == 6
+    for part, heading in (
+        ("history", "Learning curves"),
+        ("scores", "Scores"),
+        ("images", "Images"),
+        ("reliability", "Calibration"),
+        ("confusion", "Confusion"),
+        ("cases", "Cases"),
+    ):
+        page = Page(render(example(**{part: Report._field_defaults[part]})))
+        assert len(page.all("section")) == 5
+        assert heading not in page.text
+
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+
+def browse(folder, page, *flags):
+    """What Chromium says about a page: its output and its console."""
+    command = [
+        CHROMIUM,
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+        *("--no-first-run", "--disable-background-networking", "--disable-sync"),
+        *("--disable-component-update", "--enable-logging=stderr", "--v=0"),
+        f"--user-data-dir={folder / 'profile'}",
+        *flags,
+        page.as_uri(),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=True
+    )
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return done.stdout, console
+
+
+@needs_browser
+def test_a_browser_shows_it_without_a_word(tmp_path):
+    page, shot = tmp_path / "report.html", tmp_path / "shot.png"
+    page.write_text(render(example()))
+    size = "--window-size=800,2000"
+    _, console = browse(tmp_path, page, size, f"--screenshot={shot}")
+    assert console == []
+    with Image.open(shot) as picture:
+        assert picture.width == 800
+        assert len(picture.convert("RGB").getcolors(2**24)) > 50
+
+
+@needs_browser
+def test_on_a_phone_only_tables_scroll_sideways(tmp_path):
+    """A page around it, 390 pixels wide, measures how wide it is and its pictures."""
+    classes = [f"a class of a long name, {i}" for i in range(9)]
+    confusion = np.full((9, 9), 10**9)
+    report = example(classes=classes, confusion=confusion, title="unbroken" * 20)
+    (tmp_path / "report.html").write_text(render(report))
+    around = tmp_path / "around.html"
+    around.write_text("""<!doctype html>
+<iframe id="phone" src="report.html" style="width: 390px; border: 0"></iframe>
+<p id="out"></p>
+<script>
+  addEventListener("load", () => {
+    const page = document.getElementById("phone").contentDocument;
+    const boxes = [...page.querySelectorAll(".box")];
+    document.getElementById("out").textContent = [
+      page.documentElement.scrollWidth,
+      boxes.filter((box) => box.scrollWidth > box.clientWidth).length,
+      [...page.images].filter((image) => image.naturalWidth && image.width > 99).length,
+    ].join(" ");
+  });
+</script>""")
+    flags = ("--allow-file-access-from-files", "--dump-dom")
+    dom, console = browse(tmp_path, around, *flags)
+    assert console == []
+    width, scrolling, pictures = re.search(r'id="out">(\d+) (\d+) (\d+)<', dom).groups()
+    assert int(width) <= 390
+    assert int(scrolling) >= 1
+    assert int(pictures) == 3
