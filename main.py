@@ -1,7 +1,8 @@
-"""Trains and judges a U-Net.
+"""Trains and judges a U-Net, and segments images with it.
 
 python main.py --config=configs/isbi.py --config.steps=2000
 python main.py --mode=evaluate --workdir=runs/isbi
+python main.py --mode=predict --workdir=runs/isbi --input=images/ --output=labels/
 """
 
 import signal
@@ -21,7 +22,12 @@ CONFIG = config_flags.DEFINE_config_file(
     accept_new_attributes=True,
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; runs/<config.name>.")
-MODE = flags.DEFINE_enum("mode", "train", ("train", "evaluate"), "What to do.")
+MODE = flags.DEFINE_enum(
+    "mode", "train", ("train", "evaluate", "predict"), "What to do."
+)
+INPUT = flags.DEFINE_string("input", None, "What to predict: a file, folder or glob.")
+OUTPUT = flags.DEFINE_string("output", None, "The folder for predictions.")
+ENSEMBLE = flags.DEFINE_list("ensemble", None, "More run folders to predict with.")
 
 
 def main(_: list[str]) -> None:
@@ -34,7 +40,8 @@ def main(_: list[str]) -> None:
         from unet_jax import parallel, run
 
         parallel.join()
-        code = getattr(run, MODE.value)(config, workdir)
+        verb = command.with_flags(getattr(run, MODE.value), (INPUT, OUTPUT, ENSEMBLE))
+        code = verb(config, workdir)
     sys.exit(code)
 
 

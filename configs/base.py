@@ -96,5 +96,22 @@ def get_config() -> ConfigDict:
         ConfigDict({"name": "recall"}),
         ConfigDict({"name": "accuracy"}),
         ConfigDict({"name": "pixel_error"}),
+        ConfigDict({"name": "surface_dice", "tolerance": 1.0}),  # pixels, or spacing's
+        ConfigDict({"name": "hausdorff95"}),
+        ConfigDict({"name": "calibration_error"}),
+        ConfigDict({"name": "brier"}),
+    )
+
+    # how images are segmented, by --mode=predict and in the scores of the test split
+    config.predict = ConfigDict(
+        {
+            "tta": "none",  # none | flips | rot4 | d4 | paper: views to average over
+            "tile": (),  # pixels per axis, of the largest; (): as the memory allows
+            "batch": 0,  # tiles at a time; 0: as the memory allows
+            "channels": "exact",  # convert: grey to RGB, or RGB to grey
+            "save_probabilities": False,  # as a float32 TIFF
+            "save_uncertainty": False,  # likewise
+            "postprocess": (),  # unet_jax/postprocess.py, specs in this order
+        }
     )
     return config

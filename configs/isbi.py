@@ -76,4 +76,10 @@ def get_config() -> ConfigDict:
         }
     )
     config.schedule = ConfigDict({"name": "polynomial", "warmup": 500})
+    config.metrics += (  # the challenge's, and what the paper reports
+        ConfigDict({"name": "v_rand"}),
+        ConfigDict({"name": "v_info"}),
+        ConfigDict({"name": "rand_error"}),
+        ConfigDict({"name": "warping_error"}),
+    )
     return config

@@ -28,4 +28,9 @@ def get_config() -> ConfigDict:
         }
     )
     config.model.widths = (16, 32, 64, 128)
+    config.metrics += (  # of objects: cells that touch must be told apart
+        ConfigDict({"name": "average_precision"}),
+        ConfigDict({"name": "panoptic_quality"}),
+        ConfigDict({"name": "aggregated_jaccard"}),
+    )
     return config

@@ -4,7 +4,6 @@
 """
 
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -16,14 +15,5 @@ def get_config(workdir: str) -> ConfigDict:
     """Reads the run's config; a field that it lacks, being older, is the base's."""
     config = base.get_config()
     for name, value in folder.stored(Path(workdir).expanduser()).items():
-        config[name] = _revive(value)
+        config[name] = folder.revive(value)
     return config
-
-
-def _revive(value: Any) -> Any:
-    """JSON has lists for tuples and dicts for specs."""
-    if isinstance(value, list):
-        return tuple(map(_revive, value))
-    if isinstance(value, dict):
-        return ConfigDict({key: _revive(field) for key, field in value.items()})
-    return value

@@ -19,6 +19,21 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture
 def tiny():
     """A run of the quickstart that takes seconds: 4 steps of a network of 2 levels."""
+    return _tiny()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The config and the folder of a finished run, both to be left as they are."""
+    from unet_jax.run import train
+
+    workdir = tmp_path_factory.mktemp("trained")
+    config = _tiny()
+    train(config, workdir)
+    return config, workdir
+
+
+def _tiny():
     from configs import quickstart
 
     config = quickstart.get_config()

@@ -53,11 +53,11 @@ def probabilities(logits: Logits, *, independent: bool) -> jax.Array:
     return jax.nn.softmax(logits)
 
 
-def decide(logits: Logits, *, independent: bool) -> Label:
+def decide(probabilities: jax.Array, *, independent: bool) -> Label:
     """The most likely label: `i32[...]` class ids, or `i32[..., K]` of 0 and 1."""
     if independent:
-        return (logits > 0).astype(jnp.int32)
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        return (probabilities > 0.5).astype(jnp.int32)
+    return jnp.argmax(probabilities, axis=-1).astype(jnp.int32)
 
 
 def window(
@@ -65,13 +65,18 @@ def window(
 ) -> np.ndarray:
     """Cuts `shape` out at `origin`, on the host, mirrored where it leaves the array.
 
-    The edge pixel is not repeated (`c b | a b c | b a`): the border of the paper's
-    overlap-tile strategy, figure 2. Any origin and any size are legal. Axes after
-    the first `len(shape)` are kept whole.
+    Any origin and any size are legal. Axes after the first `len(shape)` are kept whole.
     """
-    axes = []
-    for start, length, size in zip(origin, shape, array.shape, strict=False):
-        period = max(2 * (size - 1), 1)
-        index = np.arange(start, start + length) % period
-        axes.append(np.minimum(index, period - index) if size > 1 else index * 0)
+    axes = map(mirrored, origin, shape, array.shape[: len(shape)])
     return array[np.ix_(*axes)]
+
+
+def mirrored(start: int, length: int, size: int) -> np.ndarray:
+    """The `length` indices from `start` on into an axis of `size`, mirrored beyond it.
+
+    The edge pixel is not repeated (`c b | a b c | b a`): the border of the paper's
+    overlap-tile strategy, figure 2.
+    """
+    period = max(2 * (size - 1), 1)
+    index = np.arange(start, start + length) % period
+    return np.minimum(index, period - index) if size > 1 else index * 0

@@ -1,11 +1,13 @@
 """The command line's manners: a mistake gets one line, and never a traceback."""
 
 import contextlib
+import functools
+import inspect
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -13,6 +15,7 @@ from absl import flags
 from unet_jax.errors import UserError, choices
 
 SAVED = "saved.py"  # the config that reads the one of a run folder
+FLAGS = r"--?(config|config[.\[].*|workdir|mode|input|output|ensemble)"
 RUN = ("config.json", "checkpoints")  # what shows that a folder holds a run
 MEANINGS = {
     "as a ConfigDict": "{0}={1}: this is a spec; write {0}.name={1}, or all of it, "
@@ -80,11 +83,34 @@ def parser(configs: Path) -> Callable[[list[str]], list[str]]:
     return parse
 
 
+def with_flags(verb: Callable, holders: Sequence[flags.FlagHolder]) -> Callable:
+    """A verb with the flags that it takes, each named as one of its keywords.
+
+    Raises:
+      UserError: one that it needs is not given, or one is given that it does not take.
+    """
+    given = {h.name: h.value for h in holders if h.value}
+    keywords = {
+        name: keyword.default is keyword.empty
+        for name, keyword in inspect.signature(verb).parameters.items()
+        if keyword.kind == keyword.KEYWORD_ONLY
+    }
+    for name in given:
+        if name not in keywords:
+            raise UserError(f"--mode={verb.__name__} takes no --{name}")
+    missing = [f"--{n}" for n, needed in keywords.items() if needed and n not in given]
+    if missing:
+        raise UserError(f"--mode={verb.__name__} also needs {' and '.join(missing)}")
+    return functools.partial(verb, **given)
+
+
 def _joined(argv: list[str]) -> list[str]:
     """`--flag value` as `--flag=value`."""
     joined = argv[:1]
     for argument in argv[1:]:
-        flag = re.fullmatch(r"--?(config|config[.\[].*|workdir|mode)", joined[-1])
+        flag = re.fullmatch(
+            r"--?(config|config[.\[].*|workdir|mode|input|output|ensemble)", joined[-1]
+        )
         if flag and "=" not in joined[-1] and not re.match(r"--?[a-z]", argument):
             joined[-1] += f"={argument}"
         else:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -37,8 +38,6 @@ class Layout(NamedTuple):
       put_batch: places this process's rows of a batch, a dict of host arrays.
       compile_train: `step(state, batch, key, axis_name) -> (state, scalars)`; the
         state that goes in is donated.
-      compile_eval: `step(state, batch, axis_name) -> dict of [B, ...]`.
-      fetch: this process's rows of an array that an evaluation step returned.
       abstract: shapes of a state with the sharding that `put_state` gives it.
     """
 
@@ -49,8 +48,6 @@ class Layout(NamedTuple):
     portable: Callable[[Any], Any]
     put_batch: Callable[[dict[str, np.ndarray]], dict[str, jax.Array]]
     compile_train: Callable[[Callable], Callable]
-    compile_eval: Callable[[Callable], Callable]
-    fetch: Callable[[jax.Array], np.ndarray]
     abstract: Callable[[Any], Any]
 
 
@@ -117,14 +114,6 @@ def pmap() -> Layout:
             donate_argnums=0,
         )
 
-    def compile_eval(step: Callable) -> Callable:
-        step = functools.partial(step, axis_name=AXIS)
-        return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0))
-
-    def fetch(array: jax.Array) -> np.ndarray:
-        rows = _local_rows(array)
-        return rows.reshape(-1, *rows.shape[2:])
-
     return Layout(
         axis_name=AXIS,
         replicas=jax.device_count(),
@@ -133,8 +122,6 @@ def pmap() -> Layout:
         portable=portable,
         put_batch=put_batch,
         compile_train=compile_train,
-        compile_eval=compile_eval,
-        fetch=fetch,
         abstract=functools.partial(_abstract, copies),
     )
 
@@ -154,7 +141,6 @@ def mesh(*, space: Count = 1) -> Layout:
         )
     grid = _mesh((devices // space, space), ("data", "space"))
     copies = NamedSharding(grid, PartitionSpec())
-    rows = NamedSharding(grid, PartitionSpec("data"))
 
     def put_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         # only an array with an axis [B, H, ...] that divides can be cut in space
@@ -169,9 +155,6 @@ def mesh(*, space: Count = 1) -> Layout:
     def compile_train(step: Callable) -> Callable:
         return jax.jit(step, donate_argnums=0, out_shardings=copies)
 
-    def compile_eval(step: Callable) -> Callable:
-        return jax.jit(step, out_shardings=rows)
-
     return Layout(
         axis_name=None,
         replicas=devices // space,
@@ -180,10 +163,72 @@ def mesh(*, space: Count = 1) -> Layout:
         portable=lambda state: state,
         put_batch=put_batch,
         compile_train=compile_train,
-        compile_eval=compile_eval,
-        fetch=_local_rows,
         abstract=functools.partial(_abstract, copies),
     )
+
+
+class Here(NamedTuple):
+    """The devices of this process alone, which answer for images without the others.
+
+    Attributes:
+      count: how many there are.
+      rows: the sharding of a batch, a share on each of them.
+      put_state: copies a tree to every one of them.
+      abstract: shapes of a tree with the sharding that `put_state` gives it.
+      put_rows: places a host array, whose rows they can share.
+      free: bytes that one of them, the fullest, has left.
+    """
+
+    count: int
+    rows: NamedSharding
+    put_state: Callable[[Any], Any]
+    abstract: Callable[[Any], Any]
+    put_rows: Callable[[np.ndarray], jax.Array]
+    free: Callable[[], int]
+
+
+def here() -> Here:
+    """All devices of this process."""
+    devices = jax.local_devices()
+    grid = Mesh(np.asarray(devices), ("rows",), axis_types=(AxisType.Auto,))
+    copies = NamedSharding(grid, PartitionSpec())
+    rows = NamedSharding(grid, PartitionSpec("rows"))
+
+    def put_state(tree: Any) -> Any:
+        def place(array: jax.Array) -> jax.Array:
+            spread = isinstance(array, jax.Array) and not array.is_fully_addressable
+            return jax.device_put(
+                array.addressable_data(0) if spread else array, copies
+            )
+
+        return jax.tree.map(place, tree)
+
+    return Here(
+        count=len(devices),
+        rows=rows,
+        put_state=put_state,
+        abstract=functools.partial(_abstract, copies),
+        put_rows=functools.partial(jax.device_put, device=rows),
+        free=lambda: min(map(_free_memory, devices)),
+    )
+
+
+def _free_memory(device: jax.Device) -> int:
+    """Bytes that a device has left; CPU devices share what the machine has."""
+    if stats := device.memory_stats():
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    memory = Path("/proc/meminfo")
+    if memory.exists():  # Linux
+        line = next(x for x in memory.read_text().splitlines() if "MemAvailable" in x)
+        free = int(line.split()[1]) * 1024
+    group = Path("/sys/fs/cgroup")
+    limit = group / "memory.max"
+    if limit.exists() and limit.read_text().strip().isdecimal():  # a container
+        stat = dict(x.split() for x in (group / "memory.stat").read_text().splitlines())
+        used = int((group / "memory.current").read_text()) - int(stat["file"])
+        free = min(free, int(limit.read_text()) - used)
+    return max(free, 0) // jax.local_device_count()
 
 
 def _mesh(shape: tuple[int, ...], names: tuple[str, ...]) -> Mesh:
@@ -205,11 +250,3 @@ def _abstract(sharding: NamedSharding, tree: Any) -> Any:
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
     )
-
-
-def _local_rows(array: jax.Array) -> np.ndarray:
-    """The rows that this process holds, in order, each once."""
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    parts = {s.index[0].start or 0: s.data for s in array.addressable_shards}
-    return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])

@@ -21,6 +21,17 @@ RIGHT, MISSED, INVENTED, UNKNOWN = (
     (90,) * 3,
 )
 TITLES = ("input", "truth", "prediction", "error")
+TINT = 0.35  # of a class's colour over the image
+# Okabe and Ito 2008: told apart by everybody, and from grey.
+VIVID = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
 GAP, BAND = 4, 16  # pixels between the pictures, and of the line of titles
 LEAST = 4 * 64  # pixels that the titles need
 
@@ -62,6 +73,41 @@ def differ(truth: np.ndarray, prediction: np.ndarray, *, axes: int) -> Picture:
     picture[prediction > truth] = INVENTED
     picture[unknown] = UNKNOWN
     return picture
+
+
+def overlay(image: np.ndarray, label: np.ndarray, colours: Colours) -> Picture:
+    """The classes above 0 as a tint on an image `[H, W, C]`, outlined in full colour.
+
+    A colour that is hardly one, and would not show on a grey image, becomes another.
+    """
+    picture = grey(image).astype(np.float32)
+    masks = (
+        [label == k for k in range(1, len(colours))]
+        if label.ndim == 2
+        else np.moveaxis(label > 0, -1, 0)
+    )
+    for k, mask in enumerate(masks):
+        colour = np.asarray(colours[k + 1], np.float32)
+        if np.ptp(colour) < 60:
+            colour = np.asarray(VIVID[k % len(VIVID)], np.float32)
+        picture[mask] += TINT * (colour - picture[mask])
+        picture[_outline(mask)] = colour
+    return picture.astype(np.uint8)
+
+
+def heat(values: np.ndarray, *, top: float) -> Picture:
+    """Values `[*S]` from 0, black, over red and yellow to `top`, white."""
+    values = _slice(np.asarray(values, np.float32), values.ndim)
+    share = np.clip(values / top, 0, 1)[..., None]
+    return (255 * np.clip(3 * share - (0, 1, 2), 0, 1)).astype(np.uint8)
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask `[H, W]` that have a neighbour outside it."""
+    padded = np.pad(mask, 1, mode="edge")
+    above, below = padded[:-2, 1:-1], padded[2:, 1:-1]
+    left, right = padded[1:-1, :-2], padded[1:-1, 2:]
+    return mask & ~(above & below & left & right)
 
 
 def row(

@@ -56,7 +56,19 @@ def bind(
     if name not in module.__all__:
         raise UserError(f"{field}.name: no {name!r}; {choices(name, module.__all__)}")
     function = getattr(module, name)
-    fields = _fields(function, given)
+    check_keywords(function, kwargs, field, given=given)
+    return functools.partial(function, **kwargs)
+
+
+def check_keywords(
+    function: Callable,
+    kwargs: Mapping[str, Any],
+    field: str,
+    *,
+    given: tuple[str, ...] = (),
+) -> None:
+    """Raises UserError unless a function can be called with these, as annotated."""
+    name, fields = function.__name__, _fields(function, given)
     for key, value in kwargs.items():
         if key not in fields:
             raise UserError(f"{field}: {name!r} has no {key!r}; {choices(key, fields)}")
@@ -64,7 +76,6 @@ def bind(
     missing = [key for key in _required(function, given) if key not in kwargs]
     if missing:
         raise UserError(f"{field}: {name!r} also needs {', '.join(missing)}")
-    return functools.partial(function, **kwargs)
 
 
 def check(value: Any, hint: Any, field: str) -> None:

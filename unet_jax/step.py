@@ -8,9 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from unet_jax.arrays import Batch, Image, Label, Logits, Weight, centre, decide
-from unet_jax.arrays import independent as is_independent
-from unet_jax.metrics.overlap import confusion
+from unet_jax.arrays import Batch, Image, Label, Logits, Weight, centre
 
 Loss = Callable[[Logits, Label, Weight], jax.Array]
 Augment = Callable[[jax.Array, Batch], Batch]
@@ -143,33 +141,9 @@ def _coarse(array: jax.Array, logits: Logits, level: int) -> jax.Array:
     return array[(slice(None), *(middle for _ in shape))]
 
 
-def eval_step(
-    state: State,
-    batch: Batch,
-    axis_name: str | None = None,
-    *,
-    model: nn.Module,
-    loss: Loss,
-) -> dict[str, jax.Array]:
-    """Judges examples one by one, without augmentation.
-
-    Returns:
-      `loss f32[B]`, `confusion i32[B, K, K]` (or `[B, K, 2, 2]` for independent
-      classes), and `prediction i32[B, *S']` (or `[B, *S', K]`).
-    """
-    del axis_name  # nothing is averaged: every example keeps its own row
-    logits = model.apply(state.variables, batch["image"], train=False)
-    left = logits.shape[1:-1]
-    label, weight = centre(batch["label"], left), centre(batch["weight"], left)
-    independent = is_independent(label, weight)
-    prediction = decide(logits, independent=independent)
-    return {
-        "loss": loss(logits, label, weight),
-        "confusion": confusion(
-            prediction, label, classes=logits.shape[-1], independent=independent
-        ),
-        "prediction": prediction,
-    }
+def judge(logits: Logits, label: Label, weight: Weight, *, loss: Loss) -> jax.Array:
+    """The loss `f32[]` of one whole image's `f32[*S, K]`, without augmentation."""
+    return loss(logits[None], label[None], weight[None])[0]
 
 
 def mean(tree: Any, axis_name: str | None) -> Any:

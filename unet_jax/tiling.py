@@ -1,71 +1,132 @@
 """Whole images through a network that takes tiles: the overlap-tile strategy.
 
-A VALID network loses a margin on each side, so a tile is cut with that margin around
-the pixels it predicts, mirrored where it leaves the image (figure 2 of the paper).
-Tiles start at multiples of 2^depth, where the poolings of a tile fall on the same
-pairs of pixels as those of the whole image; the stitched result is the whole one's,
-unless a norm takes its statistics from space (group, instance): those are a tile's.
+A tile is cut with the context that its pixels see, mirrored where it leaves the image
+(figure 2 of the paper), and answers for the pixels inside it. What is put together is
+what the network says of the whole image: the tiles start at multiples of 2^depth, where
+their poolings fall on the same pairs of pixels; a VALID network loses a margin and so
+never sees the tile's edge; a SAME network pads that edge with zeros, so every tile
+keeps a halo away from it, unless it is the image's own edge. A VALID network's result
+is the same to the bit on a CPU (where a tile is so small that less than 8 pixels are
+left at the bottom of the U, XLA rounds otherwise), a SAME network's to rounding.
+
+A norm that takes its statistics from space (group, instance) sees the whole tile, and
+then no tiling can equal the whole image. Those tiles overlap by half and are blended,
+each pixel weighted by a Gaussian around the middle of the tile (sigma an eighth of it,
+as nnU-Net has it).
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from unet_jax.arrays import IGNORE, window
+from unet_jax.arrays import mirrored
+from unet_jax.errors import UserError
 
-LIMIT = 2**20  # pixels of the largest tile of a VALID network, mirrored border included
+LIMIT = 2**20  # pixels of the largest tile, mirrored border included
+
+Read = Callable[[Sequence[slice]], np.ndarray]  # a box within the image -> [*box, C]
+Answer = dict[str, np.ndarray]  # arrays [*S, ...] of one tile, or of some rows
+
+
+class Span(NamedTuple):
+    """A tile along one axis, in pixels of the image.
+
+    Attributes:
+      start: where the tile begins; outside the image it is mirrored.
+      first: the first pixel that it answers for.
+      stop: the end of those.
+    """
+
+    start: int
+    first: int
+    stop: int
 
 
 class Tiles(NamedTuple):
     """How one image is cut.
 
     Attributes:
+      image: its spatial shape.
       shape: of every tile that goes into the network.
-      stride: pixels between the outputs of neighbouring tiles, per axis.
       margin: pixels that the network loses on each side.
-      origins: the first pixel of each tile's output, in the image.
+      spans: the tiles along each axis; every combination is a tile.
+      blend: whether tiles overlap in what they answer for.
     """
 
+    image: tuple[int, ...]
     shape: tuple[int, ...]
-    stride: tuple[int, ...]
     margin: int
-    origins: tuple[tuple[int, ...], ...]
+    spans: tuple[tuple[Span, ...], ...]
+    blend: bool
+
+    @property
+    def count(self) -> int:
+        """How many tiles there are."""
+        return int(np.prod([len(spans) for spans in self.spans]))
+
+    def __iter__(self) -> Iterator[tuple[Span, ...]]:
+        """The tiles in order, the last axis fastest."""
+        return itertools.product(*self.spans)
 
 
 def plan(
     image: tuple[int, ...],
     *,
     margin: int,
+    halo: int | None,
     multiple: int,
     valid_size: Callable[[int], int],
-    limit: int = LIMIT,
+    edges: tuple[int, ...] = (),
 ) -> Tiles:
-    """Covers an image with as few tiles as the limit allows.
+    """Covers an image with as few tiles as their size allows.
 
     Args:
       image: its spatial shape.
-      margin: pixels that the network loses on each side; 0 with SAME padding, whose
-        images go through whole.
-      multiple: what tile origins must be multiples of, 2^depth.
+      margin: pixels that the network loses on each side; 0 with SAME padding.
+      halo: how far an output pixel sees; None where that is everywhere.
+      multiple: what tiles must start at multiples of, 2^depth.
       valid_size: rounds a size up to one that the network takes as it is.
-      limit: pixels of the largest tile.
+      edges: the largest size of a tile along each axis; none for a cube of LIMIT. One
+        that leaves nothing between its halos becomes the least that does.
     """
-    edge = round(limit ** (1 / len(image)))
-    least = valid_size(2 * margin + multiple)  # leaves a stride of one multiple
-    shape, stride = [], []
-    for size in image:
+    edges = edges or (round(LIMIT ** (1 / len(image))),) * len(image)
+    context = margin or halo or 0  # around what a tile answers for
+    least = valid_size(2 * context + multiple)
+    shape, spans = [], []
+    for size, edge in zip(image, edges, strict=True):
         whole = valid_size(size + 2 * margin)
-        if margin == 0 or whole <= max(edge, least):
-            shape.append(whole)
-            stride.append(size)
+        tile = min(whole, _largest(max(edge, least), valid_size))
+        shape.append(tile)
+        if tile == whole:
+            spans.append((Span(-margin, 0, size),))
+        elif halo is None:
+            spans.append(_overlapping(size, whole, tile, margin, multiple))
+        elif margin:
+            spans.append(_adjacent(size, tile, margin, multiple))
         else:
-            tile = _largest(max(edge, least), valid_size)
-            shape.append(tile)
-            stride.append((tile - 2 * margin) // multiple * multiple)
-    starts = [range(0, size, step) for size, step in zip(image, stride, strict=True)]
-    return Tiles(tuple(shape), tuple(stride), margin, tuple(itertools.product(*starts)))
+            spans.append(_within(size, whole, tile, halo, multiple))
+    blend = halo is None and max(map(len, spans)) > 1
+    return Tiles(tuple(image), tuple(shape), margin, tuple(spans), blend)
+
+
+def check_edges(
+    edges: tuple[int, ...],
+    *,
+    margin: int,
+    halo: int | None,
+    multiple: int,
+    valid_size: Callable[[int], int],
+) -> None:
+    """Raises UserError where a tile of these edges would answer for nothing."""
+    context = margin or halo or 0
+    least = valid_size(2 * context + multiple)
+    if edges and min(edges) < least:
+        raise UserError(
+            f"must be {least} or more along each axis, not {min(edges)}: the network "
+            f"needs {context} pixels of context on each side of what it answers for"
+        )
 
 
 def _largest(size: int, valid_size: Callable[[int], int]) -> int:
@@ -75,36 +136,128 @@ def _largest(size: int, valid_size: Callable[[int], int]) -> int:
     return size
 
 
-def cut(
-    tiles: Tiles, origin: tuple[int, ...], image: np.ndarray, label: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The tile of the image `[*S, C]`, and the label of the pixels it answers for.
+def _adjacent(size: int, tile: int, margin: int, multiple: int) -> tuple[Span, ...]:
+    """Tiles of a VALID network; the last is mirrored as far as it reaches out."""
+    stride = (tile - 2 * margin) // multiple * multiple
+    firsts = range(0, size, stride)
+    return tuple(Span(o - margin, o, min(o + stride, size)) for o in firsts)
 
-    The label is as large as the tile, and ignored wherever another tile, or nobody,
-    answers: every pixel of the image is judged exactly once.
+
+def _within(
+    size: int, whole: int, tile: int, halo: int, multiple: int
+) -> tuple[Span, ...]:
+    """Tiles of a SAME network, none beyond the image as the network would pad it."""
+    stride = (tile - 2 * halo) // multiple * multiple
+    last = whole - tile
+    spans: list[Span] = []
+    for start in (*range(0, last, stride), last):
+        first = spans[-1].stop if spans else 0
+        stop = size if start == last else start + tile - halo
+        spans.append(Span(start, first, min(stop, size)))
+    return tuple(span for span in spans if span.first < span.stop)
+
+
+def _overlapping(
+    size: int, whole: int, tile: int, margin: int, multiple: int
+) -> tuple[Span, ...]:
+    """Tiles that answer for all they can, each half of the one before it."""
+    left = tile - 2 * margin
+    stride = max(left // 2 // multiple, 1) * multiple
+    last = whole - 2 * margin - left
+    firsts = (*range(0, last, stride), last)
+    return tuple(Span(o - margin, o, min(o + left, size)) for o in firsts)
+
+
+def cut(tiles: Tiles, tile: tuple[Span, ...], read: Read) -> np.ndarray:
+    """Reads one tile, `[*tiles.shape, C]`; no more of the image than that is asked for.
+
+    Args:
+      tiles: the plan.
+      tile: one of it.
+      read: box of slices within the image -> its pixels, channels last.
     """
-    start = [o - tiles.margin for o in origin]
-    judged = np.full((*tiles.shape, *label.shape[len(origin) :]), IGNORE, label.dtype)
-    inner, outer = [], []
-    for o, step, size in zip(origin, tiles.stride, label.shape, strict=False):
-        length = min(step, size - o)
-        inner.append(slice(tiles.margin, tiles.margin + length))
-        outer.append(slice(o, o + length))
-    judged[tuple(inner)] = label[tuple(outer)]
-    return window(image, start, tiles.shape), judged
+    starts = [span.start for span in tile]
+    axes = list(map(mirrored, starts, tiles.shape, tiles.image))
+    box = [slice(int(index.min()), int(index.max()) + 1) for index in axes]
+    inside = [index - b.start for index, b in zip(axes, box, strict=True)]
+    return read(box)[np.ix_(*inside)]
 
 
-def stitch(
-    tiles: Tiles, image: tuple[int, ...], pieces: list[np.ndarray]
-) -> np.ndarray:
-    """Puts the outputs of all tiles, in the order of `origins`, into one array."""
-    tail = pieces[0].shape[len(image) :]
-    whole = np.empty((*image, *tail), pieces[0].dtype)
-    for origin, piece in zip(tiles.origins, pieces, strict=True):
-        target = tuple(
-            slice(o, min(o + step, size))
-            for o, step, size in zip(origin, tiles.stride, image, strict=True)
-        )
-        source = tuple(slice(t.stop - t.start) for t in target)
-        whole[target] = piece[source]
-    return whole
+def assemble(tiles: Tiles, answers: Iterator[Answer]) -> Iterator[Answer]:
+    """Puts the answers of the tiles together, some rows of the image at a time.
+
+    Args:
+      tiles: the plan.
+      answers: what the network said of each tile, in their order: named arrays of the
+        tile's shape without its margins, and any further axes.
+
+    Yields:
+      The same arrays for consecutive rows (slabs, of a volume), which together are the
+      image. No more than two rows of tiles are held at once.
+    """
+    return (_blended if tiles.blend else _pasted)(tiles, answers)
+
+
+def _pasted(tiles: Tiles, answers: Iterator[Answer]) -> Iterator[Answer]:
+    for row in tiles.spans[0]:
+        rows: Answer = {}
+        for rest in itertools.product(*tiles.spans[1:]):
+            for name, piece in next(answers).items():
+                space = (row.stop - row.first, *tiles.image[1:])
+                tail = piece.shape[len(space) :]
+                whole = rows.setdefault(name, np.empty((*space, *tail), piece.dtype))
+                target = tuple(slice(span.first, span.stop) for span in rest)
+                whole[(slice(None), *target)] = piece[_inner(tiles, (row, *rest))]
+        yield rows
+
+
+def _blended(tiles: Tiles, answers: Iterator[Answer]) -> Iterator[Answer]:
+    weight = _gaussian([size - 2 * tiles.margin for size in tiles.shape])
+    above: Answer = {}
+    nexts = [*(row.first for row in tiles.spans[0][1:]), tiles.image[0]]
+    for row, done in zip(tiles.spans[0], nexts, strict=True):
+        sums: Answer = {}
+        for rest in itertools.product(*tiles.spans[1:]):
+            inner = _inner(tiles, (row, *rest))
+            share = weight[inner]
+            target = tuple(slice(span.first, span.stop) for span in rest)
+            pieces = {name: piece[inner] for name, piece in next(answers).items()}
+            for name, piece in {**pieces, "": np.ones_like(share)}.items():
+                space = (row.stop - row.first, *tiles.image[1:])
+                tail = piece.shape[len(space) :]
+                total = sums.setdefault(name, np.zeros((*space, *tail), np.float32))
+                spread = share.reshape(*share.shape, *(1,) * len(tail))
+                total[(slice(None), *target)] += spread * piece
+        for name, begun in above.items():
+            sums[name][: len(begun)] += begun
+        height = done - row.first
+        above = {name: total[height:] for name, total in sums.items()}
+        ready = {name: total[:height] for name, total in sums.items()}
+        yield _divided(ready)
+
+
+def _divided(sums: Answer) -> Answer:
+    weight = sums.pop("")
+    return {
+        name: total / weight.reshape(*weight.shape, *(1,) * (total.ndim - weight.ndim))
+        for name, total in sums.items()
+    }
+
+
+def _inner(tiles: Tiles, tile: tuple[Span, ...]) -> tuple[slice, ...]:
+    """Where, in what the network makes of a tile, lies what the tile answers for."""
+    starts = [span.start + tiles.margin for span in tile]
+    return tuple(
+        slice(span.first - start, span.stop - start)
+        for span, start in zip(tile, starts, strict=True)
+    )
+
+
+def _gaussian(shape: Sequence[int]) -> np.ndarray:
+    """Weights `f32[*S]` that fall off from 1 in the middle, and stay above 0."""
+    weight = np.ones(())
+    for size in shape:
+        place = np.arange(size) - (size - 1) / 2
+        bell = np.exp(-0.5 * (place / (size / 8)) ** 2)
+        weight = np.multiply.outer(weight, bell)
+    return np.maximum(weight, 1e-3).astype(np.float32)

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 from skimage import exposure
@@ -5,7 +7,10 @@ from skimage import exposure
 from unet_jax.data import normalize
 from unet_jax.errors import UserError
 
-ALL = [normalize.standard, normalize.unit, normalize.percentile]
+standard = normalize.in_memory(normalize.standard)
+unit = normalize.in_memory(normalize.unit)
+percentile = normalize.in_memory(normalize.percentile)
+ALL = [standard, unit, percentile]
 
 
 @pytest.fixture
@@ -15,14 +20,14 @@ def image():
 
 def test_standard_by_hand():
     image = np.array([[[1, 5], [3, 5]]], np.uint8)
-    np.testing.assert_array_equal(normalize.standard(image), [[[-1, 0], [1, 0]]])
+    np.testing.assert_array_equal(standard(image), [[[-1, 0], [1, 0]]])
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.7e6])
 def test_standard_keeps_small_differences_on_a_high_floor(scale):
     rng = np.random.default_rng(0)
     image = (scale + rng.integers(0, 16, (512, 512, 1))).astype(np.float32)
-    out = normalize.standard(image)
+    out = standard(image)
     assert abs(out.mean(dtype=np.float64)) < 1e-6
     assert out.std(dtype=np.float64) == pytest.approx(1, abs=1e-6)
 
@@ -30,16 +35,18 @@ def test_standard_keeps_small_differences_on_a_high_floor(scale):
 @pytest.mark.parametrize(("dtype", "full"), [(np.uint8, 255), (np.uint16, 65535)])
 def test_unit_maps_the_dtype_to_one(dtype, full):
     image = np.array([[0], [51], [full]], dtype)
-    np.testing.assert_allclose(normalize.unit(image), [[0], [51 / full], [1]])
+    np.testing.assert_allclose(unit(image), [[0], [51 / full], [1]])
 
 
 def test_unit_leaves_floats():
     image = np.array([[-3.5], [1e4]], np.float32)
-    np.testing.assert_array_equal(normalize.unit(image), image)
+    np.testing.assert_array_equal(unit(image), image)
 
 
 def test_percentile_is_rescale_intensity_of_each_channel(image):
-    out = normalize.percentile(image, low=2.0, high=90.0)
+    out = normalize.in_memory(
+        functools.partial(normalize.percentile, low=2.0, high=90.0)
+    )(image)
     for c in range(2):
         ends = tuple(np.percentile(image[..., c], (2, 90)))
         want = exposure.rescale_intensity(
@@ -50,10 +57,10 @@ def test_percentile_is_rescale_intensity_of_each_channel(image):
 
 def test_percentile_needs_its_ends_in_order(image):
     with pytest.raises(UserError, match="low < high"):
-        normalize.percentile(image, low=99.0, high=1.0)
+        normalize.percentile(lambda: iter([image]), low=99.0, high=1.0)
 
 
-@pytest.mark.parametrize("function", [normalize.standard, normalize.percentile])
+@pytest.mark.parametrize("function", [standard, percentile])
 @pytest.mark.parametrize("value", [np.uint8(7), np.float32(0.1), np.float64(0.1)])
 def test_a_constant_channel_is_zero(function, value):
     np.testing.assert_array_equal(function(np.full((33, 7, 1), value)), 0)
@@ -67,3 +74,25 @@ def test_channels_never_mix_and_axes_do_not_matter(function, image):
     np.testing.assert_array_equal(
         out.reshape(4, 10, 30, 2), function(image.reshape(4, 10, 30, 2))
     )
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize("low", [0.0, 0.3, 50.0])
+def test_percentiles_are_numpys(dtype, low):
+    rng = np.random.default_rng(1)
+    image = (rng.normal(0, 300, (41, 30, 2))).astype(dtype)
+    measure = functools.partial(normalize.percentile, low=low, high=97.7)
+    scale = measure(lambda: iter([image[:17], image[17:]]))
+    bottom, top = np.percentile(image.astype(np.float64), (low, 97.7), axis=(0, 1))
+    np.testing.assert_allclose(scale.offset, bottom, rtol=1e-12)
+    np.testing.assert_allclose(scale.width, top - bottom, rtol=1e-12)
+
+
+def test_a_mean_of_pieces_is_that_of_the_whole(monkeypatch, image):
+    pieces = [image[:7], image[7:8], image[8:]]
+    scale = normalize.standard(lambda: iter(pieces))
+    np.testing.assert_allclose(scale.offset, image.mean((0, 1)), rtol=1e-14)
+    np.testing.assert_allclose(scale.width, image.std((0, 1)), rtol=1e-14)
+    monkeypatch.setattr(normalize, "PIECE", 300)
+    assert [s.start for s in normalize.cuts((40, 30))] == [0, 10, 20, 30]
+    np.testing.assert_allclose(standard(image), scale(image), atol=1e-6)

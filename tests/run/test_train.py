@@ -42,6 +42,7 @@ def test_a_stopped_run_goes_on_as_if_it_never_had(tiny, tmp_path, monkeypatch, c
         "config.json",
         "metrics.jsonl",
         "predictions.png",
+        "report.html",
         "scores.json",
     ]
 

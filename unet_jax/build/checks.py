@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,6 +50,7 @@ FIELDS = {
     "ema": BelowOne,
     "parallel": Spec,
     "metrics": tuple[Spec, ...],
+    "predict": Mapping,  # build.Options says what is in it
 }
 
 
@@ -57,7 +58,9 @@ def plain(value: Any) -> Any:
     """A field without ml_collections: a spec as a dict, of a tuple each."""
     if isinstance(value, tuple):
         return tuple(map(plain, value))
-    return value.to_dict() if isinstance(value, ConfigDict) else value
+    if isinstance(value, ConfigDict):
+        return {key: plain(field) for key, field in value.items()}
+    return value
 
 
 def fields(config: ConfigDict) -> None:
@@ -73,6 +76,13 @@ def fields(config: ConfigDict) -> None:
         check(plain(config[field]), hint, f"config.{field}")
     if not config.crop:
         raise UserError("config.crop needs a size for each axis, such as 188,188")
+
+
+def best_score(config: ConfigDict) -> str:
+    """The validation score that chooses the best checkpoint; higher is better."""
+    if not config.metrics:
+        raise UserError("config.metrics must name a score, such as dice")
+    return f"val/{config.metrics[0]['name']}"
 
 
 def _has(config: ConfigDict, name: str, field: str) -> bool:

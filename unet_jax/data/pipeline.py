@@ -69,7 +69,7 @@ class Examples:
         if last == index:
             return example
         example = self._load(index)
-        size = sum(value.nbytes for value in _arrays(example).values())
+        size = sum(v.nbytes for v in example.values() if isinstance(v, np.ndarray))
         with self._lock:
             self._shapes[index] = example["weight"].shape
             if index not in self._kept and self._room.take(size):
@@ -106,7 +106,7 @@ def prepare(
 
     Returns:
       Examples: `image f32[*S, C]`, `label i32[*S]` or `i32[*S, K]`, `weight f32[*S]`
-      and `id`, the record's.
+      and, of the record, its `id` and, if it has them, `instances` and `spacing`.
 
     Raises:
       UserError: the source is empty or, when it is read, a record is not as it should
@@ -129,7 +129,10 @@ def prepare(
             "label": label,
             "weight": weigh(ids, record.get("instances")),
         }
-        return {k: _read_only(v) for k, v in example.items()} | {"id": record["id"]}
+        if "instances" in record:
+            example["instances"] = np.asarray(record["instances"], np.int32)
+        kept = {k: record[k] for k in ("id", "spacing") if k in record}
+        return {k: _read_only(v) for k, v in example.items()} | kept
 
     return Examples(load, source.length, room or Room(0))
 
@@ -230,7 +233,7 @@ def _cut(
     for size, length in zip(space, crop, strict=True):
         low, high = sorted((0, size - (length - 2 * margin)))
         origin.append(int(rng.integers(low, high, endpoint=True)) - margin)
-    return {k: window(v, origin, crop) for k, v in _arrays(example).items()}
+    return {k: window(example[k], origin, crop) for k in ("image", "label", "weight")}
 
 
 def _fault(record: Record, source: Source, independent: bool) -> str | None:
@@ -263,10 +266,6 @@ def _channels(label: np.ndarray, classes: int) -> np.ndarray:
     """`i32[*S]` of 0..K -> `i32[*S, K]` of 0 and 1; a negative id stays in all K."""
     label = label[..., None]
     return np.where(label < 0, label, label == np.arange(1, classes + 1)).astype("i4")
-
-
-def _arrays(example: Example) -> Example:
-    return {key: value for key, value in example.items() if key != "id"}
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 #   (all but the background); -1 where nobody annotated
 # id: str, the same in every run
 # instances: i32[*S], object ids, 0 = background; only where the data set has them
+# spacing: tuple of floats, the size of a pixel along each axis; only where it is known
 Record = dict[str, Any]
 
 

@@ -28,6 +28,33 @@ def margin(depth: int, padding: Padding, upsample: Upsample = "transpose") -> in
     return 6 * scale - 4 + UPSAMPLING_LOSS[upsample] * (scale - 1)
 
 
+def halo(depth: int, upsample: Upsample = "transpose") -> int:
+    """How far from an output pixel an input pixel can lie that it depends on.
+
+    For SAME padding: the ends of the interval that one output pixel sees are followed
+    along the longest path, down to the bottom of the U and back. It differs with the
+    place of a pixel among the 2^d that are pooled into one; this is the largest, 107
+    for the paper's depth. (The VALID margin, 92, is what the output lacks.)
+    """
+    return max(
+        max(pixel - first, last - pixel)
+        for pixel in range(2**depth)
+        for first, last in [_field(pixel, depth, upsample)]
+    )
+
+
+def _field(pixel: int, depth: int, upsample: Upsample) -> tuple[int, int]:
+    """The first and the last input pixel that an output pixel depends on."""
+    first = last = pixel
+    reach = {"transpose": 0, "nearest": 1, "linear": 2}[upsample]
+    for _ in range(depth):  # up the expanding path, against the data's direction
+        first, last = (first - 2 - reach) // 2, (last + 2 + reach) // 2
+    first, last = first - 2, last + 2
+    for _ in range(depth):  # and down the contracting one
+        first, last = 2 * first - 2, 2 * last + 1 + 2
+    return first, last
+
+
 def is_valid(
     size: int, depth: int, padding: Padding, upsample: Upsample = "transpose"
 ) -> bool:

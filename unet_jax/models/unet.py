@@ -82,6 +82,13 @@ class UNet(nn.Module):
         return sizes.margin(self.depth, self.padding, self.upsample)
 
     @property
+    def halo(self) -> int | None:
+        """How far an output pixel sees; None: all over the image, through its norms."""
+        if self.norm in ("group", "instance"):
+            return None
+        return sizes.halo(self.depth, self.upsample)
+
+    @property
     def strict(self) -> bool:
         """Whether a training crop must be a size that `valid_size` leaves alone.
 

@@ -1,6 +1,7 @@
 """The verbs: what `main.py --mode=...` does. Loops and files, no mathematics."""
 
 from unet_jax.run.evaluate import evaluate
+from unet_jax.run.predict import predict
 from unet_jax.run.train import train
 
-__all__ = ["evaluate", "train"]
+__all__ = ["evaluate", "predict", "train"]

@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
 from unet_jax.build import Parts, build
-from unet_jax.checkpoint import FOLDER, Checkpoints
+from unet_jax.build.checks import best_score
+from unet_jax.checkpoint import FOLDER, Checkpoints, steps
 from unet_jax.errors import UserError
-from unet_jax.run import folder
+from unet_jax.run import folder, reporting
 from unet_jax.run.judge import judge
 
 
@@ -20,13 +21,13 @@ def evaluate(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: the folder holds no checkpoint, or one of another config.
     """
-    if not (workdir / FOLDER).is_dir():
+    if not steps(workdir):
         raise UserError(
             f"{workdir} holds no checkpoints; train first, or set --workdir"
         )
     parts = build(config)
     folder.claim(workdir, config)
-    with Checkpoints(workdir, best_score(parts)) as checkpoints:
+    with Checkpoints(workdir, best_score(config)) as checkpoints:
         report(config, workdir, parts, checkpoints)
     return 0
 
@@ -34,25 +35,30 @@ def evaluate(config: ConfigDict, workdir: Path) -> int:
 def report(
     config: ConfigDict, workdir: Path, parts: Parts, checkpoints: Checkpoints
 ) -> None:
-    """Judges the best checkpoint: a table, `scores.json` and `predictions.png`."""
+    """Judges the best checkpoint: a table, `scores.json`, `report.html`, a picture."""
     best = checkpoints.best
     if best is None:
         raise UserError(f"{workdir / FOLDER} holds no finished checkpoint; train first")
     shapes = jax.eval_shape(parts.init, jax.random.key(0))
     state = checkpoints.restore(best, parts.layout.abstract(shapes))
-    scores, drawn = judge(config, parts, state, "test", parts.test)
+    views = parts.predicting.views
+    judged = judge(parts, state.variables, "test", parts.test, views=views)
     if jax.process_index() != 0:
         return
     images = len(parts.test)
-    about = {"step": best, "checkpoint": f"{FOLDER}/{best}", "images": images}
-    text = json.dumps(about | scores, indent=2) + "\n"
+    about = {
+        "step": best,
+        "checkpoint": f"{FOLDER}/{best}",
+        "images": images,
+        **judged.scores,
+        "reductions": {name: metric.reduction for name, metric in parts.metrics},
+        "per_image": judged.images,
+    }
+    text = json.dumps(about, indent=2) + "\n"
     logs.write(workdir / folder.SCORES, text.encode())
-    logs.write(workdir / folder.PICTURE, pictures.png(drawn))
+    logs.write(workdir / folder.PICTURE, pictures.png(judged.drawn))
+    page = reporting.html(config, workdir, parts, state.variables, judged, best)
+    logs.write(workdir / folder.REPORT, page.encode())
     title = f"{config.name}: {images} test images, checkpoint of step {best}"
-    logs.table(title, scores, parts.classes)
-    logs.say(f"wrote {workdir / folder.SCORES} and {workdir / folder.PICTURE}")
-
-
-def best_score(parts: Parts) -> str:
-    """The validation score that chooses the best checkpoint; higher is better."""
-    return f"val/{parts.metrics[0][0]}"
+    logs.table(title, judged.scores, parts.predicting.classes)
+    logs.say(f"wrote {workdir}/: {folder.SCORES}, {folder.REPORT}, {folder.PICTURE}")

@@ -12,7 +12,8 @@ from unet_jax.errors import UserError
 from unet_jax.logs import say, write
 
 ABSENT = "absent"
-CONFIG, SCORES, PICTURE = "config.json", "scores.json", "predictions.png"
+CONFIG, SCORES = "config.json", "scores.json"
+REPORT, PICTURE = "report.html", "predictions.png"
 
 # What may change when a run goes on: how far, how it is watched, and where it runs.
 FREE = (
@@ -24,6 +25,7 @@ FREE = (
     "threads",
     "name",
     "metrics",
+    "predict",
     "parallel",
     "data.manual_dir",
     "data.data_dir",
@@ -100,6 +102,15 @@ def record(workdir: Path, config: ConfigDict) -> None:
 def as_json(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON data; tuples become lists."""
     return json.loads(config.to_json())
+
+
+def revive(value: Any) -> Any:
+    """The other way: JSON has lists for tuples and dicts for specs."""
+    if isinstance(value, list):
+        return tuple(map(revive, value))
+    if isinstance(value, dict):
+        return ConfigDict({key: revive(field) for key, field in value.items()})
+    return value
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, str, str]]:

@@ -1,142 +1,197 @@
-"""Whole images against their labels: every pixel judged once, in sums."""
+"""Whole images against their labels: each measured alone, and the sums scored once."""
 
 import itertools
-import math
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
-from unet_jax import pictures, tiling
-from unet_jax.arrays import IGNORE, window
+from unet_jax import pictures
+from unet_jax.arrays import IGNORE
 from unet_jax.build import Parts
 from unet_jax.data.pipeline import Examples
-from unet_jax.metrics.overlap import summarize
-from unet_jax.step import State
+from unet_jax.inference import Want
+from unet_jax.metrics import calibration_error, pixel_error
+from unet_jax.metrics.case import Case
+from unet_jax.metrics.scores import summarize
+from unet_jax.postprocess import Segmentation, foreground_objects
+from unet_jax.tiling import Answer
+from unet_jax.views import View
 
 Scores = dict[str, float | None]
 PICTURED = 4  # images of a split that are drawn
 
+# What a report shows, whatever the config asks for: a confusion matrix and a table.
+CONFUSION, RELIABILITY = pixel_error(), calibration_error()
 
-class Cut(NamedTuple):
-    """One tile of one image of a split; a spare one only fills a batch up."""
+
+class Judged(NamedTuple):
+    """What a split says of a model.
+
+    Attributes:
+      scores: of the whole split, 'val/dice' and so on.
+      images: the same of each image, after its `id`.
+      confusion: pixels of each truth (rows) and prediction, summed over the split.
+      reliability: what `calibration.reliability` makes a table of.
+      drawn: the first images, their truth and their prediction.
+    """
+
+    scores: Scores
+    images: list[dict[str, Any]]
+    confusion: np.ndarray
+    reliability: np.ndarray
+    drawn: pictures.Picture
+
+
+class Measured(NamedTuple):
+    """One image's share of it."""
 
     index: int
-    tiles: tiling.Tiles
-    origin: tuple[int, ...]
-    spare: bool = False
+    id: str
+    loss: float | None
+    measures: list[np.ndarray]
 
 
 def judge(
-    config: ConfigDict, parts: Parts, state: State, split: str, examples: Examples
-) -> tuple[Scores, pictures.Picture]:
-    """The scores of a split, and a picture of its first images.
+    parts: Parts,
+    variables: Any,
+    split: str,
+    examples: Examples,
+    *,
+    views: tuple[View, ...] = (View(),),
+) -> Judged:
+    """Scores a split; every process of a run measures its share of the images.
 
-    The confusion matrix is summed over every pixel of every image and scored once. The
-    loss is the mean over tiles, each counting as its judged pixels do.
+    A metric of the split is that of the images' summed measures, not a mean of their
+    scores. The loss is the mean of the images' losses; it does not exist of a mean over
+    several views.
     """
-    layout = parts.layout
-    pixels, loss, confusion = 0, 0.0, 0
-    drawn: dict[int, list[np.ndarray]] = {}
-    for group in _groups(config, parts, _cuts(parts.model, examples)):
-        batch = _batch(examples, group)
-        judged = (batch["label"] != IGNORE).reshape(len(group), -1).sum(1)
-        out = parts.eval_step(state, layout.put_batch(batch))
-        pixels += judged.sum()
-        loss += layout.fetch(out["loss"]).astype(np.float64) @ judged
-        confusion += layout.fetch(out["confusion"]).sum(0, dtype=np.int64)
-        if any(cut.index < PICTURED for cut in group):
-            answers = layout.fetch(out["prediction"])
-            for cut, answer in zip(group, answers, strict=True):
-                if cut.index < PICTURED and not cut.spare:
-                    drawn.setdefault(cut.index, []).append(answer)
-    pixels, loss, confusion = _over_processes((pixels, loss, confusion))
-    scores = {f"{split}/loss": float(loss) / max(int(pixels), 1)}
-    scores |= summarize(confusion, parts.metrics, parts.classes, split)
-    rows = [
-        _draw(parts, examples[index], pieces) for index, pieces in sorted(drawn.items())
-    ]
-    return scores, pictures.sheet([row for row in rows if row is not None])
+    measured, rows = [], []
+    for index, example, answer in _answers(parts, variables, examples, views):
+        case = _case(parts, example, answer)
+        loss = None
+        if "logits" in answer:
+            loss = float(
+                parts.loss(answer["logits"], example["label"], example["weight"])
+            )
+        tools = (*(metric for _, metric in parts.metrics), CONFUSION, RELIABILITY)
+        measures = [np.asarray(tool.measure(case)) for tool in tools]
+        measured.append(Measured(index, example["id"], loss, measures))
+        if index < PICTURED * jax.process_count():
+            rows.append((index, draw(parts, example, case)))
+    drawn = pictures.sheet([row for _, row in sorted(rows, key=lambda r: r[0])])
+    return _score(parts, split, sorted(_over_processes(measured)), drawn)
 
 
-def _plan(model: Any, image: tuple[int, ...]) -> tiling.Tiles:
-    return tiling.plan(
-        image,
-        margin=model.margin,
-        multiple=2**model.depth,
-        valid_size=model.valid_size,
+def look(parts: Parts, variables: Any, examples: Examples, index: int) -> Case:
+    """One image again, as `judge` saw it, with the views of the config."""
+    example = examples[index]
+    shape = example["weight"].shape
+    how = {"views": parts.predicting.views, "want": Want(probabilities=True)}
+    here = parts.predicting.inference.here
+    read = [lambda box: example["image"][tuple(box)]]
+    members = [here.put_state(variables)]
+    answer = next(parts.predicting.inference.whole(members, shape, read, **how))
+    return _case(parts, example, answer)
+
+
+def draw(parts: Parts, example: dict[str, Any], case: Case) -> pictures.Picture:
+    """Input, truth, prediction and error."""
+    colours = parts.predicting.preprocessing["colours"]
+    return pictures.row(example["image"], case.truth, case.prediction, colours)
+
+
+def _answers(
+    parts: Parts, variables: Any, examples: Examples, views: tuple[View, ...]
+) -> Iterator[tuple[int, dict[str, Any], Answer]]:
+    """This process's images, those of one shape together, and what is said of them."""
+    inference = parts.predicting.inference
+    members = [inference.here.put_state(variables)]
+    want = Want(probabilities=True, logits=len(views) == 1)
+    mine = range(jax.process_index(), len(examples), jax.process_count())
+    held: dict[int, dict[str, Any]] = {}  # from the reading to the judging
+
+    def load(index: int) -> dict[str, Any]:
+        if index not in held:
+            held[index] = examples[index]
+        return held[index]
+
+    def reader(index: int) -> Any:
+        return lambda box: load(index)["image"][tuple(box)]
+
+    for shape, same in itertools.groupby(
+        sorted(mine, key=examples.shape), examples.shape
+    ):
+        indices = list(same)
+        reads = list(map(reader, indices))
+        answers = inference.whole(members, shape, reads, views=views, want=want)
+        for index, answer in zip(indices, answers, strict=True):
+            yield index, load(index), answer
+            del held[index]
+
+
+def _case(parts: Parts, example: dict[str, Any], answer: Answer) -> Case:
+    truth = example["label"]
+    label = answer["label"].astype(np.int32)
+    probabilities = answer["probabilities"]
+    independent = parts.predicting.independent
+    mended = parts.predicting.mend(Segmentation(label), probabilities)
+    objects, true_objects = mended.objects, example.get("instances")
+    if objects is None:
+        objects = foreground_objects(mended.label, independent=independent)
+    if true_objects is None:
+        true_objects = foreground_objects(truth, independent=independent)
+    unknown = truth == IGNORE
+    if independent:
+        unknown = unknown.all(-1)
+    return Case(
+        truth=truth,
+        prediction=mended.label,
+        probabilities=probabilities,
+        true_objects=np.where(unknown, IGNORE, true_objects),
+        objects=objects,
+        spacing=tuple(example.get("spacing", (1.0,) * unknown.ndim)),
     )
 
 
-def _cuts(model: Any, examples: Examples) -> list[Cut]:
+def _score(
+    parts: Parts, split: str, measured: list[Measured], drawn: pictures.Picture
+) -> Judged:
+    classes = parts.predicting.classes
+    losses = [one.loss for one in measured if one.loss is not None]
+    *sums, confusion, reliability = [
+        np.sum(each, axis=0)
+        for each in zip(*(m.measures for m in measured), strict=True)
+    ]
+    scores = {f"{split}/loss": float(np.mean(losses)) if losses else None}
+    scores |= summarize(sums, parts.metrics, classes, split)
+    images = [
+        {"id": one.id, "loss": one.loss}
+        | summarize(one.measures[:-2], parts.metrics, classes, "")
+        for one in measured
+    ]
+    return Judged(scores, images, confusion, reliability, drawn)
+
+
+def _over_processes(measured: list[Measured]) -> list[Measured]:
+    """Every process's images, in every process."""
+    if jax.process_count() == 1:
+        return measured
+    text = _packed(measured)
+    sizes = multihost_utils.process_allgather(np.asarray(len(text)))
+    padded = np.pad(text, (0, int(sizes.max()) - len(text)))
+    texts = np.asarray(multihost_utils.process_allgather(padded))
     return [
-        Cut(index, tiles, origin)
-        for index in range(len(examples))
-        for tiles in [_plan(model, examples.shape(index))]
-        for origin in tiles.origins
+        Measured(index, name, loss, [np.asarray(m) for m in measures])
+        for size, text in zip(sizes, texts, strict=True)
+        for index, name, loss, measures in json.loads(text[:size].tobytes())
     ]
 
 
-def _groups(config: ConfigDict, parts: Parts, cuts: list[Cut]) -> Iterator[list[Cut]]:
-    """This process's rows of each batch; the tiles of a batch have one shape.
-
-    A batch holds about as many pixels as one in training. The last of a shape is filled
-    up with spares: all are equally large, and every process takes part in each.
-    """
-    replicas, processes = parts.layout.replicas, jax.process_count()
-    budget = config.batch_size // replicas * math.prod(config.crop)
-    cuts = sorted(cuts, key=lambda cut: cut.tiles.shape)
-    for shape, same in itertools.groupby(cuts, lambda cut: cut.tiles.shape):
-        same = list(same)
-        most = -(-len(same) // replicas)
-        size = replicas * min(max(1, budget // math.prod(shape)), most)
-        same += [same[0]._replace(spare=True)] * (-len(same) % size)
-        here = size // processes
-        for start in range(jax.process_index() * here, len(same), size):
-            yield same[start : start + here]
-
-
-def _batch(examples: Examples, group: list[Cut]) -> dict[str, np.ndarray]:
-    rows = [_row(examples[cut.index], cut) for cut in group]
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-def _row(example: dict[str, Any], cut: Cut) -> dict[str, np.ndarray]:
-    """A tile and what it is judged by; nobody judges a spare."""
-    image, label = tiling.cut(cut.tiles, cut.origin, example["image"], example["label"])
-    start = [o - cut.tiles.margin for o in cut.origin]
-    weight = window(example["weight"], start, cut.tiles.shape)
-    if cut.spare:
-        label = np.full_like(label, IGNORE)
-    return {"image": image, "label": label, "weight": weight}
-
-
-def _draw(
-    parts: Parts, example: dict[str, Any], pieces: list[np.ndarray]
-) -> pictures.Picture | None:
-    """Input, truth, prediction, error; None where another process has a part."""
-    shape = example["weight"].shape
-    tiles = _plan(parts.model, shape)
-    if len(pieces) != len(tiles.origins):
-        return None
-    prediction = tiling.stitch(tiles, shape, pieces)
-    colours = parts.preprocessing["colours"]
-    return pictures.row(example["image"], example["label"], prediction, colours)
-
-
-def _over_processes(sums: Any) -> Any:
-    """Adds up over processes, through bytes: JAX would cut 64 bits down to 32."""
-    if jax.process_count() == 1:
-        return sums
-
-    def add(part: np.ndarray) -> np.ndarray:
-        part = np.atleast_1d(np.asarray(part))
-        raw = np.frombuffer(part.tobytes(), np.uint8)
-        parts = np.asarray(multihost_utils.process_allgather(raw))
-        every = np.frombuffer(parts.tobytes(), part.dtype)
-        return every.reshape(len(parts), *part.shape).sum(0).squeeze()
-
-    return jax.tree.map(add, sums)
+def _packed(measured: list[Measured]) -> np.ndarray:
+    """`u8`: JSON, which keeps all 64 bits of a number where JAX would cut 32 off."""
+    rows = [[*one[:3], [m.tolist() for m in one.measures]] for one in measured]
+    return np.frombuffer(json.dumps(rows).encode(), np.uint8)

@@ -9,11 +9,12 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs
 from unet_jax.build import Parts, build
+from unet_jax.build.checks import best_score
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data import pipeline
 from unet_jax.errors import UserError
 from unet_jax.run import folder, stopping
-from unet_jax.run.evaluate import best_score, report
+from unet_jax.run.evaluate import report
 from unet_jax.run.judge import Scores, judge
 from unet_jax.step import Scalars, State
 
@@ -34,7 +35,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     parts = build(config)
     folder.claim(workdir, config)
     folder.record(workdir, config)
-    with Checkpoints(workdir, best_score(parts)) as checkpoints:
+    with Checkpoints(workdir, best_score(config)) as checkpoints:
         if (checkpoints.latest or 0) >= config.steps:
             logs.say(f"{workdir} is finished: it has taken {checkpoints.latest} steps")
         elif code := _loop(config, workdir, parts, checkpoints):
@@ -77,13 +78,14 @@ def _loop(
             with clock.paused():
                 scores: Scores = {}
                 if judging:
-                    scores, drawn = judge(config, parts, state, "val", parts.val)
+                    judged = judge(parts, state.variables, "val", parts.val)
+                    scores = judged.scores
                     log.scalars(step, scores)
-                    log.picture(step, "val/predictions", drawn)
+                    log.picture(step, "val/predictions", judged.drawn)
                 if saving:
                     about = {
                         "config": folder.as_json(config),
-                        "preprocessing": parts.preprocessing,
+                        "preprocessing": parts.predicting.preprocessing,
                         "waiting": list(waiting),  # written later, and it grows
                     }
                     portable = parts.layout.portable(state)

@@ -1,0 +1,207 @@
+"""Files in, segmentations out, as the user of the command sees them."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+from ml_collections import ConfigDict
+from PIL import Image
+
+import unet_jax
+from unet_jax import pictures
+from unet_jax.errors import UserError
+from unet_jax.inference import Inference
+from unet_jax.run import predict, train
+
+
+@pytest.fixture(scope="module")
+def predictor(trained):
+    return unet_jax.Predictor.load(trained[1])
+
+
+def grey(*shape):
+    return np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+
+
+def test_images_and_stacks(trained, predictor, tmp_path, capsys):
+    config, run = trained
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    flat, stack = grey(37, 53), grey(4, 21, 30).astype(np.uint16)
+    Image.fromarray(flat).save(images / "flat.png")
+    Image.fromarray(flat).save(images / "twice.bmp")
+    tifffile.imwrite(images / "stack.tif", stack, photometric="minisblack")
+    assert predict(config, run, input=str(images), output=str(out)) == 0
+
+    labels = np.asarray(Image.open(out / "flat_labels.png"))
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, predictor.labels(flat))
+    pages = tifffile.imread(out / "stack_labels.tif")
+    assert (pages.shape, pages.dtype) == (stack.shape, np.uint8)
+    for page, image in zip(pages, stack, strict=True):
+        np.testing.assert_array_equal(page, predictor.labels(image))
+    overlay = np.asarray(Image.open(out / "flat_overlay.png"))
+    expected = pictures.overlay(flat[..., None], labels, ((0, 0, 0), (64, 200, 120)))
+    np.testing.assert_array_equal(overlay, expected)
+    overlay = np.asarray(Image.open(out / "stack_overlay.png"))
+    expected = pictures.overlay(
+        stack[2][..., None], pages[2], ((0, 0, 0), (64, 200, 120))
+    )
+    np.testing.assert_array_equal(overlay, expected)
+    assert len(list(out.iterdir())) == 6
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "flat.png",
+        "stack.tif",
+        "twice.bmp",
+    ]
+    share = 100 * (labels == 1).mean()
+    assert f"37 x 53, background {100 - share:.1f} %, cell {share:.1f} %" in lines[0]
+    assert "4 x 21 x 30," in lines[1]
+
+
+def test_everything_that_can_be_saved(trained, predictor, tmp_path, capsys):
+    config, run = trained
+    config = config.copy_and_resolve_references()
+    config.predict.save_probabilities = config.predict.save_uncertainty = True
+    config.predict.postprocess = (ConfigDict({"name": "components"}),)
+    image = grey(37, 53)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    assert predict(config, run, input=str(tmp_path / "*.png"), output=str(out)) == 0
+    saved = tifffile.imread(out / "a_probabilities.tif")
+    assert saved.dtype == np.float32
+    np.testing.assert_array_equal(
+        np.moveaxis(saved, 0, -1), predictor.probabilities(image)
+    )
+    unsure = tifffile.imread(out / "a_uncertainty.tif")
+    np.testing.assert_array_equal(unsure[0], predictor.uncertainty(image))
+    objects = np.asarray(Image.open(out / "a_instances.png"))
+    assert objects.dtype == np.uint16
+    np.testing.assert_array_equal(objects, predictor.objects(image))
+    assert f"{objects.max()} objects" in capsys.readouterr().out
+
+
+def test_what_is_wrong_costs_one_line_and_the_others_go_on(trained, tmp_path, capsys):
+    config, run = trained
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    Image.fromarray(grey(20, 20)).save(images / "good.png")
+    (images / "broken.png").write_bytes((images / "good.png").read_bytes()[:150])
+    (images / "empty.tif").write_bytes(b"")
+    Image.fromarray(grey(20, 20, 3)).save(images / "colour.png")
+    nan = grey(20, 20).astype(np.float32)
+    nan[3, 4] = np.nan
+    tifffile.imwrite(images / "nan.tif", nan)
+    code = predict(config, run, input=str(images), output=str(out))
+    stdout, stderr = capsys.readouterr()
+    assert code == 1
+    told = stderr.splitlines()
+    assert len(told) == 4
+    for name, words in [
+        ("broken.png", "cannot be read"),
+        (
+            "colour.png",
+            "has 3 channels, the network takes 1; --config.predict.channels",
+        ),
+        ("empty.tif", ""),
+        ("nan.tif", "NaN"),
+    ]:
+        (line,) = [line for line in told if f"{name}:" in line]
+        assert line.startswith("error: ")
+        assert words in line
+    assert "4 of 5 files could not be segmented:" in stdout
+    assert sorted(p.name for p in out.iterdir()) == [
+        "good_labels.png",
+        "good_overlay.png",
+    ]
+    config = config.copy_and_resolve_references()
+    config.predict.channels = "convert"
+    colour = str(images / "colour.png")
+    assert predict(config, run, input=colour, output=str(out)) == 0
+
+
+def test_what_cannot_be_done_at_all(trained, tmp_path):
+    config, run = trained
+    Image.fromarray(grey(20, 20)).save(tmp_path / "a.png")
+    image, out = str(tmp_path / "a.png"), str(tmp_path / "out")
+    with pytest.raises(UserError, match="no such file; known endings are .png"):
+        predict(config, run, input=str(tmp_path / "b.png"), output=out)
+    with pytest.raises(UserError, match="holds no finished checkpoint"):
+        predict(config, tmp_path / "no", input=image, output=out)
+    with pytest.raises(UserError, match="is the folder of the images"):
+        predict(config, run, input=image, output=str(tmp_path))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--output=.*file.*name a folder"):
+        predict(config, run, input=image, output=str(tmp_path / "file"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to(trained, tmp_path):
+    config, run = trained
+    Image.fromarray(grey(20, 20)).save(tmp_path / "a.png")
+    (tmp_path / "out").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="name a folder you may write to"):
+        predict(
+            config, run, input=str(tmp_path / "a.png"), output=str(tmp_path / "out")
+        )
+
+
+def test_a_large_image_is_never_held_whole(trained, tmp_path, monkeypatch):
+    config, run = trained
+    config = config.copy_and_resolve_references()
+    config.predict.tile, config.predict.batch = (128,), 8
+    image = grey(1024, 4096)
+    tifffile.imwrite(tmp_path / "wide.tif", image, tile=(256, 256))
+    heights = []
+    rows = Inference.rows
+
+    def watched(*args, **kwargs):
+        for answer in rows(*args, **kwargs):
+            heights.append(len(answer["label"]))
+            yield answer
+
+    monkeypatch.setattr(Inference, "rows", watched)
+    predict(config, run, input=str(tmp_path / "*.tif"), output=str(tmp_path / "out"))
+    assert sum(heights) == 1024
+    assert max(heights) <= 128
+    labels = np.asarray(Image.open(tmp_path / "out" / "wide_labels.png"))
+    whole = unet_jax.Predictor.load(run, tile=(4096,)).labels(image)
+    assert (labels == whole).mean() > 0.9999  # SAME: to rounding
+    with Image.open(tmp_path / "out" / "wide_overlay.png") as overlay:
+        assert overlay.size == (2048, 512)
+
+
+def test_volumes_keep_their_place_in_the_scanner(tiny, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    tiny.crop, tiny.data.shape, tiny.steps = (8, 8, 8), (9, 12, 10), 1
+    run, out = tmp_path / "run", tmp_path / "out"
+    train(tiny, run)
+    voxels = grey(11, 9, 14).astype(np.int16)
+    affine = np.diag([0.5, 2.0, 1.0, 1.0])
+    affine[:3, 3] = 3, -4, 5
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "scan.nii.gz")
+    tifffile.imwrite(tmp_path / "scan.tif", voxels.astype("u2"))
+    assert predict(tiny, run, input=str(tmp_path / "scan.*"), output=str(out)) == 0
+    labels = unet_jax.Predictor.load(run).labels(voxels)
+    written = nibabel.load(out / "scan_nii_gz_labels.nii.gz")
+    np.testing.assert_array_equal(written.affine, affine)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), labels)
+    np.testing.assert_array_equal(tifffile.imread(out / "scan_tif_labels.tif"), labels)
+
+
+def test_nothing_but_the_run_folder_is_needed(trained, tmp_path):
+    """Not the config file: the checkpoint has what it said."""
+    config, run = trained
+    shutil.copytree(run / "checkpoints", tmp_path / "moved" / "checkpoints")
+    image = grey(20, 24)
+    np.testing.assert_array_equal(
+        unet_jax.Predictor.load(tmp_path / "moved").labels(image),
+        unet_jax.Predictor.load(run).labels(image),
+    )
+    assert json.loads((run / "config.json").read_text())["predict"]["tta"] == "none"

@@ -1,0 +1,122 @@
+"""A trained run as something to ask, from Python."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import unet_jax
+from unet_jax.build import build
+from unet_jax.checkpoint import Checkpoints
+from unet_jax.data import cells
+from unet_jax.errors import UserError
+from unet_jax.run import judge
+
+
+@pytest.fixture(scope="module")
+def predictor(trained):
+    return unet_jax.Predictor.load(trained[1])
+
+
+def raw(index=0):
+    splits = cells(shape=(20, 24), train=3, val=2, test=3)
+    return splits.test.load(index)["image"]
+
+
+def test_predictions_are_what_evaluation_saw_to_the_bit(trained, predictor):
+    config, workdir = trained
+    parts = build(config)
+    with Checkpoints(workdir, "val/dice") as checkpoints:
+        like = parts.layout.abstract(jax.eval_shape(parts.init, jax.random.key(0)))
+        state = checkpoints.restore(checkpoints.best, like)
+    for index in range(3):
+        seen = judge.look(parts, state.variables, parts.test, index)
+        image = raw(index)
+        np.testing.assert_array_equal(
+            predictor.probabilities(image), seen.probabilities
+        )
+        np.testing.assert_array_equal(predictor.labels(image), seen.prediction)
+        np.testing.assert_array_equal(predictor.objects(image), seen.objects)
+
+
+def test_images_of_any_size_and_kind(predictor):
+    rng = np.random.default_rng(0)
+    for shape in [(1, 1), (7, 13), (101, 37)]:
+        for dtype in ("u1", "u2", "f4", "f8"):
+            image = rng.integers(0, 200, shape).astype(dtype)
+            labels = predictor.labels(image)
+            assert (labels.shape, labels.dtype) == (shape, np.int32)
+            p = predictor.probabilities(image[..., None])
+            assert (p.shape, p.dtype) == ((*shape, 2), np.float32)
+            np.testing.assert_array_equal(p.argmax(-1), labels)
+
+
+def test_an_ensemble_is_the_mean_of_its_members(trained, predictor, tiny, tmp_path):
+    tiny.seed = 1
+    unet_jax.run.train(tiny, tmp_path / "other")
+    both = unet_jax.Predictor.load(trained[1], tmp_path / "other")
+    other = unet_jax.Predictor.load(tmp_path / "other")
+    a, b = predictor.probabilities(raw()), other.probabilities(raw())
+    assert np.abs(a - b).max() > 1e-3
+    np.testing.assert_allclose(both.probabilities(raw()), (a + b) / 2, atol=1e-6)
+
+    def entropy(p):
+        return -(p * np.log(p)).sum(-1)
+
+    total = entropy((a + b) / 2)
+    np.testing.assert_allclose(both.uncertainty(raw()), total, atol=1e-5)
+    apart = both.uncertainty(raw(), "mutual_information")
+    np.testing.assert_allclose(apart, total - (entropy(a) + entropy(b)) / 2, atol=1e-5)
+    assert np.abs(predictor.uncertainty(raw(), "mutual_information")).max() < 1e-6
+
+
+def test_options_are_those_of_the_config(trained, predictor):
+    augmented = unet_jax.Predictor.load(trained[1], tta="d4", tile=(24,))
+    image = raw()
+    flipped = augmented.probabilities(image[:, ::-1])[:, ::-1]
+    # 24 columns and 20 rows are whole tiles: the mean over a group does not care
+    np.testing.assert_allclose(augmented.probabilities(image), flipped, atol=1e-5)
+    assert np.abs(flipped - predictor.probabilities(image)).max() > 1e-5
+    specs = ({"name": "remove_small", "pixels": 10**6},)
+    cleaned = unet_jax.Predictor.load(trained[1], postprocess=specs)
+    assert cleaned.labels(image).max() == 0 == cleaned.objects(image).max()
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((8, 8, 3)), r"shape \(8, 8, 3\); the network takes 2 spatial axes"),
+        (np.zeros(8), r"shape \(8,\)"),
+        (np.zeros((0, 8)), "no pixels"),
+        (np.full((8, 8), np.nan), "NaN"),
+        (np.zeros((8, 8), complex), "must hold numbers, not complex"),
+    ],
+)
+def test_an_image_of_another_kind_is_refused(predictor, image, words):
+    with pytest.raises(UserError, match=words):
+        predictor.probabilities(image)
+
+
+def test_a_run_that_is_none_is_refused(trained, tiny, tmp_path):
+    load = unet_jax.Predictor.load
+    with pytest.raises(UserError, match="nowhere holds no finished checkpoint"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"predict.tta must be 'none' or .*'flips'"):
+        load(trained[1], tta="flip")
+    with pytest.raises(UserError, match="has no 'titles'; did you mean 'tile'"):
+        load(trained[1], titles=(64,))
+    with pytest.raises(UserError, match=r"predict.tile: must be 20 or more"):
+        load(trained[1], tile=(2,))
+    with pytest.raises(UserError, match=r"must be entropy or mutual_information"):
+        load(trained[1]).uncertainty(raw(), "variance")
+    shutil.copytree(trained[1], tmp_path / "damaged")
+    for chunk in (tmp_path / "damaged" / "checkpoints").glob("*/state/d/*"):
+        chunk.unlink()
+    with pytest.raises(UserError, match="is damaged"):
+        load(tmp_path / "damaged")
+    tiny.model.widths = (2, 3)
+    tiny.steps = 2
+    unet_jax.run.train(tiny, tmp_path / "narrower")
+    with pytest.raises(UserError, match="narrower does not fit the first run: its mod"):
+        load(trained[1], tmp_path / "narrower")

@@ -1,0 +1,179 @@
+"""Members, views, tiles and batches, against the network on the whole image."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import entropy as scipy_entropy
+
+from unet_jax import inference, parallel, tiling, views
+from unet_jax.errors import UserError
+from unet_jax.inference import Inference, Want
+from unet_jax.models import UNet
+
+ALL = Want(probabilities=True, doubt=True)
+
+
+def members(model, count=1, channels=1):
+    here = parallel.here()
+    example = np.zeros((1, 60, 60, channels), np.float32)
+    init = jax.jit(model.init)
+    return [here.put_state(init(jax.random.key(i), example)) for i in range(count)]
+
+
+def ask(model, variables, images, **how):
+    options = {k: how.pop(k) for k in ("edges", "batch", "independent") if k in how}
+    options = {"independent": False, "channels": 1} | options
+    asked = Inference(model, here=parallel.here(), **options)
+    shape = images[0].shape[:-1]
+    reads = [lambda box, image=image: image[tuple(box)] for image in images]
+    return list(asked.whole(variables, shape, reads, **how))
+
+
+def pictures(count=1, shape=(75, 50)):
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(*shape, 1)).astype("f4") for _ in range(count)]
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def by_hand(model, variables, image, seen):
+    """The probabilities of each member in each view of the mirrored whole image."""
+    shape, margin = image.shape[:-1], model.margin
+    size = [model.valid_size(n + 2 * margin) for n in shape]
+    ends = [(margin, s - n - margin) for n, s in zip(shape, size, strict=True)]
+    padded = np.pad(image, [*ends, (0, 0)], mode="reflect")[None]
+    answers = []
+    for one in variables:
+        for view in seen:
+            logits = model.apply(one, np.asarray(views.see(padded, view)))
+            back = np.asarray(views.unsee(np.asarray(logits), view))[0]
+            answers.append(softmax(back[: shape[0], : shape[1]]))
+    return np.stack(answers)
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+@pytest.mark.parametrize("tta", ["none", "d4"])
+def test_the_mean_over_members_and_views(padding, tta):
+    model = UNet((2, 3), padding=padding)
+    variables, seen = members(model, 2), getattr(views, tta)(2)
+    (image,) = pictures()
+    (got,) = ask(model, variables, [image], edges=(36, 44), views=seen, want=ALL)
+    every = by_hand(model, variables, image, seen)
+    np.testing.assert_allclose(got["probabilities"], every.mean(0), atol=2e-6)
+    doubts = scipy_entropy(every, axis=-1).mean(0)
+    np.testing.assert_allclose(got["doubt"], doubts, atol=2e-6)
+    np.testing.assert_array_equal(got["label"], got["probabilities"].argmax(-1))
+
+
+def test_images_of_a_batch_do_not_see_each_other():
+    model = UNet((2, 3))
+    images, variables = pictures(3), members(model)
+    together = ask(model, variables, images, want=ALL, batch=16, edges=(44, 44))
+    assert len(together) == 3
+    for image, answer in zip(images, together, strict=True):
+        (alone,) = ask(model, variables, [image], want=ALL)
+        np.testing.assert_allclose(
+            answer["probabilities"], alone["probabilities"], atol=2e-6
+        )
+
+
+def test_independent_classes_answer_for_themselves():
+    model = UNet((2, 3), classes=3)
+    variables, (image,) = members(model), pictures()
+    (got,) = ask(
+        model,
+        variables,
+        [image],
+        independent=True,
+        want=ALL._replace(logits=True),
+        edges=(60, 60),
+    )
+    np.testing.assert_allclose(
+        got["probabilities"], 1 / (1 + np.exp(-got["logits"])), rtol=1e-5
+    )
+    np.testing.assert_array_equal(got["label"], got["probabilities"] > 0.5)
+    p = got["probabilities"]
+    pair = np.stack([p, 1 - p], -1)
+    np.testing.assert_allclose(
+        inference.entropy(p, independent=True),
+        scipy_entropy(pair, axis=-1).sum(-1),
+        rtol=1e-4,
+    )
+
+
+def test_norms_over_space_are_blended_from_probabilities():
+    model = UNet((2, 3), norm="instance", padding="SAME")
+    variables, (image,) = members(model), pictures()
+    (got,) = ask(model, variables, [image], edges=(32, 32))
+    assert got["label"].shape == image.shape[:-1]
+    want = Want(probabilities=True)
+    (full,) = ask(model, variables, [image], edges=(32, 32), want=want)
+    np.testing.assert_array_equal(got["label"], full["probabilities"].argmax(-1))
+    np.testing.assert_allclose(full["probabilities"].sum(-1), 1, atol=1e-6)
+
+
+def test_out_of_memory_means_smaller_tiles_and_the_same_answer(monkeypatch, capsys):
+    model = UNet((2, 3))
+    variables, images = members(model), pictures(2, (90, 90))
+    expected = ask(model, variables, images, want=ALL)
+    look = Inference._look
+
+    def full(self, members, batch, *rest):
+        if batch.shape[1] > 60:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return look(self, members, batch, *rest)
+
+    monkeypatch.setattr(Inference, "_look", full)
+    got = ask(model, variables, images, want=ALL)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a["probabilities"], b["probabilities"], atol=2e-6)
+    assert "out of memory: going on with" in capsys.readouterr().out
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch):
+    def broken(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: the device is on fire")
+
+    monkeypatch.setattr(Inference, "_look", broken)
+    model = UNet((2, 3))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="on fire"):
+        ask(model, members(model), pictures())
+
+
+def test_tiles_fit_into_the_memory_that_is_free(capsys):
+    model = UNet((4, 8))
+    variables, (image,) = members(model), pictures(1, (300, 200))
+    here = parallel.here()
+    read = [lambda box: image[tuple(box)]]
+
+    def asked(free):
+        make = functools.partial(Inference, model, channels=1, independent=False)
+        one = make(here=here._replace(free=lambda: free))
+        (answer,) = one.whole(variables, (300, 200), read)
+        return answer["label"]
+
+    roomy = asked(2**40)
+    assert capsys.readouterr().out == ""
+    tight = asked(2**21)
+    assert "out of memory" in capsys.readouterr().out
+    assert (roomy == tight).mean() > 0.999  # but for ties
+    with pytest.raises(UserError, match="a tile of 18 x 18 pixels, the least"):
+        asked(2**10)
+
+
+def test_tiles_of_the_asked_size_are_taken(monkeypatch):
+    model = UNet((2, 3))
+    shapes = []
+    cut = tiling.cut
+    monkeypatch.setattr(
+        tiling, "cut", lambda tiles, *a: shapes.append(tiles.shape) or cut(tiles, *a)
+    )
+    ask(model, members(model), pictures(), edges=(40, 50), batch=8)
+    assert set(shapes) == {(40, 50)}
+    with pytest.raises(UserError, match="must be 18 or more along each axis, not 9"):
+        ask(model, members(model), pictures(), edges=(40, 9))

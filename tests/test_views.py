@@ -1,0 +1,44 @@
+"""Mirrored and turned copies, against numpy and the definition of a group."""
+
+import numpy as np
+import pytest
+
+from unet_jax import views
+from unet_jax.views import View
+
+ALL = [getattr(views, name) for name in views.__all__]
+
+
+@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("shape", [(4, 6), (3, 4, 5)])
+def test_every_view_can_be_undone_and_no_two_are_the_same(make, shape):
+    image = np.random.default_rng(0).normal(size=(2, *shape, 1)).astype("f4")
+    seen = [np.asarray(views.see(image, view)) for view in make(len(shape))]
+    for view, there in zip(make(len(shape)), seen, strict=True):
+        np.testing.assert_array_equal(views.unsee(there, view), image)
+    np.testing.assert_array_equal(seen[0], image)
+    assert len({(there.shape, there.tobytes()) for there in seen}) == len(seen)
+
+
+def test_how_many_there_are():
+    counts = {make.__name__: len(make(2)) for make in ALL}
+    assert counts == {"none": 1, "flips": 4, "rot4": 4, "d4": 8, "paper": 7}
+    assert len(views.flips(3)) == 8
+
+
+def test_by_hand():
+    image = np.array([[1, 2], [3, 4]])[None, ..., None]
+    turned = views.see(image, View(turns=1))[0, ..., 0]
+    np.testing.assert_array_equal(turned, [[2, 4], [1, 3]])  # counter-clockwise
+    mirrored = views.see(image, View(turns=1, mirrored=(1,)))[0, ..., 0]
+    np.testing.assert_array_equal(mirrored, [[4, 2], [3, 1]])
+
+
+def test_d4_is_a_group():
+    """What one view makes of another is a third."""
+    image = np.arange(9).reshape(1, 3, 3, 1)
+    seen = {np.asarray(views.see(image, view)).tobytes() for view in views.d4(2)}
+    for first in views.d4(2):
+        for second in views.d4(2):
+            both = np.asarray(views.see(views.see(image, first), second))
+            assert both.tobytes() in seen

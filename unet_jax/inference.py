@@ -1,0 +1,299 @@
+"""What a network, or several, say of images of any size, on the devices of a process.
+
+The images go through in tiles (tiling.py), the tiles in batches of one shape, and each
+batch through every member of an ensemble in every view. Members, views and all that
+follows stay on the devices; what comes back is read while the next batch is computed.
+"""
+
+import collections
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import entr
+
+from unet_jax import tiling
+from unet_jax.arrays import decide, probabilities
+from unet_jax.errors import UserError
+from unet_jax.logs import say
+from unet_jax.parallel import Here
+from unet_jax.tiling import Answer, Read, Tiles
+from unet_jax.views import View, see, unsee
+
+SHARE = 0.5  # of the free memory that one program may take
+
+OutOfMemory = jax.errors.JaxRuntimeError  # or another mishap; `shrink` tells them apart
+
+
+class Want(NamedTuple):
+    """What is asked for besides the label, which everybody gets.
+
+    Attributes:
+      probabilities: `f32[*S, K]`, the mean over members and views.
+      doubt: `f32[*S]`, the mean entropy of members and views, in nats.
+      logits: `f32[*S, K]`, of the last member in the last view.
+    """
+
+    probabilities: bool = False
+    doubt: bool = False
+    logits: bool = False
+
+
+LABEL = Want()
+
+
+class Inference:
+    """Runs a network over images; its compiled programs are kept, by shape.
+
+    Args:
+      model: with `depth`, `margin`, `halo` and `valid_size`, as `UNet` has them.
+      channels: C of every image.
+      independent: whether the classes are (sigmoid), not exclusive (softmax).
+      here: the devices.
+      edges: the largest size of a tile along each axis; () leaves it to the memory.
+      batch: tiles on all devices at a time; 0 leaves it to the memory.
+
+    Raises:
+      UserError: a tile of these edges would answer for nothing.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        channels: int,
+        independent: bool,
+        here: Here,
+        edges: tuple[int, ...] = (),
+        batch: int = 0,
+    ) -> None:
+        self._geometry = {
+            "margin": model.margin,
+            "halo": model.halo,
+            "multiple": 2**model.depth,
+            "valid_size": model.valid_size,
+        }
+        tiling.check_edges(edges, **self._geometry)
+        self.here = here
+        self._channels, self._independent = channels, independent
+        self._edges, self._batch = edges, batch
+        self._pixels = tiling.LIMIT  # that a device takes at a time
+        self._least: tuple[int, ...] = ()  # the tile below which there is none
+        self._programs: dict[tuple[int, ...], Any] = {}
+        place = functools.partial(jax.jit, out_shardings=here.rows)
+        self._forward = place(functools.partial(model.apply, train=False))
+        self._see = place(see, static_argnums=1)
+        self._add = place(_add, static_argnums=(2, 3))
+        self._finish = place(_finish, static_argnums=(1, 2, 3))
+
+    def rows(
+        self,
+        members: Sequence[Any],
+        shape: tuple[int, ...],
+        images: Sequence[Read],
+        *,
+        views: tuple[View, ...] = (View(),),
+        want: Want = LABEL,
+        passed: Callable[[int, int], None] = lambda done, of: None,
+    ) -> Iterator[Answer]:
+        """What the members say of images of one shape, some rows after the other.
+
+        Args:
+          members: the variables of each, as `here.put_state` placed them.
+          shape: the spatial shape of every image.
+          images: what reads a box of each, normalised, `f32[*box, C]`.
+          views: how they are looked at.
+          want: what is asked for.
+          passed: is told how many tiles are done, and of how many.
+
+        Yields:
+          The arrays for consecutive rows of the first image, then of the next, by name:
+          `label`, `u8[*S]` or `u8[*S, K]` (`i32` with more than 256 classes), and what
+          is asked for.
+
+        Raises:
+          OutOfMemory: to be shown to `shrink`, and then tried again.
+          UserError: there is not the memory for the least tile.
+        """
+        tiles, size = self._settle(members, shape, len(images))
+        asked = want._replace(probabilities=want.probabilities or tiles.blend)
+        cuts = (tiling.cut(tiles, tile, read) for read in images for tile in tiles)
+        answers = self._stream(
+            lambda batch: self._look(members, batch, views, asked), cuts, size
+        )
+        counted = _counting(answers, len(images) * tiles.count, passed)
+        for _ in images:
+            for rows in tiling.assemble(tiles, counted):
+                if tiles.blend:  # of labels there is no mean
+                    label = decide(rows["probabilities"], independent=self._independent)
+                    rows["label"] = np.asarray(label).astype(rows["label"].dtype)
+                yield rows
+
+    def whole(
+        self,
+        members: Sequence[Any],
+        shape: tuple[int, ...],
+        images: Sequence[Read],
+        **how: Any,
+    ) -> Iterator[Answer]:
+        """The same with the rows of each image put together, one image at a time."""
+        done = 0
+        while done < len(images):
+            rows = self.rows(members, shape, images[done:], **how)
+            try:
+                while done < len(images):
+                    yield _collect(rows, shape[0])
+                    done += 1
+            except OutOfMemory as error:
+                self.shrink(error)
+
+    def shrink(self, error: OutOfMemory | None = None) -> None:
+        """Takes fewer pixels at a time from now on, and says so.
+
+        Raises:
+          OutOfMemory: the error, if it is about something else.
+          UserError: there is nothing left to take less of.
+        """
+        if error and "RESOURCE_EXHAUSTED" not in str(error):
+            raise error
+        if self._least:
+            raise UserError(
+                f"a tile of {' x '.join(map(str, self._least))} pixels, the least that "
+                "the network can take, needs more memory than there is"
+            )
+        self._programs.clear()
+        self._pixels //= 4
+        say(f"out of memory: going on with {self._pixels:,} pixels at a time")
+
+    def _settle(
+        self, members: Sequence[Any], shape: tuple[int, ...], images: int
+    ) -> tuple[Tiles, int]:
+        """The tiles of an image and how many go at a time, so that they fit."""
+        while True:
+            edge = round(self._pixels ** (1 / len(shape)))
+            edges = tuple(min(edge, e) for e in self._edges) or (edge,) * len(shape)
+            tiles = tiling.plan(shape, edges=edges, **self._geometry)
+            size = self._size(tiles, images)
+            least = tiling.plan(shape, edges=(1,) * len(shape), **self._geometry)
+            last = tiles == least and size == self.here.count
+            self._least = tiles.shape if last else ()
+            if self._edges and self._batch:  # as it was asked for
+                return tiles, size
+            if self._needs(members[0], tiles, size) <= SHARE * self.here.free():
+                return tiles, size
+            self.shrink()
+
+    def _size(self, tiles: Tiles, images: int) -> int:
+        """Tiles at a time: a multiple of the devices, and no more than there are."""
+        devices = self.here.count
+        most = self._pixels // math.prod(tiles.shape) * devices
+        size = min(self._batch or most, tiles.count * images)
+        return max(-(-size // devices), 1) * devices
+
+    def _needs(self, variables: Any, tiles: Tiles, size: int) -> int:
+        """Bytes that the program takes on one device."""
+        shape = (size, *tiles.shape, self._channels)
+        memory = self._program(variables, shape).memory_analysis()
+        if memory is None:  # some backends cannot say
+            return 0
+        return memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+    def _program(self, variables: Any, shape: tuple[int, ...]) -> Any:
+        if shape not in self._programs:
+            batch = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=self.here.rows)
+            self._programs[shape] = self._forward.lower(variables, batch).compile()
+        return self._programs[shape]
+
+    def _stream(
+        self, look: Callable, cuts: Iterator[np.ndarray], size: int
+    ) -> Iterator[Answer]:
+        """The answer to each tile; one batch is computed while the next is read."""
+        waiting: collections.deque[tuple[int, Any]] = collections.deque()
+        while group := list(itertools.islice(cuts, size)):
+            spare = [group[0]] * (size - len(group))
+            batch = self.here.put_rows(np.stack(group + spare))
+            waiting.append((len(group), look(batch)))
+            if len(waiting) > 1:
+                yield from _unstack(*waiting.popleft())
+        for count, answers in waiting:
+            yield from _unstack(count, answers)
+
+    def _look(
+        self,
+        members: Sequence[Any],
+        batch: jax.Array,
+        views: tuple[View, ...],
+        want: Want,
+    ) -> dict[str, jax.Array]:
+        total: Any = 0, 0
+        for variables in members:
+            for view in views:
+                seen = self._see(batch, view)
+                logits = self._program(variables, seen.shape)(variables, seen)
+                total = self._add(total, logits, view, self._independent)
+        count = len(members) * len(views)
+        answers = self._finish(total, count, want, self._independent)
+        return answers | ({"logits": logits} if want.logits else {})
+
+
+def entropy(mean: np.ndarray, *, independent: bool) -> np.ndarray:
+    """The entropy in nats, `f32[*S]`, of probabilities `f32[*S, K]`.
+
+    Of independent classes it is the sum of each one's.
+    """
+    return np.asarray(_entropy(jnp.asarray(mean), independent))
+
+
+def _entropy(p: jax.Array, independent: bool) -> jax.Array:
+    surprise = entr(p) + entr(1 - p) if independent else entr(p)
+    return surprise.sum(-1)
+
+
+def _add(total: Any, logits: jax.Array, view: View, independent: bool) -> Any:
+    """Adds what one member says in one view, turned back, and its entropy."""
+    p = unsee(probabilities(logits, independent=independent), view)
+    return total[0] + p, total[1] + _entropy(p, independent)
+
+
+def _finish(
+    total: Any, count: int, want: Want, independent: bool
+) -> dict[str, jax.Array]:
+    mean = total[0] / count
+    label = decide(mean, independent=independent)
+    few = independent or mean.shape[-1] <= 256
+    answers = {"label": label.astype(jnp.uint8) if few else label}
+    if want.probabilities:
+        answers["probabilities"] = mean
+    if want.doubt:
+        answers["doubt"] = total[1] / count
+    return answers
+
+
+def _unstack(count: int, answers: dict[str, jax.Array]) -> Iterator[Answer]:
+    host = jax.device_get(answers)
+    for i in range(count):
+        yield {name: array[i] for name, array in host.items()}
+
+
+def _counting(
+    answers: Iterator[Answer], count: int, passed: Callable[[int, int], None]
+) -> Iterator[Answer]:
+    for done, answer in enumerate(answers, 1):
+        yield answer
+        passed(done, count)
+
+
+def _collect(rows: Iterator[Answer], height: int) -> Answer:
+    """The rows of one image, joined."""
+    parts: list[Answer] = []
+    while sum(len(part["label"]) for part in parts) < height:
+        parts.append(next(rows))
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}

@@ -1,0 +1,262 @@
+"""The verb `predict`: files in, segmentations out, one line for each."""
+
+import contextlib
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from unet_jax import files, logs, pictures
+from unet_jax.errors import UserError
+from unet_jax.files import Canvas, Grid
+from unet_jax.inference import OutOfMemory, Want
+from unet_jax.run import folder
+from unet_jax.run.predictor import Predictor
+from unet_jax.tiling import Read
+
+OVERLAY = 2048  # pixels along the longer side of an overlay, at most
+
+
+class Sight(NamedTuple):
+    """The plane of a file that the overlay shows: every `step`-th pixel of one image.
+
+    Attributes:
+      image: which one of a stack; the middle one.
+      slice: which slice of a volume, or None.
+      step: pixels from one that is shown to the next.
+    """
+
+    image: int
+    slice: int | None
+    step: int
+
+
+def predict(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    input: str,
+    output: str,
+    ensemble: Sequence[str] = (),
+) -> int:
+    """Segments files with the best checkpoint of a run, or of several.
+
+    Args:
+      config: of the run, `predict` as it is wanted now.
+      workdir: the run folder.
+      input: a file, a folder or a glob.
+      output: the folder to write to.
+      ensemble: further run folders, whose probabilities are averaged with the first's.
+
+    Returns:
+      0, or 1 if a file could not be segmented; the others are.
+
+    Raises:
+      UserError: there is nothing to segment or nothing to do it with.
+    """
+    paths = files.find(str(Path(input).expanduser()))
+    runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
+    predictor = Predictor.of(config, runs)
+    folder.claim(workdir, config)  # refuses the config of another run
+    target = Path(output).expanduser()
+    _check_output(target, paths)
+    names = dict(zip(paths, files.stems(paths), strict=True))
+    mine = paths[jax.process_index() :: jax.process_count()]
+    faults = []
+    with _progress(len(mine)) as tell:
+        for path in mine:
+            try:
+                line = _file(predictor, path, target, names[path], tell)
+                print(line, flush=True)
+            except (UserError, OSError) as error:
+                print(f"error: {error}", file=sys.stderr, flush=True)
+                faults.append(path)
+            tell(None)
+    if faults:
+        logs.say(f"{len(faults)} of {len(mine)} files could not be segmented:")
+        for path in faults:
+            print(f"  {path}", flush=True)
+    return int(bool(faults))
+
+
+def _check_output(target: Path, inputs: Sequence[Path]) -> None:
+    if target.resolve() in {path.parent.resolve() for path in inputs}:
+        raise UserError(
+            f"--output={target} is the folder of the images, where the next run would "
+            "take the results for more of them; choose another"
+        )
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target).close()
+    except OSError as error:
+        raise UserError(
+            f"--output={target}: {error.strerror}; name a folder you may write to"
+        ) from error
+
+
+@contextlib.contextmanager
+def _progress(count: int) -> Iterator[Callable]:
+    """A function to be told `(tiles done, of)`, or None for a file that is finished."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, disable=not sys.stdout.isatty(), transient=True) as bar:
+        whole = bar.add_task("files", total=count)
+        part = bar.add_task("tiles", total=None)
+
+        def tell(tiles: tuple[int, int] | None) -> None:
+            if tiles is None:
+                bar.advance(whole)
+            else:
+                bar.update(part, completed=tiles[0], total=tiles[1])
+
+        yield tell
+
+
+def _file(
+    predictor: Predictor, path: Path, target: Path, name: str, tell: Callable
+) -> str:
+    """Segments one file, with less and less memory if need be; returns its line."""
+    setup = predictor.setup
+    kind = setup.preprocessing
+    with files.opened(path, axes=kind["spatial_axes"]) as grid:
+        convert = setup.options.channels == "convert"
+        grid = files.to_channels(grid, kind["channels"], convert=convert)
+        while True:
+            try:
+                return _segment(predictor, grid, target, name, tell)
+            except OutOfMemory as error:
+                setup.inference.shrink(error)
+
+
+def _segment(
+    predictor: Predictor, grid: Grid, target: Path, name: str, tell: Callable
+) -> str:
+    options = predictor.setup.options
+    want = Want(
+        probabilities=options.save_probabilities or options.save_uncertainty,
+        doubt=options.save_uncertainty,
+    )
+    raws = [_finite(grid, image) for image in range(grid.count)]
+    rows = predictor.rows(grid.shape, raws, want, lambda *tiles: tell(tiles))
+    sight = _sight(grid)
+    counts = np.zeros(len(predictor.setup.preprocessing["classes"]), np.int64)
+    seen: list[np.ndarray] = []
+    found: list[int] = []
+    with contextlib.ExitStack() as stack:
+        outputs: dict[str, Canvas] = {}
+
+        def put(what: str, block: np.ndarray, samples: int = 0) -> None:
+            if what not in outputs:
+                canvas = files.canvas(
+                    target, f"{name}_{what}", grid, block.dtype, samples=samples
+                )
+                outputs[what] = stack.enter_context(canvas)
+            outputs[what].put(block)
+
+        done = 0
+        for answer in rows:
+            label = answer["label"]
+            put("labels", label, predictor.setup.independent * label.shape[-1])
+            if options.save_probabilities:
+                mean = answer["probabilities"]
+                put("probabilities", mean, mean.shape[-1])
+            if options.save_uncertainty:
+                put("uncertainty", predictor.doubts(answer), 2)
+            if "objects" in answer:
+                put("instances", _narrow(answer["objects"]))
+                found.append(int(answer["objects"].max(initial=0)))
+            counts += _count(label, len(counts), predictor.setup.independent)
+            seen.append(_shown(label, done, grid, sight))
+            done += len(label)
+    shown = np.concatenate(seen)
+    if sight.slice is not None:
+        shown = shown[0][:: sight.step]
+    overlay = pictures.overlay(
+        _plane(raws[sight.image], grid, sight),
+        shown[:, :: sight.step],
+        predictor.setup.preprocessing["colours"],
+    )
+    logs.write(target / f"{name}_overlay.png", pictures.png(overlay))
+    return _line(grid, predictor, counts, found, outputs["labels"].path)
+
+
+def _finite(grid: Grid, image: int) -> Read:
+    """Reads one image of the file, and objects to pixels that are no numbers."""
+
+    def read(box: Sequence[slice]) -> np.ndarray:
+        block = grid.read(image, box)
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            raise UserError(
+                f"{grid.path}: has NaN or infinite pixels; replace them and try again"
+            )
+        return block
+
+    return read
+
+
+def _sight(grid: Grid) -> Sight:
+    volume = len(grid.shape) > 2
+    step = -(-max(grid.shape[-2:]) // OVERLAY)
+    return Sight(grid.count // 2, grid.shape[0] // 2 if volume else None, step)
+
+
+def _shown(label: np.ndarray, done: int, grid: Grid, sight: Sight) -> np.ndarray:
+    """The rows that the overlay needs of some, which come after `done` others."""
+    rows = np.arange(done, done + len(label)) - sight.image * grid.shape[0]
+    if sight.slice is not None:
+        return label[rows == sight.slice]
+    inside = (rows >= 0) & (rows < grid.shape[0])
+    return label[inside & (rows % sight.step == 0)]
+
+
+def _plane(read: Read, grid: Grid, sight: Sight) -> np.ndarray:
+    """The pixels under the overlay, `[h, w, C]`, read by rows if thinned out."""
+    across = slice(0, grid.shape[-1])
+    if sight.slice is not None:
+        plane = [slice(sight.slice, sight.slice + 1), slice(0, grid.shape[1]), across]
+        return read(plane)[0, :: sight.step, :: sight.step]
+    rows = range(0, grid.shape[0], sight.step)
+    if sight.step == 1:
+        return read([slice(0, grid.shape[0]), across])
+    return np.concatenate(
+        [read([slice(row, row + 1), across])[:, :: sight.step] for row in rows]
+    )
+
+
+def _narrow(objects: np.ndarray) -> np.ndarray:
+    few = objects.max(initial=0) < 2**16
+    return objects.astype(np.uint16 if few else np.uint32)
+
+
+def _count(label: np.ndarray, classes: int, independent: bool) -> np.ndarray:
+    """Pixels of every class; those of independent ones may add up to more than all."""
+    if not independent:
+        return np.bincount(label.ravel(), minlength=classes)
+    pixels = label.reshape(-1, classes - 1)
+    return np.array([(~pixels.any(1)).sum(), *pixels.sum(0, dtype=np.int64)])
+
+
+def _line(
+    grid: Grid, predictor: Predictor, counts: np.ndarray, found: list[int], path: Path
+) -> str:
+    """What was found in a file, in one line."""
+    pixels = grid.count * math.prod(grid.shape)
+    classes = predictor.setup.preprocessing["classes"]
+    shares = [
+        f"{name} {100 * count / pixels:.1f} %"
+        for name, count in zip(classes, counts, strict=True)
+    ]
+    if counts[0] == pixels:
+        shares.append(f"nothing but {classes[0]}")
+    if found:
+        shares.append(f"{sum(found)} objects")
+    size = " x ".join(
+        map(str, ([grid.count] if grid.count > 1 else []) + [*grid.shape])
+    )
+    return f"{grid.path.name}: {size}, {', '.join(shares)} -> {path}"
