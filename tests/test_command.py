@@ -8,6 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from unet_jax import command
+from unet_jax.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -166,3 +167,24 @@ def test_an_error_of_the_system_gets_one_line(tmp_path):
     with pytest.raises(SystemExit) as stop, command.one_line():
         (file / "runs").mkdir()
     assert stop.value.code == f"error: Not a directory: {file}/runs"
+
+
+def test_flags_that_a_verb_takes_and_needs():
+    def predict(config, workdir, *, input, ensemble=()):
+        return input, ensemble
+
+    def holders(**values):
+        flag_values = flags.FlagValues()
+        made = [
+            flags.DEFINE_string(name, value, "", flag_values=flag_values)
+            for name, value in values.items()
+        ]
+        flag_values.mark_as_parsed()
+        return made
+
+    verb = command.with_flags(predict, holders(input="a.png", ensemble=None))
+    assert verb(None, None) == ("a.png", ())
+    with pytest.raises(UserError, match="--mode=predict also needs --input"):
+        command.with_flags(predict, holders(input=None, ensemble="b"))
+    with pytest.raises(UserError, match="--mode=predict takes no --output"):
+        command.with_flags(predict, holders(input="a.png", output="b"))

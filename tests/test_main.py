@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -53,6 +54,18 @@ def test_train_then_evaluate(tmp_path):
     code, _, stderr = main("--mode=evaluate", f"--workdir={run}", XLA_FLAGS="")
     assert (code, stderr) == (0, "")
     assert (run / "scores.json").read_text() == scores
+
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    Image.new("L", (30, 20), 7).save(images / "flat.png")
+    (images / "broken.png").write_bytes(b"no image")
+    where = (f"--workdir={run}", "--input", str(images), "--output", str(out))
+    code, stdout, stderr = main("--mode=predict", *where, "--config.predict.tta=flips")
+    assert code == 1
+    assert stderr.count("\n") == 1
+    assert f"error: {images}/broken.png: " in stderr
+    assert "flat.png: 20 x 30, background " in stdout
+    assert (out / "flat_labels.png").exists()
 
 
 def test_a_mistake_is_one_line_and_a_failure(tmp_path):
@@ -105,8 +118,12 @@ def test_two_processes_are_one_run(tmp_path, layout):
     expected, got = (
         json.loads((folder / "scores.json").read_text()) for folder in (alone, together)
     )
-    assert got.pop("checkpoint") == expected.pop("checkpoint")
-    assert got == pytest.approx(expected, rel=1e-4)
+    for name in ("checkpoint", "reductions"):
+        assert got.pop(name) == expected.pop(name)
+    images = zip(got.pop("per_image"), expected.pop("per_image"), strict=True)
+    for here, there in [*images, (got, expected)]:
+        assert here.pop("id", "") == there.pop("id", "")
+        assert here == pytest.approx(there, rel=1e-4)
 
 
 ENDLESS = [

@@ -54,3 +54,25 @@ def test_grey_survives_constant_and_colour_images():
     colour = pictures.grey(np.random.default_rng(0).normal(size=(4, 4, 3)))
     assert len(np.unique(colour)) > 3
     assert pictures.grey(np.zeros((4, 4, 2))).shape == (4, 4, 3)
+
+
+def test_an_overlay_tints_and_outlines_what_is_not_background():
+    image = np.linspace(0, 1, 49).reshape(7, 7, 1)
+    label = np.zeros((7, 7), int)
+    label[1:6, 1:6] = 1
+    under, over = pictures.grey(image), pictures.overlay(image, label, COLOURS)
+    np.testing.assert_array_equal(over[label == 0], under[label == 0])
+    np.testing.assert_array_equal(over[1, 1:6], [COLOURS[1]] * 5)
+    inside = under[3, 3] + 0.35 * (np.array(COLOURS[1]) - under[3, 3])
+    np.testing.assert_allclose(over[3, 3], inside, atol=1)
+    channels = np.stack([label == 1, np.zeros_like(label)], axis=-1)
+    np.testing.assert_array_equal(pictures.overlay(image, channels, COLOURS), over)
+    grey_classes = ((0, 0, 0), (235, 235, 235), (9, 9, 250))
+    vivid = pictures.overlay(image, label, grey_classes)
+    np.testing.assert_array_equal(vivid[1, 1], pictures.VIVID[0])
+
+
+def test_heat_rises_from_black_to_white():
+    heat = pictures.heat(np.array([[0.0, 0.5, 1.0, 9.0]]), top=1.0)
+    np.testing.assert_array_equal(heat[0, [0, 2, 3]], [[0] * 3, [255] * 3, [255] * 3])
+    assert heat[0, 1, 0] > heat[0, 1, 1] > heat[0, 1, 2]

@@ -157,7 +157,7 @@ def test_a_folder_that_cannot_be_made_is_named(tiny, tmp_path):
 
 
 def test_evaluate_needs_a_checkpoint(tiny, tmp_path):
-    with pytest.raises(UserError, match="holds no checkpoints"):
+    with pytest.raises(UserError, match="holds no finished checkpoint"):
         evaluate(tiny, tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
@@ -197,3 +197,17 @@ def test_other_runs_reach_their_scores(tiny, tmp_path, change):
     assert scores["images"] == 3
     assert (tmp_path / scores["checkpoint"]).is_dir()
     shutil.rmtree(tmp_path)
+
+
+def test_the_report_tells_of_the_run(trained):
+    config, workdir = trained
+    page = (workdir / "report.html").read_text()
+    scores = json.loads((workdir / "scores.json").read_text())
+    assert f"{scores['test/dice']:.4f}" in page
+    for image in scores["per_image"]:  # three: the best, the median, the worst
+        assert image["id"] in page
+    assert page.count("data:image/png;base64,") == 3 * 5
+    assert sum(map(sum, scores["confusion"])) == 3 * 20 * 24
+    assert sum(scores["reliability"]["count"]) == 3 * 20 * 24
+    assert scores["reductions"]["dice"] == "over all pixels"
+    assert set(scores["reductions"]) == {metric["name"] for metric in config.metrics}

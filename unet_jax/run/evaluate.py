@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
 from unet_jax.build import Parts, build
 from unet_jax.build.checks import best_score
-from unet_jax.checkpoint import FOLDER, Checkpoints, steps
-from unet_jax.errors import UserError
+from unet_jax.checkpoint import FOLDER, Checkpoints
+from unet_jax.metrics.calibration import reliability
 from unet_jax.run import folder, reporting
 from unet_jax.run.judge import judge
 
@@ -21,10 +22,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: the folder holds no checkpoint, or one of another config.
     """
-    if not steps(workdir):
-        raise UserError(
-            f"{workdir} holds no checkpoints; train first, or set --workdir"
-        )
+    folder.check_trained(workdir)
     parts = build(config)
     folder.claim(workdir, config)
     with Checkpoints(workdir, best_score(config)) as checkpoints:
@@ -37,8 +35,6 @@ def report(
 ) -> None:
     """Judges the best checkpoint: a table, `scores.json`, `report.html`, a picture."""
     best = checkpoints.best
-    if best is None:
-        raise UserError(f"{workdir / FOLDER} holds no finished checkpoint; train first")
     shapes = jax.eval_shape(parts.init, jax.random.key(0))
     state = checkpoints.restore(best, parts.layout.abstract(shapes))
     views = parts.predicting.views
@@ -52,6 +48,11 @@ def report(
         "images": images,
         **judged.scores,
         "reductions": {name: metric.reduction for name, metric in parts.metrics},
+        "confusion": judged.confusion.tolist(),
+        "reliability": {
+            name: [None if np.isnan(x) else x for x in values.tolist()]
+            for name, values in reliability(judged.reliability)._asdict().items()
+        },
         "per_image": judged.images,
     }
     text = json.dumps(about, indent=2) + "\n"

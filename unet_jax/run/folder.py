@@ -80,6 +80,15 @@ def _check_vacant(workdir: Path) -> None:
         raise UserError(f"{path} is not that of a run; choose another --workdir")
 
 
+def check_trained(workdir: Path) -> None:
+    """Raises UserError unless there is a checkpoint to judge or to predict with."""
+    if not steps(workdir):
+        raise UserError(
+            f"{workdir} holds no finished checkpoint; train first, or name another "
+            "--workdir"
+        )
+
+
 def stored(workdir: Path) -> dict[str, Any]:
     """The config of the run in a folder: config.json, or else its newest checkpoint's.
 

@@ -63,8 +63,9 @@ def predict(
     """
     paths = files.find(str(Path(input).expanduser()))
     runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
-    predictor = Predictor.of(config, runs)
+    folder.check_trained(workdir)
     folder.claim(workdir, config)  # refuses the config of another run
+    predictor = Predictor.of(config, runs)
     target = Path(output).expanduser()
     _check_output(target, paths)
     names = dict(zip(paths, files.stems(paths), strict=True))

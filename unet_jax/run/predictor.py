@@ -1,5 +1,6 @@
 """A trained run, or several, as something to ask: image in, segmentation out."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +11,8 @@ from ml_collections import ConfigDict
 
 from unet_jax.build import Predicting, predicting
 from unet_jax.build.checks import best_score
-from unet_jax.checkpoint import Checkpoints, newest, steps
-from unet_jax.data.normalize import cuts
+from unet_jax.checkpoint import Checkpoints, newest
+from unet_jax.data.normalize import Scale, cuts
 from unet_jax.errors import UserError
 from unet_jax.inference import Want, entropy
 from unet_jax.postprocess import Segmentation, foreground_objects
@@ -51,7 +52,7 @@ class Predictor:
         if not runs:
             raise UserError("Predictor.load needs a run folder, such as 'runs/isbi'")
         first = Path(runs[0]).expanduser()
-        _check(first)
+        folder.check_trained(first)
         config = ConfigDict(folder.revive(newest(first)["config"]))
         if "predict" not in config:  # a run from before there was one
             config.predict = ConfigDict()
@@ -63,7 +64,7 @@ class Predictor:
     def of(cls, config: ConfigDict, runs: Sequence[Path]) -> "Predictor":
         """The same with the first run's config, of which `predict` may be another."""
         for run in runs:
-            _check(run)
+            folder.check_trained(run)
         with Checkpoints(runs[0], best_score(config)) as checkpoints:
             about = checkpoints.about(checkpoints.best)
         setup = predicting(config, about["preprocessing"])
@@ -177,8 +178,12 @@ class Predictor:
 
     def _normalized(self, raw: Read, shape: tuple[int, ...]) -> Read:
         rest = [slice(0, size) for size in shape[1:]]
-        scale = self.setup.measure(lambda: (raw([rows, *rest]) for rows in cuts(shape)))
-        return lambda box: scale(raw(box))
+
+        @functools.cache
+        def scale() -> Scale:  # measured when the image's turn has come
+            return self.setup.measure(lambda: (raw([r, *rest]) for r in cuts(shape)))
+
+        return lambda box: scale()(raw(box))
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         """The image with its channels last, if it is one for this network."""
@@ -198,13 +203,6 @@ class Predictor:
         if not np.isfinite(image).all():
             raise UserError("the image has NaN or infinite pixels")
         return image
-
-
-def _check(run: Path) -> None:
-    if not steps(run):
-        raise UserError(
-            f"{run} holds no finished checkpoint; train first, or name another run"
-        )
 
 
 def _check_member(run: Path, about: dict[str, Any], first: dict[str, Any]) -> None:
