@@ -177,3 +177,31 @@ def test_tiles_of_the_asked_size_are_taken(monkeypatch):
     assert set(shapes) == {(40, 50)}
     with pytest.raises(UserError, match="must be 18 or more along each axis, not 9"):
         ask(model, members(model), pictures(), edges=(40, 9))
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+def test_images_of_many_sizes_share_programs(padding, monkeypatch):
+    monkeypatch.setattr(inference, "PROGRAMS", 3)
+    model = UNet((2, 3), padding=padding)
+    variables = members(model)
+    shared = Inference(model, here=parallel.here(), channels=1, independent=False)
+    for size in (90, 70, 80, *range(71, 90)):
+        (image,) = pictures(1, (size, size + 1))
+        read = [lambda box, image=image: image[tuple(box)]]
+        want = Want(probabilities=True)
+        (got,) = shared.whole(variables, image.shape[:-1], read, want=want)
+        (alone,) = ask(model, variables, [image], want=want)
+        np.testing.assert_allclose(
+            got["probabilities"], alone["probabilities"], atol=2e-6
+        )
+    assert len(shared._programs) == 3
+
+
+def test_a_batch_that_was_asked_for_is_given_up_when_memory_is_short(monkeypatch):
+    def full(self, members, batch, *rest):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(Inference, "_look", full)
+    model = UNet((2, 3))
+    with pytest.raises(UserError, match="a tile of 18 x 18 pixels, the least"):
+        ask(model, members(model), pictures(1, (90, 90)), edges=(60, 60), batch=64)

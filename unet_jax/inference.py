@@ -27,6 +27,7 @@ from unet_jax.tiling import Answer, Read, Tiles
 from unet_jax.views import View, see, unsee
 
 SHARE = 0.5  # of the free memory that one program may take
+PROGRAMS = 16  # from which on an image of yet another size goes through one of them
 
 OutOfMemory = jax.errors.JaxRuntimeError  # or another mishap; `shrink` tells them apart
 
@@ -169,6 +170,7 @@ class Inference:
             )
         self._programs.clear()
         self._pixels //= 4
+        self._batch = -(-self._batch // 4)
         say(f"out of memory: going on with {self._pixels:,} pixels at a time")
 
     def _settle(
@@ -183,11 +185,33 @@ class Inference:
             least = tiling.plan(shape, edges=(1,) * len(shape), **self._geometry)
             last = tiles == least and size == self.here.count
             self._least = tiles.shape if last else ()
+            exact = self._geometry["halo"] is not None  # whatever the tile's size
+            if exact and len(self._programs) >= PROGRAMS:
+                tiles, size = self._reused(tiles, size, images)
             if self._edges and self._batch:  # as it was asked for
                 return tiles, size
             if self._needs(members[0], tiles, size) <= SHARE * self.here.free():
                 return tiles, size
             self.shrink()
+
+    def _reused(self, tiles: Tiles, size: int, images: int) -> tuple[Tiles, int]:
+        """The tiles of a program that is there, unless they are twice the work.
+
+        Compiling takes seconds; folders where every image has a size of its own exist.
+        """
+
+        def work(plan: tuple[Tiles, int]) -> int:
+            tiles, size = plan
+            batches = -(-tiles.count * images // size)
+            return batches * size * math.prod(tiles.shape)
+
+        best, best_work = (tiles, size), 2 * work((tiles, size))
+        for size, *tile, _ in self._programs:
+            edges = tuple(tile)
+            other = tiling.plan(tiles.image, edges=edges, fill=True, **self._geometry)
+            if other.shape == edges and work((other, size)) < best_work:
+                best, best_work = (other, size), work((other, size))
+        return best
 
     def _size(self, tiles: Tiles, images: int) -> int:
         """Tiles at a time: a multiple of the devices, and no more than there are."""

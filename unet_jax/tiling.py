@@ -79,6 +79,7 @@ def plan(
     multiple: int,
     valid_size: Callable[[int], int],
     edges: tuple[int, ...] = (),
+    fill: bool = False,
 ) -> Tiles:
     """Covers an image with as few tiles as their size allows.
 
@@ -90,6 +91,8 @@ def plan(
       valid_size: rounds a size up to one that the network takes as it is.
       edges: the largest size of a tile along each axis; none for a cube of LIMIT. One
         that leaves nothing between its halos becomes the least that does.
+      fill: takes tiles of these edges even where a smaller one would hold the image,
+        if padding is VALID; the rest of them is mirrored.
     """
     edges = edges or (round(LIMIT ** (1 / len(image))),) * len(image)
     context = margin or halo or 0  # around what a tile answers for
@@ -97,9 +100,11 @@ def plan(
     shape, spans = [], []
     for size, edge in zip(image, edges, strict=True):
         whole = valid_size(size + 2 * margin)
-        tile = min(whole, _largest(max(edge, least), valid_size))
+        tile = _largest(max(edge, least), valid_size)
+        if not (fill and margin):
+            tile = min(tile, whole)
         shape.append(tile)
-        if tile == whole:
+        if tile >= whole:
             spans.append((Span(-margin, 0, size),))
         elif halo is None:
             spans.append(_overlapping(size, whole, tile, margin, multiple))
