@@ -65,9 +65,28 @@ def test_the_mean_over_members_and_views(padding, tta):
     (got,) = ask(model, variables, [image], edges=(36, 44), views=seen, want=ALL)
     every = by_hand(model, variables, image, seen)
     np.testing.assert_allclose(got["probabilities"], every.mean(0), atol=2e-6)
-    doubts = scipy_entropy(every, axis=-1).mean(0)
+    members_mean = every.reshape(2, len(seen), *every.shape[1:]).mean(1)
+    doubts = scipy_entropy(members_mean, axis=-1).mean(0)
     np.testing.assert_allclose(got["doubt"], doubts, atol=2e-6)
     np.testing.assert_array_equal(got["label"], got["probabilities"].argmax(-1))
+    (one,) = ask(model, variables[:1], [image], views=seen, want=ALL)
+    alone = by_hand(model, variables[:1], image, seen)  # its views are the members
+    np.testing.assert_allclose(
+        one["doubt"], scipy_entropy(alone, axis=-1).mean(0), atol=2e-6
+    )
+
+
+def test_progress_is_told_to_the_end():
+    model, told = UNet((2, 3)), []
+    ask(
+        model,
+        members(model),
+        pictures(2),
+        edges=(44, 44),
+        passed=lambda *now: told.append(now),
+    )
+    assert told == [(i + 1, len(told)) for i in range(len(told))]
+    assert len(told) > 2
 
 
 def test_images_of_a_batch_do_not_see_each_other():
@@ -106,11 +125,13 @@ def test_independent_classes_answer_for_themselves():
     )
 
 
-def test_norms_over_space_are_blended_from_probabilities():
+def test_norms_over_space_are_blended_from_probabilities(capsys):
     model = UNet((2, 3), norm="instance", padding="SAME")
     variables, (image,) = members(model), pictures()
     (got,) = ask(model, variables, [image], edges=(32, 32))
     assert got["label"].shape == image.shape[:-1]
+    assert got["label"].dtype == np.uint8
+    assert "overlap by half and are blended" in capsys.readouterr().out
     want = Want(probabilities=True)
     (full,) = ask(model, variables, [image], edges=(32, 32), want=want)
     np.testing.assert_array_equal(got["label"], full["probabilities"].argmax(-1))
@@ -132,7 +153,7 @@ def test_out_of_memory_means_smaller_tiles_and_the_same_answer(monkeypatch, caps
     got = ask(model, variables, images, want=ALL)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a["probabilities"], b["probabilities"], atol=2e-6)
-    assert "out of memory: going on with" in capsys.readouterr().out
+    assert "memory is short: going on with" in capsys.readouterr().out
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch):
@@ -160,7 +181,7 @@ def test_tiles_fit_into_the_memory_that_is_free(capsys):
     roomy = asked(2**40)
     assert capsys.readouterr().out == ""
     tight = asked(2**21)
-    assert "out of memory" in capsys.readouterr().out
+    assert "memory is short" in capsys.readouterr().out
     assert (roomy == tight).mean() > 0.999  # but for ties
     with pytest.raises(UserError, match="a tile of 18 x 18 pixels, the least"):
         asked(2**10)
@@ -175,6 +196,10 @@ def test_tiles_of_the_asked_size_are_taken(monkeypatch):
     )
     ask(model, members(model), pictures(), edges=(40, 50), batch=8)
     assert set(shapes) == {(40, 50)}
+    shapes.clear()
+    monkeypatch.setattr(tiling, "LIMIT", 2**10)
+    ask(model, members(model), pictures(1, (75, 60)), edges=(92, 92))
+    assert set(shapes) == {(92, 76)}  # whole: the limit is for what is left to us
     with pytest.raises(UserError, match="must be 18 or more along each axis, not 9"):
         ask(model, members(model), pictures(), edges=(40, 9))
 

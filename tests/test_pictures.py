@@ -32,6 +32,15 @@ def test_errors_are_missed_or_invented():
     )
 
 
+def test_errors_of_independent_classes_do_not_cancel():
+    truth = np.array([[[1, 0], [IGNORE, 1], [0, 0], [IGNORE, IGNORE]]])
+    prediction = np.array([[[0, 1], [0, 0], [1, 0], [1, 1]]])
+    expected = [pictures.MISSED, pictures.MISSED, pictures.INVENTED, pictures.UNKNOWN]
+    np.testing.assert_array_equal(
+        pictures.differ(truth, prediction, axes=2)[0], expected
+    )
+
+
 def test_a_sheet_holds_images_of_any_size_and_volumes():
     rng = np.random.default_rng(0)
     rows = []
@@ -67,6 +76,10 @@ def test_an_overlay_tints_and_outlines_what_is_not_background():
     np.testing.assert_allclose(over[3, 3], inside, atol=1)
     channels = np.stack([label == 1, np.zeros_like(label)], axis=-1)
     np.testing.assert_array_equal(pictures.overlay(image, channels, COLOURS), over)
+    halves = np.where(np.arange(7) < 4, 1, 2) * label
+    parted = pictures.overlay(image, label, COLOURS, halves)
+    np.testing.assert_array_equal(parted[3, 3:5], [COLOURS[1]] * 2)
+    assert (over[3, 3:5] != parted[3, 3:5]).any()
     grey_classes = ((0, 0, 0), (235, 235, 235), (9, 9, 250))
     vivid = pictures.overlay(image, label, grey_classes)
     np.testing.assert_array_equal(vivid[1, 1], pictures.VIVID[0])

@@ -18,6 +18,7 @@ EACH = {
     "components": postprocess.components,
     "watershed": postprocess.watershed,
 }
+watershed = functools.partial(postprocess.watershed, pixels=1)  # seeds of any size
 each_function = pytest.mark.parametrize("mend", EACH.values(), ids=EACH)
 
 
@@ -122,7 +123,7 @@ def test_two_bumps_that_touch_become_two_objects(axes):
     p = bumps((17,) * (axes - 1) + (25,), centres, radius=5)
     label = (p[..., 1] > 0.5).astype(np.int32)
     assert ndimage.label(label)[1] == 1
-    objects = postprocess.watershed(Segmentation(label), p).objects
+    objects = watershed(Segmentation(label), p).objects
     # The plane between the two, 4 from both centres, may go to either.
     left = np.broadcast_to(np.arange(25) < 12, label.shape)
     right = np.broadcast_to(np.arange(25) > 12, label.shape)
@@ -133,13 +134,13 @@ def test_two_bumps_that_touch_become_two_objects(axes):
 def test_a_border_class_parts_what_it_lies_between():
     label = rows("1121133")  # 2 is the border, 3 is another class
     p = sure(label, 4)
-    whole = postprocess.watershed(Segmentation(label), p)
+    whole = watershed(Segmentation(label), p)
     np.testing.assert_array_equal(whole.objects, [[1] * 7])
-    parted = postprocess.watershed(Segmentation(label), p, border=2)
+    parted = watershed(Segmentation(label), p, border=2)
     np.testing.assert_array_equal(parted.objects, rows("1112222"))
     np.testing.assert_array_equal(parted.label, label)
     independent = Segmentation(p[..., 1:].astype(np.int32))
-    parted = postprocess.watershed(independent, p[..., 1:], border=2)
+    parted = watershed(independent, p[..., 1:], border=2)
     np.testing.assert_array_equal(parted.objects, rows("1112222"))
 
 
@@ -148,7 +149,7 @@ def test_the_border_is_taken_off_the_inside():
     inside = np.array([0.8, 0.5, 0.8], np.float32)
     border = np.array([0.1, 0.4, 0.1], np.float32)
     p = np.stack([1 - inside - border, inside, border], -1)
-    seeded = functools.partial(postprocess.watershed, Segmentation(rows("111")[0]), p)
+    seeded = functools.partial(watershed, Segmentation(rows("111")[0]), p)
     assert seeded(seed=0.3).objects.max() == 1
     assert seeded(seed=0.3, border=2).objects.max() == 2
 
@@ -158,7 +159,7 @@ def test_foreground_without_a_seed_is_one_object():
     doubt = np.where(label > 0, 0.6, 0.1).astype(np.float32)
     doubt[0, 0] = 0.9
     p = np.stack([1 - doubt, doubt], -1)
-    out = postprocess.watershed(Segmentation(label), p)
+    out = watershed(Segmentation(label), p)
     np.testing.assert_array_equal(out.objects, rows("11.22"))
 
 
@@ -262,3 +263,29 @@ def test_a_chain_of_specs_goes_in_order():
 
 def test_the_public_names_are_all_tested_here():
     assert set(EACH) == set(postprocess.__all__)
+
+
+def test_a_peak_that_is_too_small_makes_no_object():
+    """A cell with one noisy pixel beside its middle is one cell."""
+    p = bumps((24, 24), [(12, 12)], 9)
+    p[:] = np.where(p > 0.9, p, np.minimum(p, 0.75))
+    p[12, 17] = 0.01, 0.99
+    segmented = Segmentation(p.argmax(-1).astype(np.int32))
+    every = postprocess.watershed(segmented, p, seed=0.8, pixels=1)
+    assert every.objects.max() == 2
+    real = postprocess.watershed(segmented, p, seed=0.8, pixels=2)
+    assert real.objects.max() == 1
+
+
+def test_what_is_left_in_the_end_is_numbered_through():
+    label = rows("1.11.1111", "1........")
+    parted = functools.partial(postprocess.components)
+    small = functools.partial(postprocess.remove_small, pixels=3)
+    mended = postprocess.chain([parted, small])(Segmentation(label), sure(label, 2))
+    np.testing.assert_array_equal(mended.objects, rows(".....1111", "........."))
+
+
+def test_objects_of_independent_classes_are_those_of_any():
+    label = np.stack([rows("11..."), rows(".11.1")], axis=-1)
+    found = postprocess.foreground_objects(label, independent=True)
+    np.testing.assert_array_equal(found, rows("111.2"))

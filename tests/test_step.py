@@ -190,6 +190,8 @@ def test_the_loss_of_a_whole_image_is_that_of_a_batch_of_one():
     data = batch()
     logits = np.random.default_rng(1).normal(size=(*data["label"].shape, 2))
     logits = logits.astype("f4")
-    alone = step.judge(logits[2], data["label"][2], data["weight"][2], loss=losses.dice)
+    alone = step.image_loss(
+        logits[2], data["label"][2], data["weight"][2], loss=losses.dice
+    )
     every = losses.dice(logits, data["label"], data["weight"])
     assert alone == pytest.approx(float(every[2]), rel=1e-6)

@@ -89,6 +89,27 @@ def test_the_tests_above_have_several_tiles(padding):
     assert tiles.count > 2
 
 
+@pytest.mark.parametrize(
+    ("shape", "widths", "padding"),
+    [
+        ((4096, 4096), (1,) * 5, "SAME"),
+        ((256, 256, 256), (1,) * 4, "SAME"),
+        ((256, 256, 256), (1,) * 4, "VALID"),
+        ((32, 512, 512), (1,) * 4, "SAME"),
+        ((300, 40_000), (1,) * 5, "VALID"),
+    ],
+)
+def test_tiles_are_not_mostly_context(shape, widths, padding):
+    """With as many pixels as inference begins with."""
+    model = UNet(widths, padding=padding)
+    context = model.margin or model.halo
+    pixels = max(tiling.LIMIT, (6 * context) ** len(shape))
+    tiles = tiling.plan(shape, **geometry(model), pixels=pixels)
+    assert np.prod(tiles.shape) <= pixels
+    whole = [model.valid_size(size + 2 * model.margin) for size in shape]
+    assert tiles.count * np.prod(tiles.shape) < 4 * np.prod(whole)
+
+
 def test_a_whole_same_image_is_what_the_model_makes_of_it():
     """The model pads by itself; the plan must not see other pixels than it does."""
     model = UNet((2, 3, 4), padding="SAME")

@@ -28,10 +28,11 @@ class Checkpoints:
       workdir: the run folder.
       best: the score by which a checkpoint is best, the higher the better; checkpoints
         that were saved without scores only count as latest.
+      otherwise: what to judge by where none was given that score.
     """
 
-    def __init__(self, workdir: Path, best: str) -> None:
-        self._best = best
+    def __init__(self, workdir: Path, best: str, otherwise: str = "") -> None:
+        self._best, self._otherwise = best, otherwise
         self._orbax = ocp.training.Checkpointer(
             (workdir / FOLDER).absolute(),  # Orbax refuses a relative path, late
             preservation_policy=_policies.AnyPreservationPolicy(
@@ -67,12 +68,14 @@ class Checkpoints:
         scored = [c for c in self._orbax.checkpoints if c.metrics]
         if not scored:
             return self.latest
-        known = sorted({name for c in scored for name in c.metrics})
+        known = {name for c in scored for name in c.metrics}
         if self._best not in known:
-            raise UserError(
-                f"no checkpoint in {self._orbax.directory} was scored by {self._best}; "
-                f"begin config.metrics with one of {', '.join(known)}"
-            )
+            if self._otherwise not in known:
+                raise UserError(
+                    f"no checkpoint in {self._orbax.directory} was scored by "
+                    f"{self._best}; begin config.metrics with another score"
+                )
+            self._best = self._otherwise
         return max(scored, key=lambda c: (self._score(c.metrics), c.step)).step
 
     def save(

@@ -108,9 +108,7 @@ def _joined(argv: list[str]) -> list[str]:
     """`--flag value` as `--flag=value`."""
     joined = argv[:1]
     for argument in argv[1:]:
-        flag = re.fullmatch(
-            r"--?(config|config[.\[].*|workdir|mode|input|output|ensemble)", joined[-1]
-        )
+        flag = re.fullmatch(FLAGS, joined[-1])
         if flag and "=" not in joined[-1] and not re.match(r"--?[a-z]", argument):
             joined[-1] += f"={argument}"
         else:

@@ -29,7 +29,7 @@ from unet_jax.views import View, see, unsee
 SHARE = 0.5  # of the free memory that one program may take
 PROGRAMS = 16  # from which on an image of yet another size goes through one of them
 
-OutOfMemory = jax.errors.JaxRuntimeError  # or another mishap; `shrink` tells them apart
+DeviceError = jax.errors.JaxRuntimeError  # out of memory, or else: see `shrink`
 
 
 class Want(NamedTuple):
@@ -37,7 +37,8 @@ class Want(NamedTuple):
 
     Attributes:
       probabilities: `f32[*S, K]`, the mean over members and views.
-      doubt: `f32[*S]`, the mean entropy of members and views, in nats.
+      doubt: `f32[*S]`, the mean of the members' entropies, in nats. A member is a run,
+        with its mean over the views; where there is one run, each view is a member.
       logits: `f32[*S, K]`, of the last member in the last view.
     """
 
@@ -84,12 +85,14 @@ class Inference:
         self.here = here
         self._channels, self._independent = channels, independent
         self._edges, self._batch = edges, batch
-        self._pixels = tiling.LIMIT  # that a device takes at a time
+        self._pixels = 0  # that a device takes at a time; 0: not yet known
         self._least: tuple[int, ...] = ()  # the tile below which there is none
+        self._told = False  # that tiles are blended
         self._programs: dict[tuple[int, ...], Any] = {}
         place = functools.partial(jax.jit, out_shardings=here.rows)
         self._forward = place(functools.partial(model.apply, train=False))
         self._see = place(see, static_argnums=1)
+        self._unsee = place(_unsee, static_argnums=(1, 2))
         self._add = place(_add, static_argnums=(2, 3))
         self._finish = place(_finish, static_argnums=(1, 2, 3))
 
@@ -119,22 +122,26 @@ class Inference:
           is asked for.
 
         Raises:
-          OutOfMemory: to be shown to `shrink`, and then tried again.
+          DeviceError: to be shown to `shrink`, and then tried again.
           UserError: there is not the memory for the least tile.
         """
-        tiles, size = self._settle(members, shape, len(images))
+        tiles, size = self._settle(members, shape)
         asked = want._replace(probabilities=want.probabilities or tiles.blend)
         cuts = (tiling.cut(tiles, tile, read) for read in images for tile in tiles)
         answers = self._stream(
             lambda batch: self._look(members, batch, views, asked), cuts, size
         )
-        counted = _counting(answers, len(images) * tiles.count, passed)
+        answers = _counting(answers, len(images) * tiles.count, passed)
+        if not tiles.blend:
+            for _ in images:
+                yield from tiling.assemble(tiles, answers)
+            return
+        self._tell_of_blending()
+        answers = map(_without_label, answers)  # of labels there is no mean
         for _ in images:
-            for rows in tiling.assemble(tiles, counted):
-                if tiles.blend:  # of labels there is no mean
-                    label = decide(rows["probabilities"], independent=self._independent)
-                    rows["label"] = np.asarray(label).astype(rows["label"].dtype)
-                yield rows
+            for rows in tiling.assemble(tiles, answers):
+                label = _label(rows["probabilities"], self._independent)
+                yield rows | {"label": np.asarray(label)}
 
     def whole(
         self,
@@ -151,14 +158,14 @@ class Inference:
                 while done < len(images):
                     yield _collect(rows, shape[0])
                     done += 1
-            except OutOfMemory as error:
+            except DeviceError as error:
                 self.shrink(error)
 
-    def shrink(self, error: OutOfMemory | None = None) -> None:
+    def shrink(self, error: DeviceError | None = None) -> None:
         """Takes fewer pixels at a time from now on, and says so.
 
         Raises:
-          OutOfMemory: the error, if it is about something else.
+          DeviceError: the error, if it is about something else.
           UserError: there is nothing left to take less of.
         """
         if error and "RESOURCE_EXHAUSTED" not in str(error):
@@ -169,32 +176,44 @@ class Inference:
                 "the network can take, needs more memory than there is"
             )
         self._programs.clear()
-        self._pixels //= 4
-        self._batch = -(-self._batch // 4)
-        say(f"out of memory: going on with {self._pixels:,} pixels at a time")
+        self._pixels //= 2
+        self._edges = tuple(round(0.7 * edge) for edge in self._edges)
+        self._batch = -(-self._batch // 2)
+        say(f"memory is short: going on with {self._pixels:,} pixels at a time")
+
+    def _tell_of_blending(self) -> None:
+        if not self._told:
+            say(
+                "the norm takes its statistics from space, so no tiles can equal the "
+                "whole image: they overlap by half and are blended"
+            )
+        self._told = True
 
     def _settle(
-        self, members: Sequence[Any], shape: tuple[int, ...], images: int
+        self, members: Sequence[Any], shape: tuple[int, ...]
     ) -> tuple[Tiles, int]:
         """The tiles of an image and how many go at a time, so that they fit."""
+        context = self._geometry["margin"] or self._geometry["halo"] or 0
+        # Smaller tiles, of a deep network of volumes, would be nothing but context.
+        self._pixels = self._pixels or max(tiling.LIMIT, (6 * context) ** len(shape))
         while True:
-            edge = round(self._pixels ** (1 / len(shape)))
-            edges = tuple(min(edge, e) for e in self._edges) or (edge,) * len(shape)
-            tiles = tiling.plan(shape, edges=edges, **self._geometry)
-            size = self._size(tiles, images)
-            least = tiling.plan(shape, edges=(1,) * len(shape), **self._geometry)
-            last = tiles == least and size == self.here.count
-            self._least = tiles.shape if last else ()
+            tiles = self._plan(shape, pixels=self._pixels, edges=self._edges)
+            size = self._size(tiles)
             exact = self._geometry["halo"] is not None  # whatever the tile's size
             if exact and len(self._programs) >= PROGRAMS:
-                tiles, size = self._reused(tiles, size, images)
+                tiles, size = self._reused(tiles, size)
+            last = tiles == self._plan(shape, pixels=1) and size == self.here.count
+            self._least = tiles.shape if last else ()
             if self._edges and self._batch:  # as it was asked for
                 return tiles, size
             if self._needs(members[0], tiles, size) <= SHARE * self.here.free():
                 return tiles, size
             self.shrink()
 
-    def _reused(self, tiles: Tiles, size: int, images: int) -> tuple[Tiles, int]:
+    def _plan(self, shape: tuple[int, ...], **size: Any) -> Tiles:
+        return tiling.plan(shape, **size, **self._geometry)
+
+    def _reused(self, tiles: Tiles, size: int) -> tuple[Tiles, int]:
         """The tiles of a program that is there, unless they are twice the work.
 
         Compiling takes seconds; folders where every image has a size of its own exist.
@@ -202,23 +221,26 @@ class Inference:
 
         def work(plan: tuple[Tiles, int]) -> int:
             tiles, size = plan
-            batches = -(-tiles.count * images // size)
+            batches = -(-tiles.count // size)
             return batches * size * math.prod(tiles.shape)
 
         best, best_work = (tiles, size), 2 * work((tiles, size))
         for size, *tile, _ in self._programs:
             edges = tuple(tile)
-            other = tiling.plan(tiles.image, edges=edges, fill=True, **self._geometry)
+            other = self._plan(tiles.image, edges=edges, fill=True)
             if other.shape == edges and work((other, size)) < best_work:
                 best, best_work = (other, size), work((other, size))
         return best
 
-    def _size(self, tiles: Tiles, images: int) -> int:
-        """Tiles at a time: a multiple of the devices, and no more than there are."""
+    def _size(self, tiles: Tiles) -> int:
+        """Tiles at a time, which all devices share equally.
+
+        No more than one image has, however many images there are: XLA rounds otherwise
+        where a device has more rows, and an image is to be the same in any company.
+        """
         devices = self.here.count
-        most = self._pixels // math.prod(tiles.shape) * devices
-        size = min(self._batch or most, tiles.count * images)
-        return max(-(-size // devices), 1) * devices
+        most = self._batch or self._pixels // math.prod(tiles.shape) * devices
+        return max(-(-min(most, tiles.count) // devices), 1) * devices
 
     def _needs(self, variables: Any, tiles: Tiles, size: int) -> int:
         """Bytes that the program takes on one device."""
@@ -255,13 +277,21 @@ class Inference:
         views: tuple[View, ...],
         want: Want,
     ) -> dict[str, jax.Array]:
+        several = len(members) > 1
         total: Any = 0, 0
         for variables in members:
+            one: Any = 0
             for view in views:
                 seen = self._see(batch, view)
                 logits = self._program(variables, seen.shape)(variables, seen)
-                total = self._add(total, logits, view, self._independent)
-        count = len(members) * len(views)
+                p = self._unsee(logits, view, self._independent)
+                if several:
+                    one = one + p
+                else:
+                    total = self._add(total, p, 1, self._independent)
+            if several:
+                total = self._add(total, one, len(views), self._independent)
+        count = len(members) if several else len(views)
         answers = self._finish(total, count, want, self._independent)
         return answers | ({"logits": logits} if want.logits else {})
 
@@ -279,9 +309,14 @@ def _entropy(p: jax.Array, independent: bool) -> jax.Array:
     return surprise.sum(-1)
 
 
-def _add(total: Any, logits: jax.Array, view: View, independent: bool) -> Any:
-    """Adds what one member says in one view, turned back, and its entropy."""
-    p = unsee(probabilities(logits, independent=independent), view)
+def _unsee(logits: jax.Array, view: View, independent: bool) -> jax.Array:
+    """What was said in one view, turned back."""
+    return unsee(probabilities(logits, independent=independent), view)
+
+
+def _add(total: Any, p: jax.Array, views: int, independent: bool) -> Any:
+    """Adds what a member said in so many views, and its entropy."""
+    p = p / views
     return total[0] + p, total[1] + _entropy(p, independent)
 
 
@@ -289,14 +324,23 @@ def _finish(
     total: Any, count: int, want: Want, independent: bool
 ) -> dict[str, jax.Array]:
     mean = total[0] / count
-    label = decide(mean, independent=independent)
-    few = independent or mean.shape[-1] <= 256
-    answers = {"label": label.astype(jnp.uint8) if few else label}
+    answers = {"label": _label(mean, independent)}
     if want.probabilities:
         answers["probabilities"] = mean
     if want.doubt:
         answers["doubt"] = total[1] / count
     return answers
+
+
+def _label(mean: jax.Array, independent: bool) -> jax.Array:
+    """The most likely label, in 8 bits where they are enough."""
+    label = decide(mean, independent=independent)
+    few = independent or mean.shape[-1] <= 256
+    return label.astype(jnp.uint8) if few else label
+
+
+def _without_label(answer: Answer) -> Answer:
+    return {name: array for name, array in answer.items() if name != "label"}
 
 
 def _unstack(count: int, answers: dict[str, jax.Array]) -> Iterator[Answer]:
@@ -309,8 +353,8 @@ def _counting(
     answers: Iterator[Answer], count: int, passed: Callable[[int, int], None]
 ) -> Iterator[Answer]:
     for done, answer in enumerate(answers, 1):
-        yield answer
         passed(done, count)
+        yield answer
 
 
 def _collect(rows: Iterator[Answer], height: int) -> Answer:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import jax
 import numpy as np
@@ -57,9 +58,8 @@ class Log:
         self._writer = writer
         if not writer:
             return
-        path = workdir / METRICS
-        _keep_until(path, start)
-        self._lines = path.open("a")
+        _keep_until(workdir, start)
+        self._lines = (workdir / METRICS).open("a")
         self._board = SummaryWriter(str(workdir), purge_step=start + 1)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -164,15 +164,16 @@ def _number(value: float | str | None) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-def _keep_until(path: Path, step: int) -> None:
+def rows(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of a run's scalars, but for one that a crash cut short."""
+    path, found = workdir / METRICS, []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+def _keep_until(workdir: Path, step: int) -> None:
     """Drops the lines after `step`, and one that a crash cut short."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except ValueError:
-            continue
-    write(path, "".join(kept).encode())
+    kept = [json.dumps(row) + "\n" for row in rows(workdir) if row["step"] <= step]
+    write(workdir / METRICS, "".join(kept).encode())

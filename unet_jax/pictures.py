@@ -62,23 +62,31 @@ def paint(label: np.ndarray, colours: Colours, *, axes: int) -> Picture:
 def differ(truth: np.ndarray, prediction: np.ndarray, *, axes: int) -> Picture:
     """Red where the prediction is below the truth, blue where it is above.
 
-    With two classes that is foreground missed and foreground invented.
+    With two classes that is foreground missed and foreground invented; of independent
+    classes, one missed and, where none is, one invented.
     """
     truth, prediction = _slice(truth, axes), _slice(prediction, axes)
-    unknown = _unknown(truth)
+    unknown, known = _unknown(truth), truth != IGNORE
+    missed, invented = known & (prediction < truth), known & (prediction > truth)
     if truth.ndim == 3:
-        truth, prediction = truth.sum(-1), prediction.sum(-1)
-    picture = np.full((*truth.shape, 3), RIGHT, np.uint8)
-    picture[prediction < truth] = MISSED
-    picture[prediction > truth] = INVENTED
+        missed, invented = missed.any(-1), invented.any(-1)
+    picture = np.full((*unknown.shape, 3), RIGHT, np.uint8)
+    picture[invented] = INVENTED
+    picture[missed] = MISSED
     picture[unknown] = UNKNOWN
     return picture
 
 
-def overlay(image: np.ndarray, label: np.ndarray, colours: Colours) -> Picture:
+def overlay(
+    image: np.ndarray,
+    label: np.ndarray,
+    colours: Colours,
+    objects: np.ndarray | None = None,
+) -> Picture:
     """The classes above 0 as a tint on an image `[H, W, C]`, outlined in full colour.
 
     A colour that is hardly one, and would not show on a grey image, becomes another.
+    With objects `[H, W]`, each of them is outlined, also where two touch.
     """
     picture = grey(image).astype(np.float32)
     masks = (
@@ -91,7 +99,8 @@ def overlay(image: np.ndarray, label: np.ndarray, colours: Colours) -> Picture:
         if np.ptp(colour) < 60:
             colour = np.asarray(VIVID[k % len(VIVID)], np.float32)
         picture[mask] += TINT * (colour - picture[mask])
-        picture[_outline(mask)] = colour
+        ids = mask if objects is None else np.where(mask, objects + 1, 0)
+        picture[mask & _edges(ids)] = colour
     return picture.astype(np.uint8)
 
 
@@ -102,12 +111,11 @@ def heat(values: np.ndarray, *, top: float) -> Picture:
     return (255 * np.clip(3 * share - (0, 1, 2), 0, 1)).astype(np.uint8)
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask `[H, W]` that have a neighbour outside it."""
-    padded = np.pad(mask, 1, mode="edge")
-    above, below = padded[:-2, 1:-1], padded[2:, 1:-1]
-    left, right = padded[1:-1, :-2], padded[1:-1, 2:]
-    return mask & ~(above & below & left & right)
+def _edges(ids: np.ndarray) -> np.ndarray:
+    """The pixels `bool[H, W]` that have another id beside them."""
+    padded = np.pad(ids, 1, mode="edge")
+    beside = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return np.any([ids != other for other in beside], axis=0)
 
 
 def row(

@@ -105,6 +105,7 @@ def watershed(
     probabilities: np.ndarray,
     *,
     seed: Proportion = 0.8,
+    pixels: Count = 16,
     border: Whole = 0,
 ) -> Segmentation:
     """Parts the foreground into objects where its probability dips between them.
@@ -120,6 +121,7 @@ def watershed(
       probabilities: `f32[*S, K]`. That of the foreground is the sum over exclusive
         classes above 0, and the highest of independent ones.
       seed: the probability above which an object is sure.
+      pixels: of the smallest seed; a peak that is smaller makes no object.
       border: the class, counted from 1, that the network was taught to see between
         objects; its probability is then taken off that of the others. Its pixels are
         shared out among the objects. 0 if there is none.
@@ -131,6 +133,7 @@ def watershed(
     foreground = _foreground(label, probabilities)
     height = _height(probabilities, label.ndim == probabilities.ndim, border)
     sure = foreground & (height > seed)
+    sure = _choose(sure.astype(np.int32), lambda sizes: sizes >= pixels) > 0
     parts, count = ndimage.label(foreground)
     seeded = np.zeros(count + 1, bool)
     seeded[parts[sure]] = True
@@ -140,12 +143,20 @@ def watershed(
 
 
 def chain(functions: Sequence[Function]) -> Function:
-    """Returns the function that applies all, the first one first."""
+    """Returns the function that applies all, the first one first.
+
+    The objects that are left are numbered 1, 2, 3, ... in the end.
+    """
 
     def mend(segmentation: Segmentation, probabilities: np.ndarray) -> Segmentation:
         for function in functions:
             segmentation = function(segmentation, probabilities)
-        return segmentation
+        label, objects = segmentation
+        if objects is None:
+            return segmentation
+        there = np.bincount(objects.ravel(), minlength=1) > 0
+        there[0] = False
+        return Segmentation(label, (there.cumsum() * there).astype(np.int32)[objects])
 
     return mend
 

@@ -56,7 +56,7 @@ def bind(
     if name not in module.__all__:
         raise UserError(f"{field}.name: no {name!r}; {choices(name, module.__all__)}")
     function = getattr(module, name)
-    check_keywords(function, kwargs, field, given=given)
+    check_keywords(function, kwargs, field, name=name, given=given)
     return functools.partial(function, **kwargs)
 
 
@@ -65,17 +65,18 @@ def check_keywords(
     kwargs: Mapping[str, Any],
     field: str,
     *,
+    name: str = "",
     given: tuple[str, ...] = (),
 ) -> None:
     """Raises UserError unless a function can be called with these, as annotated."""
-    name, fields = function.__name__, _fields(function, given)
+    fields, named = _fields(function, given), f": {name!r}" if name else ""
     for key, value in kwargs.items():
         if key not in fields:
-            raise UserError(f"{field}: {name!r} has no {key!r}; {choices(key, fields)}")
+            raise UserError(f"{field}{named} has no {key!r}; {choices(key, fields)}")
         check(value, fields[key], f"{field}.{key}")
     missing = [key for key in _required(function, given) if key not in kwargs]
     if missing:
-        raise UserError(f"{field}: {name!r} also needs {', '.join(missing)}")
+        raise UserError(f"{field}{named} also needs {', '.join(missing)}")
 
 
 def check(value: Any, hint: Any, field: str) -> None:
@@ -120,6 +121,8 @@ def _say(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_say, arguments))
     if origin is tuple:
+        if typing.get_origin(arguments[0]) is Mapping:
+            return "a tuple of specs, ({'name': ...},) with its comma"
         return f"a tuple, (x,) or (x, ...), each x {_say(arguments[0])}"
     if origin is Mapping:
         return "a spec, {'name': ...}"

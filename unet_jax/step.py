@@ -141,7 +141,9 @@ def _coarse(array: jax.Array, logits: Logits, level: int) -> jax.Array:
     return array[(slice(None), *(middle for _ in shape))]
 
 
-def judge(logits: Logits, label: Label, weight: Weight, *, loss: Loss) -> jax.Array:
+def image_loss(
+    logits: Logits, label: Label, weight: Weight, *, loss: Loss
+) -> jax.Array:
     """The loss `f32[]` of one whole image's `f32[*S, K]`, without augmentation."""
     return loss(logits[None], label[None], weight[None])[0]
 

@@ -78,6 +78,7 @@ def plan(
     halo: int | None,
     multiple: int,
     valid_size: Callable[[int], int],
+    pixels: int = LIMIT,
     edges: tuple[int, ...] = (),
     fill: bool = False,
 ) -> Tiles:
@@ -89,17 +90,18 @@ def plan(
       halo: how far an output pixel sees; None where that is everywhere.
       multiple: what tiles must start at multiples of, 2^depth.
       valid_size: rounds a size up to one that the network takes as it is.
-      edges: the largest size of a tile along each axis; none for a cube of LIMIT. One
-        that leaves nothing between its halos becomes the least that does.
+      pixels: of the largest tile, which is a cube but where the image is shorter.
+      edges: the largest size of a tile along each axis, in place of `pixels`. One that
+        leaves nothing between its halos becomes the least that does.
       fill: takes tiles of these edges even where a smaller one would hold the image,
         if padding is VALID; the rest of them is mirrored.
     """
-    edges = edges or (round(LIMIT ** (1 / len(image))),) * len(image)
     context = margin or halo or 0  # around what a tile answers for
     least = valid_size(2 * context + multiple)
+    wholes = [valid_size(size + 2 * margin) for size in image]
+    edges = edges or _spread(pixels, wholes)
     shape, spans = [], []
-    for size, edge in zip(image, edges, strict=True):
-        whole = valid_size(size + 2 * margin)
+    for size, whole, edge in zip(image, wholes, edges, strict=True):
         tile = _largest(max(edge, least), valid_size)
         if not (fill and margin):
             tile = min(tile, whole)
@@ -114,6 +116,17 @@ def plan(
             spans.append(_within(size, whole, tile, halo, multiple))
     blend = halo is None and max(map(len, spans)) > 1
     return Tiles(tuple(image), tuple(shape), margin, tuple(spans), blend)
+
+
+def _spread(pixels: int, wholes: Sequence[int]) -> list[int]:
+    """Edges of so many pixels; long axes take what short ones leave."""
+    edges = [0] * len(wholes)
+    order = sorted(range(len(wholes)), key=wholes.__getitem__)
+    for i, axis in enumerate(order):
+        cube = int((pixels + 0.5) ** (1 / (len(order) - i)))
+        edges[axis] = min(wholes[axis], max(cube, 1))
+        pixels //= edges[axis]
+    return edges
 
 
 def check_edges(
@@ -231,22 +244,20 @@ def _blended(tiles: Tiles, answers: Iterator[Answer]) -> Iterator[Answer]:
                 space = (row.stop - row.first, *tiles.image[1:])
                 tail = piece.shape[len(space) :]
                 total = sums.setdefault(name, np.zeros((*space, *tail), np.float32))
-                spread = share.reshape(*share.shape, *(1,) * len(tail))
-                total[(slice(None), *target)] += spread * piece
+                total[(slice(None), *target)] += _like(share, piece) * piece
         for name, begun in above.items():
             sums[name][: len(begun)] += begun
         height = done - row.first
-        above = {name: total[height:] for name, total in sums.items()}
-        ready = {name: total[:height] for name, total in sums.items()}
-        yield _divided(ready)
+        above = {name: total[height:].copy() for name, total in sums.items()}
+        summed = sums.pop("")[:height]
+        for total in sums.values():
+            total[:height] /= _like(summed, total)
+        yield {name: total[:height] for name, total in sums.items()}
 
 
-def _divided(sums: Answer) -> Answer:
-    weight = sums.pop("")
-    return {
-        name: total / weight.reshape(*weight.shape, *(1,) * (total.ndim - weight.ndim))
-        for name, total in sums.items()
-    }
+def _like(weight: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """The weight `[*S]` with an axis of 1 for every further one of the array."""
+    return weight.reshape(*weight.shape, *(1,) * (array.ndim - weight.ndim))
 
 
 def _inner(tiles: Tiles, tile: tuple[Span, ...]) -> tuple[slice, ...]:

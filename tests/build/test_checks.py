@@ -16,7 +16,7 @@ MISTAKES = [
     ("stepz", 3, ["config has no field 'stepz'; did you mean 'steps'?"]),
     ("learning_rate", 0.1, ["did you mean 'optimizer.learning_rate'?"]),
     ("name", "../x", ["config.name must be text that can name a folder"]),
-    ("loss", ("name",), ["a tuple, (x,) or (x, ...), each x a spec, {'name': ...}"]),
+    ("loss", ("name",), ["a tuple of specs, ({'name': ...},) with its comma"]),
     (
         "loss",
         (ConfigDict({"name": "dice", "scale": 0.0}),),
@@ -165,4 +165,20 @@ def test_a_crop_must_divide_over_the_devices_of_an_image(tiny):
     tiny.parallel = ConfigDict({"name": "mesh", "space": 4})
     tiny.crop = (18, 16)
     with pytest.raises(UserError, match="first size must divide by the 4 devices"):
+        build(tiny)
+
+
+def test_a_score_may_be_asked_for_twice_with_other_options(tiny):
+    tiny.metrics = (
+        ConfigDict({"name": "f1"}),
+        ConfigDict({"name": "f1", "threshold": 0.9}),
+        ConfigDict({"name": "dice"}),
+    )
+    names = [name for name, _ in build(tiny).metrics]
+    assert names == ["f1", "f1(threshold=0.9)", "dice"]
+    tiny.metrics += (ConfigDict({"name": "dice"}),)
+    with pytest.raises(UserError, match="config.metrics has dice more than once"):
+        build(tiny)
+    tiny.metrics = (ConfigDict({"name": "v_rand", "thresholds": ()}),)
+    with pytest.raises(UserError, match=r"config.metrics\[0\]: thresholds is empty"):
         build(tiny)

@@ -6,7 +6,6 @@ import pytest
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from unet_jax import views
 from unet_jax.build import build
 from unet_jax.data.pipeline import Examples, Room
 from unet_jax.run import judge
@@ -24,7 +23,7 @@ def test_scores_are_those_of_whole_images(tiny, padding):
     tiny.data.test = 11  # more than one batch of 8, the last one filled up
     tiny.predict.tile = (28, 28)
     parts, variables = start(tiny)
-    judged = judge.judge(parts, variables, "test", parts.test)
+    judged = judge.judge(parts, variables, "test", parts.test, as_predicted=True)
 
     margin = parts.model.margin
     right = total = 0
@@ -63,7 +62,7 @@ def test_images_of_several_sizes_are_judged_in_their_order(tiny):
     large, _ = start(tiny)
     several = [large.test[0], small.test[0], large.test[1], small.test[1]]
     mixed = Examples(several.__getitem__, len(several), Room(0))
-    judged = judge.judge(small, variables, "test", mixed)
+    judged = judge.judge(small, variables, "test", mixed, as_predicted=False)
     assert [image["id"] for image in judged.images] == [e["id"] for e in several]
     assert judged.scores["test/loss"] > 0
     assert judged.drawn.shape[1] == 3 * (4 * 24 + 3 * 4)  # enlarged, for the titles
@@ -74,26 +73,29 @@ def test_what_the_config_makes_of_predictions_is_what_is_judged(tiny):
         ConfigDict({"name": "remove_small", "pixels": 10**6}),
         ConfigDict({"name": "watershed"}),
     )
+    tiny.predict.tta = "flips"
     parts, variables = start(tiny)
-    judged = judge.judge(parts, variables, "test", parts.test)
+    judged = judge.judge(parts, variables, "test", parts.test, as_predicted=True)
     assert judged.confusion[:, 1].sum() == 0  # nothing is that large
     assert judged.scores["test/panoptic_quality"] == 0
-    seen = judge.judge(parts, variables, "test", parts.test, views=views.flips(2))
-    assert seen.scores["test/loss"] is None  # of a mean over views there is none
+    assert judged.scores["test/loss"] is None  # of a mean over views there is none
+    alone = judge.judge(parts, variables, "val", parts.val, as_predicted=False)
+    assert alone.scores["val/loss"] > 0
+    assert alone.confusion[:, 1].sum() > 0
 
 
 def test_the_images_of_several_processes_are_put_together(tiny, monkeypatch):
     """Two processes of a run, each with every other image, one after the other."""
     tiny.data.test = 5
     parts, variables = start(tiny)
-    alone = judge.judge(parts, variables, "test", parts.test)
+    alone = judge.judge(parts, variables, "test", parts.test, as_predicted=True)
     shares = []
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     for index in range(2):
         monkeypatch.setattr(jax, "process_index", lambda index=index: index)
         with monkeypatch.context() as patch:
             patch.setattr(judge, "_over_processes", lambda m: shares.append(m) or m)
-            judge.judge(parts, variables, "test", parts.test)
+            judge.judge(parts, variables, "test", parts.test, as_predicted=True)
     assert [len(share) for share in shares] == [3, 2]
 
     texts = [judge._packed(share) for share in shares]

@@ -33,6 +33,7 @@ def test_images_and_stacks(trained, predictor, tmp_path, capsys):
     flat, stack = grey(37, 53), grey(4, 21, 30).astype(np.uint16)
     Image.fromarray(flat).save(images / "flat.png")
     Image.fromarray(flat).save(images / "twice.bmp")
+    (images / "notes.txt").write_text("no image")
     tifffile.imwrite(images / "stack.tif", stack, photometric="minisblack")
     assert predict(config, run, input=str(images), output=str(out)) == 0
 
@@ -53,7 +54,8 @@ def test_images_and_stacks(trained, predictor, tmp_path, capsys):
     np.testing.assert_array_equal(overlay, expected)
     assert len(list(out.iterdir())) == 6
 
-    lines = capsys.readouterr().out.splitlines()
+    left, *lines = capsys.readouterr().out.splitlines()
+    assert left == "left out, as no images: notes.txt"
     assert [line.split(":")[0] for line in lines] == [
         "flat.png",
         "stack.tif",
@@ -188,11 +190,15 @@ def test_volumes_keep_their_place_in_the_scanner(tiny, tmp_path):
     nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "scan.nii.gz")
     tifffile.imwrite(tmp_path / "scan.tif", voxels.astype("u2"))
     assert predict(tiny, run, input=str(tmp_path / "scan.*"), output=str(out)) == 0
-    labels = unet_jax.Predictor.load(run).labels(voxels)
+    predictor = unet_jax.Predictor.load(run)
     written = nibabel.load(out / "scan_nii_gz_labels.nii.gz")
     np.testing.assert_array_equal(written.affine, affine)
-    np.testing.assert_array_equal(np.asarray(written.dataobj), labels)
-    np.testing.assert_array_equal(tifffile.imread(out / "scan_tif_labels.tif"), labels)
+    np.testing.assert_array_equal(
+        np.asarray(written.dataobj).T, predictor.labels(voxels.T)
+    )
+    np.testing.assert_array_equal(
+        tifffile.imread(out / "scan_tif_labels.tif"), predictor.labels(voxels)
+    )
 
 
 def test_nothing_but_the_run_folder_is_needed(trained, tmp_path):
@@ -205,3 +211,56 @@ def test_nothing_but_the_run_folder_is_needed(trained, tmp_path):
         unet_jax.Predictor.load(run).labels(image),
     )
     assert json.loads((run / "config.json").read_text())["predict"]["tta"] == "none"
+
+
+def test_a_network_whose_tiles_are_blended(tiny, tmp_path, capsys):
+    tiny.model.norm, tiny.steps = "instance", 1
+    train(tiny, tmp_path / "run")
+    tiny.predict.tile = (32,)
+    image = grey(90, 70)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    source, out = str(tmp_path / "a.png"), str(tmp_path / "out")
+    assert predict(tiny, tmp_path / "run", input=source, output=out) == 0
+    assert "are blended" in capsys.readouterr().out
+    labels = np.asarray(Image.open(tmp_path / "out" / "a_labels.png"))
+    assert (labels.dtype, labels.shape) == (np.uint8, (90, 70))
+
+
+def test_objects_are_counted_and_never_share_a_number(trained, tmp_path, capsys):
+    config, run = trained
+    config = config.copy_and_resolve_references()
+    config.predict.postprocess = (
+        ConfigDict({"name": "components"}),
+        ConfigDict({"name": "remove_small", "pixels": 5}),
+    )
+    tifffile.imwrite(tmp_path / "s.tif", grey(3, 40, 40), photometric="minisblack")
+    source, out = str(tmp_path / "s.tif"), str(tmp_path / "out")
+    assert predict(config, run, input=source, output=out) == 0
+    objects = tifffile.imread(tmp_path / "out" / "s_instances.tif")
+    assert objects.dtype == np.uint32
+    for page in objects:
+        assert list(np.unique(page[page > 0])) == list(range(1, page.max() + 1))
+    found = sum(int(page.max()) for page in objects)
+    assert f"{found} objects" in capsys.readouterr().out
+
+
+def test_whatever_goes_wrong_with_a_file_the_others_go_on(
+    trained, tmp_path, monkeypatch, capsys
+):
+    config, run = trained
+    for name in "ab":
+        Image.fromarray(grey(20, 20)).save(tmp_path / f"{name}.png")
+    overlay = pictures.overlay
+    fits = iter([False, True])
+
+    def full(*args):
+        if not next(fits):
+            raise MemoryError("too large")
+        return overlay(*args)
+
+    monkeypatch.setattr(pictures, "overlay", full)
+    where = {"input": str(tmp_path), "output": str(tmp_path / "out")}
+    assert predict(config, run, **where) == 1
+    stdout, stderr = capsys.readouterr()
+    assert stderr == f"error: {tmp_path}/a.png: MemoryError: too large\n"
+    assert "b.png: 20 x 20" in stdout

@@ -22,8 +22,13 @@ def raw(index=0):
     return splits.test.load(index)["image"]
 
 
-def test_predictions_are_what_evaluation_saw_to_the_bit(trained, predictor):
+@pytest.mark.parametrize("devices", [1, 8])
+def test_predictions_are_what_evaluation_saw_to_the_bit(trained, devices, monkeypatch):
+    """Whatever other images it saw in the same go."""
     config, workdir = trained
+    chosen = jax.devices()[:devices]
+    monkeypatch.setattr(jax, "local_devices", lambda: chosen)
+    predictor = unet_jax.Predictor.load(workdir)
     parts = build(config)
     with Checkpoints(workdir, "val/dice") as checkpoints:
         like = parts.layout.abstract(jax.eval_shape(parts.init, jax.random.key(0)))
@@ -76,6 +81,9 @@ def test_options_are_those_of_the_config(trained, predictor):
     # 24 columns and 20 rows are whole tiles: the mean over a group does not care
     np.testing.assert_allclose(augmented.probabilities(image), flipped, atol=1e-5)
     assert np.abs(flipped - predictor.probabilities(image)).max() > 1e-5
+    grey = np.repeat(image, 3, axis=-1)
+    converting = unet_jax.Predictor.load(trained[1], channels="convert")
+    np.testing.assert_array_equal(converting.labels(grey), predictor.labels(image))
     specs = ({"name": "remove_small", "pixels": 10**6},)
     cleaned = unet_jax.Predictor.load(trained[1], postprocess=specs)
     assert cleaned.labels(image).max() == 0 == cleaned.objects(image).max()
@@ -84,11 +92,19 @@ def test_options_are_those_of_the_config(trained, predictor):
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (np.zeros((8, 8, 3)), r"shape \(8, 8, 3\); the network takes 2 spatial axes"),
+        (
+            np.zeros((8, 8, 3)),
+            r"shape \(8, 8, 3\): has 3 channels, the network takes 1",
+        ),
+        (
+            np.zeros((8, 8, 3, 1)),
+            r"\(8, 8, 3, 1\); the network takes one image at a time, of 2 spatial axes",
+        ),
         (np.zeros(8), r"shape \(8,\)"),
+        ("scan.png", "an array of numbers, not <U8"),
         (np.zeros((0, 8)), "no pixels"),
         (np.full((8, 8), np.nan), "NaN"),
-        (np.zeros((8, 8), complex), "must hold numbers, not complex"),
+        (np.zeros((8, 8), complex), "an array of numbers, not complex"),
     ],
 )
 def test_an_image_of_another_kind_is_refused(predictor, image, words):
@@ -102,6 +118,10 @@ def test_a_run_that_is_none_is_refused(trained, tiny, tmp_path):
         load(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"predict.tta must be 'none' or .*'flips'"):
         load(trained[1], tta="flip")
+    with pytest.raises(UserError, match="predict.tile must be a tuple.* not 512"):
+        load(trained[1], tile=512)
+    with pytest.raises(UserError, match="predict.postprocess: border"):
+        load(trained[1], postprocess=({"name": "watershed", "border": 5},))
     with pytest.raises(UserError, match="has no 'titles'; did you mean 'tile'"):
         load(trained[1], titles=(64,))
     with pytest.raises(UserError, match=r"predict.tile: must be 20 or more"):

@@ -82,7 +82,30 @@ def best_score(config: ConfigDict) -> str:
     """The validation score that chooses the best checkpoint; higher is better."""
     if not config.metrics:
         raise UserError("config.metrics must name a score, such as dice")
-    return f"val/{config.metrics[0]['name']}"
+    return f"val/{metric_names(config)[0]}"
+
+
+def metric_names(config: ConfigDict) -> list[str]:
+    """What the scores are called: with their options where one is asked for twice.
+
+    Raises:
+      UserError: one is asked for twice with the same options.
+    """
+    specs = plain(config.metrics)
+    plainly = [spec["name"] for spec in specs]
+    names = [
+        name if plainly.count(name) == 1 else _with_options(spec)
+        for name, spec in zip(plainly, specs, strict=True)
+    ]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"config.metrics has {name} more than once; leave one out")
+    return names
+
+
+def _with_options(spec: Spec) -> str:
+    options = ",".join(f"{k}={v}" for k, v in spec.items() if k != "name")
+    return f"{spec['name']}({options})" if options else spec["name"]
 
 
 def _has(config: ConfigDict, name: str, field: str) -> bool:

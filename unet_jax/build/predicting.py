@@ -68,6 +68,7 @@ def predicting(config: ConfigDict, preprocessing: dict[str, Any]) -> Predicting:
     """
     chosen, mend = options(config)
     classes, channels = len(outputs(preprocessing)), preprocessing["channels"]
+    _rehearse(mend, classes, independent=preprocessing["head"] == "sigmoid")
     model = binding.model(config, None).clone(classes=classes)
     with naming("config.predict.tile"):
         inference = Inference(
@@ -99,6 +100,13 @@ def options(config: ConfigDict) -> tuple[Options, Callable]:
         for i, spec in enumerate(chosen.postprocess)
     ]
     return chosen, postprocess.chain(mends)
+
+
+def _rehearse(mend: Callable, classes: int, *, independent: bool) -> None:
+    """Shows post-processing one pixel, so that it objects before there is an image."""
+    label = np.zeros((1, 1, classes) if independent else (1, 1), np.int32)
+    with naming("config.predict.postprocess"):
+        mend(Segmentation(label), np.full((1, 1, classes), 1 / classes, np.float32))
 
 
 def _edges(options: Options, axes: int) -> tuple[int, ...]:

@@ -90,7 +90,7 @@ def build(config: ConfigDict) -> Parts:
         layout=layout,
         train_step=layout.compile_train(update),
         init=binding.init(config, model, tx, source.channels),
-        loss=jax.jit(functools.partial(step.judge, loss=total)),
+        loss=jax.jit(functools.partial(step.image_loss, loss=total)),
         metrics=scores,
         predicting=predicting(config, preprocessing),
         train=train,
@@ -134,11 +134,12 @@ def _preprocessing(config: ConfigDict, source: Source) -> dict[str, Any]:
 
 def _metrics(config: ConfigDict) -> tuple[tuple[str, Metric], ...]:
     """Names and metrics; the highest of the first one chooses the best checkpoint."""
-    specs = checks.plain(config.metrics)
-    named = tuple(
-        (spec["name"], bind(metrics, spec, f"config.metrics[{i}]")())
-        for i, spec in enumerate(specs)
-    )
+    made = []
+    for i, spec in enumerate(checks.plain(config.metrics)):
+        make = bind(metrics, spec, f"config.metrics[{i}]")
+        with naming(f"config.metrics[{i}]"):
+            made.append(make())
+    named = tuple(zip(checks.metric_names(config), made, strict=True))
     if not named or named[0][1].lower:
         raise UserError(
             "config.metrics must begin with a score that is better when it is higher, "

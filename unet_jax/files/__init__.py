@@ -7,8 +7,8 @@ with files.opened(path, axes=2) as grid, files.canvas(folder, name, grid, "u1") 
         out.put(labels)
 """
 
-from unet_jax.files.grid import Grid, to_channels
-from unet_jax.files.names import find, stem, stems
+from unet_jax.files.grid import Grid, conversion, to_channels
+from unet_jax.files.names import find, left_out, stem, stems
 from unet_jax.files.read import opened
 from unet_jax.files.write import Canvas, canvas
 
@@ -16,7 +16,9 @@ __all__ = [
     "Canvas",
     "Grid",
     "canvas",
+    "conversion",
     "find",
+    "left_out",
     "opened",
     "stem",
     "stems",

@@ -28,7 +28,7 @@ class Grid(NamedTuple):
       read: `(image, box) -> [*box, C]`; the box lies within the image. Raises
         UserError where the file is damaged.
       spacing: the size of a pixel along each axis, where NIfTI or OME-Zarr says.
-      affine: NIfTI's `f64[4, 4]` from voxels to the scanner's coordinates.
+      affine: NIfTI's `f64[4, 4]` from voxels X, Y, Z to the scanner's coordinates.
       header: NIfTI's, with the units.
     """
 
@@ -56,18 +56,28 @@ def to_channels(grid: Grid, wanted: int, *, convert: bool) -> Grid:
     """
     if grid.channels == wanted:
         return grid
-    change = {(1, 3): _colour, (3, 1): _grey}.get((grid.channels, wanted))
     with naming(str(grid.path)):
-        differ = f"has {_channels(grid.channels)}, the network takes {wanted}"
-        if change is None:
-            raise UserError(f"{differ}; save the image with {_channels(wanted)}")
-        if not convert:
-            raise UserError(
-                f"{differ}; --config.predict.channels=convert makes one of them"
-            )
+        change = conversion(grid.channels, wanted, convert=convert)
     return grid._replace(
         channels=wanted, read=lambda image, box: change(grid.read(image, box))
     )
+
+
+def conversion(
+    channels: int, wanted: int, *, convert: bool
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The same for arrays `[..., channels]` -> `[..., wanted]`."""
+    if channels == wanted:
+        return lambda block: block
+    change = {(1, 3): _colour, (3, 1): _grey}.get((channels, wanted))
+    differ = f"has {_channels(channels)}, the network takes {wanted}"
+    if change is None:
+        raise UserError(f"{differ}; save the image with {_channels(wanted)}")
+    if not convert:
+        raise UserError(
+            f"{differ}; --config.predict.channels=convert makes one of them"
+        )
+    return change
 
 
 def check(grid: Grid) -> None:

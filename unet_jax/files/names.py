@@ -32,9 +32,20 @@ def find(pattern: str) -> list[Path]:
     else:
         found = [p for p in map(Path, glob.glob(pattern, recursive=True)) if _known(p)]
     if not found:
-        what = "holds no images" if path.is_dir() else "no such file"
+        what = "no such file"
+        if path.is_dir():
+            what = f"holds no images itself ('{path}/**/*' looks into its folders too)"
         raise UserError(f"{pattern}: {what}; known endings are {', '.join(ENDINGS)}")
     return sorted(found)
+
+
+def left_out(pattern: str, found: Sequence[Path]) -> list[Path]:
+    """Returns the files of a folder that `find` did not count as images, sorted."""
+    path = Path(pattern)
+    if not path.is_dir() or path in found:
+        return []
+    every = {p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")}
+    return sorted(every - set(found))
 
 
 def ending(path: Path) -> str:

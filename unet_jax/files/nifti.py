@@ -1,4 +1,7 @@
-"""NIfTI volumes, through nibabel, with the axes in the order of the file."""
+"""NIfTI volumes, through nibabel: the axes are turned round, slices come first.
+
+A file holds [X, Y, Z]; a grid, as from a TIFF stack, is [Z, Y, X].
+"""
 
 import contextlib
 import functools
@@ -50,9 +53,11 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
         return np.asarray(stored[...]).astype(dtype, copy=False)
 
     def read(_: int, box: Box) -> np.ndarray:
-        window = (*box, *[slice(None)] * (len(stored.shape) - len(box)))
+        window = (*box[::-1], *[slice(None)] * (len(stored.shape) - len(box)))
         block = whole()[window] if packed else np.asarray(stored[window])
-        return block.reshape(*block.shape[:axes], channels).astype(dtype, copy=False)
+        block = block.reshape(*block.shape[:axes], channels)
+        turned = block.transpose(*range(axes)[::-1], axes)
+        return np.ascontiguousarray(turned, dtype)
 
     yield Grid(
         path,
@@ -62,7 +67,7 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
         channels,
         dtype,
         read,
-        spacing=tuple(float(zoom) for zoom in file.header.get_zooms()[:axes]),
+        spacing=tuple(float(zoom) for zoom in file.header.get_zooms()[:axes][::-1]),
         affine=file.affine,
         header=file.header,
     )
@@ -87,7 +92,7 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 def _axes(stored: tuple[int, ...], axes: int) -> tuple[tuple[int, ...], int]:
-    """The spatial shape and the number of channels."""
+    """The spatial shape, turned round, and the number of channels."""
     rest = [n for n in stored[3:] if n != 1]
     if len(rest) > 1:
         raise UserError(
@@ -99,14 +104,14 @@ def _axes(stored: tuple[int, ...], axes: int) -> tuple[tuple[int, ...], int]:
         raise UserError("is a volume, the network takes images of 2 axes; save slices")
     if len(stored) < axes:
         raise volume_expected(axes)
-    return tuple(stored[:axes]), rest[0] if rest else 1
+    return tuple(stored[:axes][::-1]), rest[0] if rest else 1
 
 
 def like(array: np.ndarray, grid: Grid) -> Any:
-    """A NIfTI image of labels or probabilities, in the place of the one that was read.
+    """A NIfTI image of labels, in the place and of the shape of the one that was read.
 
     Args:
-      array: `[X, Y, Z]` or `[X, Y, Z, K]`.
+      array: `[Z, Y, X]`, or `[Y, X]` where there is one Z.
       grid: what was read, for its affine, its units and its version of NIfTI.
     """
     nibabel = library()
@@ -114,4 +119,5 @@ def like(array: np.ndarray, grid: Grid) -> Any:
     header.set_data_dtype(array.dtype)
     header["cal_min"] = header["cal_max"] = 0  # the brightness of the input's display
     kind = nibabel.Nifti2Image if header["sizeof_hdr"] == 540 else nibabel.Nifti1Image
-    return kind(array, grid.affine, header)
+    space = grid.header.get_data_shape()[:3]
+    return kind(array.T.reshape(space), grid.affine, header)

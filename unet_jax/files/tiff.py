@@ -1,9 +1,9 @@
 """TIFF, through tifffile: what the axes of a file are, and windows of its pages.
 
 Numbers are as they are stored, with three exceptions, each told by the file: where 0
-stands for white they are turned round, a palette becomes the colours it stands for,
-and black and white become 0 and 255. ImageJ's files are left alone, as there a palette
-is a way to look at numbers. An alpha channel is dropped.
+stands for white, numbers without a sign are turned round, a palette becomes the colours
+it stands for, and black and white become 0 and 255. ImageJ's files are left alone, as
+there a palette is a way to look at numbers. An alpha channel is dropped.
 """
 
 import contextlib

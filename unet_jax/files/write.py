@@ -50,8 +50,8 @@ def canvas(
     """Opens a file for what a network says of every image of a grid.
 
     Labels of one flat image become a PNG where that can hold them, those of NIfTI a
-    NIfTI in the same place of the scanner. All else becomes a TIFF with a page per
-    image, slice or class, which Fiji and tifffile read with their axes.
+    NIfTI in the same place of the scanner. All else, and probabilities always, become a
+    TIFF with a page per image, slice or class, which Fiji reads with their axes.
 
     Args:
       folder: where to; made if it is not there.
@@ -82,7 +82,7 @@ def canvas(
 
 
 def _form(grid: Grid, dtype: np.dtype, samples: int) -> tuple[str, Callable]:
-    if grid.kind == "nifti":
+    if grid.kind == "nifti" and not samples:
         return ".nii.gz", _nifti
     flat = grid.count == 1 and len(grid.shape) == 2 and grid.kind in ("image", "tiff")
     small = math.prod(grid.shape) <= PNG_PIXELS and dtype in (np.uint8, np.uint16)

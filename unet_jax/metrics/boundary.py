@@ -73,7 +73,7 @@ def surface_dice(*, tolerance: NonNegative = 1.0) -> Metric:
     def within(distances: Distances) -> float:
         return (np.concatenate(distances) <= tolerance).mean()
 
-    return _metric(within, one_empty=lambda case: 0.0, lower=False)
+    return _metric(within, one_empty=lambda case: 0.0, distance=False)
 
 
 def _percentile(rank: int) -> Metric:
@@ -86,7 +86,7 @@ def _percentile(rank: int) -> Metric:
 def _metric(
     value: Callable[[Distances], float],
     one_empty: Callable[[Case], float],
-    lower: bool = True,
+    distance: bool = True,
 ) -> Metric:
     """Measures `f64[2, K]`: each class's value, and 1 if it has one."""
 
@@ -98,7 +98,8 @@ def _metric(
                 sums[:, k] = value(distances) if whole else one_empty(case), 1
         return sums
 
-    return Metric(measure, mean_over_images, REDUCTION, lower)
+    unit = "distance" if distance else ""
+    return Metric(measure, mean_over_images, REDUCTION, lower=distance, unit=unit)
 
 
 def _diagonal(case: Case) -> float:

@@ -8,7 +8,7 @@ depends on no batch size, and the score of an image is that of its own array.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -66,9 +66,11 @@ class Metric(NamedTuple):
       reduction: what the score of a set is, in words: 'over all pixels', 'mean over
         images'.
       lower: whether lower is better.
+      unit: 'distance', in the units of `Case.spacing`, or '', a plain number.
     """
 
     measure: Callable[[Case], np.ndarray]
     score: Callable[[np.ndarray], Score]
     reduction: str
     lower: bool = False
+    unit: Literal["", "distance"] = ""

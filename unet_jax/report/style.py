@@ -133,7 +133,10 @@ article p {
 }
 .small { image-rendering: pixelated; }
 
-@media (max-width: 30rem) { th, td { padding-left: 1rem; } }
+@media (max-width: 30rem) {
+  th, td { padding-left: .75rem; }
+  tbody th { min-width: 6rem; max-width: 7.5rem; }
+}
 @media print {
   main { max-width: none; padding: 0; }
   figure, article, tr { break-inside: avoid; }

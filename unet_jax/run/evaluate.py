@@ -25,7 +25,8 @@ def evaluate(config: ConfigDict, workdir: Path) -> int:
     folder.check_trained(workdir)
     parts = build(config)
     folder.claim(workdir, config)
-    with Checkpoints(workdir, best_score(config)) as checkpoints:
+    own = best_score(folder.revive(folder.stored(workdir)))
+    with Checkpoints(workdir, best_score(config), own) as checkpoints:
         report(config, workdir, parts, checkpoints)
     return 0
 
@@ -37,8 +38,7 @@ def report(
     best = checkpoints.best
     shapes = jax.eval_shape(parts.init, jax.random.key(0))
     state = checkpoints.restore(best, parts.layout.abstract(shapes))
-    views = parts.predicting.views
-    judged = judge(parts, state.variables, "test", parts.test, views=views)
+    judged = judge(parts, state.variables, "test", parts.test, as_predicted=True)
     if jax.process_index() != 0:
         return
     images = len(parts.test)
@@ -47,6 +47,8 @@ def report(
         "checkpoint": f"{FOLDER}/{best}",
         "images": images,
         **judged.scores,
+        "predict": folder.as_json(config)["predict"],
+        "true_objects": reporting.true_objects(parts),
         "reductions": {name: metric.reduction for name, metric in parts.metrics},
         "confusion": judged.confusion.tolist(),
         "reliability": {

@@ -36,7 +36,7 @@ class Judged(NamedTuple):
       images: the same of each image, after its `id`.
       confusion: pixels of each truth (rows) and prediction, summed over the split.
       reliability: what `calibration.reliability` makes a table of.
-      drawn: the first images, their truth and their prediction.
+      drawn: this process's first images, their truth and their prediction.
     """
 
     scores: Scores
@@ -61,17 +61,26 @@ def judge(
     split: str,
     examples: Examples,
     *,
-    views: tuple[View, ...] = (View(),),
+    as_predicted: bool,
 ) -> Judged:
     """Scores a split; every process of a run measures its share of the images.
 
     A metric of the split is that of the images' summed measures, not a mean of their
     scores. The loss is the mean of the images' losses; it does not exist of a mean over
     several views.
+
+    Args:
+      parts: the run.
+      variables: of the network.
+      split: what the names of the scores begin with.
+      examples: the images.
+      as_predicted: whether with the test-time augmentation and the post-processing of
+        `config.predict`, or the network alone.
     """
+    views = parts.predicting.views if as_predicted else (View(),)
     measured, rows = [], []
     for index, example, answer in _answers(parts, variables, examples, views):
-        case = _case(parts, example, answer)
+        case = _case(parts, example, answer, mended=as_predicted)
         loss = None
         if "logits" in answer:
             loss = float(
@@ -87,7 +96,7 @@ def judge(
 
 
 def look(parts: Parts, variables: Any, examples: Examples, index: int) -> Case:
-    """One image again, as `judge` saw it, with the views of the config."""
+    """One image again, as it is predicted."""
     example = examples[index]
     shape = example["weight"].shape
     how = {"views": parts.predicting.views, "want": Want(probabilities=True)}
@@ -95,7 +104,7 @@ def look(parts: Parts, variables: Any, examples: Examples, index: int) -> Case:
     read = [lambda box: example["image"][tuple(box)]]
     members = [here.put_state(variables)]
     answer = next(parts.predicting.inference.whole(members, shape, read, **how))
-    return _case(parts, example, answer)
+    return _case(parts, example, answer, mended=True)
 
 
 def draw(parts: Parts, example: dict[str, Any], case: Case) -> pictures.Picture:
@@ -133,15 +142,19 @@ def _answers(
             del held[index]
 
 
-def _case(parts: Parts, example: dict[str, Any], answer: Answer) -> Case:
+def _case(
+    parts: Parts, example: dict[str, Any], answer: Answer, *, mended: bool
+) -> Case:
     truth = example["label"]
     label = answer["label"].astype(np.int32)
     probabilities = answer["probabilities"]
     independent = parts.predicting.independent
-    mended = parts.predicting.mend(Segmentation(label), probabilities)
-    objects, true_objects = mended.objects, example.get("instances")
+    segmented = Segmentation(label)
+    if mended:
+        segmented = parts.predicting.mend(segmented, probabilities)
+    objects, true_objects = segmented.objects, example.get("instances")
     if objects is None:
-        objects = foreground_objects(mended.label, independent=independent)
+        objects = foreground_objects(segmented.label, independent=independent)
     if true_objects is None:
         true_objects = foreground_objects(truth, independent=independent)
     unknown = truth == IGNORE
@@ -149,7 +162,7 @@ def _case(parts: Parts, example: dict[str, Any], answer: Answer) -> Case:
         unknown = unknown.all(-1)
     return Case(
         truth=truth,
-        prediction=mended.label,
+        prediction=segmented.label,
         probabilities=probabilities,
         true_objects=np.where(unknown, IGNORE, true_objects),
         objects=objects,

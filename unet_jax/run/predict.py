@@ -6,36 +6,20 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unet_jax import files, logs, pictures
 from unet_jax.errors import UserError
 from unet_jax.files import Canvas, Grid
-from unet_jax.inference import OutOfMemory, Want
-from unet_jax.run import folder
+from unet_jax.inference import DeviceError, Want
+from unet_jax.run import folder, overlay
 from unet_jax.run.predictor import Predictor
 from unet_jax.tiling import Read
-
-OVERLAY = 2048  # pixels along the longer side of an overlay, at most
-
-
-class Sight(NamedTuple):
-    """The plane of a file that the overlay shows: every `step`-th pixel of one image.
-
-    Attributes:
-      image: which one of a stack; the middle one.
-      slice: which slice of a volume, or None.
-      step: pixels from one that is shown to the next.
-    """
-
-    image: int
-    slice: int | None
-    step: int
 
 
 def predict(
@@ -68,6 +52,8 @@ def predict(
     predictor = Predictor.of(config, runs)
     target = Path(output).expanduser()
     _check_output(target, paths)
+    if left := files.left_out(str(Path(input).expanduser()), paths):
+        logs.say(f"left out, as no images: {', '.join(path.name for path in left)}")
     names = dict(zip(paths, files.stems(paths), strict=True))
     mine = paths[jax.process_index() :: jax.process_count()]
     faults = []
@@ -76,15 +62,23 @@ def predict(
             try:
                 line = _file(predictor, path, target, names[path], tell)
                 print(line, flush=True)
-            except (UserError, OSError) as error:
-                print(f"error: {error}", file=sys.stderr, flush=True)
+            except Exception as error:  # whatever it is, the others come first
+                print(f"error: {_told(error, path)}", file=sys.stderr, flush=True)
                 faults.append(path)
             tell(None)
     if faults:
-        logs.say(f"{len(faults)} of {len(mine)} files could not be segmented:")
+        print(f"{len(faults)} of {len(mine)} files could not be segmented:")
         for path in faults:
             print(f"  {path}", flush=True)
     return int(bool(faults))
+
+
+def _told(error: Exception, path: Path) -> str:
+    """One line that names the file."""
+    if isinstance(error, UserError | OSError):
+        return str(error)
+    words = " ".join(str(error).split())[:200]
+    return f"{path}: {type(error).__name__}: {words}"
 
 
 def _check_output(target: Path, inputs: Sequence[Path]) -> None:
@@ -106,7 +100,8 @@ def _check_output(target: Path, inputs: Sequence[Path]) -> None:
 def _progress(count: int) -> Iterator[Callable]:
     """A function to be told `(tiles done, of)`, or None for a file that is finished."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, disable=not sys.stdout.isatty(), transient=True) as bar:
+    options = {"disable": not sys.stdout.isatty(), "transient": True}
+    with Progress(*columns, console=Console(soft_wrap=True), **options) as bar:
         whole = bar.add_task("files", total=count)
         part = bar.add_task("tiles", total=None)
 
@@ -131,7 +126,7 @@ def _file(
         while True:
             try:
                 return _segment(predictor, grid, target, name, tell)
-            except OutOfMemory as error:
+            except DeviceError as error:
                 setup.inference.shrink(error)
 
 
@@ -145,10 +140,10 @@ def _segment(
     )
     raws = [_finite(grid, image) for image in range(grid.count)]
     rows = predictor.rows(grid.shape, raws, want, lambda *tiles: tell(tiles))
-    sight = _sight(grid)
+    sight = overlay.sight_of(grid)
     counts = np.zeros(len(predictor.setup.preprocessing["classes"]), np.int64)
-    seen: list[np.ndarray] = []
-    found: list[int] = []
+    seen: dict[str, list[np.ndarray]] = {"label": [], "objects": []}
+    found: int | None = None
     with contextlib.ExitStack() as stack:
         outputs: dict[str, Canvas] = {}
 
@@ -170,20 +165,22 @@ def _segment(
             if options.save_uncertainty:
                 put("uncertainty", predictor.doubts(answer), 2)
             if "objects" in answer:
-                put("instances", _narrow(answer["objects"]))
-                found.append(int(answer["objects"].max(initial=0)))
+                put("instances", _narrow(answer["objects"], grid))
+                found = (found or 0) + np.count_nonzero(
+                    np.bincount(answer["objects"].ravel())[1:]
+                )
             counts += _count(label, len(counts), predictor.setup.independent)
-            seen.append(_shown(label, done, grid, sight))
+            for what in seen.keys() & answer.keys():
+                seen[what].append(overlay.rows_of(answer[what], done, grid, sight))
             done += len(label)
-    shown = np.concatenate(seen)
-    if sight.slice is not None:
-        shown = shown[0][:: sight.step]
-    overlay = pictures.overlay(
-        _plane(raws[sight.image], grid, sight),
-        shown[:, :: sight.step],
+    sides = {what: overlay.plane(rows, sight) for what, rows in seen.items() if rows}
+    drawn = pictures.overlay(
+        overlay.pixels(raws[sight.image], grid, sight),
+        sides["label"],
         predictor.setup.preprocessing["colours"],
+        sides.get("objects"),
     )
-    logs.write(target / f"{name}_overlay.png", pictures.png(overlay))
+    logs.write(target / f"{name}_overlay.png", pictures.png(drawn))
     return _line(grid, predictor, counts, found, outputs["labels"].path)
 
 
@@ -201,37 +198,9 @@ def _finite(grid: Grid, image: int) -> Read:
     return read
 
 
-def _sight(grid: Grid) -> Sight:
-    volume = len(grid.shape) > 2
-    step = -(-max(grid.shape[-2:]) // OVERLAY)
-    return Sight(grid.count // 2, grid.shape[0] // 2 if volume else None, step)
-
-
-def _shown(label: np.ndarray, done: int, grid: Grid, sight: Sight) -> np.ndarray:
-    """The rows that the overlay needs of some, which come after `done` others."""
-    rows = np.arange(done, done + len(label)) - sight.image * grid.shape[0]
-    if sight.slice is not None:
-        return label[rows == sight.slice]
-    inside = (rows >= 0) & (rows < grid.shape[0])
-    return label[inside & (rows % sight.step == 0)]
-
-
-def _plane(read: Read, grid: Grid, sight: Sight) -> np.ndarray:
-    """The pixels under the overlay, `[h, w, C]`, read by rows if thinned out."""
-    across = slice(0, grid.shape[-1])
-    if sight.slice is not None:
-        plane = [slice(sight.slice, sight.slice + 1), slice(0, grid.shape[1]), across]
-        return read(plane)[0, :: sight.step, :: sight.step]
-    rows = range(0, grid.shape[0], sight.step)
-    if sight.step == 1:
-        return read([slice(0, grid.shape[0]), across])
-    return np.concatenate(
-        [read([slice(row, row + 1), across])[:, :: sight.step] for row in rows]
-    )
-
-
-def _narrow(objects: np.ndarray) -> np.ndarray:
-    few = objects.max(initial=0) < 2**16
+def _narrow(objects: np.ndarray, grid: Grid) -> np.ndarray:
+    """Object ids in 16 bits, if that is known to be enough for all of the file."""
+    few = grid.count == 1 and objects.max(initial=0) < 2**16
     return objects.astype(np.uint16 if few else np.uint32)
 
 
@@ -244,7 +213,7 @@ def _count(label: np.ndarray, classes: int, independent: bool) -> np.ndarray:
 
 
 def _line(
-    grid: Grid, predictor: Predictor, counts: np.ndarray, found: list[int], path: Path
+    grid: Grid, predictor: Predictor, counts: np.ndarray, found: int | None, path: Path
 ) -> str:
     """What was found in a file, in one line."""
     pixels = grid.count * math.prod(grid.shape)
@@ -255,8 +224,8 @@ def _line(
     ]
     if counts[0] == pixels:
         shares.append(f"nothing but {classes[0]}")
-    if found:
-        shares.append(f"{sum(found)} objects")
+    if found is not None:
+        shares.append(f"{found} objects")
     size = " x ".join(
         map(str, ([grid.count] if grid.count > 1 else []) + [*grid.shape])
     )

@@ -13,8 +13,9 @@ from unet_jax.build import Predicting, predicting
 from unet_jax.build.checks import best_score
 from unet_jax.checkpoint import Checkpoints, newest
 from unet_jax.data.normalize import Scale, cuts
-from unet_jax.errors import UserError
-from unet_jax.inference import Want, entropy
+from unet_jax.errors import UserError, naming
+from unet_jax.files import conversion
+from unet_jax.inference import DeviceError, Want, entropy
 from unet_jax.postprocess import Segmentation, foreground_objects
 from unet_jax.run import folder
 from unet_jax.tiling import Answer, Read
@@ -56,8 +57,9 @@ class Predictor:
         config = ConfigDict(folder.revive(newest(first)["config"]))
         if "predict" not in config:  # a run from before there was one
             config.predict = ConfigDict()
-        for name, value in options.items():
-            config.predict[name] = value
+        with config.predict.ignore_type():  # what it must be is said when it is built
+            for name, value in options.items():
+                config.predict[name] = value
         return cls.of(config, [Path(run).expanduser() for run in runs])
 
     @classmethod
@@ -65,13 +67,18 @@ class Predictor:
         """The same with the first run's config, of which `predict` may be another."""
         for run in runs:
             folder.check_trained(run)
-        with Checkpoints(runs[0], best_score(config)) as checkpoints:
+
+        def opened(run: Path) -> Checkpoints:
+            own = best_score(folder.revive(folder.stored(run)))
+            return Checkpoints(run, best_score(config), own)
+
+        with opened(runs[0]) as checkpoints:
             about = checkpoints.about(checkpoints.best)
         setup = predicting(config, about["preprocessing"])
         shapes = jax.eval_shape(setup.init, jax.random.key(0))
         members = []
         for run in runs:
-            with Checkpoints(run, best_score(config)) as checkpoints:
+            with opened(run) as checkpoints:
                 other = checkpoints.about(checkpoints.best)
                 _check_member(run, other, about)
                 like = setup.inference.here.abstract(shapes)
@@ -118,8 +125,9 @@ class Predictor:
 
         'entropy' is that of the mean probabilities. 'mutual_information' is what the
         members disagree about: the entropy of their mean less the mean of their
-        entropies (Gal et al. 2017, equation 6). Members are all runs in all views of
-        the test-time augmentation; of a single one it is 0.
+        entropies (Gal et al. 2017, equation 6). The members are the runs, each with its
+        mean over the views of the test-time augmentation; of a single run they are its
+        views, and of a single view it is 0.
         """
         if kind not in ("entropy", "mutual_information"):
             raise UserError(f"kind must be entropy or mutual_information, not {kind!r}")
@@ -173,7 +181,7 @@ class Predictor:
             try:
                 parts = list(self.rows(shape, raw, want))
                 return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
-            except jax.errors.JaxRuntimeError as error:
+            except DeviceError as error:
                 self.setup.inference.shrink(error)
 
     def _normalized(self, raw: Read, shape: tuple[int, ...]) -> Read:
@@ -187,19 +195,22 @@ class Predictor:
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         """The image with its channels last, if it is one for this network."""
+        if image.dtype.kind not in "buif":
+            raise UserError(f"the image must be an array of numbers, not {image.dtype}")
         axes = self.setup.preprocessing["spatial_axes"]
         channels = self.setup.preprocessing["channels"]
-        if image.ndim == axes and channels == 1:
+        if image.ndim == axes:
             image = image[..., None]
-        if image.ndim != axes + 1 or image.shape[-1] != channels:
+        if image.ndim != axes + 1:
             raise UserError(
-                f"the image has the shape {image.shape}; the network takes {axes} "
-                f"spatial axes and {channels} channels, last"
+                f"the image has the shape {image.shape}; the network takes one image "
+                f"at a time, of {axes} spatial axes and {channels} channels, last"
             )
+        convert = self.setup.options.channels == "convert"
+        with naming(f"the image of shape {image.shape}"):
+            image = conversion(image.shape[-1], channels, convert=convert)(image)
         if not image.size:
             raise UserError(f"the image has no pixels: its shape is {image.shape}")
-        if image.dtype.kind not in "buif":
-            raise UserError(f"the image must hold numbers, not {image.dtype}")
         if not np.isfinite(image).all():
             raise UserError("the image has NaN or infinite pixels")
         return image

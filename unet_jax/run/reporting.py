@@ -1,6 +1,5 @@
 """From what a run left behind to its report."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from unet_jax.metrics.calibration import reliability
 from unet_jax.report import Case, Measure, Report, render
 from unet_jax.run.judge import Judged, look
 
+SHOWN = 1024  # pixels along the longer side of a picture, at most
+
 
 def html(
     config: ConfigDict,
@@ -24,16 +25,12 @@ def html(
     step: int,
 ) -> str:
     """The report of the test split: curves, scores, calibration, confusion, cases."""
-    count = len(judged.images)
     report = Report(
         title=config.name,
-        facts=(("checkpoint", f"step {step}"), ("test images", str(count))),
+        facts=_facts(parts, judged, step),
         step=step,
-        history=_history(workdir),
-        measures=[
-            *(Measure(name, m.reduction, m.lower) for name, m in parts.metrics),
-            Measure("loss", "mean over images", lower=True),
-        ],
+        history=logs.rows(workdir),
+        measures=_measures(parts),
         classes=parts.predicting.classes,
         scores=judged.scores,
         images=judged.images,
@@ -48,11 +45,34 @@ def html(
     return render(report)
 
 
-def _history(workdir: Path) -> list[dict[str, Any]]:
-    path = workdir / logs.METRICS
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def true_objects(parts: Parts) -> str:
+    """What the scores of objects take for the true ones."""
+    if "instances" in parts.test[0]:
+        return "the data set's own"
+    return "face-connected components of the true classes"
+
+
+def _facts(parts: Parts, judged: Judged, step: int) -> list[tuple[str, str]]:
+    options = parts.predicting.options
+    facts = [("checkpoint", f"step {step}"), ("test images", str(len(judged.images)))]
+    if options.tta != "none":
+        facts.append(("test-time augmentation", options.tta))
+    if options.postprocess:
+        names = (spec["name"] for spec in options.postprocess)
+        facts.append(("post-processing", ", ".join(names)))
+    return [*facts, ("true objects", true_objects(parts))]
+
+
+def _measures(parts: Parts) -> list[Measure]:
+    distance = "spacing's units" if "spacing" in parts.test[0] else "pixels"
+    units = {"": "", "distance": distance}
+    return [
+        *(
+            Measure(name, metric.reduction, metric.lower, units[metric.unit])
+            for name, metric in parts.metrics
+        ),
+        Measure("loss", "mean over images", lower=True),
+    ]
 
 
 def _chosen(judged: Judged, first: str) -> list[tuple[str, int]]:
@@ -87,9 +107,14 @@ def _case(parts: Parts, variables: Any, judged: Judged, rank: str, index: int) -
     names = [name for name, _ in parts.metrics]
     image = judged.images[index]
     scores = [(name, image[name]) for name in names]
-    return Case(
-        rank, image["id"], scores, [(t, pictures.png(p)) for t, p in shown.items()]
-    )
+    drawn = [(title, pictures.png(_small(p))) for title, p in shown.items()]
+    return Case(rank, image["id"], scores, drawn)
+
+
+def _small(picture: pictures.Picture) -> pictures.Picture:
+    """Every n-th pixel, so that the page stays light."""
+    step = -(-max(picture.shape[:2]) // SHOWN)
+    return picture[::step, ::step]
 
 
 def _legend(parts: Parts) -> list[tuple[str, tuple[int, ...]]]:

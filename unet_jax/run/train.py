@@ -78,7 +78,9 @@ def _loop(
             with clock.paused():
                 scores: Scores = {}
                 if judging:
-                    judged = judge(parts, state.variables, "val", parts.val)
+                    judged = judge(
+                        parts, state.variables, "val", parts.val, as_predicted=False
+                    )
                     scores = judged.scores
                     log.scalars(step, scores)
                     log.picture(step, "val/predictions", judged.drawn)
