@@ -277,22 +277,18 @@ class Inference:
         views: tuple[View, ...],
         want: Want,
     ) -> dict[str, jax.Array]:
-        several = len(members) > 1
+        asked = [[(variables, view) for view in views] for variables in members]
+        if len(asked) == 1:  # the views of a single run disagree as members would
+            asked = [[one] for one in asked[0]]
         total: Any = 0, 0
-        for variables in members:
-            one: Any = 0
-            for view in views:
+        for member in asked:
+            said: Any = 0
+            for variables, view in member:
                 seen = self._see(batch, view)
                 logits = self._program(variables, seen.shape)(variables, seen)
-                p = self._unsee(logits, view, self._independent)
-                if several:
-                    one = one + p
-                else:
-                    total = self._add(total, p, 1, self._independent)
-            if several:
-                total = self._add(total, one, len(views), self._independent)
-        count = len(members) if several else len(views)
-        answers = self._finish(total, count, want, self._independent)
+                said = said + self._unsee(logits, view, self._independent)
+            total = self._add(total, said, len(member), self._independent)
+        answers = self._finish(total, len(asked), want, self._independent)
         return answers | ({"logits": logits} if want.logits else {})
 
 
@@ -314,9 +310,9 @@ def _unsee(logits: jax.Array, view: View, independent: bool) -> jax.Array:
     return unsee(probabilities(logits, independent=independent), view)
 
 
-def _add(total: Any, p: jax.Array, views: int, independent: bool) -> Any:
-    """Adds what a member said in so many views, and its entropy."""
-    p = p / views
+def _add(total: Any, said: jax.Array, views: int, independent: bool) -> Any:
+    """Adds the mean of what a member said in so many views, and its entropy."""
+    p = said / views
     return total[0] + p, total[1] + _entropy(p, independent)
 
 
