@@ -58,7 +58,9 @@ def main() -> None:
             mosaic(image, size)
             seconds, memory = measure(run, image, Path(folder) / "out")
             image.unlink()
-            print(f"| {size} x {size} | {seconds:.0f} s | {memory:.2f} GiB |", flush=True)
+            print(
+                f"| {size} x {size} | {seconds:.0f} s | {memory:.2f} GiB |", flush=True
+            )
 
 
 if __name__ == "__main__":
