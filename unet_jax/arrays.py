@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 Image = jax.Array  # f32[B, *S, C]
@@ -54,10 +53,13 @@ def probabilities(logits: Logits, *, independent: bool) -> jax.Array:
 
 
 def decide(probabilities: jax.Array, *, independent: bool) -> Label:
-    """The most likely label: `i32[...]` class ids, or `i32[..., K]` of 0 and 1."""
+    """The most likely label: `i32[...]` class ids, or `i32[..., K]` of 0 and 1.
+
+    On the host, of a NumPy array, as on the device.
+    """
     if independent:
-        return (probabilities > 0.5).astype(jnp.int32)
-    return jnp.argmax(probabilities, axis=-1).astype(jnp.int32)
+        return (probabilities > 0.5).astype(np.int32)
+    return probabilities.argmax(axis=-1).astype(np.int32)
 
 
 def window(

@@ -28,11 +28,10 @@ class Checkpoints:
       workdir: the run folder.
       best: the score by which a checkpoint is best, the higher the better; checkpoints
         that were saved without scores only count as latest.
-      otherwise: what to judge by where none was given that score.
     """
 
-    def __init__(self, workdir: Path, best: str, otherwise: str = "") -> None:
-        self._best, self._otherwise = best, otherwise
+    def __init__(self, workdir: Path, best: str) -> None:
+        self._best = best
         self._orbax = ocp.training.Checkpointer(
             (workdir / FOLDER).absolute(),  # Orbax refuses a relative path, late
             preservation_policy=_policies.AnyPreservationPolicy(
@@ -70,12 +69,10 @@ class Checkpoints:
             return self.latest
         known = {name for c in scored for name in c.metrics}
         if self._best not in known:
-            if self._otherwise not in known:
-                raise UserError(
-                    f"no checkpoint in {self._orbax.directory} was scored by "
-                    f"{self._best}; begin config.metrics with another score"
-                )
-            self._best = self._otherwise
+            raise UserError(
+                f"no checkpoint in {self._orbax.directory} was scored by {self._best}; "
+                "begin config.metrics with another score"
+            )
         return max(scored, key=lambda c: (self._score(c.metrics), c.step)).step
 
     def save(

@@ -16,7 +16,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import entr
+from jax.scipy import special as jax_special
+from scipy import special
 
 from unet_jax import tiling
 from unet_jax.arrays import decide, probabilities
@@ -84,8 +85,9 @@ class Inference:
         tiling.check_edges(edges, **self._geometry)
         self.here = here
         self._channels, self._independent = channels, independent
-        self._edges, self._batch = edges, batch
+        self._named = self._edges, self._batch = edges, batch
         self._pixels = 0  # that a device takes at a time; 0: not yet known
+        self._taken = 0  # pixels that a device takes now
         self._least: tuple[int, ...] = ()  # the tile below which there is none
         self._told = False  # that tiles are blended
         self._programs: dict[tuple[int, ...], Any] = {}
@@ -140,8 +142,7 @@ class Inference:
         answers = map(_without_label, answers)  # of labels there is no mean
         for _ in images:
             for rows in tiling.assemble(tiles, answers):
-                label = _label(rows["probabilities"], self._independent)
-                yield rows | {"label": np.asarray(label)}
+                yield rows | {"label": _label(rows["probabilities"], self._independent)}
 
     def whole(
         self,
@@ -170,16 +171,17 @@ class Inference:
         """
         if error and "RESOURCE_EXHAUSTED" not in str(error):
             raise error
+        self._programs.clear()
         if self._least:
+            self._pixels, (self._edges, self._batch) = 0, self._named  # for the next
             raise UserError(
                 f"a tile of {' x '.join(map(str, self._least))} pixels, the least that "
                 "the network can take, needs more memory than there is"
             )
-        self._programs.clear()
-        self._pixels //= 2
+        self._pixels = self._taken // 2
         self._edges = tuple(round(0.7 * edge) for edge in self._edges)
         self._batch = -(-self._batch // 2)
-        say(f"memory is short: going on with {self._pixels:,} pixels at a time")
+        say(f"memory is short: {self._taken:,} pixels at a time are too many")
 
     def _tell_of_blending(self) -> None:
         if not self._told:
@@ -200,11 +202,13 @@ class Inference:
             tiles = self._plan(shape, pixels=self._pixels, edges=self._edges)
             size = self._size(tiles)
             exact = self._geometry["halo"] is not None  # whatever the tile's size
-            if exact and len(self._programs) >= PROGRAMS:
+            named = bool(self._edges and self._batch)
+            if exact and not named and len(self._programs) >= PROGRAMS:
                 tiles, size = self._reused(tiles, size)
+            self._taken = math.prod(tiles.shape) * size // self.here.count
             last = tiles == self._plan(shape, pixels=1) and size == self.here.count
             self._least = tiles.shape if last else ()
-            if self._edges and self._batch:  # as it was asked for
+            if named:  # as it was asked for
                 return tiles, size
             if self._needs(members[0], tiles, size) <= SHARE * self.here.free():
                 return tiles, size
@@ -217,6 +221,7 @@ class Inference:
         """The tiles of a program that is there, unless they are twice the work.
 
         Compiling takes seconds; folders where every image has a size of its own exist.
+        What is said of an image then depends on the others, by how it is rounded.
         """
 
         def work(plan: tuple[Tiles, int]) -> int:
@@ -228,7 +233,8 @@ class Inference:
         for size, *tile, _ in self._programs:
             edges = tuple(tile)
             other = self._plan(tiles.image, edges=edges, fill=True)
-            if other.shape == edges and work((other, size)) < best_work:
+            fits = other.shape == edges and size <= self._size(other)
+            if fits and work((other, size)) < best_work:
                 best, best_work = (other, size), work((other, size))
         return best
 
@@ -297,12 +303,14 @@ def entropy(mean: np.ndarray, *, independent: bool) -> np.ndarray:
 
     Of independent classes it is the sum of each one's.
     """
-    return np.asarray(_entropy(jnp.asarray(mean), independent))
+    total = np.empty(mean.shape[:-1], np.float32)
+    for i, row in enumerate(mean):  # a volume has no room for copies of all of it
+        total[i] = _sum_up(special.entr, row, independent)
+    return total
 
 
-def _entropy(p: jax.Array, independent: bool) -> jax.Array:
-    surprise = entr(p) + entr(1 - p) if independent else entr(p)
-    return surprise.sum(-1)
+def _sum_up(entr: Callable, p: Any, independent: bool) -> Any:
+    return (entr(p) + entr(1 - p) if independent else entr(p)).sum(-1)
 
 
 def _unsee(logits: jax.Array, view: View, independent: bool) -> jax.Array:
@@ -313,7 +321,7 @@ def _unsee(logits: jax.Array, view: View, independent: bool) -> jax.Array:
 def _add(total: Any, said: jax.Array, views: int, independent: bool) -> Any:
     """Adds the mean of what a member said in so many views, and its entropy."""
     p = said / views
-    return total[0] + p, total[1] + _entropy(p, independent)
+    return total[0] + p, total[1] + _sum_up(jax_special.entr, p, independent)
 
 
 def _finish(
@@ -328,11 +336,11 @@ def _finish(
     return answers
 
 
-def _label(mean: jax.Array, independent: bool) -> jax.Array:
-    """The most likely label, in 8 bits where they are enough."""
+def _label(mean: Any, independent: bool) -> Any:
+    """The most likely label, in 8 bits where they are enough; of NumPy or of JAX."""
     label = decide(mean, independent=independent)
     few = independent or mean.shape[-1] <= 256
-    return label.astype(jnp.uint8) if few else label
+    return label.astype(np.uint8) if few else label
 
 
 def _without_label(answer: Answer) -> Answer:

@@ -82,6 +82,21 @@ def test_axes_that_the_network_does_not_take(nibabel, tmp_path):
         assert written.shape == nibabel.load(path).shape
 
 
+def test_labels_of_independent_classes_have_a_fourth_axis(nibabel, tmp_path):
+    path = save(nibabel, tmp_path / "a.nii", np.zeros((5, 6, 4), np.uint8))
+    labels = RNG.integers(0, 2, (4, 6, 5, 3)).astype(np.uint8)
+    with (
+        files.opened(path, axes=3) as grid,
+        files.canvas(tmp_path, "b", grid, "u1", samples=3) as canvas,
+    ):
+        canvas.put(labels)
+    written = nibabel.load(canvas.path)
+    np.testing.assert_array_equal(written.affine, AFFINE)
+    np.testing.assert_array_equal(
+        np.asarray(written.dataobj), labels.transpose(2, 1, 0, 3)
+    )
+
+
 @pytest.mark.parametrize("kind", ["Nifti1Image", "Nifti2Image"])
 @pytest.mark.parametrize("dtype", ["u1", "u4"])
 def test_labels_keep_their_place(nibabel, tmp_path, kind, dtype):

@@ -108,3 +108,9 @@ def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr(zarr, "LIMIT", 19)
     with pytest.raises(UserError, match="20 bytes"), files.opened(flat, axes=2):
         pass
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_glob_finds_the_image_and_not_its_levels(tmp_path, version):
+    path = save(tmp_path / "deep.zarr", np.zeros((4, 5), np.uint8), "yx", version)
+    assert files.find(f"{tmp_path}/**/*") == [path]

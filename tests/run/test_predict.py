@@ -127,6 +127,16 @@ def test_what_is_wrong_costs_one_line_and_the_others_go_on(trained, tmp_path, ca
     assert predict(config, run, input=colour, output=str(out)) == 0
 
 
+def test_results_of_an_earlier_run_are_no_images(trained, tmp_path, capsys):
+    config, run = trained
+    Image.fromarray(grey(20, 20)).save(tmp_path / "a.png")
+    where = {"input": f"{tmp_path}/**/*", "output": str(tmp_path / "out")}
+    for _ in range(2):
+        assert predict(config, run, **where) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith("a.png: ")
+
+
 def test_what_cannot_be_done_at_all(trained, tmp_path):
     config, run = trained
     Image.fromarray(grey(20, 20)).save(tmp_path / "a.png")
@@ -137,6 +147,8 @@ def test_what_cannot_be_done_at_all(trained, tmp_path):
         predict(config, tmp_path / "no", input=image, output=out)
     with pytest.raises(UserError, match="is the folder of the images"):
         predict(config, run, input=image, output=str(tmp_path))
+    with pytest.raises(UserError, match="is the folder of the images"):
+        predict(config, run, input=f"{tmp_path}/**/*", output=str(tmp_path))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--output=.*file.*name a folder"):
         predict(config, run, input=image, output=str(tmp_path / "file"))

@@ -199,6 +199,30 @@ def test_other_runs_reach_their_scores(tiny, tmp_path, change):
     shutil.rmtree(tmp_path)
 
 
+def test_another_score_may_be_judged_but_not_chosen_by(tiny, tmp_path):
+    """The best checkpoint stays that of the score that the run began with."""
+    tiny.metrics = (ConfigDict({"name": "recall"}), ConfigDict({"name": "dice"}))
+    train(tiny, tmp_path)
+    best = json.loads((tmp_path / "scores.json").read_text())["step"]
+    before = (tmp_path / "config.json").read_text()
+    tiny.metrics = (ConfigDict({"name": "v_rand"}), ConfigDict({"name": "dice"}))
+    for verb in (evaluate, train):
+        verb(tiny, tmp_path)
+        scores = json.loads((tmp_path / "scores.json").read_text())
+        assert scores["step"] == best
+        assert "test/v_rand" in scores
+    assert (tmp_path / "config.json").read_text() == before
+    tiny.steps = 6
+    with pytest.raises(UserError, match="config.metrics must have recall, by which"):
+        train(tiny, tmp_path)
+    tiny.metrics += (ConfigDict({"name": "recall"}),)
+    train(tiny, tmp_path)
+    with Checkpoints(tmp_path, "val/recall") as checkpoints:
+        assert {best, 4, 6} >= {checkpoints.best}
+        about = checkpoints.about(6)
+    assert about["chosen_by"] == "val/recall"
+
+
 def test_the_report_tells_of_the_run(trained):
     config, workdir = trained
     page = (workdir / "report.html").read_text()

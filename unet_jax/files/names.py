@@ -31,6 +31,7 @@ def find(pattern: str) -> list[Path]:
         found = [p for p in path.iterdir() if _known(p)]
     else:
         found = [p for p in map(Path, glob.glob(pattern, recursive=True)) if _known(p)]
+        found = [p for p in found if not any(map(is_zarr, p.parents))]  # one file
     if not found:
         what = "no such file"
         if path.is_dir():

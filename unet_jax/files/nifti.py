@@ -111,7 +111,8 @@ def like(array: np.ndarray, grid: Grid) -> Any:
     """A NIfTI image of labels, in the place and of the shape of the one that was read.
 
     Args:
-      array: `[Z, Y, X]`, or `[Y, X]` where there is one Z.
+      array: `[Z, Y, X]`, or `[Y, X]` where there is one Z; or with an axis of classes
+        more, the last, which becomes the fourth of the file.
       grid: what was read, for its affine, its units and its version of NIfTI.
     """
     nibabel = library()
@@ -119,5 +120,9 @@ def like(array: np.ndarray, grid: Grid) -> Any:
     header.set_data_dtype(array.dtype)
     header["cal_min"] = header["cal_max"] = 0  # the brightness of the input's display
     kind = nibabel.Nifti2Image if header["sizeof_hdr"] == 540 else nibabel.Nifti1Image
+    axes = len(grid.shape)
+    turned = array.transpose(*range(axes)[::-1], *range(axes, array.ndim))
     space = grid.header.get_data_shape()[:3]
-    return kind(array.T.reshape(space), grid.affine, header)
+    if array.ndim > axes:  # classes are a fourth axis
+        space = (*space, 1)[:3]
+    return kind(turned.reshape(*space, *array.shape[axes:]), grid.affine, header)

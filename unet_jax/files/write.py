@@ -82,7 +82,7 @@ def canvas(
 
 
 def _form(grid: Grid, dtype: np.dtype, samples: int) -> tuple[str, Callable]:
-    if grid.kind == "nifti" and not samples:
+    if grid.kind == "nifti" and dtype.kind != "f":
         return ".nii.gz", _nifti
     flat = grid.count == 1 and len(grid.shape) == 2 and grid.kind in ("image", "tiff")
     small = math.prod(grid.shape) <= PNG_PIXELS and dtype in (np.uint8, np.uint16)

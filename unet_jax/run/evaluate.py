@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
 from unet_jax.build import Parts, build
-from unet_jax.build.checks import best_score
 from unet_jax.checkpoint import FOLDER, Checkpoints
 from unet_jax.metrics.calibration import reliability
 from unet_jax.run import folder, reporting
@@ -25,8 +24,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> int:
     folder.check_trained(workdir)
     parts = build(config)
     folder.claim(workdir, config)
-    own = best_score(folder.revive(folder.stored(workdir)))
-    with Checkpoints(workdir, best_score(config), own) as checkpoints:
+    with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
         report(config, workdir, parts, checkpoints)
     return 0
 

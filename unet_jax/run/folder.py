@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from unet_jax.build.checks import best_score
 from unet_jax.checkpoint import newest, steps
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write
@@ -87,6 +88,18 @@ def check_trained(workdir: Path) -> None:
             f"{workdir} holds no finished checkpoint; train first, or name another "
             "--workdir"
         )
+
+
+def chosen_by(workdir: Path, config: ConfigDict) -> str:
+    """The validation score by which the best checkpoint of a folder is chosen.
+
+    It is the first of the config that the run began with, whatever is judged later: a
+    checkpoint that was scored by something else cannot be compared.
+    """
+    if not steps(workdir):
+        return best_score(config)
+    about = newest(workdir)
+    return about.get("chosen_by") or best_score(revive(about["config"]))
 
 
 def stored(workdir: Path) -> dict[str, Any]:

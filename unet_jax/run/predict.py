@@ -45,14 +45,15 @@ def predict(
     Raises:
       UserError: there is nothing to segment or nothing to do it with.
     """
-    paths = files.find(str(Path(input).expanduser()))
+    source, target = str(Path(input).expanduser()), Path(output).expanduser()
+    paths = files.find(source)
     runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
     folder.check_trained(workdir)
     folder.claim(workdir, config)  # refuses the config of another run
     predictor = Predictor.of(config, runs)
-    target = Path(output).expanduser()
-    _check_output(target, paths)
-    if left := files.left_out(str(Path(input).expanduser()), paths):
+    paths = _outside(target, paths)
+    _check_writable(target)
+    if left := files.left_out(source, paths):
         logs.say(f"left out, as no images: {', '.join(path.name for path in left)}")
     names = dict(zip(paths, files.stems(paths), strict=True))
     mine = paths[jax.process_index() :: jax.process_count()]
@@ -75,18 +76,24 @@ def predict(
 
 def _told(error: Exception, path: Path) -> str:
     """One line that names the file."""
-    if isinstance(error, UserError | OSError):
-        return str(error)
-    words = " ".join(str(error).split())[:200]
-    return f"{path}: {type(error).__name__}: {words}"
+    words = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return words if str(path) in words else f"{path}: {words}"
+    return f"{path}: {type(error).__name__}: {words[:200]}"
 
 
-def _check_output(target: Path, inputs: Sequence[Path]) -> None:
-    if target.resolve() in {path.parent.resolve() for path in inputs}:
+def _outside(target: Path, paths: Sequence[Path]) -> list[Path]:
+    """The files that are no results of an earlier run with the same output."""
+    outside = [p for p in paths if target.resolve() not in p.resolve().parents]
+    if not outside:
         raise UserError(
             f"--output={target} is the folder of the images, where the next run would "
             "take the results for more of them; choose another"
         )
+    return outside
+
+
+def _check_writable(target: Path) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=target).close()

@@ -10,7 +10,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.build import Predicting, predicting
-from unet_jax.build.checks import best_score
 from unet_jax.checkpoint import Checkpoints, newest
 from unet_jax.data.normalize import Scale, cuts
 from unet_jax.errors import UserError, naming
@@ -67,18 +66,13 @@ class Predictor:
         """The same with the first run's config, of which `predict` may be another."""
         for run in runs:
             folder.check_trained(run)
-
-        def opened(run: Path) -> Checkpoints:
-            own = best_score(folder.revive(folder.stored(run)))
-            return Checkpoints(run, best_score(config), own)
-
-        with opened(runs[0]) as checkpoints:
+        with Checkpoints(runs[0], folder.chosen_by(runs[0], config)) as checkpoints:
             about = checkpoints.about(checkpoints.best)
         setup = predicting(config, about["preprocessing"])
         shapes = jax.eval_shape(setup.init, jax.random.key(0))
         members = []
         for run in runs:
-            with opened(run) as checkpoints:
+            with Checkpoints(run, folder.chosen_by(run, config)) as checkpoints:
                 other = checkpoints.about(checkpoints.best)
                 _check_member(run, other, about)
                 like = setup.inference.here.abstract(shapes)
@@ -174,7 +168,7 @@ class Predictor:
             yield answer
 
     def _ask(self, image: np.ndarray, want: Want) -> Answer:
-        image = self._checked(np.asarray(image))
+        image = self._checked(image)
         shape = image.shape[:-1]
         raw = [lambda box: image[tuple(box)]]
         while True:
@@ -195,6 +189,11 @@ class Predictor:
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         """The image with its channels last, if it is one for this network."""
+        try:
+            image = np.asarray(image)
+        except ValueError as error:
+            raise UserError(f"the image is no array: {error}") from error
+        shape = image.shape
         if image.dtype.kind not in "buif":
             raise UserError(f"the image must be an array of numbers, not {image.dtype}")
         axes = self.setup.preprocessing["spatial_axes"]
@@ -203,11 +202,11 @@ class Predictor:
             image = image[..., None]
         if image.ndim != axes + 1:
             raise UserError(
-                f"the image has the shape {image.shape}; the network takes one image "
+                f"the image has the shape {shape}; the network takes one image "
                 f"at a time, of {axes} spatial axes and {channels} channels, last"
             )
         convert = self.setup.options.channels == "convert"
-        with naming(f"the image of shape {image.shape}"):
+        with naming(f"the image of shape {shape}"):
             image = conversion(image.shape[-1], channels, convert=convert)(image)
         if not image.size:
             raise UserError(f"the image has no pixels: its shape is {image.shape}")

@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs
 from unet_jax.build import Parts, build
-from unet_jax.build.checks import best_score
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data import pipeline
 from unet_jax.errors import UserError
@@ -34,19 +33,35 @@ def train(config: ConfigDict, workdir: Path) -> int:
     """
     parts = build(config)
     folder.claim(workdir, config)
-    folder.record(workdir, config)
-    with Checkpoints(workdir, best_score(config)) as checkpoints:
+    score = folder.chosen_by(workdir, config)
+    with Checkpoints(workdir, score) as checkpoints:
         if (checkpoints.latest or 0) >= config.steps:
             logs.say(f"{workdir} is finished: it has taken {checkpoints.latest} steps")
-        elif code := _loop(config, workdir, parts, checkpoints):
-            return code
+        else:
+            _check_scored(parts, score)
+            folder.record(workdir, config)
+            if code := _loop(config, workdir, parts, checkpoints, score):
+                return code
         checkpoints.wait()
         report(config, workdir, parts, checkpoints)
     return 0
 
 
+def _check_scored(parts: Parts, score: str) -> None:
+    name = score.removeprefix("val/")
+    if name not in dict(parts.metrics):
+        raise UserError(
+            f"config.metrics must have {name}, by which this run's best checkpoint is "
+            "chosen; any others may come and go"
+        )
+
+
 def _loop(
-    config: ConfigDict, workdir: Path, parts: Parts, checkpoints: Checkpoints
+    config: ConfigDict,
+    workdir: Path,
+    parts: Parts,
+    checkpoints: Checkpoints,
+    score: str,
 ) -> int:
     """Runs the steps that are left; returns what `train` does."""
     key = jax.random.key(config.seed)
@@ -89,6 +104,7 @@ def _loop(
                         "config": folder.as_json(config),
                         "preprocessing": parts.predicting.preprocessing,
                         "waiting": list(waiting),  # written later, and it grows
+                        "chosen_by": score,
                     }
                     portable = parts.layout.portable(state)
                     checkpoints.save(step, portable, about, scores)
