@@ -11,15 +11,6 @@ from unet_jax.errors import UserError
 from unet_jax.models import UNet
 
 
-def geometry(model):
-    return {
-        "margin": model.margin,
-        "halo": model.halo,
-        "multiple": 2**model.depth,
-        "valid_size": model.valid_size,
-    }
-
-
 def through(apply, tiles, image):
     """The logits of all tiles of an image `[*S, C]`, put together."""
     cuts = (tiling.cut(tiles, tile, lambda box: image[tuple(box)]) for tile in tiles)
@@ -38,9 +29,9 @@ def network(model, axes, seed=0):
 def whole_and_tiled(model, shape, edge):
     image = np.random.default_rng(0).normal(size=(*shape, 1)).astype("f4")
     apply = network(model, len(shape))
-    whole = tiling.plan(shape, **geometry(model), edges=(10**6,) * len(shape))
+    whole = tiling.plan(shape, tiling.geometry(model), edges=(10**6,) * len(shape))
     assert whole.count == 1
-    tiles = tiling.plan(shape, **geometry(model), edges=(edge,) * len(shape))
+    tiles = tiling.plan(shape, tiling.geometry(model), edges=(edge,) * len(shape))
     return through(apply, whole, image), through(apply, tiles, image), tiles
 
 
@@ -104,7 +95,7 @@ def test_tiles_are_not_mostly_context(shape, widths, padding):
     model = UNet(widths, padding=padding)
     context = model.margin or model.halo
     pixels = max(tiling.LIMIT, (6 * context) ** len(shape))
-    tiles = tiling.plan(shape, **geometry(model), pixels=pixels)
+    tiles = tiling.plan(shape, tiling.geometry(model), pixels=pixels)
     assert np.prod(tiles.shape) <= pixels
     whole = [model.valid_size(size + 2 * model.margin) for size in shape]
     assert tiles.count * np.prod(tiles.shape) < 4 * np.prod(whole)
@@ -115,7 +106,7 @@ def test_a_whole_same_image_is_what_the_model_makes_of_it():
     model = UNet((2, 3, 4), padding="SAME")
     image = np.random.default_rng(0).normal(size=(53, 90, 1)).astype("f4")
     apply = network(model, 2)
-    tiles = tiling.plan((53, 90), **geometry(model))
+    tiles = tiling.plan((53, 90), tiling.geometry(model))
     assert tiles.shape == (56, 92)
     np.testing.assert_array_equal(through(apply, tiles, image), apply(image))
 
@@ -125,7 +116,7 @@ def test_norms_over_space_are_blended(padding):
     """Weights that sum to one: what all tiles agree on is what comes out."""
     model = UNet((2, 3), padding=padding, norm="instance")
     assert model.halo is None
-    tiles = tiling.plan((101, 67), **geometry(model), edges=(40, 40))
+    tiles = tiling.plan((101, 67), tiling.geometry(model), edges=(40, 40))
     assert tiles.blend
     image = np.random.default_rng(0).normal(size=(101, 67, 1))
     margin = tiles.margin
@@ -142,7 +133,7 @@ def test_the_border_is_the_papers_mirror():
     """Figure 2: to predict the corner, the missing context is mirrored."""
     model = UNet((1,) * 5)
     image = np.random.default_rng(0).normal(size=(512, 512, 1))
-    tiles = tiling.plan((512, 512), **geometry(model))
+    tiles = tiling.plan((512, 512), tiling.geometry(model))
     (tile,) = tiles
     cut = tiling.cut(tiles, tile, lambda box: image[tuple(box)])
     assert cut.shape == (700, 700, 1)
@@ -155,7 +146,7 @@ def test_the_border_is_the_papers_mirror():
 def test_no_more_is_read_than_a_tile(padding):
     model = UNet((1, 2, 3), padding=padding)
     shape = (2000, 3000)
-    tiles = tiling.plan(shape, **geometry(model), edges=(128, 160))
+    tiles = tiling.plan(shape, tiling.geometry(model), edges=(128, 160))
     read = []
 
     def reads(box):
@@ -172,5 +163,5 @@ def test_no_more_is_read_than_a_tile(padding):
 def test_a_tile_that_is_all_context_is_refused():
     model = UNet((1,) * 5, padding="SAME")
     with pytest.raises(UserError, match="240 or more along each axis, not 128"):
-        tiling.check_edges((512, 128), **geometry(model))
-    tiling.check_edges((240, 240), **geometry(model))
+        tiling.check_edges((512, 128), tiling.geometry(model))
+    tiling.check_edges((240, 240), tiling.geometry(model))

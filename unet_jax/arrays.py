@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import chex
 import jax
 import numpy as np
+from scipy import ndimage
 
 Image = jax.Array  # f32[B, *S, C]
 Label = jax.Array  # i32[B, *S] exclusive, or i32[B, *S, K] independent
@@ -60,6 +61,21 @@ def decide(probabilities: jax.Array, *, independent: bool) -> Label:
     if independent:
         return (probabilities > 0.5).astype(np.int32)
     return probabilities.argmax(axis=-1).astype(np.int32)
+
+
+def components(label: np.ndarray) -> np.ndarray:
+    """Numbers the face-connected components of every class above 0, on the host.
+
+    `i32[*S]` of class ids -> `i32[*S]`, 0 where there is none; touching classes stay
+    apart.
+    """
+    numbers = np.zeros(label.shape, np.int32)
+    total = 0
+    for k in np.unique(label[label > 0]):
+        parts, count = ndimage.label(label == k)
+        numbers += np.where(parts > 0, parts + total, 0).astype(np.int32)
+        total += count
+    return numbers
 
 
 def window(

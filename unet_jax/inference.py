@@ -76,13 +76,8 @@ class Inference:
         edges: tuple[int, ...] = (),
         batch: int = 0,
     ) -> None:
-        self._geometry = {
-            "margin": model.margin,
-            "halo": model.halo,
-            "multiple": 2**model.depth,
-            "valid_size": model.valid_size,
-        }
-        tiling.check_edges(edges, **self._geometry)
+        self._geometry = tiling.geometry(model)
+        tiling.check_edges(edges, self._geometry)
         self.here = here
         self._channels, self._independent = channels, independent
         self._named = self._edges, self._batch = edges, batch
@@ -195,13 +190,13 @@ class Inference:
         self, members: Sequence[Any], shape: tuple[int, ...]
     ) -> tuple[Tiles, int]:
         """The tiles of an image and how many go at a time, so that they fit."""
-        context = self._geometry["margin"] or self._geometry["halo"] or 0
         # Smaller tiles, of a deep network of volumes, would be nothing but context.
-        self._pixels = self._pixels or max(tiling.LIMIT, (6 * context) ** len(shape))
+        roomy = (6 * self._geometry.context) ** len(shape)
+        self._pixels = self._pixels or max(tiling.LIMIT, roomy)
         while True:
             tiles = self._plan(shape, pixels=self._pixels, edges=self._edges)
             size = self._size(tiles)
-            exact = self._geometry["halo"] is not None  # whatever the tile's size
+            exact = self._geometry.halo is not None  # whatever the tile's size
             named = bool(self._edges and self._batch)
             if exact and not named and len(self._programs) >= PROGRAMS:
                 tiles, size = self._reused(tiles, size)
@@ -215,7 +210,7 @@ class Inference:
             self.shrink()
 
     def _plan(self, shape: tuple[int, ...], **size: Any) -> Tiles:
-        return tiling.plan(shape, **size, **self._geometry)
+        return tiling.plan(shape, self._geometry, **size)
 
     def _reused(self, tiles: Tiles, size: int) -> tuple[Tiles, int]:
         """The tiles of a program that is there, unless they are twice the work.

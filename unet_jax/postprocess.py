@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from unet_jax import arrays
 from unet_jax.errors import UserError
 from unet_jax.specs import Count, Proportion, Whole
 
@@ -169,13 +170,7 @@ def foreground_objects(label: np.ndarray, *, independent: bool = False) -> np.nd
     """
     if independent:
         label = (label > 0).any(-1)
-    objects = np.zeros(label.shape, np.int32)
-    total = 0
-    for k in np.unique(label[label > 0]):
-        parts, count = ndimage.label(label == k)
-        objects += np.where(parts > 0, parts + total, 0).astype(np.int32)
-        total += count
-    return objects
+    return arrays.components(label)
 
 
 def _foreground(label: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

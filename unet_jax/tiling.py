@@ -17,7 +17,7 @@ as nnU-Net has it).
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,37 @@ LIMIT = 2**20  # pixels of the largest tile, mirrored border included
 
 Read = Callable[[Sequence[slice]], np.ndarray]  # a box within the image -> [*box, C]
 Answer = dict[str, np.ndarray]  # arrays [*S, ...] of one tile, or of some rows
+
+
+class Geometry(NamedTuple):
+    """What tiling has to know of a network.
+
+    Attributes:
+      margin: pixels that it loses on each side; 0 with SAME padding.
+      halo: how far an output pixel sees; None where that is everywhere.
+      multiple: what tiles must start at multiples of, 2^depth.
+      valid_size: rounds a size up to one that it takes as it is.
+    """
+
+    margin: int
+    halo: int | None
+    multiple: int
+    valid_size: Callable[[int], int]
+
+    @property
+    def context(self) -> int:
+        """Pixels around what a tile answers for."""
+        return self.margin or self.halo or 0
+
+    @property
+    def least(self) -> int:
+        """The smallest edge of a tile that answers for anything."""
+        return self.valid_size(2 * self.context + self.multiple)
+
+
+def geometry(model: Any) -> Geometry:
+    """That of a model with `margin`, `halo`, `depth` and `valid_size`."""
+    return Geometry(model.margin, model.halo, 2**model.depth, model.valid_size)
 
 
 class Span(NamedTuple):
@@ -73,11 +104,8 @@ class Tiles(NamedTuple):
 
 def plan(
     image: tuple[int, ...],
+    network: Geometry,
     *,
-    margin: int,
-    halo: int | None,
-    multiple: int,
-    valid_size: Callable[[int], int],
     pixels: int = LIMIT,
     edges: tuple[int, ...] = (),
     fill: bool = False,
@@ -86,23 +114,19 @@ def plan(
 
     Args:
       image: its spatial shape.
-      margin: pixels that the network loses on each side; 0 with SAME padding.
-      halo: how far an output pixel sees; None where that is everywhere.
-      multiple: what tiles must start at multiples of, 2^depth.
-      valid_size: rounds a size up to one that the network takes as it is.
+      network: what is known of the network.
       pixels: of the largest tile, which is a cube but where the image is shorter.
       edges: the largest size of a tile along each axis, in place of `pixels`. One that
         leaves nothing between its halos becomes the least that does.
       fill: takes tiles of these edges even where a smaller one would hold the image,
         if padding is VALID; the rest of them is mirrored.
     """
-    context = margin or halo or 0  # around what a tile answers for
-    least = valid_size(2 * context + multiple)
+    margin, halo, multiple, valid_size = network
     wholes = [valid_size(size + 2 * margin) for size in image]
     edges = edges or _spread(pixels, wholes)
     shape, spans = [], []
     for size, whole, edge in zip(image, wholes, edges, strict=True):
-        tile = _largest(max(edge, least), valid_size)
+        tile = _largest(max(edge, network.least), valid_size)
         if not (fill and margin):
             tile = min(tile, whole)
         shape.append(tile)
@@ -129,21 +153,13 @@ def _spread(pixels: int, wholes: Sequence[int]) -> list[int]:
     return edges
 
 
-def check_edges(
-    edges: tuple[int, ...],
-    *,
-    margin: int,
-    halo: int | None,
-    multiple: int,
-    valid_size: Callable[[int], int],
-) -> None:
+def check_edges(edges: tuple[int, ...], network: Geometry) -> None:
     """Raises UserError where a tile of these edges would answer for nothing."""
-    context = margin or halo or 0
-    least = valid_size(2 * context + multiple)
-    if edges and min(edges) < least:
+    if edges and min(edges) < network.least:
         raise UserError(
-            f"must be {least} or more along each axis, not {min(edges)}: the network "
-            f"needs {context} pixels of context on each side of what it answers for"
+            f"must be {network.least} or more along each axis, not {min(edges)}: the "
+            f"network needs {network.context} pixels of context on each side of what "
+            "it answers for"
         )
 
 

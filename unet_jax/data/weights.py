@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
+from unet_jax.arrays import components
 from unet_jax.specs import NonNegative, Positive
 
 __all__ = ["border", "uniform"]
@@ -49,23 +50,12 @@ def border(
     Returns:
       The weight `f32[*S]`.
     """
-    cells = _cells(label) if instances is None else np.maximum(instances, 0)
+    cells = components(label) if instances is None else np.maximum(instances, 0)
     nearest, second = _two_distances(cells, reach=5 * sigma)
     term = w0 * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
     weight = _balance(label) if balance else np.ones(label.shape)
     weight += np.where(label == 0, term, 0)
     return np.where(label >= 0, weight, 0).astype(np.float32)
-
-
-def _cells(label: np.ndarray) -> np.ndarray:
-    """Numbers the components of every class above 0."""
-    cells = np.zeros(label.shape, np.int32)
-    total = 0
-    for k in np.unique(label[label > 0]):
-        parts, count = ndimage.label(label == k)
-        cells += np.where(parts > 0, parts + total, 0).astype(np.int32)
-        total += count
-    return cells
 
 
 def _two_distances(cells: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
