@@ -24,9 +24,9 @@ def test_calibration_by_hand(four):
     assert metric.score(sums).mean == (0.5 + 0.375) / 4
 
     table = reliability(metrics.calibration_error(bins=4).measure(four))
-    assert table.count.tolist() == [0, 1, 2, 1]
-    np.testing.assert_array_equal(table.confidence, [np.nan, 0.5, 0.6875, 1])
-    np.testing.assert_array_equal(table.accuracy, [np.nan, 1, 0.5, 1])
+    assert table["count"].tolist() == [0, 1, 2, 1]
+    np.testing.assert_array_equal(table["confidence"], [np.nan, 0.5, 0.6875, 1])
+    np.testing.assert_array_equal(table["accuracy"], [np.nan, 1, 0.5, 1])
 
 
 def test_brier_by_hand(four):
@@ -40,9 +40,9 @@ def test_independent_classes_answer_one_by_one(case):
     truth = [[[1, 1], [0, -1]]]
     image = case(truth, p > 0.5, independent=True, probabilities=p)
     table = reliability(metrics.calibration_error(bins=4).measure(image))
-    assert table.count.tolist() == [0, 0, 2, 1]
-    np.testing.assert_array_equal(table.confidence, [np.nan, np.nan, 0.75, 0.875])
-    np.testing.assert_array_equal(table.accuracy, [np.nan, np.nan, 0.5, 1])
+    assert table["count"].tolist() == [0, 0, 2, 1]
+    np.testing.assert_array_equal(table["confidence"], [np.nan, np.nan, 0.75, 0.875])
+    np.testing.assert_array_equal(table["accuracy"], [np.nan, np.nan, 0.5, 1])
     brier = (0.25**2 + 0.75**2 + 0.125**2) / 3
     assert value(metrics.brier(), image) == brier
 

@@ -68,13 +68,14 @@ def predicting(config: ConfigDict, preprocessing: dict[str, Any]) -> Predicting:
     """
     chosen, mend = options(config)
     classes, channels = len(outputs(preprocessing)), preprocessing["channels"]
-    _rehearse(mend, classes, independent=preprocessing["head"] == "sigmoid")
+    independent = preprocessing["head"] == "sigmoid"
+    _rehearse(mend, classes, independent=independent)
     model = binding.model(config, None).clone(classes=classes)
     with naming("config.predict.tile"):
         inference = Inference(
             model,
             channels=channels,
-            independent=preprocessing["head"] == "sigmoid",
+            independent=independent,
             here=parallel.here(),
             edges=_edges(chosen, preprocessing["spatial_axes"]),
             batch=chosen.batch,

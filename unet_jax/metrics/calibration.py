@@ -4,21 +4,11 @@ Exclusive classes give one answer a pixel, independent ones K; only annotated an
 count, and all of a set count alike. Errors are in probability, 0 to 1 (Brier: to 2).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from unet_jax.metrics.case import Case, Metric, Score
 from unet_jax.metrics.scores import ratio
 from unet_jax.specs import Count
-
-
-class Reliability(NamedTuple):
-    """The bins of a reliability diagram, from confidence 0 to 1, each `[bins]`."""
-
-    count: np.ndarray  # i64, how many answers
-    confidence: np.ndarray  # f64, their mean confidence; NaN in an empty bin
-    accuracy: np.ndarray  # f64, the fraction of them that is right; likewise
 
 
 def calibration_error(*, bins: Count = 15) -> Metric:
@@ -45,12 +35,19 @@ def calibration_error(*, bins: Count = 15) -> Metric:
     return Metric(measure, score, "over all pixels", lower=True)
 
 
-def reliability(sums: np.ndarray) -> Reliability:
-    """Reads what `calibration_error` measured, `f64[3, bins]`, as a table."""
+def reliability(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Reads what `calibration_error` measured, `f64[3, bins]`, as a table.
+
+    Returns:
+      The bins from confidence 0 to 1, each column `[bins]`: `count`, how many answers,
+      their mean `confidence` and their `accuracy`, NaN in an empty bin.
+    """
     count, confidence, right = sums
-    return Reliability(
-        np.rint(count).astype(np.int64), ratio(confidence, count), ratio(right, count)
-    )
+    return {
+        "count": np.rint(count).astype(np.int64),
+        "confidence": ratio(confidence, count),
+        "accuracy": ratio(right, count),
+    }
 
 
 def brier() -> Metric:

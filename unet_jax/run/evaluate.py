@@ -51,7 +51,7 @@ def report(
         "confusion": judged.confusion.tolist(),
         "reliability": {
             name: [None if np.isnan(x) else x for x in values.tolist()]
-            for name, values in reliability(judged.reliability)._asdict().items()
+            for name, values in reliability(judged.reliability).items()
         },
         "per_image": judged.images,
     }

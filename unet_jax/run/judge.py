@@ -78,6 +78,7 @@ def judge(
         `config.predict`, or the network alone.
     """
     views = parts.predicting.views if as_predicted else (View(),)
+    tools = (*(metric for _, metric in parts.metrics), CONFUSION, RELIABILITY)
     measured, rows = [], []
     for index, example, answer in _answers(parts, variables, examples, views):
         case = _case(parts, example, answer, mended=as_predicted)
@@ -86,11 +87,10 @@ def judge(
             loss = float(
                 parts.loss(answer["logits"], example["label"], example["weight"])
             )
-        tools = (*(metric for _, metric in parts.metrics), CONFUSION, RELIABILITY)
         measures = [np.asarray(tool.measure(case)) for tool in tools]
         measured.append(Measured(index, example["id"], loss, measures))
         if index < PICTURED * jax.process_count():
-            rows.append((index, draw(parts, example, case)))
+            rows.append((index, _draw(parts, example, case)))
     drawn = pictures.sheet([row for _, row in sorted(rows, key=lambda r: r[0])])
     return _score(parts, split, sorted(_over_processes(measured)), drawn)
 
@@ -107,7 +107,7 @@ def look(parts: Parts, variables: Any, examples: Examples, index: int) -> Case:
     return _case(parts, example, answer, mended=True)
 
 
-def draw(parts: Parts, example: dict[str, Any], case: Case) -> pictures.Picture:
+def _draw(parts: Parts, example: dict[str, Any], case: Case) -> pictures.Picture:
     """Input, truth, prediction and error."""
     colours = parts.predicting.preprocessing["colours"]
     return pictures.row(example["image"], case.truth, case.prediction, colours)

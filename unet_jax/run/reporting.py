@@ -10,7 +10,7 @@ from unet_jax import logs, pictures
 from unet_jax.build import Parts
 from unet_jax.inference import entropy
 from unet_jax.metrics.calibration import reliability
-from unet_jax.report import Case, Measure, Report, render
+from unet_jax.report import Case, Measure, Reliability, Report, render
 from unet_jax.run.judge import Judged, look
 
 SHOWN = 1024  # pixels along the longer side of a picture, at most
@@ -34,7 +34,7 @@ def html(
         classes=parts.predicting.classes,
         scores=judged.scores,
         images=judged.images,
-        reliability=reliability(judged.reliability),
+        reliability=Reliability(**reliability(judged.reliability)),
         confusion=judged.confusion,
         cases=[
             _case(parts, variables, judged, rank, index)
