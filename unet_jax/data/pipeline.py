@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_jax.arrays import IGNORE, Batch, Example, window
-from unet_jax.data.source import Record, Source
+from unet_jax.data.account import Record
+from unet_jax.data.source import Source
 from unet_jax.errors import UserError
 
 if TYPE_CHECKING:

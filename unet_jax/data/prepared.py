@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from unet_jax.arrays import IGNORE
-from unet_jax.data.source import Record, Source, Splits, subset
+from unet_jax.data.account import Record
+from unet_jax.data.source import Source, Splits, subset
 from unet_jax.errors import UserError
 from unet_jax.specs import Whole, Within
 

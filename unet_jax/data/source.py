@@ -1,15 +1,10 @@
 """One shape for every data set: a named, counted thing that loads its i-th record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-# image: ndarray [*S, C], raw: u8, u16 or f32
-# label: i32[*S], class ids; or i32[*S, K] of 0 and 1, where classes are independent
-#   (all but the background); -1 where nobody annotated
-# id: str, the same in every run
-# instances: i32[*S], object ids, 0 = background; only where the data set has them
-# spacing: tuple of floats, the size of a pixel along each axis; only where it is known
-Record = dict[str, Any]
+from unet_jax.data.account import Account, Record
 
 
 class Source(NamedTuple):
@@ -21,14 +16,31 @@ class Source(NamedTuple):
     channels: int  # C of every image
     length: int  # how many records
     load: Callable[[int], Record]  # pure: same index, same record; any thread
+    convert: bool = False  # whether grey and RGB files were brought to one count
+    pixels: Mapping[int, int] | None = None  # of each class, where they were counted
 
 
 class Splits(NamedTuple):
-    """What to learn from, what to choose by and what to report."""
+    """What to learn from, what to choose by and what to report.
+
+    Attributes:
+      train, val, test: records, none of which is in two of them.
+      account: what was found when the data were read through; None of a data set that
+        is known to be sound. With errors in it there may be no records at all.
+      notes: JSON data for the run folder, by file name: what a run that goes on must
+        find as it was.
+    """
 
     train: Source
     val: Source
     test: Source
+    account: Account | None = None
+    notes: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The three by name."""
+        return {"train": self.train, "val": self.val, "test": self.test}
 
 
 def subset(source: Source, indices: Sequence[int], name: str) -> Source:

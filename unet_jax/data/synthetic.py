@@ -14,7 +14,8 @@ from typing import Annotated
 import numpy as np
 from scipy import ndimage
 
-from unet_jax.data.source import Record, Source, Splits
+from unet_jax.data.account import Record
+from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
 from unet_jax.specs import Count, Positive, Whole, Within
 

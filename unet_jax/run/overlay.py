@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unet_jax.files import Grid
+from unet_jax.data.files import Grid
 from unet_jax.tiling import Read
 
 SHOWN = 2048  # pixels along the longer side, at most

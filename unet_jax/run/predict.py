@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from unet_jax import files, logs, pictures
+from unet_jax import logs, pictures
+from unet_jax.data import files
+from unet_jax.data.files import Canvas, Grid
 from unet_jax.errors import UserError
-from unet_jax.files import Canvas, Grid
 from unet_jax.inference import DeviceError, Want
 from unet_jax.run import folder, overlay
 from unet_jax.run.predictor import Predictor

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from unet_jax.build import Predicting, predicting
 from unet_jax.checkpoint import Checkpoints, newest
+from unet_jax.data.files import conversion
 from unet_jax.data.normalize import Scale, cuts
 from unet_jax.errors import UserError, naming
-from unet_jax.files import conversion
 from unet_jax.inference import DeviceError, Want, entropy
 from unet_jax.postprocess import Segmentation, foreground_objects
 from unet_jax.run import folder

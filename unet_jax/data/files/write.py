@@ -19,9 +19,9 @@ import tifffile
 from numpy.typing import DTypeLike
 from PIL import Image
 
+from unet_jax.data.files import nifti
+from unet_jax.data.files.grid import Grid
 from unet_jax.errors import UserError
-from unet_jax.files import nifti
-from unet_jax.files.grid import Grid
 
 PNG_PIXELS = 2**26  # of the largest image that is written as a PNG
 IMAGEJ_BYTES = 2**32 - 2**25  # what a TIFF with offsets of 32 bits can hold, and more

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_jax import files
+from unet_jax.data import files
 from unet_jax.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from unet_jax.data.files import names, nifti, pillow, tiff, zarr
+from unet_jax.data.files.grid import Box, Grid, check
 from unet_jax.errors import UserError, naming
-from unet_jax.files import names, nifti, pillow, tiff, zarr
-from unet_jax.files.grid import Box, Grid, check
 
 OPENERS = {
     names.IMAGES: pillow.opened,

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from unet_jax.data.files.grid import Box, Grid, size, volume_expected
 from unet_jax.errors import UserError
-from unet_jax.files.grid import Box, Grid, size, volume_expected
 
 CACHE = 2**26  # bytes of decoded chunks that are kept
 LIMIT = 2**30  # bytes of one chunk

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from unet_jax.data.files.grid import Box, Grid, volume, volume_expected
 from unet_jax.errors import UserError
-from unet_jax.files.grid import Box, Grid, volume, volume_expected
 
 LIMIT = 2**32  # bytes of a compressed volume, which is held whole in memory
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from unet_jax.data.files.grid import Box, Grid, volume_expected
 from unet_jax.errors import UserError
-from unet_jax.files.grid import Box, Grid, volume_expected
 
 FORMATS = ("PNG", "JPEG", "BMP")
 GREY, GREY_16, COLOUR = ("1", "L", "LA"), ("I;16",), ("P", "PA", "RGB", "RGBA", "RGBX")

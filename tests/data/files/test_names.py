@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from unet_jax import files
+from unet_jax.data import files
 from unet_jax.errors import UserError
 
 

@@ -18,11 +18,11 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from unet_jax.data.files import pillow
+from unet_jax.data.files.axes import Layout, layout
+from unet_jax.data.files.grid import Box, Grid, size
+from unet_jax.data.files.segments import CUT_SHORT, Planes, planes
 from unet_jax.errors import UserError
-from unet_jax.files import pillow
-from unet_jax.files.axes import Layout, layout
-from unet_jax.files.grid import Box, Grid, size
-from unet_jax.files.segments import CUT_SHORT, Planes, planes
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6  # Photometric
 JPEG = (6, 7, 34892, 33007)  # compressions whose decoder turns YCbCr into RGB

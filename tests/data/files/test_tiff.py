@@ -7,9 +7,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from unet_jax import files
+from unet_jax.data import files
+from unet_jax.data.files import segments
 from unet_jax.errors import UserError
-from unet_jax.files import segments
 
 RNG = np.random.default_rng(0)
 GREY = {"photometric": "minisblack"}

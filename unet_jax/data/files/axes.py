@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tifffile
 
+from unet_jax.data.files.grid import volume_expected
 from unet_jax.errors import UserError
-from unet_jax.files.grid import volume_expected
 
 CHANNEL = ("C", "S")  # separate channels, samples of a pixel
 

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from unet_jax import files
+from unet_jax.data import files
 from unet_jax.errors import UserError
 
 RNG = np.random.default_rng(0)

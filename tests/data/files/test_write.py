@@ -6,10 +6,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from unet_jax import files
+from unet_jax.data import files
+from unet_jax.data.files import write
+from unet_jax.data.files.grid import Grid
 from unet_jax.errors import UserError
-from unet_jax.files import write
-from unet_jax.files.grid import Grid
 
 RNG = np.random.default_rng(0)
 

@@ -5,9 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from unet_jax import files
+from unet_jax.data import files
+from unet_jax.data.files import nifti
 from unet_jax.errors import UserError
-from unet_jax.files import nifti
 
 RNG = np.random.default_rng(0)
 AFFINE = np.array([[0, 0.5, 0, 3], [-0.5, 0, 0, 4], [0, 0, 2, 5], [0, 0, 0, 1.0]])

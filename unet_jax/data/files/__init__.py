@@ -7,10 +7,10 @@ with files.opened(path, axes=2) as grid, files.canvas(folder, name, grid, "u1") 
         out.put(labels)
 """
 
-from unet_jax.files.grid import Grid, conversion, to_channels
-from unet_jax.files.names import find, left_out, stem, stems
-from unet_jax.files.read import opened
-from unet_jax.files.write import Canvas, canvas
+from unet_jax.data.files.grid import Grid, conversion, to_channels
+from unet_jax.data.files.names import find, left_out, stem, stems
+from unet_jax.data.files.read import opened
+from unet_jax.data.files.write import Canvas, canvas
 
 __all__ = [
     "Canvas",

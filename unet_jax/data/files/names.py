@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from unet_jax.data.files.zarr import is_zarr
 from unet_jax.errors import UserError
-from unet_jax.files.zarr import is_zarr
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFFS = (".ome.tiff", ".ome.tif", ".tiff", ".tif")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorstore
 
-from unet_jax import files
+from unet_jax.data import files
+from unet_jax.data.files import zarr
 from unet_jax.errors import UserError
-from unet_jax.files import zarr
 
 RNG = np.random.default_rng(0)
 

@@ -1,0 +1,179 @@
+"""What is found when every record of a data set is read once, before any training."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from unet_jax.arrays import IGNORE
+
+# image: ndarray [*S, C], raw: u8, u16 or f32
+# label: i32[*S], class ids; or i32[*S, K] of 0 and 1, where classes are independent
+#   (all but the background); -1 where nobody annotated
+# id: str, the same in every run
+# instances: i32[*S], object ids, 0 = background; only where the data set has them
+# spacing: tuple of floats, the size of a pixel along each axis; only where it is known
+Record = dict[str, Any]
+
+PERCENTS = (0.0, 0.5, 50.0, 99.5, 100.0)
+SAMPLE = 2**16  # pixels of an image that its percentiles are taken of, at most
+CELLS = {2: 24, 3: 8}  # blocks along each axis of a thumbnail
+
+
+class Fact(NamedTuple):
+    """One record, as it was found.
+
+    Attributes:
+      id: of the record.
+      split: 'train', 'val' or 'test'; '' before it is in one.
+      image, mask: the files, relative to the root; '' where there are none.
+      kind: the format: 'png', 'jpg', 'tif', 'nii.gz', 'zarr'; 'array' without a file.
+      shape: *S.
+      channels: C.
+      dtype: of the image: 'uint8'.
+      spacing: of a pixel along each axis; () where it is not known.
+      intensity: of every channel the `PERCENTS`, of at most `SAMPLE` pixels.
+      pixels: how many pixels each class id has, -1 the ignored ones. Where classes
+        are independent a pixel may count several times, and the background is 0.
+      values: how many pixels each value of the mask file has, as the file has it:
+        '255', or '255,0,0' of a colour; empty where there is no file.
+      objects: how many there are; None where the data set has no instances.
+      digest: the same for images of the same pixels.
+      thumbnail: `f32[n]` of mean 0 and length 1: the means of blocks; all 0 where the
+        image is flat. Its products tell how alike images are.
+    """
+
+    id: str
+    split: str
+    image: str
+    mask: str
+    kind: str
+    shape: tuple[int, ...]
+    channels: int
+    dtype: str
+    spacing: tuple[float, ...]
+    intensity: tuple[tuple[float, ...], ...]
+    pixels: Mapping[int, int]
+    values: Mapping[str, int]
+    objects: int | None
+    digest: str
+    thumbnail: np.ndarray
+
+
+class Fault(NamedTuple):
+    """Something that is wrong, or odd.
+
+    Attributes:
+      level: an 'error' keeps a run from starting.
+      kind: in a word or two, the same for all of one kind: 'size'.
+      text: one line that names the file and the remedy.
+    """
+
+    level: Literal["error", "warning"]
+    kind: str
+    text: str
+
+
+class Account(NamedTuple):
+    """All that was found.
+
+    Attributes:
+      root: the folder, or the name of the data set.
+      classes: their names, by id.
+      mapping: how values of mask files become class ids: ('255', 1), ('0', 0).
+      facts: of every record that could be read.
+      faults: of those that could not, and of the set.
+      said: decisions that were taken for the user, one line each.
+    """
+
+    root: str
+    classes: tuple[str, ...]
+    mapping: tuple[tuple[str, int], ...] = ()
+    facts: tuple[Fact, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    said: tuple[str, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Fault, ...]:
+        """What must be mended first."""
+        return tuple(fault for fault in self.faults if fault.level == "error")
+
+
+def measure(record: Record, split: str = "", **more: Any) -> Fact:
+    """Measures a record; `more` are the attributes that only a file knows."""
+    image, label = record["image"], record["label"]
+    given = {"image": "", "mask": "", "kind": "array", "values": {}} | more
+    objects = None
+    if "instances" in record:
+        ids = np.unique(record["instances"])
+        objects = int((ids > 0).sum())
+    return Fact(
+        id=record["id"],
+        split=split,
+        shape=tuple(image.shape[:-1]),
+        channels=image.shape[-1],
+        dtype=str(image.dtype),
+        spacing=tuple(record.get("spacing", ())),
+        intensity=_intensity(image),
+        pixels=count(label, independent=label.ndim == image.ndim),
+        objects=objects,
+        digest=digest(image),
+        thumbnail=thumbnail(image),
+        **given,
+    )
+
+
+def count(label: np.ndarray, *, independent: bool) -> dict[int, int]:
+    """Pixels of each class id that is there, and of -1, the ignored ones."""
+    if not independent:
+        ids, pixels = np.unique(np.maximum(label, IGNORE), return_counts=True)
+        return dict(zip(ids.tolist(), pixels.tolist(), strict=True))
+    ignored = (label < 0).all(-1)
+    total = {
+        IGNORE: int(ignored.sum()),
+        0: int(((label <= 0).all(-1) & ~ignored).sum()),
+    }
+    total |= {
+        k: int((label[..., k - 1] > 0).sum()) for k in range(1, label.shape[-1] + 1)
+    }
+    return {k: n for k, n in total.items() if n}
+
+
+def digest(image: np.ndarray) -> str:
+    """A text that two images share if they have the same shape and pixels."""
+    head = f"{image.shape} {image.dtype}".encode()
+    return hashlib.sha1(head + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """The means of blocks of an image `[*S, C]`, `f32[n]` of mean 0 and length 1."""
+    grey = image.mean(-1, dtype=np.float32)
+    cells = CELLS.get(grey.ndim, 4)
+    for axis, size in enumerate(grey.shape):
+        edges = np.linspace(0, size, min(cells, size) + 1).astype(int)
+        sums = np.add.reduceat(grey, edges[:-1], axis)
+        widths = np.expand_dims(np.diff(edges), tuple(range(1, grey.ndim - axis)))
+        grey = np.repeat(sums / widths, -(-cells // len(edges[1:])), axis)
+        grey = np.take(grey, range(cells), axis)
+    grey = (grey - grey.mean()).ravel()
+    length = np.linalg.norm(grey)
+    return (
+        grey / length if length > 1e-6 * math.sqrt(grey.size) else np.zeros_like(grey)
+    )
+
+
+def merged(facts: Iterable[Fact]) -> dict[int, int]:
+    """The pixels of each class over several records."""
+    total: dict[int, int] = {}
+    for fact in facts:
+        for k, pixels in fact.pixels.items():
+            total[k] = total.get(k, 0) + pixels
+    return dict(sorted(total.items()))
+
+
+def _intensity(image: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    flat = image.reshape(-1, image.shape[-1])
+    flat = flat[:: max(len(flat) // SAMPLE, 1)]
+    return tuple(map(tuple, np.percentile(flat, PERCENTS, axis=0).T.tolist()))
