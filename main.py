@@ -23,7 +23,7 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; runs/<config.name>.")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ("train", "evaluate", "predict"), "What to do."
+    "mode", "train", ("train", "evaluate", "predict", "inspect"), "What to do."
 )
 INPUT = flags.DEFINE_string("input", None, "What to predict: a file, folder or glob.")
 OUTPUT = flags.DEFINE_string("output", None, "The folder for predictions.")

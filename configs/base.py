@@ -28,8 +28,15 @@ def get_config() -> ConfigDict:
 
     # unet_jax/data: where images and labels come from, and what is made of them
     config.data = ConfigDict({"name": "cells"})
+    # the size of a pixel, per axis and in the files' units, that images are resampled
+    # to; scores are those of the files' own pixels. (): images as they are
+    config.spacing = ()
     config.normalize = ConfigDict({"name": "standard"})  # standard | unit | percentile
-    config.weight_map = ConfigDict({"name": "uniform"})  # uniform | border (eq. 2)
+    # uniform | border (eq. 2) | frequency: rare classes count more
+    config.weight_map = ConfigDict({"name": "uniform"})
+    # uniform: crops from anywhere | foreground, with a probability | balanced: around
+    # a pixel of a class, each class as often
+    config.sampling = ConfigDict({"name": "uniform"})
     config.cache = 4.0  # GiB of prepared examples that a process keeps in memory
     config.threads = 2  # that cut crops ahead of the step
 

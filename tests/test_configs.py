@@ -6,9 +6,12 @@ import math
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+import tifffile
 
 from configs import base, saved
+from tests.data import archives
 from unet_jax import models
 from unet_jax.build import build
 from unet_jax.data import pipeline
@@ -18,8 +21,15 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = sorted(p.stem for p in CONFIGS.glob("*.py") if p.stem not in ("base", "saved"))
 
 
+@pytest.fixture(scope="session")
+def published(archive):
+    """A folder with a small archive of every public data set."""
+    archives.every(archive)
+    return archive
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_every_config_builds_and_takes_one_step(name, archive, tmp_path):
+def test_every_config_builds_and_takes_one_step(name, published, tmp_path):
     config = importlib.import_module(f"configs.{name}").get_config()
     assert config.name == name
     assert set(config) == set(base.get_config())
@@ -27,9 +37,13 @@ def test_every_config_builds_and_takes_one_step(name, archive, tmp_path):
     config.batch_size = 8
     config.crop = (44,) * len(config.crop)
     if "manual_dir" in config.data:
-        config.data.update({"manual_dir": str(archive), "data_dir": str(tmp_path)})
+        config.data.update({"manual_dir": str(published), "data_dir": str(tmp_path)})
     if "train" in config.data:
         config.data.update({"train": 2, "val": 1, "test": 1, "shape": (48, 48)})
+    if "root" in config.data:
+        axes = config.data.axes
+        given = {"root": folder_of(tmp_path, axes), "spacing": (1.0,) * axes}
+        config.data.update(given)
     parts = build(config)
     data = pipeline.batches(
         parts.train, seed=0, crop=config.crop, margin=parts.model.margin, batch_size=8
@@ -39,6 +53,18 @@ def test_every_config_builds_and_takes_one_step(name, archive, tmp_path):
     state, scalars = parts.train_step(state, batch, jax.random.key(0))
     assert int(state.step) == 1
     assert math.isfinite(scalars["loss"])
+
+
+def folder_of(root, axes):
+    """A folder with a few images of so many axes, of three classes."""
+    rng = np.random.default_rng(0)
+    for kind, most in (("images", 256), ("masks", 3)):
+        (root / kind).mkdir()
+        for i in range(8):
+            pixels = rng.integers(0, most, (20,) * axes, dtype=np.uint8)
+            path = root / kind / f"{i}.tif"
+            tifffile.imwrite(path, pixels, photometric="minisblack")
+    return str(root)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,5 +81,5 @@ def test_base_names_every_choice_of_the_model():
 
 
 def test_a_saved_config_is_the_one_that_ran(tiny, tmp_path):
-    folder.record(tmp_path, tiny)
+    folder.record(tmp_path, tiny, {})
     assert saved.get_config(str(tmp_path)) == tiny

@@ -85,8 +85,11 @@ def window(
 
     Any origin and any size are legal. Axes after the first `len(shape)` are kept whole.
     """
-    axes = map(mirrored, origin, shape, array.shape[: len(shape)])
-    return array[np.ix_(*axes)]
+    space = array.shape[: len(shape)]
+    if all(0 <= o <= size - n for o, n, size in zip(origin, shape, space, strict=True)):
+        box = (slice(o, o + n) for o, n in zip(origin, shape, strict=True))
+        return array[tuple(box)].copy()  # several times faster
+    return array[np.ix_(*map(mirrored, origin, shape, space))]
 
 
 def mirrored(start: int, length: int, size: int) -> np.ndarray:

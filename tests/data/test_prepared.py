@@ -47,7 +47,8 @@ def pack(folder, members, root="ISBI-2012-challenge/"):
 def offline(monkeypatch):
     """The archive's address, on a port where nobody listens."""
     builder = importlib.import_module(BUILDER)
-    monkeypatch.setattr(builder, "URL", f"http://127.0.0.1:9/{ZIP}")
+    nowhere = builder.ARCHIVE._replace(url=f"http://127.0.0.1:9/{ZIP}")
+    monkeypatch.setattr(builder, "ARCHIVE", nowhere)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_folds_are_interleaved_and_partition_the_slices(tiny):
     every = [f"train-{i:02d}" for i in range(10)]
     tested = []
     for fold in range(5):
-        train, val, test = map(ids, data.isbi2012(fold=fold, **tiny))
+        train, val, test = map(ids, data.isbi2012(fold=fold, **tiny)[:3])
         assert sorted(train + val + test) == every
         assert test == every[fold::5]
         assert val == every[(fold + 1) % 5 :: 5]
@@ -91,7 +92,8 @@ def test_the_challenge_volume_is_all_ignored(tiny):
     prepared, builder = map(
         importlib.import_module, ("unet_jax.data.prepared", BUILDER)
     )
-    records = prepared._records(builder.Builder, "test", *tiny.values(), 255)
+    whole = prepared.prepare(builder.Builder, **tiny)
+    records = prepared.records(whole, "test")
     assert records["length"] == 10
     np.testing.assert_array_equal(records["load"](3)["label"], -1)
 
@@ -266,8 +268,8 @@ def test_the_function_survives_the_import_of_its_builder(tiny):
 @pytest.mark.skipif(not (REAL / ZIP).exists(), reason=f"no {ZIP} beside the repository")
 def test_the_real_archive(tmp_path):
     splits = data.isbi2012(manual_dir=str(REAL), data_dir=str(tmp_path))
-    assert [split.length for split in splits] == [18, 6, 6]
-    records = [split.load(i) for split in splits for i in range(split.length)]
+    assert [split.length for split in splits[:3]] == [18, 6, 6]
+    records = [split.load(i) for split in splits[:3] for i in range(split.length)]
     assert {record["image"].shape for record in records} == {(512, 512, 1)}
     membrane = np.mean([record["label"] == 0 for record in records])
     assert membrane == pytest.approx(0.220, abs=5e-4)

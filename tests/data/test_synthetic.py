@@ -20,7 +20,7 @@ def test_a_spec_can_name_it():
 
 def test_a_record_depends_on_the_seed_the_split_and_the_index_alone():
     first, again, other = cells(), cells(train=3), cells(seed=1)
-    assert [split.length for split in first] == [64, 8, 16]
+    assert [s.length for s in first.sources.values()] == [64, 8, 16]
     for key, value in first.train.load(2).items():
         np.testing.assert_array_equal(value, again.train.load(2)[key])
     records = [first.train.load(2), first.train.load(3), other.train.load(2)]

@@ -5,6 +5,8 @@ import pytest
 from scipy import ndimage
 
 from unet_jax.data import weights
+from unet_jax.data.source import Source
+from unet_jax.errors import UserError
 
 
 def formula(label, instances, w0, sigma):
@@ -69,7 +71,10 @@ def test_balance_gives_each_class_the_same_sum_and_mean_one():
     assert weight[label >= 0].mean() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("function", [weights.uniform, weights.border])
+@pytest.mark.parametrize(
+    "function",
+    [weights.uniform, weights.border, lambda x: weights.frequency(x, shares=(1, 9))],
+)
 def test_ignored_pixels_weigh_nothing(function):
     label = np.array([[1, 0, -1, 0, 1]], np.int32)
     weight = function(label)
@@ -100,3 +105,61 @@ def test_many_cells_are_fast():
     start = time.process_time()
     weights.border(label)
     assert time.process_time() - start < 0.3  # one distance per image and cell: > 1 s
+
+
+def test_frequencies_by_hand():
+    label = np.array([0, 0, 1, 2, -1], np.int32)
+
+    def count():
+        return np.array([60, 30, 10])
+
+    got = weights.frequency(label, None, count)
+    np.testing.assert_allclose(got, [5 / 9, 5 / 9, 10 / 9, 10 / 3, 0], rtol=1e-6)
+    written = weights.frequency(label, shares=(0.6, 0.3, 0.1))
+    np.testing.assert_array_equal(written, got)
+    np.testing.assert_array_equal(weights.frequency(label, shares=(6, 3, 1)), got)
+    even = weights.frequency(label, None, count, power=0.0)
+    np.testing.assert_array_equal(even, [1, 1, 1, 1, 0])
+    root = weights.frequency(label, None, count, power=0.5)
+    np.testing.assert_allclose(root[3] / root[0], np.sqrt(6), rtol=1e-6)
+    for weight in (got, root):  # mean 1 over the training set
+        assert weight[[0, 2, 3]] @ [0.6, 0.3, 0.1] == pytest.approx(1)
+
+
+def test_a_class_that_is_never_there_divides_nothing_by_zero():
+    label = np.array([0, 1, 2], np.int32)
+    with np.errstate(all="raise"):
+        got = weights.frequency(label, shares=(0.5, 0.0, 0.5))
+    np.testing.assert_array_equal(got, [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [((0.5, 0.5), "a number for each class, here 3"), ((0.0,) * 3, "all 0")],
+)
+def test_shares_that_cannot_be_are_refused(shares, words):
+    with pytest.raises(UserError, match=words):
+        weights.frequency(np.array([0, 2]), shares=shares)
+
+
+def test_pixels_are_counted_once_and_only_where_nobody_has():
+    calls = []
+    labels = [np.array([[0, 0, 2]]), np.array([[2, -1, 0]])]
+
+    def load(i):
+        calls.append(i)
+        return {"image": np.zeros((1, 3, 1)), "label": labels[i], "id": f"r{i}"}
+
+    source = Source("s", ("a", "b", "c"), (), 1, 2, load)
+    count = weights.counter(source)
+    assert calls == []
+    for _ in range(2):
+        np.testing.assert_array_equal(count(), [3, 0, 2])
+    assert set(calls) == {0, 1}
+    assert len(calls) == 3
+    counted = weights.counter(source._replace(pixels={-1: 9, 0: 5, 2: 7}))
+    np.testing.assert_array_equal(counted(), [5, 0, 7])
+    channels = [np.array([[[0, 1], [1, 1], [0, 0]]]), np.array([[[-1, -1]] * 3])]
+    labels[:] = channels  # shown to the weights as: 1 1 0, and nothing
+    counted = weights.counter(source._replace(pixels={0: 1, 1: 1, 2: 2}))
+    np.testing.assert_array_equal(counted(), [1, 2, 0])

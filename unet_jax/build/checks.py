@@ -15,7 +15,7 @@ from unet_jax.data.source import Source
 from unet_jax.errors import UserError, choices, naming
 from unet_jax.logs import say
 from unet_jax.parallel import Layout
-from unet_jax.specs import BelowOne, Count, NonNegative, Spec, Within, check
+from unet_jax.specs import BelowOne, Count, NonNegative, Positive, Spec, Within, check
 
 Terms = list[tuple[float, Callable]]  # a number, of the term, and what it is for
 
@@ -36,8 +36,10 @@ FIELDS = {
     "eval_every": Count,
     "checkpoint_every": Count,
     "data": Spec,
+    "spacing": tuple[Positive, ...],
     "normalize": Spec,
     "weight_map": Spec,
+    "sampling": Spec,
     "cache": NonNegative,
     "threads": Count,
     "model": Spec,
@@ -76,6 +78,11 @@ def fields(config: ConfigDict) -> None:
         check(plain(config[field]), hint, f"config.{field}")
     if not config.crop:
         raise UserError("config.crop needs a size for each axis, such as 188,188")
+    if len(config.spacing) not in (0, len(config.crop)):
+        raise UserError(
+            f"config.spacing={_listed(config.spacing)} must have {len(config.crop)} "
+            f"sizes, one for each axis of config.crop={_listed(config.crop)}"
+        )
 
 
 def best_score(config: ConfigDict) -> str:

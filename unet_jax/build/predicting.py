@@ -1,6 +1,6 @@
 """What a run needs to segment images: built without its data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from unet_jax import parallel, postprocess, views
 from unet_jax.build import binding, checks
 from unet_jax.data import normalize
+from unet_jax.data.resample import Resampling, between
 from unet_jax.errors import UserError, naming
 from unet_jax.inference import Inference
 from unet_jax.postprocess import Segmentation
@@ -58,6 +59,22 @@ class Predicting(NamedTuple):
     def independent(self) -> bool:
         """Whether they are independent (sigmoid), not exclusive (softmax)."""
         return self.preprocessing["head"] == "sigmoid"
+
+    @property
+    def convert(self) -> bool:
+        """Whether grey becomes RGB, or RGB grey, as it did in training or is wished."""
+        trained = self.preprocessing.get("convert", False)  # absent in older runs
+        return trained or self.options.channels == "convert"
+
+    def resampling(
+        self, shape: tuple[int, ...], spacing: Sequence[float] | None
+    ) -> Resampling:
+        """How an image of this shape is brought to the network, and back.
+
+        Raises:
+          UserError: the network needs a spacing, and it is not known or not possible.
+        """
+        return between(shape, spacing, spacing_of(self.preprocessing))
 
 
 def predicting(config: ConfigDict, preprocessing: dict[str, Any]) -> Predicting:
@@ -117,6 +134,14 @@ def _edges(options: Options, axes: int) -> tuple[int, ...]:
     if options.tile and len(options.tile) != axes:
         raise UserError(f"needs {axes} sizes, not {options.tile}")
     return options.tile
+
+
+def spacing_of(preprocessing: dict[str, Any]) -> tuple[float, ...]:
+    """The size of a pixel that images are resampled to; (), as they are.
+
+    A checkpoint from before there was one does not name it.
+    """
+    return tuple(preprocessing.get("spacing", ()))
 
 
 def outputs(preprocessing: dict[str, Any]) -> tuple[str, ...]:

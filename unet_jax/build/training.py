@@ -1,7 +1,8 @@
 """A whole run, built: network, step, data."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -10,11 +11,12 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from unet_jax import augment, data, losses, metrics, parallel, step
+from unet_jax import augment, losses, metrics, parallel, step
 from unet_jax.build import binding, checks
 from unet_jax.build.predicting import Predicting, options, outputs, predicting
-from unet_jax.data import normalize, pipeline, weights
-from unet_jax.data.source import Source, Splits
+from unet_jax.build.surveying import sound
+from unet_jax.data import examples, normalize, sampling, weights
+from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, naming
 from unet_jax.metrics.case import Metric
 from unet_jax.specs import NonNegative, Proportion, bind
@@ -33,6 +35,7 @@ class Parts(NamedTuple):
       metrics: names and metrics.
       predicting: how images are segmented.
       train, val, test: prepared examples.
+      notes: JSON data for the run folder, by file name.
     """
 
     model: nn.Module
@@ -43,13 +46,21 @@ class Parts(NamedTuple):
     loss: Callable
     metrics: tuple[tuple[str, Metric], ...]
     predicting: Predicting
-    train: pipeline.Examples
-    val: pipeline.Examples
-    test: pipeline.Examples
+    train: examples.Examples
+    val: examples.Examples
+    test: examples.Examples
+    notes: Mapping[str, Any]
 
 
-def build(config: ConfigDict) -> Parts:
+def build(
+    config: ConfigDict, *, split: Path | None = None, splits: Splits | None = None
+) -> Parts:
     """Builds everything that a run needs; compiles and computes nothing yet.
+
+    Args:
+      config: of the run.
+      split: the file with the split of the data, of a run that goes on, if it has one.
+      splits: the data, where they have been read already.
 
     Raises:
       UserError: a field of the config is wrong; cheap checks come before the data.
@@ -68,10 +79,12 @@ def build(config: ConfigDict) -> Parts:
     model = binding.model(config, layout.axis_name)  # of two classes, to check the crop
     checks.sizes(config, model, layout)
 
-    source, first, (train, val, test) = _data(config)
-    preprocessing = _preprocessing(config, source)
+    splits = splits or sound(config, split)
+    source = splits.train
+    shape, (train, val, test) = _prepared(config, splits)
+    preprocessing = _preprocessing(config, splits)
     model = model.clone(classes=len(outputs(preprocessing)))
-    checks.crop(config, source, first.shape[:-1], model.margin)
+    checks.crop(config, source, shape, model.margin)
     checks.rehearse(
         config, operations, loss, channels=source.channels, classes=model.classes
     )
@@ -96,32 +109,50 @@ def build(config: ConfigDict) -> Parts:
         train=train,
         val=val,
         test=test,
+        notes=splits.notes,
     )
 
 
-def _data(
-    config: ConfigDict,
-) -> tuple[Source, np.ndarray, list[pipeline.Examples]]:
-    """What is known of the data, its first raw image, and the splits, prepared."""
-    make_splits = binding.field(data, config, "data")
+def _prepared(
+    config: ConfigDict, splits: Splits
+) -> tuple[tuple[int, ...], list[examples.Examples]]:
+    """The shape of the first image, and the splits."""
     normalizer = normalize.in_memory(binding.field(normalize, config, "normalize"))
+    weigh = binding.field(weights, config, "weight_map")
+    sample = binding.field(sampling, config, "sampling")
     prepare = functools.partial(
-        pipeline.prepare,
+        examples.prepare,
         normalize=normalizer,
-        weigh=binding.field(weights, config, "weight_map"),
+        weigh=_weighing(weigh, weights.counter(splits.train)),
         independent=config.head == "sigmoid",
-        room=pipeline.Room(config.cache * 2**30),
+        room=examples.Room(config.cache * 2**30),
+        spacing=tuple(config.spacing),
     )
     with naming("config.data"):
-        splits: Splits = make_splits()
-        examples = [prepare(source) for source in splits]
-        first = splits.train.load(0)["image"]
+        prepared = [
+            prepare(splits.train, sample=sample),
+            prepare(splits.val, judged=True),
+            prepare(splits.test, judged=True),
+        ]
+        first = splits.train.load(0)
+        shape = examples.resampling(splits.train, first, config.spacing).shape
     with naming("config.normalize"):
-        normalizer(first)
-    return splits.train, first, examples
+        normalizer(first["image"])
+    return shape, prepared
 
 
-def _preprocessing(config: ConfigDict, source: Source) -> dict[str, Any]:
+def _weighing(weigh: Callable, count: weights.Count) -> Callable:
+    """A weight map that can count the training set; what is wrong names its field."""
+
+    def weighed(label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
+        with naming("config.weight_map"):
+            return weigh(label, instances, count)
+
+    return weighed
+
+
+def _preprocessing(config: ConfigDict, splits: Splits) -> dict[str, Any]:
+    source, account = splits.train, splits.account
     return {
         "head": config.head,
         "classes": list(source.classes),
@@ -129,6 +160,9 @@ def _preprocessing(config: ConfigDict, source: Source) -> dict[str, Any]:
         "channels": source.channels,
         "spatial_axes": len(config.crop),
         "normalize": checks.plain(config.normalize),
+        "convert": source.convert,
+        "label_map": [list(pair) for pair in account.mapping] if account else [],
+        "spacing": list(config.spacing),
     }
 
 

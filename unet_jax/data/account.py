@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from unet_jax.arrays import IGNORE
+from unet_jax.errors import UserError
 
 # image: ndarray [*S, C], raw: u8, u16 or f32
 # label: i32[*S], class ids; or i32[*S, K] of 0 and 1, where classes are independent
@@ -41,8 +42,8 @@ class Fact(NamedTuple):
         '255', or '255,0,0' of a colour; empty where there is no file.
       objects: how many there are; None where the data set has no instances.
       digest: the same for images of the same pixels.
-      thumbnail: `f32[n]` of mean 0 and length 1: the means of blocks; all 0 where the
-        image is flat. Its products tell how alike images are.
+      thumbnail: `f32[n, n]`, or with three axes, of mean 0 and length 1: the means of
+        blocks; all 0 where the image is flat. Products tell how alike images are.
     """
 
     id: str
@@ -102,9 +103,14 @@ class Account(NamedTuple):
 
 
 def measure(record: Record, split: str = "", **more: Any) -> Fact:
-    """Measures a record; `more` are the attributes that only a file knows."""
-    image, label = record["image"], record["label"]
+    """Measures a record; `more` are the attributes that only a file knows.
+
+    Without a label, `pixels` are among them.
+    """
+    image, label = record["image"], record.get("label")
     given = {"image": "", "mask": "", "kind": "array", "values": {}} | more
+    if "pixels" not in given:
+        given["pixels"] = count(label, independent=label.ndim == image.ndim)
     objects = None
     if "instances" in record:
         ids = np.unique(record["instances"])
@@ -117,7 +123,6 @@ def measure(record: Record, split: str = "", **more: Any) -> Fact:
         dtype=str(image.dtype),
         spacing=tuple(record.get("spacing", ())),
         intensity=_intensity(image),
-        pixels=count(label, independent=label.ndim == image.ndim),
         objects=objects,
         digest=digest(image),
         thumbnail=thumbnail(image),
@@ -148,20 +153,22 @@ def digest(image: np.ndarray) -> str:
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
-    """The means of blocks of an image `[*S, C]`, `f32[n]` of mean 0 and length 1."""
-    grey = image.mean(-1, dtype=np.float32)
+    """The means of blocks of an image `[*S, C]`, of mean 0 and length 1."""
+    grey = image.mean(-1, dtype=np.float64)
     cells = CELLS.get(grey.ndim, 4)
     for axis, size in enumerate(grey.shape):
-        edges = np.linspace(0, size, min(cells, size) + 1).astype(int)
-        sums = np.add.reduceat(grey, edges[:-1], axis)
-        widths = np.expand_dims(np.diff(edges), tuple(range(1, grey.ndim - axis)))
-        grey = np.repeat(sums / widths, -(-cells // len(edges[1:])), axis)
-        grey = np.take(grey, range(cells), axis)
-    grey = (grey - grey.mean()).ravel()
+        # of an axis that is shorter than that, some pixels make two blocks
+        starts = np.arange(cells) * size // cells
+        ends = np.maximum((np.arange(cells) + 1) * size // cells, starts + 1)
+        sums = np.cumsum(grey, axis, dtype=np.float64)
+        sums = np.insert(sums, 0, 0, axis)
+        means = np.take(sums, ends, axis) - np.take(sums, starts, axis)
+        widths = (ends - starts).reshape(-1, *[1] * (grey.ndim - axis - 1))
+        grey = means / widths
+    grey -= grey.mean()
     length = np.linalg.norm(grey)
-    return (
-        grey / length if length > 1e-6 * math.sqrt(grey.size) else np.zeros_like(grey)
-    )
+    flat = length <= 1e-6 * math.sqrt(grey.size)
+    return (np.zeros_like(grey) if flat else grey / length).astype(np.float32)
 
 
 def merged(facts: Iterable[Fact]) -> dict[int, int]:
@@ -177,3 +184,12 @@ def _intensity(image: np.ndarray) -> tuple[tuple[float, ...], ...]:
     flat = image.reshape(-1, image.shape[-1])
     flat = flat[:: max(len(flat) // SAMPLE, 1)]
     return tuple(map(tuple, np.percentile(flat, PERCENTS, axis=0).T.tolist()))
+
+
+def refuse(account: Account) -> None:
+    """Raises UserError with every error of an account, one line each, if there are."""
+    lines = [fault.text for fault in account.errors]
+    if len(lines) > 1:
+        lines.insert(0, f"{len(lines)} mistakes in {account.root}, all to be mended:")
+    if lines:
+        raise UserError("\n  ".join(lines))

@@ -1,121 +1,114 @@
-"""Public data sets that a TFDS builder prepares once, then read at random.
+"""Data sets that a TFDS builder prepares once, then read at random.
 
 TensorFlow is not needed: the records are array_record files of PNG images. TFDS is
 imported when a data set is asked for, as that takes seconds.
 """
 
 import contextlib
+import importlib
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from unet_jax.arrays import IGNORE
 from unet_jax.data.account import Record
-from unet_jax.data.source import Source, Splits, subset
+from unet_jax.data.builders.storage import UNLABELLED
 from unet_jax.errors import UserError
-from unet_jax.specs import Whole, Within
-
-_Folds = Annotated[int, Within("of 3 or more", lambda n: n >= 3)]
 
 
-def isbi2012(
-    *, fold: Whole = 0, folds: _Folds = 5, manual_dir: str = "", data_dir: str = ""
-) -> Splits:
-    """The 30 labelled sections of the ISBI 2012 challenge, cross-validated.
+def builder_of(name: str) -> Any:
+    """The module of one of the builders here, which imports TFDS."""
+    return importlib.import_module(
+        f"unet_jax.data.builders.{name}.{name}_dataset_builder"
+    )
 
-    Fold k tests on the sections i with i % folds == k, chooses by those of fold k + 1
-    and learns from the rest: 6, 6 and 18 of them. The folds are interleaved because
-    neighbouring sections are alike and sections 0-14 are cleaner than 15-29: blocks
-    would test on another kind of image than they learn from. The challenge's own test
-    volume, split `test` of the builder, is in none of them.
+
+def home(data_dir: str) -> str:
+    """Where prepared data sets lie; '' is TFDS's own folder."""
+    import tensorflow_datasets as tfds
+
+    return os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
+
+
+def prepare(builder: type, manual_dir: str, data_dir: str) -> Any:
+    """The builder of a data set that is on the disk, whole, when this returns.
 
     Args:
-      fold: the fold to test on, 0 to `folds` - 1.
-      folds: how many there are, at least 3.
-      manual_dir: a folder with ISBI-2012-challenge.zip, or with what was in it; ''
-        downloads it. Looked into once: afterwards the prepared records are used.
+      builder: one of `data/builders`.
+      manual_dir: the archive, its folder, or the folder it was extracted to; ''
+        downloads it. Looked at once: afterwards the prepared records are used.
       data_dir: where the prepared records go; '' is TFDS's own folder.
 
     Raises:
-      UserError: an argument is out of range, or the archive cannot be had or used.
+      UserError: the archive cannot be had or used, or the records not be written.
     """
-    if fold >= folds:
-        raise UserError(f"fold must be 0 to {folds - 1}, not {fold}")
-    from unet_jax.data.builders.isbi2012 import isbi2012_dataset_builder as isbi
-
-    labelled = Source(
-        name="isbi2012",
-        classes=isbi.CLASSES,
-        colours=((40, 40, 40), (235, 235, 235)),
-        channels=1,
-        **_records(isbi.Builder, "train", manual_dir, data_dir, isbi.UNLABELLED),
-    )
-    if folds > labelled.length:
-        raise UserError(f"folds must be 3 to {labelled.length}, not {folds}")
-    part = [(i - fold) % folds for i in range(labelled.length)]
-
-    def take(name: str, parts: range) -> Source:
-        chosen = [i for i, p in enumerate(part) if p in parts]
-        return subset(labelled, chosen, f"isbi2012/{name}")
-
-    return Splits(
-        train=take("train", range(2, folds)),
-        val=take("val", range(1, 2)),
-        test=take("test", range(1)),
-    )
+    place = home(data_dir)
+    try:
+        draft = builder(data_dir=place, file_format="array_record")
+        if not _whole(draft):
+            _generate(draft, _manual(manual_dir))
+        return builder(data_dir=place)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"data_dir: cannot prepare {builder.name} in {place} ({reason}); "
+            "name a folder with space that you may write to"
+        ) from error
 
 
-def _records(
-    builder: type, split: str, manual_dir: str, data_dir: str, unlabelled: int
-) -> dict[str, Any]:
-    """`length` and `load` of one split of id, image and label records."""
+def rows(prepared: Any, split: str) -> Sequence[dict[str, Any]]:
+    """The rows of a split as they are stored: images as the bytes of their files.
+
+    Raises:
+      UserError: the files are damaged.
+    """
     import tensorflow_datasets as tfds
 
-    raw = tfds.decode.SkipDecoding()  # to PNG bytes; TFDS would ask for OpenCV
-    prepared = _prepare(builder, manual_dir, data_dir)
+    features = prepared.info.features
+    raw = {  # TFDS would ask for OpenCV to decode 16 bits
+        name: tfds.decode.SkipDecoding()
+        for name, feature in features.items()
+        if isinstance(feature, tfds.features.Image)
+    }
     try:
-        rows = prepared.as_data_source(split, decoders={"image": raw, "label": raw})
-        length = len(rows)
-        rows[length - 1]  # opens the file, which shows whether it is whole
+        stored = prepared.as_data_source(split, decoders=raw)
+        stored[len(stored) - 1]  # opens the file, which shows whether it is whole
     except Exception as error:  # whatever array_record and TFDS make of broken files
         raise UserError(
             f"{prepared.data_dir} is damaged ({type(error).__name__}); delete that "
             "folder and run again"
         ) from error
+    return stored
+
+
+def records(prepared: Any, split: str) -> dict[str, Any]:
+    """`length` and `load` of one split, as the builders here store it."""
+    stored = rows(prepared, split)
 
     def load(index: int) -> Record:
-        row = rows[index]
-        label = _pixels(row["label"]).astype(np.int32)
-        label[label == unlabelled] = IGNORE
-        return {
-            "image": _pixels(row["image"])[..., None],
+        row = stored[index]
+        image, label = picture(row["image"]), picture(row["label"]).astype(np.int32)
+        label[label == UNLABELLED] = IGNORE
+        record = {
+            "image": image if image.ndim == 3 else image[..., None],
             "label": label,
             "id": row["id"].decode(),
         }
+        if "instances" in row:
+            record["instances"] = row["instances"][..., 0].astype(np.int32)
+        return record
 
-    return {"length": length, "load": load}
+    return {"length": len(stored), "load": load}
 
 
-def _prepare(builder: type, manual_dir: str, data_dir: str) -> Any:
-    """The builder of a data set that is on the disk, whole, when this returns."""
-    import tensorflow_datasets as tfds
-
-    home = os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
-    try:
-        draft = builder(data_dir=home, file_format="array_record")
-        if not _whole(draft):
-            _generate(draft, _manual(manual_dir))
-        return builder(data_dir=home)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"data_dir: cannot prepare {builder.name} in {home} ({reason}); "
-            "name a folder with space that you may write to"
-        ) from error
+def picture(content: bytes) -> np.ndarray:
+    """The pixels of an image file as it has them; of a palette, the indices."""
+    return np.array(Image.open(io.BytesIO(content)))
 
 
 def _manual(manual_dir: str) -> Path | None:
@@ -149,7 +142,3 @@ def _generate(draft: Any, manual: Path | None) -> None:
 def _whole(draft: Any) -> bool:
     """Whether the records are there; TFDS writes dataset_info.json last."""
     return (draft.data_path / "dataset_info.json").exists()
-
-
-def _pixels(png: bytes) -> np.ndarray:
-    return np.array(Image.open(io.BytesIO(png)))

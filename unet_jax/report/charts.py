@@ -1,8 +1,4 @@
-"""Charts as inline SVG: lines over steps, a strip of scores, a reliability diagram.
-
-All are 320 units wide, about the width of a phone, so that their text keeps its size
-there; the colours are classes of the style sheet.
-"""
+"""Charts as inline SVG: lines over steps, a strip of scores, a reliability diagram."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -10,12 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unet_jax.report.axes import LEFT, RIGHT, TOP, Axis, axis, base, grid, svg, words
 from unet_jax.report.contents import Number, Reliability
 from unet_jax.report.markup import Markup, join, tag
-from unet_jax.report.numbers import known, number, percent, tick_labels, ticks
+from unet_jax.report.numbers import known, number, percent, ticks
 
-WIDTH = 320
-LEFT, RIGHT, TOP = 44, 306, 10  # where the axes are
 DOTS = 40  # points that are still drawn as dots
 POINTS = 300  # of one line; more are averaged
 
@@ -25,21 +20,6 @@ class Line(NamedTuple):
 
     name: str
     points: Sequence[tuple[float, Number]]
-
-
-class Axis(NamedTuple):
-    """Where values lie between two ends of the picture."""
-
-    ticks: list[float]
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        """The place of a value, in units of the picture."""
-        share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
 
 
 def lines(name: str, curves: Sequence[Line], *, marked: float | None = None) -> Markup:
@@ -53,35 +33,35 @@ def lines(name: str, curves: Sequence[Line], *, marked: float | None = None) -> 
     end = max(*places, 1)
     steps = [tick for tick in ticks(0, end) if tick <= end]
     x = Axis(steps, 0, end, LEFT, RIGHT)
-    y = _axis(ticks(min(values), max(values)), bottom, TOP)
-    drawn = [_grid(y), _base(x, bottom, "step")]
+    y = axis(ticks(min(values), max(values)), bottom, TOP)
+    drawn = [grid(y), base(x, bottom, "step")]
     if marked is not None and 0 <= marked <= end:
         at = x(marked)
         drawn.append(tag("line", class_="mark", x1=at, x2=at, y1=TOP, y2=bottom))
     for place, curve in reversed(list(enumerate(curves))):
         drawn.append(_curve(curve, x, y, f"line-{place}", dots=place == 0))
-    return _svg(f"{name} over training steps", height, drawn)
+    return svg(f"{name} over training steps", height, drawn)
 
 
 def strip(name: str, values: Sequence[Number]) -> Markup:
     """One tick for each image, where its score is."""
     bottom, height = 34, 66
     values = [value for value in values if known(value)]
-    x = _axis(ticks(min(values), max(values), most=6), LEFT - 20, RIGHT)
+    x = axis(ticks(min(values), max(values), most=6), LEFT - 20, RIGHT)
     each = [
         tag("line", class_="tick", x1=x(v), x2=x(v), y1=TOP, y2=bottom) for v in values
     ]
-    return _svg(f"{name} of each image", height, [_base(x, bottom, name), *each])
+    return svg(f"{name} of each image", height, [base(x, bottom, name), *each])
 
 
 def reliability(bins: Reliability) -> Markup:
     """Accuracy over confidence, by bins, and below how many answers are in each."""
     unit, bottom, low, height = [i / 5 for i in range(6)], 272, 330, 362
-    x, y = _axis(unit, LEFT, RIGHT), _axis(unit, bottom, TOP)
+    x, y = axis(unit, LEFT, RIGHT), axis(unit, bottom, TOP)
     shares = bins.count / max(bins.count.sum(), 1)
     tallest = max(shares.max(), 1e-9)
     diagonal = tag("line", class_="diagonal", x1=x(0), x2=x(1), y1=y(0), y2=y(1))
-    drawn = [_grid(y), _words("accuracy", LEFT + 6, TOP + 12, "start"), diagonal]
+    drawn = [grid(y), words("accuracy", LEFT + 6, TOP + 12, "start"), diagonal]
     seen = bins.count > 0
     columns = zip(bins.confidence[seen], bins.accuracy[seen], strict=True)
     points = [(float(sure), float(right)) for sure, right in columns]
@@ -94,10 +74,10 @@ def reliability(bins: Reliability) -> Markup:
         tall = float(share / tallest) * (low - bottom - 14)
         place = {"x": x(i * width) + 1, "width": x(width) - x(0) - 2}
         drawn.append(tag("rect", class_="bar", y=low - tall, height=tall, **place))
-    drawn.append(_base(x, low, "confidence"))
+    drawn.append(base(x, low, "confidence"))
     most = f"most in one bin: {percent(float(tallest))}"
-    drawn.append(_words(most, LEFT + 6, bottom + 16, "start"))
-    return _svg("accuracy over confidence", height, drawn)
+    drawn.append(words(most, LEFT + 6, bottom + 16, "start"))
+    return svg("accuracy over confidence", height, drawn)
 
 
 def calibration_gap(bins: Reliability) -> float:
@@ -119,11 +99,6 @@ def thinned(name: str, points: Sequence[tuple[float, Number]]) -> Line:
     return Line(f"{name}, means of {size}", few)
 
 
-def _axis(values: list[float], start: float, end: float) -> Axis:
-    """From the first tick to the last."""
-    return Axis(values, values[0], values[-1], start, end)
-
-
 def _curve(curve: Line, x: Axis, y: Axis, style: str, *, dots: bool) -> Markup:
     drawn = []
     for run in _unbroken(curve.points):
@@ -142,33 +117,3 @@ def _unbroken(
     for there, run in itertools.groupby(points, lambda point: known(point[1])):
         if there:
             yield list(run)
-
-
-def _grid(y: Axis) -> Markup:
-    """A horizontal line and a number at every tick."""
-    drawn = []
-    for value, label in zip(y.ticks, tick_labels(y.ticks), strict=True):
-        at = y(value)
-        drawn.append(tag("line", class_="grid", x1=LEFT, x2=RIGHT, y1=at, y2=at))
-        drawn.append(_words(label, LEFT - 6, at + 4, "end"))
-    return join(drawn)
-
-
-def _base(x: Axis, bottom: float, name: str) -> Markup:
-    """The horizontal axis, with numbers below it and its name at the end."""
-    drawn = [tag("line", class_="axis", x1=x.start, x2=x.end, y1=bottom, y2=bottom)]
-    for value, label in zip(x.ticks, tick_labels(x.ticks), strict=True):
-        at = x(value)
-        drawn.append(tag("line", class_="axis", x1=at, x2=at, y1=bottom, y2=bottom + 4))
-        drawn.append(_words(label, at, bottom + 16, "middle"))
-    drawn.append(_words(name, x.end, bottom + 29, "end"))
-    return join(drawn)
-
-
-def _words(text: str, x: float, y: float, anchor: str) -> Markup:
-    return tag("text", text, x=x, y=y, text_anchor=anchor)
-
-
-def _svg(name: str, height: int, drawn: Sequence[Markup]) -> Markup:
-    box = f"0 0 {WIDTH} {height}"
-    return tag("svg", *drawn, viewBox=box, role="img", aria_label=name)

@@ -17,6 +17,13 @@ def number(value: Number) -> str:
     return _minus(f"{value:,.{4 if size < 10 else 2 if size < 1000 else 0}f}")
 
 
+def short(value: Number) -> str:
+    """A number as it was measured, to four digits, whole from a thousand on."""
+    if not known(value):
+        return NONE
+    return _minus(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}")
+
+
 def percent(value: Number) -> str:
     """A fraction as a percentage; only what is exactly 0 or 1 is written as such."""
     if not known(value):

@@ -1,18 +1,12 @@
-"""The page: its sections from top to bottom, and what is around them."""
+"""The page of a run: its sections from top to bottom."""
 
-import base64
-import struct
 from collections.abc import Sequence
 
 from unet_jax.report import charts, tables
 from unet_jax.report.contents import Case, Measure, Report
-from unet_jax.report.markup import Markup, join, tag
+from unet_jax.report.document import document, facts, legend, picture, section
+from unet_jax.report.markup import Markup, tag
 from unet_jax.report.numbers import known, number
-from unet_jax.report.style import STYLE
-
-# The browser is told to load nothing, whatever the text of a user may ask for.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-SMALL = 256  # pixels; a picture that is narrower is enlarged with sharp edges
 
 
 def render(report: Report) -> str:
@@ -26,25 +20,11 @@ def render(report: Report) -> str:
         cases(report),
         images(report),
     )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("link", rel="icon", href="data:,"),
-        tag("title", report.title),
-        tag("style", Markup(STYLE)),
-    )
-    body = tag("body", tag("main", *(section for section in sections if section)))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    return document(report.title, sections)
 
 
 def headline(report: Report) -> Markup:
     """The title, the facts and the first score."""
-    facts = [
-        tag("div", tag("dt", name), tag("dd", value)) for name, value in report.facts
-    ]
     parts = [tag("h1", report.title)]
     value = _first_score(report)
     if value is not None:
@@ -53,8 +33,8 @@ def headline(report: Report) -> Markup:
         parts.append(
             tag("p", tag("b", number(value)), tag("span", name), class_="lead")
         )
-    if facts:
-        parts.append(tag("dl", *facts))
+    if report.facts:
+        parts.append(facts(report.facts))
     return tag("header", *parts)
 
 
@@ -75,14 +55,14 @@ def curves(report: Report) -> Markup | None:
     if report.step is not None:
         marked = f"The dashed line marks the checkpoint of step {report.step:,d}."
         parts.insert(0, tag("p", marked))
-    return _section("Learning curves", *parts)
+    return section("Learning curves", *parts)
 
 
 def scores(report: Report) -> Markup | None:
     """The scores of the whole set."""
     if not any(f"{report.split}/{m.name}" in report.scores for m in report.measures):
         return None
-    return _section("Scores", tables.scores(report))
+    return section("Scores", tables.scores(report))
 
 
 def images(report: Report) -> Markup | None:
@@ -98,7 +78,7 @@ def images(report: Report) -> Markup | None:
     values = [row.get(first.name) for row in report.images]
     if sum(known(value) for value in values) > 1:
         parts.insert(1, tag("figure", charts.strip(first.name, values), class_="strip"))
-    return _section("Images", *parts)
+    return section("Images", *parts)
 
 
 def calibration(report: Report) -> Markup | None:
@@ -114,7 +94,7 @@ def calibration(report: Report) -> Markup | None:
     )
     figure = tag("figure", charts.reliability(bins))
     pair = tag("div", figure, tables.bins(bins), class_="pair")
-    return _section("Calibration", tag("p", says), pair)
+    return section("Calibration", tag("p", says), pair)
 
 
 def confusion(report: Report) -> Markup | None:
@@ -128,12 +108,12 @@ def confusion(report: Report) -> Markup | None:
         "of the row.",
     )
     if counts.ndim == 2:
-        return _section("Confusion", says, tables.confusion(counts, report.classes))
+        return section("Confusion", says, tables.confusion(counts, report.classes))
     figures = [
         tag("figure", tag("figcaption", name), tables.confusion(table, ("no", "yes")))
         for name, table in zip(report.classes, counts, strict=True)
     ]
-    return _section("Confusion", says, tag("div", *figures, class_="charts"))
+    return section("Confusion", says, tag("div", *figures, class_="charts"))
 
 
 def cases(report: Report) -> Markup | None:
@@ -142,12 +122,8 @@ def cases(report: Report) -> Markup | None:
         return None
     parts = [_case(case) for case in report.cases]
     if report.legend:
-        swatches = []
-        for name, (red, green, blue) in report.legend:
-            style = f"background: rgb({int(red)} {int(green)} {int(blue)})"
-            swatches.append(tag("li", tag("i", style=style), name))
-        parts.insert(0, tag("ul", *swatches, class_="legend"))
-    return _section("Cases", *parts)
+        parts.insert(0, legend(report.legend))
+    return section("Cases", *parts)
 
 
 def _first_score(report: Report) -> float | None:
@@ -177,27 +153,12 @@ def _curves(
 
 
 def _case(case: Case) -> Markup:
-    figures = [_picture(case, title, png) for title, png in case.pictures]
+    figures = [
+        picture(png, title, alt=f"{case.rank}, {case.name}: {title}")
+        for title, png in case.pictures
+    ]
     said = [f"{name} {number(value)}" for name, value in case.scores]
     heading = tag("h3", tag("span", case.rank), case.name)
     caption = tag("p", ", ".join(said))
     pictures = tag("div", *figures, class_="pictures")
     return tag("article", heading, caption, pictures)
-
-
-def _picture(case: Case, title: str, png: bytes) -> Markup:
-    width, height = struct.unpack(">II", png[16:24])  # of the header, IHDR
-    data = base64.b64encode(png).decode()
-    image = tag(
-        "img",
-        src=f"data:image/png;base64,{data}",
-        alt=f"{case.rank}, {case.name}: {title}",
-        width=width,
-        height=height,
-        class_="small" if width < SMALL else "large",
-    )
-    return tag("figure", image, tag("figcaption", title))
-
-
-def _section(name: str, *parts: Markup) -> Markup:
-    return tag("section", tag("h2", name), join(parts))

@@ -143,3 +143,51 @@ article p {
   h2, h3 { break-after: avoid; }
 }
 """
+
+# What the page of an inspection needs beyond that.
+FINDINGS = """
+:root { --wrong: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --wrong: #ff8a80; } }
+h3 small { display: inline; font-weight: 400; }
+article > h3 { margin-bottom: .5rem; }
+.lines {
+  list-style: none; margin: 0 0 1.25rem; padding: 0; overflow-wrap: anywhere;
+  font: .875rem/1.45 var(--sans);
+}
+.lines li { padding: .3125rem 0 .3125rem .875rem; border-left: 3px solid var(--rule); }
+.lines li + li { border-top: 1px solid var(--rule); }
+.lines.error li { border-left-color: var(--wrong); }
+.lines.warning li { border-left-color: var(--second); }
+.words td { white-space: normal; min-width: 7rem; }
+.choices td, .choices th { text-align: left; }
+.choices td { overflow-wrap: anywhere; max-width: 24rem; }
+.choices td + td { color: var(--soft); min-width: 12rem; }
+.shares i {
+  display: inline-block; width: .75rem; height: .75rem; margin-right: .4375rem;
+  border: 1px solid var(--soft);
+}
+.shares tbody td {
+  min-width: 8rem; padding-bottom: .75rem;
+  background: linear-gradient(var(--first), var(--first)) right 0 bottom .3125rem
+    / calc(var(--share) * .8) 3px no-repeat;
+}
+.box + p, .box + .charts, .charts + p { margin-top: 1.5rem; }
+.examples {
+  grid-template-columns: repeat(auto-fill, minmax(min(46%, 13rem), 1fr));
+}
+.pictures figcaption { overflow-wrap: anywhere; }
+.pictures figcaption span { font-style: italic; }
+svg .span { stroke: var(--first); opacity: .65; }
+svg .span.odd { stroke: var(--second); opacity: 1; }
+svg polyline.middle { stroke: var(--ink); stroke-width: 1.25; }
+svg .size { fill: var(--first); fill-opacity: .45; stroke: var(--first); }
+pre {
+  margin: 0; padding: .75rem 1rem; background: rgb(var(--heat) / .08);
+  font-size: .875rem; white-space: pre-wrap; overflow-wrap: anywhere;
+}
+pre + dl { margin-bottom: 1.5rem; }
+@media (max-width: 30rem) {
+  .shares tbody td { min-width: 5rem; }
+  .words td { min-width: 5.5rem; }
+}
+"""

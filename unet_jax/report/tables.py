@@ -1,6 +1,6 @@
 """The tables of a report; each scrolls in a box of its own where it is too wide."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def scores(report: Report) -> Markup:
         how = ", ".join(part for part in (measure.reduction, better) if part)
         head = tag("th", title(measure), tag("small", how), scope="row")
         body.append(tag("tr", head, *map(_cell, values)))
-    return _table(columns, body)
+    return table(columns, body)
 
 
 def images(report: Report) -> tuple[Markup, int]:
@@ -43,7 +43,7 @@ def images(report: Report) -> tuple[Markup, int]:
     for row in rows:
         head = tag("th", str(row["id"]), scope="row")
         body.append(tag("tr", head, *(_cell(row.get(key)) for key in keys)))
-    return _table(["image", *(columns[key] for key in keys)], body), len(rows)
+    return table(["image", *(columns[key] for key in keys)], body), len(rows)
 
 
 def ranked(
@@ -70,7 +70,7 @@ def bins(reliability: Reliability) -> Markup:
             cells = (f"{count:,d}", f"{confidence:.3f}", f"{accuracy:.3f}")
             head = tag("th", span, scope="row")
             body.append(tag("tr", head, *(tag("td", cell) for cell in cells)))
-    return _table(["bin", "answers", "confidence", "accuracy"], body, kind="narrow")
+    return table(["bin", "answers", "confidence", "accuracy"], body, kind="narrow")
 
 
 def confusion(counts: np.ndarray, names: Sequence[str]) -> Markup:
@@ -89,7 +89,7 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> Markup:
             for share, count in zip(shares, row, strict=True)
         ]
         body.append(tag("tr", tag("th", name, scope="row"), *cells))
-    return _table(["truth", *names], body, kind="heat")
+    return table(["truth", *names], body, kind="heat")
 
 
 def title(measure: Measure) -> str:
@@ -110,8 +110,14 @@ def _cell(value: Number | str) -> Markup:
     return tag("td", value if isinstance(value, str) else number(value))
 
 
-def _table(columns: Sequence[str], body: Sequence[Markup], *, kind: str = "") -> Markup:
+def table(columns: Sequence[str], body: Sequence[Markup], *, kind: str = "") -> Markup:
+    """Rows under the names of their columns, in a box that scrolls by itself."""
     names = [tag("th", tag("span", c), scope="col") for c in columns]
     head = tag("thead", tag("tr", *names))
-    table = tag("table", head, tag("tbody", join(body)), class_=kind or "plain")
-    return tag("div", table, class_="box", tabindex=0)
+    whole = tag("table", head, tag("tbody", join(body)), class_=kind or "plain")
+    return tag("div", whole, class_="box", tabindex=0)
+
+
+def row(name: str, cells: Iterable[str]) -> Markup:
+    """Cells after the name of their row."""
+    return tag("tr", tag("th", name, scope="row"), *(tag("td", c) for c in cells))

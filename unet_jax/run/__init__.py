@@ -1,7 +1,8 @@
 """The verbs: what `main.py --mode=...` does. Loops and files, no mathematics."""
 
 from unet_jax.run.evaluate import evaluate
+from unet_jax.run.inspect import inspect
 from unet_jax.run.predict import predict
 from unet_jax.run.train import train
 
-__all__ = ["evaluate", "predict", "train"]
+__all__ = ["evaluate", "inspect", "predict", "train"]

@@ -1,6 +1,7 @@
 """The run folder: what it holds, and whether a config belongs to it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.build.checks import best_score
 from unet_jax.checkpoint import newest, steps
+from unet_jax.data.folders.splits import FILE as SPLIT
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write
 
@@ -30,6 +32,8 @@ FREE = (
     "parallel",
     "data.manual_dir",
     "data.data_dir",
+    "data.root",
+    "data.records",
 )
 
 
@@ -114,11 +118,17 @@ def stored(workdir: Path) -> dict[str, Any]:
         return newest(workdir)["config"]
 
 
-def record(workdir: Path, config: ConfigDict) -> None:
-    """Writes the config into the folder, from one process of a run."""
+def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
+    """Writes the config and what the data note, from one process of a run."""
     if jax.process_index() == 0:
-        text = json.dumps(as_json(config), indent=2) + "\n"
-        write(workdir / CONFIG, text.encode())
+        for name, data in {CONFIG: as_json(config), **notes}.items():
+            write(workdir / name, (json.dumps(data, indent=2) + "\n").encode())
+
+
+def split(workdir: Path) -> Path | None:
+    """The file with the split of the data of a run that goes on, if it has one."""
+    path = workdir / SPLIT
+    return path if steps(workdir) and path.exists() else None
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from jax.experimental import multihost_utils
 from unet_jax import pictures
 from unet_jax.arrays import IGNORE
 from unet_jax.build import Parts
-from unet_jax.data.pipeline import Examples
+from unet_jax.data.examples import Examples
+from unet_jax.data.resample import Resampling
 from unet_jax.inference import Want
 from unet_jax.metrics import calibration_error, pixel_error
 from unet_jax.metrics.case import Case
@@ -67,7 +68,8 @@ def judge(
 
     A metric of the split is that of the images' summed measures, not a mean of their
     scores. The loss is the mean of the images' losses; it does not exist of a mean over
-    several views.
+    several views. Where images were resampled, probabilities and logits are brought
+    back to the grid of the file, and all is measured there.
 
     Args:
       parts: the run.
@@ -98,19 +100,36 @@ def judge(
 def look(parts: Parts, variables: Any, examples: Examples, index: int) -> Case:
     """One image again, as it is predicted."""
     example = examples[index]
-    shape = example["weight"].shape
+    shape = example["image"].shape[:-1]
     how = {"views": parts.predicting.views, "want": Want(probabilities=True)}
     here = parts.predicting.inference.here
     read = [lambda box: example["image"][tuple(box)]]
     members = [here.put_state(variables)]
     answer = next(parts.predicting.inference.whole(members, shape, read, **how))
-    return _case(parts, example, answer, mended=True)
+    return _case(parts, example, _brought_back(parts, example, answer), mended=True)
+
+
+def image_of(parts: Parts, example: dict[str, Any]) -> np.ndarray:
+    """The image `f32[*S, C]` as the network sees it, on the grid of its truth."""
+    return _resampling(parts, example).back(example["image"])
 
 
 def _draw(parts: Parts, example: dict[str, Any], case: Case) -> pictures.Picture:
     """Input, truth, prediction and error."""
     colours = parts.predicting.preprocessing["colours"]
-    return pictures.row(example["image"], case.truth, case.prediction, colours)
+    image = image_of(parts, example)
+    return pictures.row(image, case.truth, case.prediction, colours)
+
+
+def _resampling(parts: Parts, example: dict[str, Any]) -> Resampling:
+    own, spacing = example["weight"].shape, example.get("spacing")
+    return parts.predicting.resampling(own, spacing)
+
+
+def _brought_back(parts: Parts, example: dict[str, Any], answer: Answer) -> Answer:
+    """What is said of an image, on the grid of its truth."""
+    independent = parts.predicting.independent
+    return _resampling(parts, example).answer(answer, independent=independent)
 
 
 def _answers(
@@ -138,7 +157,7 @@ def _answers(
         reads = list(map(reader, indices))
         answers = inference.whole(members, shape, reads, views=views, want=want)
         for index, answer in zip(indices, answers, strict=True):
-            yield index, load(index), answer
+            yield index, load(index), _brought_back(parts, load(index), answer)
             del held[index]
 
 

@@ -129,8 +129,7 @@ def _file(
     setup = predictor.setup
     kind = setup.preprocessing
     with files.opened(path, axes=kind["spatial_axes"]) as grid:
-        convert = setup.options.channels == "convert"
-        grid = files.to_channels(grid, kind["channels"], convert=convert)
+        grid = files.to_channels(grid, kind["channels"], convert=setup.convert)
         while True:
             try:
                 return _segment(predictor, grid, target, name, tell)
@@ -147,7 +146,8 @@ def _segment(
         doubt=options.save_uncertainty,
     )
     raws = [_finite(grid, image) for image in range(grid.count)]
-    rows = predictor.rows(grid.shape, raws, want, lambda *tiles: tell(tiles))
+    told = {"spacing": grid.spacing, "passed": lambda *tiles: tell(tiles)}
+    rows = predictor.rows(grid.shape, raws, want, **told)
     sight = overlay.sight_of(grid)
     counts = np.zeros(len(predictor.setup.preprocessing["classes"]), np.int64)
     seen: dict[str, list[np.ndarray]] = {"label": [], "objects": []}

@@ -10,9 +10,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.build import Predicting, predicting
+from unet_jax.build.predicting import spacing_of
 from unet_jax.checkpoint import Checkpoints, newest
 from unet_jax.data.files import conversion
 from unet_jax.data.normalize import Scale, cuts
+from unet_jax.data.resample import Resampling
 from unet_jax.errors import UserError, naming
 from unet_jax.inference import DeviceError, Want, entropy
 from unet_jax.postprocess import Segmentation, foreground_objects
@@ -27,7 +29,8 @@ class Predictor:
     """Segments images of any size with the best checkpoint of a run, or of several.
 
     `Predictor.load('runs/isbi')` makes one. It needs nothing but the run folder: the
-    normalisation, the classes and the number of channels come with the checkpoint.
+    normalisation, the spacing, the classes and the number of channels come with the
+    checkpoint.
 
     Attributes:
       setup: how the run segments.
@@ -80,11 +83,15 @@ class Predictor:
             members.append(state.variables)
         return cls(setup, members)
 
-    def probabilities(self, image: np.ndarray) -> np.ndarray:
+    def probabilities(
+        self, image: np.ndarray, spacing: Sequence[float] | None = None
+    ) -> np.ndarray:
         """The probability of every class at every pixel, before post-processing.
 
         Args:
           image: `[*S]` or `[*S, C]`, raw: of any real dtype, as the training images.
+          spacing: the size of a pixel along each axis, as the training files have it;
+            of use only to a run with a `config.spacing`, which needs it.
 
         Returns:
           `f32[*S, K]`; K leaves the background out if the head is a sigmoid.
@@ -92,19 +99,23 @@ class Predictor:
         Raises:
           UserError: the image is not of the kind that the network takes.
         """
-        return self._ask(image, Want(probabilities=True))["probabilities"]
+        return self._ask(image, spacing, Want(probabilities=True))["probabilities"]
 
-    def labels(self, image: np.ndarray) -> np.ndarray:
+    def labels(
+        self, image: np.ndarray, spacing: Sequence[float] | None = None
+    ) -> np.ndarray:
         """The class of every pixel, `i32[*S]`, or `i32[*S, K]` of a sigmoid head."""
-        return self._ask(image, Want())["label"].astype(np.int32)
+        return self._ask(image, spacing, Want())["label"].astype(np.int32)
 
-    def objects(self, image: np.ndarray) -> np.ndarray:
+    def objects(
+        self, image: np.ndarray, spacing: Sequence[float] | None = None
+    ) -> np.ndarray:
         """Object ids, `i32[*S]`, 0 = background.
 
         They are those of the config's post-processing; where it finds none, the
         components of the foreground that are connected through faces.
         """
-        answer = self._ask(image, Want())
+        answer = self._ask(image, spacing, Want())
         if "objects" in answer:
             return answer["objects"]
         independent = self.setup.independent
@@ -114,6 +125,7 @@ class Predictor:
         self,
         image: np.ndarray,
         kind: Literal["entropy", "mutual_information"] = "entropy",
+        spacing: Sequence[float] | None = None,
     ) -> np.ndarray:
         """How unsure the prediction is at every pixel, `f32[*S]` in nats.
 
@@ -125,7 +137,7 @@ class Predictor:
         """
         if kind not in ("entropy", "mutual_information"):
             raise UserError(f"kind must be entropy or mutual_information, not {kind!r}")
-        answer = self._ask(image, Want(probabilities=True, doubt=True))
+        answer = self._ask(image, spacing, Want(probabilities=True, doubt=True))
         return self.doubts(answer)[..., int(kind == "mutual_information")]
 
     def doubts(self, answer: Answer) -> np.ndarray:
@@ -140,26 +152,33 @@ class Predictor:
         shape: tuple[int, ...],
         raws: Sequence[Read],
         want: Want,
+        spacing: Sequence[float] | None = None,
         passed: Callable[[int, int], None] = lambda done, of: None,
     ) -> Iterator[Answer]:
         """What is said of raw images of one shape, some rows after the other.
 
-        Post-processing needs to see an image whole, and then so do the rows.
+        Post-processing and resampling need to see an image whole, and then so do the
+        rows. After resampling, the answer is brought back to the image's own grid.
 
         Args:
           shape: the spatial shape.
           raws: what reads a box of each, `[*box, C]`.
           want: what is asked for besides `label`; `objects` come if they are found.
+          spacing: the size of their pixels along each axis, where it is known.
           passed: is told how many tiles are done, and of how many.
         """
+        change = self.setup.resampling(shape, spacing)
         reads = [self._normalized(raw, shape) for raw in raws]
         how: dict[str, Any] = {"views": self.setup.views, "passed": passed}
         inference = self.setup.inference
-        if not self.setup.options.postprocess:
+        if not self.setup.options.postprocess and not change.changes:
             yield from inference.rows(self._members, shape, reads, want=want, **how)
             return
-        want = want._replace(probabilities=True)
-        for answer in inference.whole(self._members, shape, reads, want=want, **how):
+        how["want"] = want._replace(probabilities=True)
+        if change.changes:
+            reads = [_resampled(read, change) for read in reads]
+        for answer in inference.whole(self._members, change.shape, reads, **how):
+            answer = self._brought_back(answer, change)
             label = answer["label"].astype(np.int32)
             mended = self.setup.mend(Segmentation(label), answer["probabilities"])
             answer["label"] = mended.label.astype(answer["label"].dtype)
@@ -167,13 +186,31 @@ class Predictor:
                 answer["objects"] = mended.objects
             yield answer
 
-    def _ask(self, image: np.ndarray, want: Want) -> Answer:
+    def _brought_back(self, answer: Answer, change: Resampling) -> Answer:
+        """What is said of a resampled image, on its own grid.
+
+        What the members disagree about is brought back, and not their entropies: the
+        mean of neighbours is less sure than they are, which is nobody's disagreement.
+        """
+        independent = self.setup.independent
+        if not change.changes or "doubt" not in answer:
+            return change.answer(answer, independent=independent)
+        apart = change.back(self.doubts(answer)[..., 1])
+        own = change.answer(answer, independent=independent)
+        total = entropy(own["probabilities"], independent=independent)
+        return own | {"doubt": total - apart}
+
+    def _ask(
+        self, image: np.ndarray, spacing: Sequence[float] | None, want: Want
+    ) -> Answer:
         image = self._checked(image)
         shape = image.shape[:-1]
+        with naming(f"the image of shape {shape}"):
+            self.setup.resampling(shape, spacing)
         raw = [lambda box: image[tuple(box)]]
         while True:
             try:
-                parts = list(self.rows(shape, raw, want))
+                parts = list(self.rows(shape, raw, want, spacing))
                 return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
             except DeviceError as error:
                 self.setup.inference.shrink(error)
@@ -205,9 +242,9 @@ class Predictor:
                 f"the image has the shape {shape}; the network takes one image "
                 f"at a time, of {axes} spatial axes and {channels} channels, last"
             )
-        convert = self.setup.options.channels == "convert"
         with naming(f"the image of shape {shape}"):
-            image = conversion(image.shape[-1], channels, convert=convert)(image)
+            change = conversion(image.shape[-1], channels, convert=self.setup.convert)
+        image = change(image)
         if not image.size:
             raise UserError(f"the image has no pixels: its shape is {image.shape}")
         if not np.isfinite(image).all():
@@ -215,11 +252,23 @@ class Predictor:
         return image
 
 
+def _resampled(read: Read, change: Resampling) -> Read:
+    """Reads boxes of an image that is resampled whole, when its turn has come."""
+
+    @functools.cache
+    def whole() -> np.ndarray:
+        return change.image(read([slice(0, size) for size in change.own]))
+
+    return lambda box: whole()[tuple(box)]
+
+
 def _check_member(run: Path, about: dict[str, Any], first: dict[str, Any]) -> None:
     pairs = [
         (name, first["preprocessing"][name], about["preprocessing"][name])
         for name in SHARED
     ]
+    there, here = first["preprocessing"], about["preprocessing"]
+    pairs.append(("spacing", spacing_of(there), spacing_of(here)))
     pairs.append(("model", first["config"]["model"], about["config"]["model"]))
     for name, there, here in pairs:
         if there != here:

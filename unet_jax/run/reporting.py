@@ -11,7 +11,7 @@ from unet_jax.build import Parts
 from unet_jax.inference import entropy
 from unet_jax.metrics.calibration import reliability
 from unet_jax.report import Case, Measure, Reliability, Report, render
-from unet_jax.run.judge import Judged, look
+from unet_jax.run.judge import Judged, image_of, look
 
 SHOWN = 1024  # pixels along the longer side of a picture, at most
 
@@ -98,7 +98,7 @@ def _case(parts: Parts, variables: Any, judged: Judged, rank: str, index: int) -
     doubt = entropy(seen.probabilities, independent=independent)
     most = np.log(2) * seen.classes if independent else np.log(seen.classes)
     shown = {
-        "image": pictures.grey(example["image"]),
+        "image": pictures.grey(image_of(parts, example)),
         "truth": pictures.paint(seen.truth, colours, axes=axes),
         "prediction": pictures.paint(seen.prediction, colours, axes=axes),
         "error": pictures.differ(seen.truth, seen.prediction, axes=axes),

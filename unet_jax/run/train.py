@@ -31,7 +31,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: the config or the folder is wrong, or a number is no longer finite.
     """
-    parts = build(config)
+    parts = build(config, split=folder.split(workdir))
     folder.claim(workdir, config)
     score = folder.chosen_by(workdir, config)
     with Checkpoints(workdir, score) as checkpoints:
@@ -39,7 +39,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
             logs.say(f"{workdir} is finished: it has taken {checkpoints.latest} steps")
         else:
             _check_scored(parts, score)
-            folder.record(workdir, config)
+            folder.record(workdir, config, parts.notes)
             if code := _loop(config, workdir, parts, checkpoints, score):
                 return code
         checkpoints.wait()

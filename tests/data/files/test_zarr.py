@@ -114,3 +114,15 @@ def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
 def test_a_glob_finds_the_image_and_not_its_levels(tmp_path, version):
     path = save(tmp_path / "deep.zarr", np.zeros((4, 5), np.uint8), "yx", version)
     assert files.find(f"{tmp_path}/**/*") == [path]
+
+
+def test_what_no_chunk_fills_is_read_in_windows_only(tmp_path):
+    folder = save(tmp_path / "a.zarr", np.ones((4, 4), np.uint8), "yx", "0.4")
+    metadata = json.loads((folder / "0" / ".zarray").read_text())
+    metadata["shape"] = [2**20, 2**20]
+    (folder / "0" / ".zarray").write_text(json.dumps(metadata))
+    with files.opened(folder, axes=2) as grid:
+        corner = grid.read(0, [slice(0, 5), slice(0, 5)])
+        np.testing.assert_array_equal(corner[..., 0], np.pad(np.ones((4, 4)), (0, 1)))
+        with pytest.raises(UserError, match=r"a\.zarr: 1099511627776 bytes of it"):
+            grid.read(0, [slice(0, n) for n in grid.shape])

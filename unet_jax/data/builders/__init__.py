@@ -1,1 +1,1 @@
-"""TFDS builders, one package each; they import TFDS, so import them late."""
+"""TFDS builders, one package each; those import TFDS, so import them late."""

@@ -8,16 +8,27 @@ with files.opened(path, axes=2) as grid, files.canvas(folder, name, grid, "u1") 
 """
 
 from unet_jax.data.files.grid import Grid, conversion, to_channels
-from unet_jax.data.files.names import find, left_out, stem, stems
+from unet_jax.data.files.names import (
+    ENDINGS,
+    ending,
+    find,
+    is_known,
+    left_out,
+    stem,
+    stems,
+)
 from unet_jax.data.files.read import opened
 from unet_jax.data.files.write import Canvas, canvas
 
 __all__ = [
+    "ENDINGS",
     "Canvas",
     "Grid",
     "canvas",
     "conversion",
+    "ending",
     "find",
+    "is_known",
     "left_out",
     "opened",
     "stem",

@@ -27,6 +27,7 @@ class Grid(NamedTuple):
       dtype: of the pixels, in the byte order of this machine.
       read: `(image, box) -> [*box, C]`; the box lies within the image. Raises
         UserError where the file is damaged.
+      palette: `u8[N, 3]`, the colours that the pixels are numbers of, if they are.
       spacing: the size of a pixel along each axis, where NIfTI or OME-Zarr says.
       affine: NIfTI's `f64[4, 4]` from voxels X, Y, Z to the scanner's coordinates.
       header: NIfTI's, with the units.
@@ -39,6 +40,7 @@ class Grid(NamedTuple):
     channels: int
     dtype: np.dtype
     read: Read
+    palette: np.ndarray | None = None
     spacing: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
     header: Any = None
@@ -61,6 +63,17 @@ def to_channels(grid: Grid, wanted: int, *, convert: bool) -> Grid:
     return grid._replace(
         channels=wanted, read=lambda image, box: change(grid.read(image, box))
     )
+
+
+def coloured(grid: Grid) -> Grid:
+    """Returns the grid with the colours of its palette for their numbers, if any."""
+    if (palette := grid.palette) is None:
+        return grid
+
+    def read(image: int, box: Box) -> np.ndarray:
+        return np.take(palette, grid.read(image, box)[..., 0], axis=0, mode="clip")
+
+    return grid._replace(channels=3, dtype=palette.dtype, read=read, palette=None)
 
 
 def conversion(

@@ -25,12 +25,14 @@ def find(pattern: str) -> list[Path]:
       UserError: there is none.
     """
     path = Path(pattern)
-    if path.is_file() or (path.is_dir() and _known(path)):
+    if path.is_file() or (path.is_dir() and is_known(path)):
         return [path]
     if path.is_dir():
-        found = [p for p in path.iterdir() if _known(p)]
+        found = [p for p in path.iterdir() if is_known(p)]
     else:
-        found = [p for p in map(Path, glob.glob(pattern, recursive=True)) if _known(p)]
+        found = [
+            p for p in map(Path, glob.glob(pattern, recursive=True)) if is_known(p)
+        ]
         found = [p for p in found if not any(map(is_zarr, p.parents))]  # one file
     if not found:
         what = "no such file"
@@ -83,7 +85,8 @@ def stems(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _known(path: Path) -> bool:
+def is_known(path: Path) -> bool:
+    """Whether a file, or the folder of an OME-Zarr, is one to be read."""
     return ending(path) != "" and not path.name.startswith(".")
 
 

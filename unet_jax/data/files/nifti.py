@@ -18,6 +18,8 @@ from unet_jax.data.files.grid import Box, Grid, volume, volume_expected
 from unet_jax.errors import UserError
 
 LIMIT = 2**32  # bytes of a compressed volume, which is held whole in memory
+GZIP = 1032  # bytes that a byte of gzip can stand for, at the most
+BEFORE = 2**24  # bytes that may stand before the voxels, for notes of other programs
 
 
 @contextlib.contextmanager
@@ -28,17 +30,25 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
     Decathlon stores its modalities. Pixels with a scale and an offset become float32.
 
     Raises:
-      UserError: nibabel is not installed, the file is no NIfTI or has other axes than
-        the network takes, or a compressed one says that it is too large.
+      UserError: nibabel is not installed, the file is no NIfTI, is cut short or has
+        other axes than the network takes, or a compressed one says that it is too
+        large.
     """
     nibabel = library()
     with _quiet(nibabel.imageglobals.logger):
+        _check_offset(path)
         file = nibabel.load(path, mmap=False)
     if not isinstance(file, nibabel.Nifti1Image):  # Nifti2Image is one
         raise UserError(f"is {type(file).__name__}; save it as NIfTI")
     stored = file.dataobj
     shape, channels = _axes(stored.shape, axes)
     packed = path.suffix == ".gz"
+    held = path.stat().st_size * (GZIP if packed else 1)
+    if stored.offset + volume(stored.shape, stored.dtype) > held:
+        raise UserError(
+            f"says that it is {stored.shape} of {stored.dtype}, for which it is too "
+            "short; copy or save it again"
+        )
     if packed and volume(stored.shape, stored.dtype) > LIMIT:
         raise UserError(
             f"says that it is {stored.shape} of {stored.dtype}, more than {LIMIT} "
@@ -71,6 +81,23 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
         affine=file.affine,
         header=file.header,
     )
+
+
+def _check_offset(path: Path) -> None:
+    """Refuses a header whose notes would fill the memory: nibabel reads them all."""
+    nibabel = library()
+    kinds = (nibabel.Nifti2Header, nibabel.Nifti1Header)
+    with nibabel.openers.Opener(path) as file:
+        start = file.read(max(kind.template_dtype.itemsize for kind in kinds))
+    for kind in kinds:
+        if kind.may_contain_header(start):
+            header = kind(start[: kind.template_dtype.itemsize], check=False)
+            offset = float(header["vox_offset"])
+            if not 0 <= offset <= BEFORE:
+                raise UserError(
+                    f"says that its voxels begin at byte {offset:.0f} of at most "
+                    f"{BEFORE}; it is damaged, save it again"
+                )
 
 
 def library() -> ModuleType:

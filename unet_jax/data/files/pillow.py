@@ -7,6 +7,7 @@ becomes the colours it stands for, and black and white become 0 and 255.
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from unet_jax.data.files.grid import Box, Grid, volume_expected
 from unet_jax.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP")
-GREY, GREY_16, COLOUR = ("1", "L", "LA"), ("I;16",), ("P", "PA", "RGB", "RGBA", "RGBX")
+JPEG_PIXELS = 512  # to a byte, at the very most: a bit for each block of 8 x 8
+GREY, GREY_16, COLOUR = ("1", "L", "LA", "P"), ("I;16",), ("PA", "RGB", "RGBA", "RGBX")
 
 
 @contextlib.contextmanager
@@ -38,12 +40,18 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
             raise UserError(
                 "has 16 bits a channel, of which Pillow keeps 8; save it as a TIFF"
             )
+        if image.format == "JPEG" and not _filled(path, image):
+            raise UserError(
+                f"says that it is {image.size[::-1]}, for which it is too short; "
+                "copy or save it again"
+            )
         whole = functools.cache(lambda: pixels(image))
 
         def read(_: int, box: Box) -> np.ndarray:
             return whole()[tuple(box)]
 
-        yield Grid(path, "image", 1, image.size[::-1], *held(image), read)
+        grid = Grid(path, "image", 1, image.size[::-1], *held(image), read)
+        yield grid._replace(palette=_palette(image))
 
 
 @contextlib.contextmanager
@@ -78,10 +86,22 @@ def held(image: Image.Image) -> tuple[int, np.dtype]:
 def pixels(image: Image.Image) -> np.ndarray:
     """All pixels of an image, `[H, W, C]`; errors are those of `held`."""
     channels, dtype = held(image)
-    if dtype == np.uint8:
-        image = image.convert("RGB" if channels == 3 else "L")
+    plain = "RGB" if channels == 3 else "L"
+    if dtype == np.uint8 and image.mode not in (plain, "P"):
+        image = image.convert(plain)
     array = np.asarray(image).astype(dtype, copy=False)
     return array.reshape(*array.shape[:2], channels)
+
+
+def _palette(image: Image.Image) -> np.ndarray | None:
+    if image.mode != "P":
+        return None
+    return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+
+
+def _filled(path: Path, image: Image.Image) -> bool:
+    """Whether there can be as many pixels; what is missing, libjpeg makes up."""
+    return math.prod(image.size) <= JPEG_PIXELS * path.stat().st_size
 
 
 def _halved(image: Image.Image) -> bool:

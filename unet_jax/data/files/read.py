@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from unet_jax.data.files import names, nifti, pillow, tiff, zarr
-from unet_jax.data.files.grid import Box, Grid, check
+from unet_jax.data.files.grid import Box, Grid, check, coloured, size, volume
 from unet_jax.errors import UserError, naming
 
 OPENERS = {
@@ -19,9 +19,18 @@ OPENERS = {
 }
 
 
+LIMIT = 2**34  # bytes that are read at once
+
+
 @contextlib.contextmanager
-def opened(path: Path, *, axes: int) -> Iterator[Grid]:
+def opened(path: Path, *, axes: int, indices: bool = False) -> Iterator[Grid]:
     """Opens a file for a network of 2 or 3 spatial axes.
+
+    Args:
+      path: the file.
+      axes: 2 of images, 3 of volumes.
+      indices: whether to leave the numbers of a palette as they are, as a mask means
+        them, and not to read the colours that they stand for.
 
     Raises:
       UserError: there is no such file, its ending is unknown, it is damaged, it is not
@@ -31,10 +40,17 @@ def opened(path: Path, *, axes: int) -> Iterator[Grid]:
     with contextlib.ExitStack() as stack:
         with _reading(path):
             grid = stack.enter_context(_opener(path)(path, axes))
+            grid = grid if indices else coloured(grid)
             check(grid)
 
         def read(image: int, box: Box) -> np.ndarray:
             with _reading(path):
+                nbytes = volume((*size(box), grid.channels), grid.dtype)
+                if nbytes > LIMIT:  # which an OME-Zarr without chunks would make up
+                    raise UserError(
+                        f"{nbytes} bytes of it are too many at once, the most is "
+                        f"{LIMIT}; cut it into smaller images"
+                    )
                 return grid.read(image, box)
 
         yield grid._replace(read=read)
@@ -59,6 +75,10 @@ def _reading(path: Path) -> Iterator[None]:
             yield
     except UserError:
         raise
+    except MemoryError as error:
+        raise UserError(
+            f"{path}: takes more memory than there is; save it in smaller pieces"
+        ) from error
     except Exception as error:  # broken files make libraries raise almost anything
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
         words = " ".join(words.split())[:200]

@@ -62,7 +62,7 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
             pixels = _through_pillow(image, series.keyframe, found, lacking)
         else:
             pixels = _through_tifffile(file, series, found, source)
-        yield _grid(path, found, pixels)
+        yield _grid(path, found, pixels)._replace(palette=_palette(file, series))
 
 
 def _grid(path: Path, found: Layout, pixels: _Pixels) -> Grid:
@@ -136,10 +136,6 @@ def _through_tifffile(
     alpha = page.extrasamples[-1:] in ((1,), (2,))  # associated, unassociated
     kept, dtype = found.channels - alpha, series.dtype
     white_is_zero = page.photometric == WHITE_IS_ZERO and not file.is_imagej
-    if page.photometric == PALETTE and not file.is_imagej:
-        palette = _palette(page)
-        look_up = functools.partial(_look_up, palette)
-        return _Pixels(source, 3, palette.dtype, look_up)
     if page.bitspersample == 1:
         dtype = np.dtype(np.uint8)
 
@@ -177,14 +173,15 @@ def _through_pillow(
     )
 
 
-def _palette(page: tifffile.TiffPage) -> np.ndarray:
+def _palette(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> np.ndarray | None:
     """`u8[N, 3]`; entries have 16 bits, though some programs fill only 8 of them."""
+    page = series.keyframe
+    if page.photometric != PALETTE or file.is_imagej:
+        return None
     colours = np.asarray(page.colormap)
     return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8).T
-
-
-def _look_up(palette: np.ndarray, block: np.ndarray) -> np.ndarray:
-    return np.take(palette, block[..., 0], axis=0)
 
 
 class _Complaints(logging.Handler):

@@ -40,10 +40,13 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
 
     image, driver = _multiscale(path)
     level = image["datasets"][0]
+    place = path / level["path"]
+    if not place.resolve().is_relative_to(path.resolve()):
+        raise UserError(f"its pixels are at {place}, outside of it; copy them into it")
     store = tensorstore.open(
         {
             "driver": driver,
-            "kvstore": {"driver": "file", "path": str(path / level["path"])},
+            "kvstore": {"driver": "file", "path": str(place)},
         },
         context=tensorstore.Context({"cache_pool": {"total_bytes_limit": CACHE}}),
         open=True,

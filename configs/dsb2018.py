@@ -1,0 +1,55 @@
+"""Nuclei of the 2018 Data Science Bowl: many microscopes, and kinds never seen.
+
+Paper     Caicedo et al. 2019, Nat. Methods 16:1247: the challenge, which was decided on
+          a second stage of other images
+Data      BBBC038 stage1_train, 670 images of 256 x 256 to 1040 x 1388. Each kind of
+          image, its size and grey or colour, is in one split only, since many images
+          are crops of the same fields; so the scores are those of unseen kinds
+Command   python main.py --config=configs/dsb2018.py --config.data.manual_dir=DIR
+
+Measured  nothing yet. --config.data.grouped=False divides every kind, as most published
+          splits do; what that gains is in part the same field seen twice.
+
+The network of base.py, a quarter as wide, with batch norm and the border weight map,
+which asks for the background between nuclei.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """A U-Net of 1.9 M parameters for crops of 256 x 256."""
+    config = base.get_config()
+    config.name = "dsb2018"
+    config.steps = 10_000
+    config.batch_size = 8
+    config.crop = (256, 256)
+    config.eval_every = config.checkpoint_every = 1000
+    config.data = ConfigDict(
+        {
+            "name": "dsb2018",
+            "grouped": True,  # keep each kind of image in one split
+            "val": 0.1,  # of the images
+            "test": 0.2,
+            "seed": 0,  # of which kinds go where
+            "channels": 3,  # or 1, the luma
+            "manual_dir": "",  # where stage1_train.zip lies; else downloaded
+            "data_dir": "",  # of the prepared data; else the TFDS default
+        }
+    )
+    config.weight_map = ConfigDict(
+        {"name": "border", "w0": 10.0, "sigma": 5.0, "balance": True}
+    )
+    config.model.widths = (16, 32, 64, 128, 256)
+    config.predict.channels = "convert"
+    config.metrics = (
+        ConfigDict({"name": "average_precision"}),  # over IoU 0.5 to 0.95, as the Bowl
+        ConfigDict({"name": "f1"}),
+        ConfigDict({"name": "aggregated_jaccard"}),
+        ConfigDict({"name": "dice"}),
+        ConfigDict({"name": "iou"}),
+        ConfigDict({"name": "calibration_error"}),
+    )
+    return config

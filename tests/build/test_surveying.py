@@ -1,0 +1,34 @@
+"""A data set without an account of its own is read through."""
+
+import types
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from unet_jax.build import surveying
+from unet_jax.data.source import Source, Splits
+from unet_jax.errors import UserError
+
+
+def test_records_that_cannot_be_read_and_twins_are_faults(tiny, monkeypatch):
+    def load(index):
+        if index == 1:
+            raise UserError("1.png is cut short")
+        image = np.random.default_rng(0).integers(0, 99, (8, 8, 1)).astype("u1")
+        return {"id": f"{index}", "image": image, "label": np.zeros((8, 8), np.int32)}
+
+    one = Source("x/train", ("soil", "root"), ((0, 0, 0),) * 2, 1, 1, load)
+    two = one._replace(length=2)
+    data = types.SimpleNamespace(
+        cells=lambda **_: Splits(one, one._replace(length=0), two), __all__=["cells"]
+    )
+    monkeypatch.setattr(surveying, "data", data)
+    tiny.data = ConfigDict({"name": "cells"})
+    found = surveying.survey(tiny).account
+    assert found.root == "x"
+    assert [(f.split, f.id) for f in found.facts] == [("train", "0"), ("test", "0")]
+    (cut,) = found.errors
+    assert cut.text == "1.png is cut short"
+    (leak,) = set(found.faults) - {cut}
+    assert (leak.level, leak.kind) == ("warning", "leak")
+    assert "train/0 and test/0 have the same pixels" in leak.text

@@ -1,0 +1,323 @@
+"""Folders that are sound: how files are paired, read, mapped and split."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from unet_jax.data import folder
+
+RNG = np.random.default_rng(2)
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def noise(*shape):
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def records(splits):
+    return {
+        record["id"]: record
+        for source in splits.sources.values()
+        for record in map(source.load, range(source.length))
+    }
+
+
+def check_sound(splits):
+    assert not splits.account.faults, splits.account.faults
+
+
+def test_pixels_and_classes_are_those_of_the_files(home):
+    splits = folder(root=str(home))
+    check_sound(splits)
+    found = records(splits)
+    assert sorted(found) == [str(i) for i in range(10)]
+    for i, record in found.items():
+        image = np.array(Image.open(home / f"images/{i}.png"))
+        mask = np.array(Image.open(home / f"masks/{i}.png"))
+        np.testing.assert_array_equal(record["image"], image[..., None])
+        np.testing.assert_array_equal(record["label"], mask == 255)
+    assert splits.account.said == ("mask values: 0 is background, 255 is foreground",)
+    for name, source in splits.sources.items():
+        mine = [splits.sources[name].load(i)["label"] for i in range(source.length)]
+        for k in (0, 1):
+            assert source.pixels[k] == sum((label == k).sum() for label in mine)
+
+
+def test_shares_and_folds_cover_all_images_once(home):
+    splits = folder(root=str(home), val=0.2, test=0.3)
+    assert [source.length for source in splits.sources.values()] == [5, 2, 3]
+    tested = []
+    for fold in range(5):
+        parts = folder(root=str(home), folds=5, fold=fold).notes["split.json"]
+        assert sorted(sum(parts.values(), [])) == [str(i) for i in range(10)]
+        assert list(map(len, parts.values())) == [6, 2, 2]
+        assert parts["val"] == next_test(home, fold)
+        tested += parts["test"]
+    assert sorted(tested) == [str(i) for i in range(10)]
+
+
+def next_test(home, fold):
+    after = folder(root=str(home), folds=5, fold=(fold + 1) % 5)
+    return after.notes["split.json"]["test"]
+
+
+def test_a_split_is_used_again_and_does_not_take_what_is_new(home, tmp_path):
+    first = folder(root=str(home))
+    file = tmp_path / "split.json"
+    file.write_text(json.dumps(first.notes["split.json"]))
+    save(home / "images/new.png", noise(24, 20))
+    save(home / "masks/new.png", np.zeros((24, 20), np.uint8))
+    again = folder(root=str(home), split=str(file), seed=5)
+    assert again.notes["split.json"] == first.notes["split.json"]
+    assert "new: not in" in again.account.faults[0].text
+    (home / "images/3.png").unlink()
+    (home / "masks/3.png").unlink()
+    gone = folder(root=str(home), split=str(file)).account.errors
+    assert "names 3, which the data do not have" in gone[0].text
+
+
+def test_given_splits_stay_and_what_is_missing_is_taken_from_training(home):
+    for part, of in (("train", range(7)), ("test", range(7, 10))):
+        for kind in ("images", "masks"):
+            (home / part / kind).mkdir(parents=True)
+            for i in of:
+                (home / f"{kind}/{i}.png").rename(home / part / kind / f"{i}.png")
+    for kind in ("images", "masks"):
+        (home / kind).rmdir()
+    parts = folder(root=str(home)).notes["split.json"]
+    assert parts["test"] == ["test/7", "test/8", "test/9"]
+    assert len(parts["val"]) == 1
+    assert {i.split("/")[0] for i in parts["val"] + parts["train"]} == {"train"}
+
+
+def test_files_of_one_group_and_copies_stay_together(home):
+    for i in range(12):
+        save(home / f"images/case{i // 3}_{i}.png", noise(24, 20))
+        save(home / f"masks/case{i // 3}_{i}.png", noise(24, 20) // 128)
+    for i in range(10):
+        (home / f"images/{i}.png").unlink()
+        (home / f"masks/{i}.png").unlink()
+    noisy = np.array(Image.open(home / "images/case0_0.png")).astype(float)
+    noisy = np.clip(0.9 * noisy + RNG.normal(0, 2, noisy.shape), 0, 255)
+    save(home / "images/case3_9.png", noisy.astype(np.uint8))  # nearly the same image
+    for seed in range(5):
+        splits = folder(root=str(home), group="case([0-9]+)", seed=seed, test=0.2)
+        parts = {i: part for part, of in splits.notes["split.json"].items() for i in of}
+        for case in range(4):
+            assert len({p for i, p in parts.items() if i[4] == str(case)}) == 1
+        assert parts["case0_0"] == parts["case3_9"]
+
+
+def test_wildcards_pair_files_whose_names_differ(tmp_path):
+    for i in range(4):
+        save(tmp_path / f"raw/p{i}/scan_{i}.png", noise(8, 8))
+        save(tmp_path / f"drawn/p{i}/scan_{i}_mask.png", noise(8, 8) // 128)
+    globs = {"images": "raw/*/*.png", "masks": "drawn/*/*_mask.png"}
+    splits = folder(root=str(tmp_path), **globs)
+    check_sound(splits)
+    assert sorted(records(splits)) == [f"p{i}/scan_{i}" for i in range(4)]
+    absolute = {kind: str(tmp_path / pattern) for kind, pattern in globs.items()}
+    assert sorted(records(folder(**absolute))) == [f"p{i}/scan_{i}" for i in range(4)]
+
+
+def test_pages_of_a_stack_are_images_and_slices_of_a_volume_are_not(tmp_path):
+    volume, labels = noise(9, 16, 12), noise(9, 16, 12) // 128
+    for name, stack in (("train-volume", volume), ("train-labels", labels)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", stack, photometric="minisblack")
+    files = {"images": "train-volume.tif", "masks": "train-labels.tif"}
+    splits = folder(root=str(tmp_path), **files, val=0.2, test=0.2)
+    found = records(splits)
+    for i in range(9):
+        record = found[f"train-volume/{i:03d}"]
+        np.testing.assert_array_equal(record["image"][..., 0], volume[i])
+        np.testing.assert_array_equal(record["label"], labels[i])
+    parts = splits.notes["split.json"]
+    assert [i[-1] for i in parts["train"] + parts["val"] + parts["test"]] == list(
+        "012345678"
+    )
+    assert "in runs; neighbours may be alike" in splits.account.faults[0].text
+    whole = folder(root=str(tmp_path), **files, axes=3).account
+    assert [fact.shape for fact in whole.facts] == [(9, 16, 12)]
+    assert "1 images cannot be split" in whole.errors[0].text
+
+
+def test_colours_palettes_ids_and_ignored_pixels(home):
+    def rewrite(change):
+        for i in range(10):
+            path = home / f"masks/{i}.png"
+            change(np.array(Image.open(path).convert("L"))).save(path)
+
+    def palette(mask):
+        image = Image.fromarray((mask > 0).astype(np.uint8), "P")
+        image.putpalette([0, 0, 0, 128, 0, 0])  # as Pascal VOC has it
+        return image
+
+    truth = {i: np.array(Image.open(home / f"masks/{i}.png")) > 0 for i in range(10)}
+
+    def check(splits, ignored=False):
+        assert not splits.account.errors, splits.account.errors
+        for i, record in records(splits).items():
+            wanted = truth[int(i)].astype(int)
+            if ignored:
+                wanted[0] = -1
+            np.testing.assert_array_equal(record["label"], wanted)
+
+    rewrite(palette)
+    check(folder(root=str(home)))
+
+    def coloured(mask):
+        green = np.stack([0 * mask, mask, 0 * mask], axis=-1)
+        green[0] = (10, 20, 30)
+        return Image.fromarray(green)
+
+    rewrite(lambda mask: Image.fromarray(np.where(mask > 0, 255, 0).astype(np.uint8)))
+    rewrite(coloured)
+    names = ("background", "cell")
+    pairs = (((0, 0, 0), "background"), ((0, 255, 0), "cell"), ((10, 20, 30), -1))
+    check(folder(root=str(home), classes=names, label_map=pairs), ignored=True)
+
+    rewrite(lambda mask: Image.fromarray(np.where(mask > 50, 1, 0).astype(np.uint8)))
+    for i in range(10):
+        mask = np.array(Image.open(home / f"masks/{i}.png"))
+        mask[0] = 255
+        save(home / f"masks/{i}.png", mask)
+    splits = folder(root=str(home), classes=("a,b",), ignore_label=255)
+    assert splits.train.classes == ("a", "b")
+    check(splits, ignored=True)
+
+
+def test_instances_beside_masks_and_alone(home):
+    for i in range(10):
+        ids = np.zeros((24, 20), np.uint16)
+        ids[2:5, 2:5], ids[5:9, 2:5] = 7, 300
+        save(home / f"instances/{i}.png", ids)
+    splits = folder(root=str(home))
+    check_sound(splits)
+    record = splits.train.load(0)
+    assert set(np.unique(record["instances"])) == {0, 7, 300}
+    assert record["label"].sum() != 21  # the masks are something else
+    assert {fact.objects for fact in splits.account.facts} == {2}
+    alone = folder(root=str(home), masks="")
+    check_sound(alone)
+    assert alone.train.load(0)["label"].sum() == 21
+    count = alone.train.length
+    assert alone.train.pixels == {0: count * (24 * 20 - 21), 1: count * 21}
+
+
+def test_overlapping_classes_in_channels_or_in_folders(home, tmp_path_factory):
+    other = tmp_path_factory.mktemp("folders")
+    truth = {}
+    for i in range(10):
+        truth[i] = two = noise(2, 24, 20) // 128
+        tifffile.imwrite(home / f"masks/{i}.tif", two * 255, metadata={"axes": "CYX"})
+        (home / f"masks/{i}.png").unlink()
+        for k, name in enumerate(("axon", "vessel")):
+            save(other / f"masks/{name}/{i}.png", two[k] * 255)
+        image = np.array(Image.open(home / f"images/{i}.png"))
+        save(other / f"images/{i}.png", image)
+    channels = folder(root=str(home), multilabel=True, classes=("none", "a", "b"))
+    folders = folder(root=str(other))
+    assert folders.train.classes == ("background", "axon", "vessel")
+    for splits in (channels, folders):
+        check_sound(splits)
+        for i, record in records(splits).items():
+            wanted = np.moveaxis(truth[int(i)], 0, -1)
+            np.testing.assert_array_equal(record["label"], wanted)
+        total = {k + 1: sum(int(t[k].sum()) for t in truth.values()) for k in (0, 1)}
+        pixels = [source.pixels for source in splits.sources.values()]
+        assert {k: sum(p[k] for p in pixels) for k in (1, 2)} == total
+
+
+def test_grey_and_colour_files_are_brought_to_one_count(home):
+    coloured = noise(24, 20, 3)
+    save(home / "images/3.png", coloured)
+    same = np.array(Image.open(home / "images/4.png"))
+    save(home / "images/4.png", np.repeat(same[..., None], 3, -1))
+    splits = folder(root=str(home))
+    assert splits.train.channels == 3
+    assert splits.train.convert
+    assert "RGB is made of these" in splits.account.faults[0].text
+    found = records(splits)
+    np.testing.assert_array_equal(found["3"]["image"], coloured)
+    np.testing.assert_array_equal(found["4"]["image"][..., 1], same)
+    grey = folder(root=str(home), channels=1)
+    luma = np.rint(coloured @ [0.299, 0.587, 0.114])
+    np.testing.assert_array_equal(records(grey)["3"]["image"][..., 0], luma)
+    (home / "images/3.png").unlink()
+    (home / "masks/3.png").unlink()
+    assert folder(root=str(home)).train.channels == 1  # RGB, but grey
+
+
+def test_volumes_keep_their_spacing(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    for i in range(4):
+        for kind, array in (
+            ("images", noise(5, 6, 7)),
+            ("masks", noise(5, 6, 7) // 86),
+        ):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            file = nibabel.Nifti1Image(array, np.diag([1.0, 2.0, 3.0, 1.0]))
+            nibabel.save(file, tmp_path / kind / f"v{i}.nii.gz")
+    splits = folder(root=str(tmp_path), axes=3)
+    check_sound(splits)
+    record = splits.train.load(0)
+    assert record["image"].shape == (7, 6, 5, 1)
+    assert record["spacing"] == (3.0, 2.0, 1.0)
+    assert splits.train.classes == ("background", "class 1", "class 2")
+
+
+def test_an_ome_zarr_is_one_image(tmp_path):
+    import tensorstore
+
+    truth = noise(4, 12, 10)
+    for i in range(4):
+        group = tmp_path / f"images/{i}.ome.zarr"
+        axes = [{"name": name, "type": "space"} for name in "yx"]
+        scale = [{"type": "scale", "scale": [0.5, 0.25]}]
+        level = {"path": "0", "coordinateTransformations": scale}
+        store = tensorstore.open(
+            {"driver": "zarr", "kvstore": {"driver": "file", "path": str(group / "0")}},
+            create=True,
+            dtype="uint8",
+            shape=(12, 10),
+        ).result()
+        store.write(truth[i]).result()
+        scales = {
+            "multiscales": [{"version": "0.4", "axes": axes, "datasets": [level]}]
+        }
+        (group / ".zattrs").write_text(json.dumps(scales))
+        save(tmp_path / f"masks/{i}.png", truth[i] // 128)
+    splits = folder(root=str(tmp_path))
+    check_sound(splits)
+    for i, record in records(splits).items():
+        np.testing.assert_array_equal(record["image"][..., 0], truth[int(i)])
+        assert record["spacing"] == (0.5, 0.25)
+
+
+def test_records_are_kept_until_a_file_changes(home, tmp_path, monkeypatch):
+    from unet_jax.data.folders import reading
+
+    files, kept = {"root": str(home)}, {"records": str(tmp_path / "kept")}
+    first, _ = folder(**files), folder(**files, **kept)
+    opened = []
+    whole = reading.opened
+    monkeypatch.setattr(reading, "opened", lambda *a: opened.append(a) or whole(*a))
+    again = folder(**files, **kept, seed=1)
+    assert again.account.faults == first.account.faults
+    assert again.account.mapping == first.account.mapping
+    there, here = records(first), records(again)
+    assert there.keys() == here.keys()
+    for name, record in there.items():
+        for key, value in record.items():
+            np.testing.assert_array_equal(here[name][key], value)
+    assert len(opened) == 10  # by `first`, and not again
+    save(home / "images/3.png", noise(24, 20))
+    changed = records(folder(**files, **kept))
+    assert (changed["3"]["image"] != there["3"]["image"]).any()

@@ -1,0 +1,239 @@
+"""One broken folder for every mistake that people make, and what they are told."""
+
+import numpy as np
+import pytest
+import tifffile
+from ml_collections import ConfigDict
+from PIL import Image
+
+from configs import folder as config_of_a_folder
+from unet_jax import command, run
+from unet_jax.data import folder
+from unet_jax.errors import UserError
+
+RNG = np.random.default_rng(1)
+NOISE = RNG.integers(0, 200, (24, 20), dtype=np.uint8)
+
+
+def png(home, name, array):
+    path = home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def mask(home, i):
+    return np.array(Image.open(home / f"masks/{i}.png"))
+
+
+def no_mask(home):
+    (home / "masks/3.png").unlink()
+
+
+def no_image(home):
+    (home / "images/3.png").unlink()
+
+
+def another_name(home):
+    (home / "masks/3.png").rename(home / "masks/3_mask.png")
+
+
+def size(home):
+    png(home, "masks/3.png", mask(home, 3)[:23])
+
+
+def values(home):
+    png(home, "masks/3.png", np.where(mask(home, 3), 7, 0).astype(np.uint8))
+
+
+def all_values(home):
+    for i in range(10):
+        png(home, f"masks/{i}.png", np.where(mask(home, i), 7, 3).astype(np.uint8))
+
+
+def colours(home):
+    for i in range(10):
+        red = np.stack([mask(home, i), *2 * [0 * mask(home, i)]], axis=-1)
+        png(home, f"masks/{i}.png", red)
+
+
+def smoothed(home):
+    big = Image.fromarray(mask(home, 3)).resize((100, 100), Image.Resampling.BICUBIC)
+    big.resize((20, 24), Image.Resampling.BILINEAR).save(home / "masks/3.png")
+
+
+def jpeg(home):
+    Image.fromarray(mask(home, 3)).save(home / "masks/3.jpg")
+    (home / "masks/3.png").unlink()
+
+
+def empty(home):
+    for i in range(10):
+        png(home, f"masks/{i}.png", 0 * mask(home, i))
+
+
+def nan(home):
+    image = NOISE.astype(np.float32)
+    image[2, 3], image[5, 5] = np.nan, np.inf
+    tifffile.imwrite(home / "images/3.tif", image)
+    (home / "images/3.png").unlink()
+
+
+def truncated(home):
+    data = (home / "images/3.png").read_bytes()
+    (home / "images/3.png").write_bytes(data[: len(data) // 2])
+
+
+def text(home):
+    (home / "masks/3.png").write_text("I am no image")
+
+
+def channels(home):
+    (home / "images/3.png").unlink()
+    two = RNG.integers(0, 200, (2, 24, 20), dtype=np.uint8)
+    tifffile.imwrite(home / "images/3.tif", two, metadata={"axes": "CYX"})
+
+
+def stems(home):
+    tifffile.imwrite(home / "images/3.tif", NOISE)
+
+
+def unknown(home):
+    (home / "images/3.png").rename(home / "images/3.webp")
+
+
+def link(home):
+    outside = home.parent / f"{home.name}-outside.png"
+    (home / "images/3.png").rename(outside)
+    (home / "images/3.png").symlink_to(outside)
+
+
+def leak(home):
+    for part, of in (("train", range(6)), ("test", range(6, 10))):
+        for kind in ("images", "masks"):
+            (home / part / kind).mkdir(parents=True)
+            for i in of:
+                (home / f"{kind}/{i}.png").rename(home / part / kind / f"{i}.png")
+    for kind in ("images", "masks"):
+        copy = home / f"test/{kind}/copy.png"
+        copy.write_bytes((home / f"train/{kind}/2.png").read_bytes())
+        (home / kind).rmdir()
+
+
+def ids(home):
+    for i in range(10):
+        png(home, f"masks/{i}.png", RNG.integers(0, 90, (24, 20), dtype=np.uint8))
+
+
+def few(home):
+    for kind in ("images", "masks"):
+        for i in range(2, 10):
+            (home / f"{kind}/{i}.png").unlink()
+
+
+MISTAKES = [
+    (no_mask, {}, "images/3.png: an image without a mask in masks; add"),
+    (no_image, {}, "masks/3.png: a mask without an image; add"),
+    (another_name, {}, "is it 3_mask.png? --config.data.masks='masks/*_mask.png'"),
+    (size, {}, "masks/3.png: the mask is 23 x 20, its image 24 x 20"),
+    (
+        values,
+        {},
+        "masks/3.png: the value 7 in 81 pixels, where masks have 0, 255; mend the "
+        'file, or say what they are: --config.data.label_map="((0,0),(255,1),(7,2),)"',
+    ),
+    (
+        all_values,
+        {},
+        "masks/0.png and 9 more: masks have the values 3; 7, which could mean anything;"
+        ' say what they are: --config.data.label_map="((3,0),(7,1),)"',
+    ),
+    (colours, {}, '--config.data.label_map="((0,0),((255,0,0),1),)"'),
+    (smoothed, {}, "values between 0 and 255, so it is anti-aliased"),
+    (jpeg, {}, "masks/3.jpg: a JPEG does not keep the values of a mask; save it as"),
+    (empty, {}, "masks to train on hold nothing but background"),
+    (
+        no_mask,
+        {"classes": ("background", "cell", "debris"), "label_map": ((0, 0), (255, 1))},
+        "class 2 'debris' is never present in training; no mask has it",
+    ),
+    (nan, {}, "images/3.tif: 2 values are NaN or infinite; replace them"),
+    (truncated, {}, "images/3.png: cannot be read"),
+    (text, {}, "masks/3.png: cannot be read"),
+    (channels, {}, "images/3.tif: 2 channels, where the others have 1; save it"),
+    (stems, {}, "images/3.tif, images/3.png: two files of one stem; rename or"),
+    (unknown, {}, "images/3.webp: an unknown format; save it as one of .png, .jpg"),
+    (link, {}, "images/3.png: a link that leads out of"),
+    (leak, {}, "test/images/copy.png (test): the same image as train/images/2.png"),
+    (ids, {}, "if these are object ids, put the files into instances/"),
+    (few, {}, "2 images cannot be split into train, val, test; add some"),
+]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "options", "told"), MISTAKES, ids=[m.__name__ for m, *_ in MISTAKES]
+)
+def test_a_mistake_is_told_and_nothing_is_trained(
+    mistake, options, told, home, capsys, tmp_path_factory
+):
+    mistake(home)
+    config = config_of_a_folder.get_config()
+    config.crop, config.model.widths = (16, 16), (2, 4)
+    config.data.root = str(home)
+    for name, value in options.items():
+        config.data[name] = value
+    workdir = tmp_path_factory.mktemp("run")
+    with pytest.raises(SystemExit) as end, command.one_line():
+        run.train(config, workdir)
+    assert told in end.value.code
+    assert "Traceback" not in end.value.code
+    assert not list(workdir.iterdir())
+    assert run.inspect(config, workdir) == 1
+    assert told in " ".join(capsys.readouterr().out.split("\n"))
+
+
+def test_all_mistakes_are_told_at_once(home):
+    for mistake in (size, truncated):
+        mistake(home)
+    png(home, "masks/4.png", mask(home, 4)[:, :19])
+    png(home, "images/extra.png", NOISE)
+    kinds = sorted(fault.kind for fault in folder(root=str(home)).account.errors)
+    assert kinds == ["missing pair", "size", "unreadable"] or len(kinds) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "root: name the folder"),
+        ({"root": "nowhere"}, "there is no folder nowhere"),
+        ({"images": "raw"}, "has no images in raw, nor in train|val|test/raw"),
+        ({"masks": "drawn"}, "drawn: there are no masks"),
+        ({"label_map": ((0, 0), (255, 2))}, "label_map leaves class 1 out"),
+        ({"label_map": (0, 255)}, "label_map must be pairs"),
+        ({"label_map": ((255, "cell"),)}, "label_map: 255 is to be class 'cell'"),
+        ({"group": "case_(.)"}, "group='case_(.)' is not found in 10 of 10 names"),
+        ({"group": "("}, "is no regular expression"),
+        ({"folds": 11}, "folds=11 must be 3 to 10"),
+        ({"split": "no.json"}, "split=no.json: No such file"),
+        ({"colours": ((1, 2, 3),)}, "colours must have red, green and blue"),
+    ],
+)
+def test_an_argument_that_cannot_be(options, told, home):
+    options = {"root": str(home)} | options if options else {}
+    try:
+        errors = [fault.text for fault in folder(**options).account.errors]
+    except UserError as error:
+        errors = [str(error)]
+    assert told in errors[0], errors
+
+
+@pytest.mark.parametrize("crop", [(64, 64)])
+def test_a_crop_beyond_the_images_is_announced(crop, home, capsys, tmp_path):
+    from unet_jax.build import build
+
+    config = config_of_a_folder.get_config()
+    config.crop, config.model.widths = crop, (2, 4)
+    config.data = ConfigDict(dict(config.data) | {"root": str(home)})
+    build(config)
+    said = capsys.readouterr().out
+    assert "config.crop=64,64 is larger than an image" in said
+    assert "mask values: 0 is background, 255 is foreground" in said

@@ -1,0 +1,212 @@
+"""How often a class is in a crop, counted over many draws and against brute force."""
+
+import numpy as np
+import pytest
+
+from unet_jax.data import pipeline, sampling, weights
+from unet_jax.data.examples import Room, prepare
+from unet_jax.data.source import Source
+from unet_jax.specs import bind
+
+pytest.importorskip("grain", reason="grain feeds the training")
+
+SHAPE = (40, 50)
+PLAIN = {"normalize": lambda x: x, "weigh": weights.uniform}
+
+
+def one_percent():
+    """Class 1 is one block of 4 x 5 of 2000 pixels, class 2 a single one of them."""
+    label = np.zeros(SHAPE, np.int32)
+    label[10:14, 30:35] = 1
+    label[39, 0] = 2
+    label[0, 40:] = -1
+    return label
+
+
+def source(label, length=4, axes=2):
+    space = (*label.shape[:axes], 1)
+    image = np.arange(np.prod(space), dtype=np.float32).reshape(space)
+    record = {"image": image, "label": label}
+    names = ("none", "a", "b")
+    return Source("s", names, (), 1, length, lambda i: record | {"id": f"r{i}"})
+
+
+def ready(spec, label=None, **kwargs):
+    sample = bind(sampling, spec, "config.sampling")
+    label = one_percent() if label is None else label
+    given = {
+        "normalize": lambda x: x,
+        "weigh": lambda label, ids: weights.uniform(label),
+    }
+    return prepare(source(label), sample=sample, **given | kwargs)
+
+
+def made(examples, **kwargs):
+    given = {"seed": 3, "crop": (12, 12), "margin": 2, "batch_size": 4}
+    return pipeline.batches(examples, **given | kwargs)
+
+
+def middles(examples, draws, margin=2, **kwargs):
+    """The labels of the pixels that each crop answers for."""
+    run = made(examples, margin=margin, batch_size=100, **kwargs)
+    inner = slice(margin, -margin or None)
+    for step in range(draws // 100):
+        yield from run[step]["label"][:, inner, inner]
+
+
+def expected(label, k, chances):
+    """The share of 8 x 8 windows that hold class k, over all that can be drawn."""
+    views = np.lib.stride_tricks.sliding_window_view(label, (8, 8))
+    holds = (views == k).any((-1, -2))
+    total = (1 - sum(chances.values())) * holds.mean()
+    for chosen, chance in chances.items():
+        around = [
+            holds[max(y - 7, 0) : y + 1, max(x - 7, 0) : x + 1].mean()
+            for y, x in np.argwhere(label == chosen)
+        ]
+        total += chance * np.mean(around)
+    return total
+
+
+def test_chances_by_hand():
+    three, none = np.array([0, 2, 5]), np.array([], int)
+    np.testing.assert_array_equal(sampling.uniform(three), [0, 0, 0])
+    np.testing.assert_allclose(sampling.foreground(three), [0, 1 / 6, 1 / 6])
+    half = sampling.foreground(three, probability=0.5)
+    np.testing.assert_allclose(half, [0, 0.25, 0.25])
+    np.testing.assert_array_equal(sampling.foreground(np.array([0])), [0])
+    np.testing.assert_allclose(sampling.balanced(three), [1 / 3] * 3)
+    for function in (sampling.uniform, sampling.foreground, sampling.balanced):
+        assert function(none).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("spec", "chances"),
+    [
+        ({"name": "uniform"}, {}),
+        ({"name": "foreground"}, {1: 1 / 6, 2: 1 / 6}),
+        ({"name": "foreground", "probability": 1.0}, {1: 0.5, 2: 0.5}),
+        ({"name": "balanced"}, {0: 1 / 3, 1: 1 / 3, 2: 1 / 3}),
+    ],
+)
+def test_a_rare_class_is_met_as_often_as_it_should(spec, chances):
+    label, draws = one_percent(), 3000
+    parts = np.stack(list(middles(ready(spec), draws)))
+    for k in (1, 2):
+        hits = (parts == k).any((1, 2)).sum()
+        chance = expected(label, k, chances)
+        assert abs(hits - draws * chance) < 4 * np.sqrt(draws * chance * (1 - chance))
+
+
+def test_all_places_around_the_pixel_and_all_pixels_of_a_class_are_alike():
+    label = np.zeros(SHAPE, np.int32)
+    label[20, 25] = label[20, 26] = 1
+    starts = np.zeros(SHAPE, int)
+    examples = ready({"name": "foreground", "probability": 1.0}, label)
+    for step in range(30):
+        batch = made(examples, crop=(4, 3), margin=0, batch_size=100)[step]
+        for image, part in zip(batch["image"], batch["label"], strict=True):
+            assert (part == 1).any()
+            starts[np.unravel_index(int(image[0, 0, 0]), SHAPE)] += 1
+    want = np.zeros(SHAPE)
+    for column in (25, 26):  # 4 x 3 places around each of the two
+        want[17:21, column - 2 : column + 1] += 3000 / 24
+    assert set(zip(*starts.nonzero(), strict=True)) == set(
+        zip(*want.nonzero(), strict=True)
+    )
+    there = want > 0
+    chi2 = ((starts - want)[there] ** 2 / want[there]).sum()
+    assert chi2 < there.sum() + 5 * np.sqrt(2 * there.sum())
+
+
+@pytest.mark.parametrize(
+    ("crop", "margin"), [((12, 12), 2), ((40, 50), 0), ((60, 8), 1)]
+)
+@pytest.mark.parametrize("place", [(0, 0), (39, 49), (0, 25), (20, 49)])
+def test_the_pixel_is_in_the_middle_and_the_middle_in_the_image(crop, margin, place):
+    label = np.zeros(SHAPE, np.int32)
+    label[place] = 1
+    examples = ready({"name": "foreground", "probability": 1.0}, label)
+    batch = made(examples, crop=crop, margin=margin, batch_size=50)[0]
+    inner = tuple(slice(margin, size - margin) for size in crop)
+    for image, part in zip(batch["image"], batch["label"], strict=True):
+        assert (part[inner] == 1).any()
+        first = np.unravel_index(int(image[margin, margin, 0]), SHAPE)
+        if all(n - 2 * margin <= s for n, s in zip(crop, SHAPE, strict=True)):
+            for o, n, s in zip(first, crop, SHAPE, strict=True):
+                assert o + n - 2 * margin <= s
+
+
+def test_uniform_and_no_chance_are_the_same_to_the_bit():
+    """And what an image lacks cannot be asked for: its crops are from anywhere."""
+    empty = np.zeros(SHAPE, np.int32)
+    plain = made(ready({"name": "uniform"}, empty))[5]
+    for spec in ({"name": "foreground", "probability": 0.0}, {"name": "foreground"}):
+        other = made(ready(spec, empty))[5]
+        for key in plain:
+            np.testing.assert_array_equal(plain[key], other[key])
+    nobody = ready({"name": "balanced"}, np.full(SHAPE, -1, np.int32))
+    assert (made(nobody)[0]["label"] == -1).all()
+
+
+def test_ignored_pixels_are_never_chosen():
+    label = np.full(SHAPE, -1, np.int32)
+    label[30, 30] = 0
+    examples = ready({"name": "balanced"}, label)
+    assert all((part == 0).any() for part in middles(examples, 200))
+
+
+def test_a_step_is_always_the_same_batch_and_shards_cut_one_stream():
+    spec = {"name": "foreground", "probability": 0.5}
+    whole = made(ready(spec))[5]
+    shards = [made(ready(spec), shard=(i, 2))[5] for i in range(2)]
+    for key in whole:
+        np.testing.assert_array_equal(made(ready(spec))[5][key], whole[key])
+        parts = np.concatenate([shard[key] for shard in shards])
+        np.testing.assert_array_equal(parts, whole[key])
+    assert (made(ready(spec), seed=4)[5]["image"] != whole["image"]).any()
+
+
+def test_independent_classes_are_channels():
+    label = np.zeros((*SHAPE, 2), np.int32)
+    label[5, 5, 0] = label[5, 5, 1] = 1  # both at once
+    label[30:, :, 1] = -1
+    ids = sampling.places(label, 2, sampling.balanced)
+    np.testing.assert_allclose(ids["chances"][-1], 1)
+    places = ids["places"]
+    assert (places == (5, 5)).all(-1).sum() == 2  # once for each
+    examples = ready({"name": "balanced"}, label, independent=True)
+    hits = sum((part > 0).any() for part in middles(examples, 1000))
+    assert hits > 600  # two of three classes are there alone
+    exclusive = ready({"name": "foreground"}, independent=True)[0]
+    assert {tuple(p) for p in exclusive["places"].tolist()} >= {(39, 0), (10, 30)}
+
+
+def test_places_are_thinned_evenly_and_counted_in_the_memory():
+    label = np.zeros((100, 100), np.int32)
+    found = sampling.places(label, 2, sampling.balanced)["places"]
+    assert len(found) == sampling.MOST
+    assert len(np.unique(found, axis=0)) == sampling.MOST
+    per_row = np.bincount(found[:, 0], minlength=100)
+    assert set(per_row.tolist()) <= {40, 41, 42}
+    example = ready({"name": "balanced"})[0]
+    size = sum(v.nbytes for v in example.values() if isinstance(v, np.ndarray))
+    plain = sum(example[k].nbytes for k in ("image", "label", "weight"))
+    assert size == plain + 4 * 2 * len(example["places"]) + 8 * len(example["chances"])
+    for room, kept in ((size, 1), (size - 1, 0)):
+        examples = ready({"name": "balanced"}, room=Room(room))
+        examples[0]
+        assert len(examples._kept) == kept
+
+
+def test_volumes_are_sampled_alike():
+    label = np.zeros((6, 20, 30), np.int32)
+    label[5, 19, 29] = 1
+    image = np.zeros((*label.shape, 1), np.float32)
+    record = {"image": image, "label": label, "id": "v"}
+    volume = Source("v", ("", ""), (), 1, 1, lambda i: record)
+    examples = prepare(
+        volume, sample=lambda k: sampling.foreground(k, probability=1.0), **PLAIN
+    )
+    batch = made(examples, crop=(4, 4, 4), margin=0)[0]
+    assert (batch["label"] == 1).any((1, 2, 3)).all()

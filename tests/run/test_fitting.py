@@ -1,0 +1,67 @@
+import math
+
+import pytest
+
+from unet_jax.models import UNet, sizes
+from unet_jax.run import fitting
+
+SAME = UNet(padding="SAME")
+
+
+@pytest.mark.parametrize(
+    ("shape", "aspect", "pixels", "want"),
+    [
+        ((100, 100), (1, 1), 64**2, (64, 64)),
+        ((30, 40), (1, 1), 64**2, (30, 40)),  # all of it
+        ((20, 512, 512), (1, 1, 1), 128**3, (20, 323, 323)),  # 128^3 / 20 = 323.8^2
+        ((1000, 1000, 1000), (4, 1, 1), 16 * 64 * 64, (16, 64, 64)),
+        ((8, 1000, 1000), (4, 1, 1), 16 * 64 * 64, (8, 90, 90)),  # 64 * 64 * 2 = 90.5^2
+    ],
+)
+def test_window_is_a_cube_of_the_world_within_the_image(shape, aspect, pixels, want):
+    assert fitting.window(shape, aspect, pixels) == want
+
+
+@pytest.mark.parametrize(
+    ("shape", "depth", "crop"),
+    [
+        # the median of the Decathlon's hippocampi; nnU-Net's plan has the same patch
+        # and three poolings
+        ((35, 50, 36), 3, (40, 56, 40)),
+        ((512, 512), 4, (512, 512)),
+        ((2000, 2000), 4, (576, 576)),
+        ((20, 24), 2, (20, 24)),  # 20 / 4 = 5, 20 / 8 < 4
+        ((9, 200, 200), 1, (10, 200, 200)),  # 9 / 2 = 4; to even sizes
+    ],
+)
+def test_fit_of_a_padded_network(shape, depth, crop):
+    model, got = next(fitting.fits(SAME, shape, (1.0,) * len(shape)))
+    assert (model.depth, got) == (depth, crop)
+
+
+def test_fit_of_the_papers_network():
+    model, crop = next(fitting.fits(UNet(), (512, 512), (1.0, 1.0)))
+    assert (model.depth, crop) == (4, (572, 572))  # figure 2
+    # with depth 4 a crop of 284 would answer for 100, less than half of it
+    model, crop = next(fitting.fits(UNet(), (100, 100), (1.0, 1.0)))
+    assert (model.depth, crop) == (3, (188, 188))  # 44 a side: 100 of 188
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("shape", [(300, 200), (17, 90, 60), (3, 3)])
+def test_fits_are_legal_and_ever_smaller(padding, shape):
+    model = UNet(padding=padding, deep_supervision=True)
+    found = list(fitting.fits(model, shape, (1.0,) * len(shape), space=2))
+    volumes = [math.prod(crop) for _, crop in found]
+    assert len(found) > 1
+    assert volumes == sorted(set(volumes), reverse=True)
+    for fitted, crop in found:
+        assert all(sizes.is_valid(n, fitted.depth, padding) for n in crop)
+        assert crop[0] % 2 == 0
+
+
+def test_widths_are_cut_short_or_doubled():
+    assert fitting.widths((64, 128, 256), 2, 2) == (64, 128)
+    assert fitting.widths((16, 32), 5, 2) == (16, 32, 64, 128, 256)
+    assert fitting.widths((100, 200), 4, 3) == (100, 200, 320, 320)
+    assert fitting.widths((600, 2000), 3, 2) == (600, 2000, 2000)

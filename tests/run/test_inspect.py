@@ -1,0 +1,249 @@
+"""What an inspection says, from accounts and records whose numbers are known."""
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unet_jax.build import surveying
+from unet_jax.data.account import Account, Fault, measure
+from unet_jax.data.source import Source, Splits
+from unet_jax.errors import UserError
+from unet_jax.run import examples, inspect, summary
+from unet_jax.run.plan import Choice, Plan
+
+verb = importlib.import_module("unet_jax.run.inspect")
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """A stand-in for the plan, which compiles a step; returns how often it was made."""
+    made = []
+
+    def plan(config, account, splits):
+        made.append(account.root)
+        choice = Choice("crop", (16, 16), "the median image is 20 x 24")
+        return Plan(config, (choice,), 2**20, 30.0, "1 x abacus")
+
+    monkeypatch.setattr(verb.plan, "plan", plan)
+    monkeypatch.setattr(verb.plan, "written", lambda plan, title: f"# {title}\n")
+    return made
+
+
+def fact(split, name, image, label, **more):
+    record = {"id": name, "image": np.asarray(image, np.uint8)[..., None]}
+    return measure(record | {"label": np.asarray(label, np.int32)}, split, **more)
+
+
+def account(**changes):
+    """Two images of four pixels to learn from and one, all background, to test."""
+    facts = (
+        fact("train", "a", [[0, 8], [0, 8]], [[0, 1], [-1, 1]], values={"255": 2}),
+        fact("train", "b", [[9, 9], [0, 0]], [[0, 0], [0, 1]], values={"255": 1}),
+        fact("test", "c", [[1, 1, 4]], [[0, 0, 0]], kind="png", values={"0": 3}),
+    )
+    classes = ("soil", "root")
+    return Account("plot", classes, (("0", 0), ("255", 1)), facts)._replace(**changes)
+
+
+def source(facts, name="plot"):
+    def load(index):
+        shape = (*facts[index].shape, 1)
+        label = np.zeros(shape[:-1], np.int32)
+        return {"id": facts[index].id, "image": np.zeros(shape, "u1"), "label": label}
+
+    colours = ((0, 0, 0), (200, 0, 0))
+    return Source(name, ("soil", "root"), colours, 1, len(facts), load)
+
+
+def splits(found):
+    chosen = {
+        split: source([f for f in found.facts if f.split == split])
+        for split in ("train", "val", "test")
+    }
+    return Splits(**chosen, account=found)
+
+
+@pytest.fixture
+def of(monkeypatch, tiny, tmp_path, capsys):
+    """The exit code, the terminal, the JSON data and the page of an account."""
+
+    def run(found):
+        monkeypatch.setattr(verb, "survey", lambda config, split: splits(found))
+        code = inspect(tiny, tmp_path)
+        data = json.loads((tmp_path / "inspect.json").read_text())
+        page = (tmp_path / "inspect.html").read_text()
+        return code, capsys.readouterr().out, data, page
+
+    return run
+
+
+def test_the_numbers_of_an_account(of, planned):
+    code, said, data, page = of(account())
+    assert code == 0
+    train, test = data["splits"]["train"], data["splits"]["test"]
+    assert train["shapes"] == {"2 x 2": 2}
+    assert test["shapes"] == {"1 x 3": 1}
+    assert test["formats"] == {"png": 1}
+    soil, root = train["classes"]
+    assert (soil["pixels"], soil["images"]) == (4, 2)
+    assert (root["pixels"], root["images"]) == (3, 2)
+    assert root["share"] == pytest.approx(3 / 7)
+    assert train["ignored"] == 1 / 8
+    assert (train["empty"], test["empty"]) == ([], ["c"])
+    values = [
+        (v["value"], v["id"], v["name"], v["pixels"]) for v in data["mask_values"]
+    ]
+    assert values == [("0", 0, "soil", 3), ("255", 1, "root", 3)]
+    assert data["channels"][0][0] == 0
+    assert data["channels"][0][-1] == 9
+    assert [image["id"] for image in data["images"]] == ["a", "b", "c"]
+    assert "thumbnail" not in data["images"][0]
+    for words in (said, page):
+        assert "42.9 %" in words
+        assert "the median image is 20 x 24" in words
+    assert page.count("<img ") == 3
+
+
+def test_the_plan_is_written_beside_and_named(of, planned, tmp_path):
+    _, said, data, page = of(account())
+    command = f"python main.py --config={tmp_path}/plan.py"
+    assert f"train it with: {command}\n" in said
+    assert command in page
+    assert data["plan"]["choices"] == [
+        ["crop", "(16, 16)", "the median image is 20 x 24"]
+    ]
+    assert (tmp_path / "plan.py").read_text() == "# plot\n"
+
+
+def test_errors_are_all_told_first_and_there_is_no_plan(of, planned, tmp_path):
+    faults = (
+        Fault("warning", "empty", "c.png has no root"),
+        Fault("error", "size", "a.png is 2 x 2, its mask 2 x 3"),
+        Fault("error", "unreadable", "<b>.png is no PNG"),
+        Fault("error", "size", "d.png is 9 x 9, its mask 1 x 1"),
+    )
+    code, said, data, page = of(account(faults=faults, said=("0 is soil",)))
+    assert code == 1
+    assert planned == []
+    assert not (tmp_path / "plan.py").exists()
+    assert said.splitlines()[:9] == [
+        "plot: 3 errors and 1 warning",
+        "error: size",
+        "  a.png is 2 x 2, its mask 2 x 3",
+        "  d.png is 9 x 9, its mask 1 x 1",
+        "error: unreadable",
+        "  <b>.png is no PNG",
+        "warning: empty",
+        "  c.png has no root",
+        "decided",
+    ]
+    assert data["faults"][1] == faults[1]._asdict()
+    assert (data["errors"], data["warnings"], data["plan"]) == (3, 1, None)
+    assert "&lt;b&gt;.png is no PNG" in page
+
+
+def test_warnings_alone_do_not_fail(of, planned):
+    assert of(account(faults=(Fault("warning", "empty", "c"),)))[0] == 0
+    assert planned == ["plot"]
+
+
+def test_where_no_plan_can_be_made_that_is_an_error(of, monkeypatch, planned):
+    def plan(*_):
+        raise UserError("config.crop is odd")
+
+    monkeypatch.setattr(verb.plan, "plan", plan)
+    code, said, data, _ = of(account())
+    assert code == 1
+    assert "\nerror: there is no plan: config.crop is odd\n" in said
+    assert data["faults"][0]["text"] == "config.crop is odd"
+    assert (data["errors"], data["plan"]) == (1, None)
+
+
+def test_nothing_that_could_be_read_is_still_an_account(of, planned):
+    found = account(facts=(), faults=(Fault("error", "empty", "no images"),))
+    code, said, data, _ = of(found)
+    assert code == 1
+    assert said.startswith("plot: 1 error and no warnings\nerror: empty\n  no images\n")
+    assert data["images"] == []
+
+
+def test_it_reads_the_cells_and_leaves_a_run_as_it_was(trained, planned, capsys):
+    config, run = trained
+    files = [p for p in run.iterdir() if p.is_file() and not p.name.startswith("insp")]
+    before = {path: path.read_bytes() for path in files}
+    assert inspect(config, run) == 0
+    assert {path: path.read_bytes() for path in files} == before
+    data = json.loads((run / "inspect.json").read_text())
+    cells = surveying.survey(config)
+    for split, made in cells.sources.items():
+        records = [made.load(i) for i in range(made.length)]
+        there = data["splits"][split]
+        assert there["images"] == made.length
+        assert there["objects"] == [int(r["instances"].max()) for r in records]
+        pixels = sum(int((r["label"] == 1).sum()) for r in records)
+        assert there["classes"][1]["pixels"] == pixels
+        assert there["shapes"] == {"20 x 24": made.length}
+    page = (run / "inspect.html").read_bytes()
+    assert inspect(config, run) == 0
+    assert (run / "inspect.html").read_bytes() == page
+    for name in ("inspect.json", "inspect.html", "plan.py"):
+        (run / name).unlink()
+
+
+def test_independent_classes_share_pixels():
+    """Of four pixels one is both, one is the first alone, one is not annotated."""
+    label = np.array([[[1, 1], [1, 0]], [[0, 0], [-1, -1]]], np.int32)
+    found = fact("train", "a", np.zeros((2, 2)), label)
+    (part,) = summary.parts(Account("x", ("none", "cell", "nucleus"), facts=(found,)))
+    assert [share.share for share in part.classes] == [1 / 3, 2 / 3, 1 / 3]
+    assert part.ignored == 1 / 4
+    assert summary.foreground(found) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("scale", "odd"), [(9, False), (11, True), (0, True)])
+def test_a_range_that_is_far_from_the_others_is_odd(scale, odd):
+    ramp = np.linspace(0, 10, 1001)[:, None]
+    label = np.zeros((1001, 1), np.int32)
+    records = [
+        {"id": str(i), "image": (ramp * s)[..., None].astype("f4"), "label": label}
+        for i, s in enumerate((1, 1, scale, 1))
+    ]
+    facts = tuple(measure(record, "train") for record in records)
+    (channel,) = summary.channels(Account("x", ("a", "b"), facts=facts))
+    assert [span.odd for span in channel.spans] == [False, False, odd, False]
+    assert channel.spans[2].times == pytest.approx(scale)
+    low, *middle, high = channel.percentiles
+    assert (low, high) == (0, pytest.approx(max(10, 10 * scale)))
+    np.testing.assert_allclose(middle, [0.05, 5, 9.95], rtol=1e-5)
+
+
+def test_the_images_that_are_shown():
+    label = np.zeros((1, 10), np.int32)
+    facts = []
+    for i, pixels in enumerate([3, 3, 9, 3, 3, 0, 3, 3]):
+        facts.append(fact("train", f"{i}", label, np.arange(10)[None] < pixels))
+    chosen = examples.chosen(facts)
+    assert chosen[2] == "most foreground"
+    assert chosen[5] == "least foreground"
+    assert [i for i, rank in chosen.items() if not rank] == [1, 6]
+    assert examples.chosen(facts[:1]) == {0: ""}
+    assert examples.chosen([]) == {}
+
+
+def test_the_legend_has_the_colours_of_the_overlay():
+    """A colour that is grey gives way to the first of Okabe and Ito's."""
+    made = source([])._replace(
+        classes=("a", "b", "c"), colours=((0, 0, 0), (235, 235, 235), (9, 200, 7))
+    )
+    assert examples.legend(made) == [("b", (230, 159, 0)), ("c", (9, 200, 7))]
+    assert examples.legend(made._replace(classes=())) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tiny, tmp_path):
+    file = Path(tmp_path / "file")
+    file.write_text("")
+    with pytest.raises(UserError, match="name a folder you may write to"):
+        inspect(tiny, file / "run")

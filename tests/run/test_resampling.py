@@ -1,0 +1,119 @@
+"""A run whose images have pixels of several sizes, from training to files."""
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+from scipy import ndimage
+from scipy.spatial.distance import directed_hausdorff
+
+import unet_jax
+from unet_jax import data
+from unet_jax.build import build, predicting
+from unet_jax.checkpoint import Checkpoints
+from unet_jax.data.source import Source, Splits
+from unet_jax.errors import UserError
+from unet_jax.run import judge, predict, train
+
+nibabel = pytest.importorskip("nibabel", reason="nibabel reads NIfTI")
+
+SPACINGS = ((1.0, 2.0), (2.0, 1.0), (1.5, 1.5))
+
+
+def raw(index):
+    rng = np.random.default_rng(index)
+    return rng.integers(0, 255, (24 - index, 20 + index, 1), dtype=np.uint8)
+
+
+def scans():
+    def load(index):
+        image = raw(index)
+        label = (image[..., 0] > 127).astype(np.int32)
+        own = {"spacing": SPACINGS[index], "id": f"r{index}"}
+        return {"image": image, "label": label} | own
+
+    colours = ((0, 0, 0), (255, 0, 0))
+    source = Source("scans", ("none", "cell"), colours, 1, 3, load)
+    return Splits(source, source, source)
+
+
+@pytest.fixture(scope="module")
+def run(trained, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("resampled")
+    config = trained[0].copy_and_resolve_references()
+    config.data = ConfigDict({"name": "cells"})
+    config.spacing = SPACINGS[2]
+    config.sampling = ConfigDict({"name": "foreground"})
+    config.weight_map = ConfigDict({"name": "frequency"})
+    config.metrics += (ConfigDict({"name": "hausdorff"}),)
+    config.predict.postprocess = (ConfigDict({"name": "remove_small", "pixels": 3}),)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "cells", scans)
+        train(config, workdir)
+        parts = build(config)
+    with Checkpoints(workdir, "val/dice") as checkpoints:
+        like = parts.layout.abstract(jax.eval_shape(parts.init, jax.random.key(0)))
+        state = checkpoints.restore(checkpoints.best, like)
+    return config, workdir, parts, state.variables
+
+
+def test_predictions_are_what_evaluation_saw_to_the_bit(run):
+    _, workdir, parts, variables = run
+    predictor = unet_jax.Predictor.load(workdir)
+    for index in range(3):
+        image, spacing = raw(index), SPACINGS[index]
+        seen = judge.look(parts, variables, parts.test, index)
+        got = predictor.probabilities(image, spacing)
+        assert got.shape == (*image.shape[:2], 2)
+        np.testing.assert_allclose(got.sum(-1), 1, atol=1e-6)
+        np.testing.assert_array_equal(got, seen.probabilities)
+        np.testing.assert_array_equal(predictor.labels(image, spacing), seen.prediction)
+        assert seen.spacing == spacing  # so distances are those of the file
+        assert predictor.uncertainty(image, spacing=spacing).shape == image.shape[:2]
+        apart = predictor.uncertainty(image, "mutual_information", spacing)
+        assert np.abs(apart).max() < 1e-6  # a single run in one view agrees with itself
+    with pytest.raises(UserError, match="of shape .* `spacing`"):
+        predictor.labels(raw(0))
+
+
+def test_scores_are_those_of_the_files_own_pixels(run):
+    _, _, parts, variables = run
+    judged = judge.judge(parts, variables, "test", parts.test, as_predicted=True)
+    assert judged.confusion.sum() == sum(raw(i)[..., 0].size for i in range(3))
+    assert judged.scores["test/loss"] > 0
+    for index, spacing in enumerate(SPACINGS):
+        seen = judge.look(parts, variables, parts.test, index)
+        true, said = surface(seen.truth, spacing), surface(seen.prediction, spacing)
+        farthest = max(directed_hausdorff(*x)[0] for x in ((true, said), (said, true)))
+        assert judged.images[index]["hausdorff"] == pytest.approx(farthest)
+
+
+def surface(label, spacing):
+    """Where the pixels lie that an erosion takes away, in the units of the file."""
+    mask = label == 1
+    return np.argwhere(mask & ~ndimage.binary_erosion(mask)) * spacing
+
+
+def test_files_are_segmented_on_their_own_grid(run, tmp_path, capsys):
+    config, workdir, *_ = run
+    predictor = unet_jax.Predictor.load(workdir)
+    scan = nibabel.Nifti1Image(raw(0)[..., 0].T, np.diag([2.0, 1.0, 1.0, 1.0]))
+    nibabel.save(scan, tmp_path / "scan.nii.gz")
+    Image.fromarray(raw(1)[..., 0]).save(tmp_path / "photo.png")
+    out = tmp_path / "out"
+    assert predict(config, workdir, input=str(tmp_path), output=str(out)) == 1
+    written = nibabel.load(out / "scan_labels.nii.gz")
+    assert written.header.get_zooms()[:2] == (2.0, 1.0)
+    labels = np.asarray(written.dataobj).T
+    np.testing.assert_array_equal(labels, predictor.labels(raw(0), SPACINGS[0]))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "photo.png: the size of its pixels is not known" in line
+
+
+def test_a_checkpoint_from_before_resampling_leaves_images_as_they_are(run):
+    config, _, parts, _ = run
+    old = dict(parts.predicting.preprocessing)
+    assert old.pop("spacing") == list(SPACINGS[2])
+    change = predicting(config, old).resampling((7, 9), None)
+    assert change.shape == (7, 9)

@@ -1,0 +1,100 @@
+"""The data of a config, read through before any training."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from unet_jax import data
+from unet_jax.build import binding, checks
+from unet_jax.data.account import Account, Fact, Fault, measure, refuse
+from unet_jax.data.folders import twins
+from unet_jax.data.source import Source, Splits
+from unet_jax.errors import UserError, naming
+from unet_jax.logs import say
+
+
+def sound(config: ConfigDict, split: Path | None = None) -> Splits:
+    """The splits of the data that a config names; what was found in them is said.
+
+    Args:
+      config: of the run.
+      split: the file with the split of a run that goes on, if it has one.
+
+    Raises:
+      UserError: the spec is wrong, the data cannot be found, or have mistakes in them,
+        which are then all listed.
+    """
+    splits = _splits(config, split)
+    if account := splits.account:
+        warnings = [fault.text for fault in account.faults if fault.level == "warning"]
+        for line in (*account.said, *(f"warning: {text}" for text in warnings)):
+            say(line)
+        with naming("config.data"):
+            refuse(account)
+    return splits
+
+
+def survey(config: ConfigDict, split: Path | None = None) -> Splits:
+    """The splits with their account; of a data set without one, every record is read.
+
+    Args:
+      config: of the run.
+      split: as in `sound`.
+
+    Raises:
+      UserError: a field of the config is wrong, or the data cannot be found.
+    """
+    checks.fields(config)
+    splits = _splits(config, split)
+    if splits.account is None:
+        splits = splits._replace(account=_account(splits, config.threads))
+    return splits
+
+
+def _splits(config: ConfigDict, split: Path | None) -> Splits:
+    given = {"split": str(split)} if split else {}
+    make_splits = binding.field(data, config, "data")
+    with naming("config.data"):
+        return make_splits(**given)
+
+
+def _account(splits: Splits, threads: int) -> Account:
+    """What is found in the records; one that cannot be read is a fault."""
+    facts, faults = [], []
+    with ThreadPoolExecutor(threads) as pool:
+        for split, source in splits.sources.items():
+            for found in pool.map(_reader(split, source), range(source.length)):
+                (facts if isinstance(found, Fact) else faults).append(found)
+    faults += _alike(facts)
+    return Account(
+        root=splits.train.name.removesuffix("/train"),
+        classes=splits.train.classes,
+        facts=tuple(facts),
+        faults=tuple(faults),
+    )
+
+
+def _alike(facts: Sequence[Fact]) -> Iterator[Fault]:
+    """Images of two splits that are the same, or nearly."""
+    for first, second, same in twins.find(facts):
+        a, b = facts[first], facts[second]
+        if a.split != b.split:
+            how = "have the same pixels" if same else "are nearly the same"
+            yield Fault(
+                "warning",
+                "leak",
+                f"{a.split}/{a.id} and {b.split}/{b.id} {how}; scores of {b.split} "
+                "will be too good",
+            )
+
+
+def _reader(split: str, source: Source) -> Callable[[int], Fact | Fault]:
+    def read(index: int) -> Fact | Fault:
+        try:
+            return measure(source.load(index), split)
+        except UserError as error:
+            return Fault("error", "unreadable", str(error))
+
+    return read

@@ -1,0 +1,1 @@
+"""DIC-C2DH-HeLa of the Cell Tracking Challenge as a TFDS data set."""

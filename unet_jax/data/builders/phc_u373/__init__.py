@@ -1,0 +1,1 @@
+"""PhC-C2DH-U373 of the Cell Tracking Challenge as a TFDS data set."""

@@ -1,0 +1,246 @@
+"""The data set of a folder: found, read through, mapped and split."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from unet_jax.data.account import Account, Fact, Fault, Record, merged
+from unet_jax.data.folders import (
+    kept,
+    meaning,
+    pairs,
+    reading,
+    soundness,
+    splits,
+    twins,
+)
+from unet_jax.data.folders.meaning import Meaning, Wish
+from unet_jax.data.folders.pairs import Patterns
+from unet_jax.data.folders.reading import Way
+from unet_jax.data.folders.splits import Item, Plan, Split
+from unet_jax.data.folders.survey import Page, survey
+from unet_jax.data.folders.twins import Twins
+from unet_jax.data.source import Source, Splits, subset
+from unet_jax.errors import UserError, naming
+from unet_jax.specs import Positive, Whole, Within
+
+_Share = Annotated[float, Within("above 0 and below 1", lambda x: 0 < x < 1)]
+
+
+def folder(
+    *,
+    root: str = "",
+    images: str = "images",
+    masks: str = "masks",
+    instances: str = "instances",
+    axes: Literal[2, 3] = 2,
+    channels: Whole = 0,
+    classes: tuple[str, ...] = (),
+    colours: tuple = (),
+    label_map: tuple = (),
+    ignore_label: int = -1,
+    multilabel: bool = False,
+    spacing: tuple[Positive, ...] = (),
+    val: _Share = 0.15,
+    test: _Share = 0.15,
+    folds: Whole = 0,
+    fold: Whole = 0,
+    group: str = "",
+    seed: Whole = 0,
+    split: str = "",
+    leaks: Literal["refuse", "allow"] = "refuse",
+    links: bool = False,
+    records: str = "",
+) -> Splits:
+    """A person's own images and masks.
+
+    All files are read through first, so that every mistake is told before training.
+    Nothing is raised for these: they are in the account, and who trains looks there.
+
+    Args:
+      root: the folder; it holds `images/` and `masks/` (or `instances/`, or both), or
+        `train/`, `val/` and `test/` that do. Files of one stem belong together.
+      images: another folder in it, or a glob; what wildcards stand for makes the pair:
+        'raw/*_img.tif' with 'drawn/*_mask.png'.
+      masks: the same of masks.
+      instances: the same of object ids, whole numbers, 0 = background; without masks
+        they are the one class.
+      axes: 2: images, and stacks of them; 3: volumes.
+      channels: 1 or 3 makes grey or RGB of either; 0 takes what most of a file needs.
+      classes: names by id, the background first; () takes what the masks hold.
+      colours: red, green and blue of each, for pictures, and for coloured masks.
+      label_map: pairs of a mask value or colour and a class id or name; -1 ignores.
+      ignore_label: the mask value where nobody annotated; -1: none but a negative one.
+      multilabel: classes may overlap: each channel of a mask is one, or each folder in
+        `masks/`. It needs config.head=sigmoid.
+      spacing: the size of a pixel along each axis, of files that do not say theirs.
+      val: the share of the records to validate with, unless their folder is given.
+      test: the share to test on, likewise.
+      folds: to cross-validate with, instead of shares; 0: shares.
+      fold: the one to test on; the next one validates.
+      group: a regular expression found in the names of files; those where it finds the
+        same stay in one split. Without one, the pages of a file do, and duplicates.
+      seed: of the split.
+      split: a split.json of an earlier run, to be used again.
+      leaks: whether to go on if the same image is in two given splits.
+      links: whether links may lead out of the root.
+      records: where to keep the records of a large folder, which are then read from
+        there and not from the files, until one of these changes; '' keeps none.
+
+    Raises:
+      UserError: there is no such folder, no image in it, or an argument is wrong.
+    """
+    home = _home(root, images)
+    classes = tuple(name.strip() for part in classes for name in part.split(","))
+    ignore = str(ignore_label) if ignore_label >= 0 else ""
+    patterns = Patterns(images, masks, instances)
+    found = pairs.find(home, patterns, classes=classes, links=links)
+    way = Way(axes, 0, multilabel or bool(found.classes), ignore, {}, spacing)
+    wish = Wish(classes, colours, label_map, ignore)
+    place = kept.place(records, found.pairs, way, wish, channels) if records else None
+    surveyed = kept.survey(place, found.pairs) if place else None
+    surveyed = surveyed or survey(found.pairs, home, way)
+    pages, unread = surveyed
+
+    meant = _meaning(pages, found.classes, wish, way)
+    pages = [page._replace(fact=_counted(page.fact, meant.ids)) for page in pages]
+    count, unlike = soundness.channels(pages, channels)
+    way = way._replace(channels=count, ids=meant.ids)
+
+    alike = twins.find([page.fact for page in pages])
+    plan = Plan(val, test, folds, fold, seed)
+    parts, unsplit = _split(pages, alike, plan, group, split)
+    pages = [_placed(page, parts) for page in pages]
+    facts = tuple(page.fact for page in pages)
+    account = Account(
+        root=str(home),
+        classes=meant.classes,
+        mapping=tuple(meant.ids.items()),
+        facts=facts,
+        faults=(
+            *found.faults,
+            *unread,
+            *meant.faults,
+            *unlike,
+            *unsplit,
+            *soundness.depth(pages),
+            *soundness.leaks(facts, alike, leaks),
+            *soundness.classes(facts, meant),
+        ),
+        said=meant.said,
+    )
+    load = functools.partial(_record, way=way)
+    usable = [page for page in pages if _usable(page, way)]
+    if place and not account.errors:
+        load = kept.loader(place, usable, way, surveyed)
+    whole = Source(
+        name=home.name,
+        classes=meant.classes,
+        colours=meaning.colours(wish, len(meant.classes)),
+        channels=count,
+        length=len(usable),
+        load=lambda i: load(usable[i]),
+        convert=any(page.fact.channels != count for page in pages),
+    )
+    sources = {name: _part(whole, usable, name) for name in pairs.SPLITS}
+    return Splits(**sources, account=account, notes=_notes(account, parts))
+
+
+def _home(root: str, images: str) -> Path:
+    if not root and not Path(images).expanduser().is_absolute():
+        raise UserError("root: name the folder of your images, --config.data.root=PATH")
+    return Path(root).expanduser()
+
+
+def _meaning(
+    pages: Sequence[Page], folders: tuple[str, ...], wish: Wish, way: Way
+) -> Meaning:
+    """What the masks mean; without masks, or with one for each class, it is said."""
+    values = [(page.fact.mask, page.fact.values) for page in pages if page.fact.values]
+    if values:
+        return meaning.find(values, wish)
+    count = 2
+    if way.multilabel:
+        count = 1 + max((k for page in pages for k in page.fact.pixels), default=1)
+    names = ("background", *folders) if folders and not wish.classes else wish.classes
+    return Meaning({}, meaning.names(names, max(count, len(names))))
+
+
+def _counted(fact: Fact, ids: dict[str, int]) -> Fact:
+    """A fact with the pixels of classes for those of mask values."""
+    if not fact.values:
+        return fact
+    pixels: dict[int, int] = {}
+    for value, count in fact.values.items():
+        if (k := ids.get(value)) is not None:
+            pixels[k] = pixels.get(k, 0) + count
+    return fact._replace(pixels=dict(sorted(pixels.items())))
+
+
+def _split(
+    pages: Sequence[Page], alike: Sequence[Twins], plan: Plan, group: str, file: str
+) -> tuple[Split, tuple[Fault, ...]]:
+    """The split of each id, and what is wrong with it."""
+    ids = [page.fact.id for page in pages]
+    given = [page.pair.split for page in pages]
+    try:
+        if file:
+            parts, news = splits.read(Path(file).expanduser(), ids)
+            if not news:
+                return parts, ()
+            text = f"{soundness.listed(news)}: not in {file}, and so left out"
+            return parts, (Fault("warning", "split", text),)
+        names = [page.pair.id for page in pages]
+        groups = splits.grouped(ids, names, group)
+        held = [name in ("val", "test") for name in given]
+        free = [t for t in alike if not (held[t.a] or held[t.b])]
+        groups = twins.groups(groups, free)
+        parts = splits.divide(list(map(Item, ids, groups, given)), plan)
+    except UserError as error:
+        fault = Fault("error", "split", str(error))
+        return dict(zip(ids, given, strict=True)), (fault,) if ids else ()
+    placed = {(g, parts[i]) for i, g in zip(ids, groups, strict=True)}
+    if any(held) or len(placed) == len(set(groups)):
+        return parts, ()
+    text = f"there are too few files for splits of their own ({len(set(groups))}), so "
+    text += "pages of one file are in several, in runs; neighbours may be alike"
+    return parts, (Fault("warning", "split", text),)
+
+
+def _placed(page: Page, parts: Split) -> Page:
+    """A page that knows its split; '' where it is in none."""
+    return page._replace(fact=page.fact._replace(split=parts.get(page.fact.id, "")))
+
+
+def _record(page: Page, way: Way) -> Record:
+    with naming(page.fact.mask):
+        return reading.record(page.pair, page.number, page.fact.id, way)
+
+
+def _part(whole: Source, pages: Sequence[Page], name: str) -> Source:
+    """The records of one split."""
+    chosen = [i for i, page in enumerate(pages) if page.fact.split == name]
+    part = subset(whole, chosen, f"{whole.name}/{name}")
+    return part._replace(pixels=merged(pages[i].fact for i in chosen))
+
+
+def _notes(account: Account, parts: Split) -> dict[str, Any]:
+    """What a run keeps: its split, and what it was told when it began."""
+    told = {
+        "root": account.root,
+        "classes": account.classes,
+        "label_map": account.mapping,
+        "said": account.said,
+        "warnings": [f.text for f in account.faults if f.level == "warning"],
+    }
+    return {splits.FILE: splits.listed(parts), "data.json": told}
+
+
+def _usable(page: Page, way: Way) -> bool:
+    """Whether a page can be a record; where it cannot, there is an error about it."""
+    alike = page.fact.channels == way.channels or {
+        page.fact.channels,
+        way.channels,
+    } == {1, 3}
+    return page.finite and alike and page.fact.values.keys() <= way.ids.keys()

@@ -1,0 +1,237 @@
+"""Which file holds the mask of which image."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from unet_jax.data import files
+from unet_jax.data.account import Fault
+from unet_jax.data.folders import keys
+from unet_jax.errors import UserError
+
+SPLITS = ("train", "val", "test")
+JPEG = (".jpg", ".jpeg")
+
+ByKey = Mapping[str, Path]
+
+
+class Pair(NamedTuple):
+    """An image file and what people drew on it.
+
+    Attributes:
+      id: the split, if it is given, and the key: 'train/a'.
+      split: 'train', 'val', 'test', or '' where it is not given.
+      image: the file.
+      masks: the mask; or, where each class has a folder of its own, one for each.
+      instances: the object ids; None if there are none.
+    """
+
+    id: str
+    split: str
+    image: Path
+    masks: tuple[Path, ...]
+    instances: Path | None
+
+
+class Patterns(NamedTuple):
+    """Where the files of one kind are: folders or globs, relative to a root."""
+
+    images: str
+    masks: str
+    instances: str
+
+
+class Found(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+      pairs: by id.
+      faults: what could not be paired, or must not be read.
+      classes: the folders of `masks`, where each class has one; else ().
+    """
+
+    pairs: tuple[Pair, ...]
+    faults: tuple[Fault, ...]
+    classes: tuple[str, ...]
+
+
+def find(
+    root: Path,
+    patterns: Patterns,
+    *,
+    classes: tuple[str, ...] = (),
+    links: bool = False,
+) -> Found:
+    """Pairs the files of a folder by their stems, or by what globs match.
+
+    The folder holds images and masks or instances, or else `train`, `val` and `test`
+    that do; of these `val` and `test` may lack masks and are then left out.
+
+    Args:
+      root: the folder.
+      patterns: where in it the files are.
+      classes: the order of the folders of masks, if each class has one.
+      links: whether a link may lead out of the root.
+
+    Raises:
+      UserError: there is no such folder, or no image in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}")
+    given = not keys.matches(root, patterns.images)
+    homes = [(s, root / s) for s in SPLITS] if given else [("", root)]
+    homes = [(s, home) for s, home in homes if keys.matches(home, patterns.images)]
+    if not homes:
+        raise _nothing(root, patterns)
+    look = _Look(root, links, [])
+    pairs: list[Pair] = []
+    names: tuple[str, ...] = ()
+    for split, home in homes:
+        images = look.files(home, patterns.images)
+        instances = look.files(home, patterns.instances)
+        masks, names = look.masks(home, patterns.masks, classes)
+        known = look.unknown(home, patterns)
+        if any((*masks, instances)):
+            pairs += look.pairs(split, images, masks, instances, known)
+        elif split in ("val", "test"):
+            said = f"{look.name(home)}: there are no masks, so its images are left out"
+            look.faults.append(Fault("warning", "no masks", said))
+        else:
+            where = look.name(home / patterns.masks)
+            said = f"{where}: there are no masks; put them there with the names of "
+            said += "their images, or name them: --config.data.masks='labels/*.png'"
+            look.faults.append(Fault("error", "missing pair", said))
+    return Found(tuple(pairs), tuple(look.faults), names)
+
+
+class _Look(NamedTuple):
+    """What all searches of a root have in common."""
+
+    root: Path
+    links: bool
+    faults: list[Fault]
+
+    def name(self, path: Path) -> str:
+        """A path as the user knows it: from the root on."""
+        inside = path.is_relative_to(self.root) and path != self.root
+        return str(path.relative_to(self.root) if inside else path)
+
+    def error(self, kind: str, text: str) -> None:
+        self.faults.append(Fault("error", kind, text))
+
+    def files(self, home: Path, pattern: str) -> dict[str, Path]:
+        """The files that a folder holds or a glob matches, by their keys."""
+        found: dict[str, Path] = {}
+        for key, path in keys.matches(home, pattern):
+            if not self.links and keys.leads_out(path, self.root, home, pattern):
+                said = f"{self.name(path)}: a link that leads out of {self.root}; put "
+                said += "the file there, or allow links: --config.data.links=True"
+                self.error("link", said)
+            elif key in found:
+                said = f"{self.name(path)}, {self.name(found[key])}: two files of one "
+                self.error("duplicate stem", said + "stem; rename or remove one")
+            else:
+                found[key] = path
+        return found
+
+    def masks(
+        self, home: Path, pattern: str, classes: tuple[str, ...]
+    ) -> tuple[list[dict[str, Path]], tuple[str, ...]]:
+        """The masks by key; of each class, where each has a folder, and their names."""
+        there = _folders(home / pattern) if pattern else ()
+        if not there:
+            found = self.files(home, pattern)
+            return [found] if found else [], ()
+        names = classes[1:] or there
+        if sorted(names) != sorted(there):
+            raise UserError(
+                f"{self.name(home / pattern)} has folders {', '.join(there)}; classes "
+                f"must be a background and these, not {', '.join(classes)}"
+            )
+        return [self.files(home, f"{pattern}/{name}") for name in names], names
+
+    def unknown(self, home: Path, patterns: Patterns) -> set[str]:
+        """Keys of files that would be of a pair, if their endings were known."""
+        strange = [keys.others(home, pattern) for pattern in patterns]
+        every = [
+            {*found, *dict(keys.matches(home, pattern))}
+            for found, pattern in zip(strange, patterns, strict=True)
+        ]
+        wanted = set()
+        for i, of_kind in enumerate(strange):
+            rest = {key for j, found in enumerate(every) if j != i for key in found}
+            for key in of_kind.keys() & rest:
+                said = f"{self.name(of_kind[key])}: an unknown format; save it as one "
+                self.error("unknown format", f"{said}of {', '.join(files.ENDINGS)}")
+                wanted.add(key)
+            if alone := [path.name for k, path in of_kind.items() if k not in rest]:
+                said = f"{self.name(home / patterns[i])}: left out, as no images: "
+                self.faults.append(
+                    Fault("warning", "left out", said + ", ".join(alone))
+                )
+        return wanted
+
+    def pairs(
+        self,
+        split: str,
+        images: ByKey,
+        masks: Sequence[ByKey],
+        instances: ByKey,
+        known: set[str],
+    ) -> Iterator[Pair]:
+        """Every image with all that was drawn on it.
+
+        Where something lacks there is a fault instead, if it is not yet `known`.
+        """
+        drawn = [found for found in (*masks, instances) if found]
+        for key in sorted(
+            {*images, *(key for found in drawn for key in found)} - known
+        ):
+            paths = [found[key] for found in drawn if key in found]
+            if key not in images:
+                said = f"{self.name(paths[0])}: a mask without an image; add the image"
+                self.error("missing pair", f"{said} or take the mask away")
+            elif len(paths) < len(drawn):
+                lacking = next(found for found in drawn if key not in found)
+                home = self.name(next(iter(lacking.values())).parent)
+                said = f"{self.name(images[key])}: an image without a mask in {home}; "
+                said += f"add the mask or take the image away{_near(key, lacking)}"
+                self.error("missing pair", said)
+            elif jpeg := [path for path in paths if path.suffix.lower() in JPEG]:
+                said = f"{self.name(jpeg[0])}: a JPEG does not keep the values of a "
+                said += "mask; save it as PNG or TIFF from where it was drawn"
+                self.error("JPEG mask", said)
+            else:
+                name = key or files.stem(images[key])
+                own = tuple(found[key] for found in masks)
+                full = f"{split}/{name}" if split else name
+                yield Pair(full, split, images[key], own, instances.get(key))
+
+
+def _folders(path: Path) -> tuple[str, ...]:
+    """The folders in a folder that holds no images itself."""
+    if not path.is_dir() or files.is_known(path):
+        return ()
+    inside = [p for p in path.iterdir() if not p.name.startswith(".")]
+    if any(map(files.is_known, inside)):
+        return ()
+    return tuple(sorted(p.name for p in inside if p.is_dir()))
+
+
+def _near(key: str, others: ByKey) -> str:
+    """A hint at a mask whose name only adds something to that of its image."""
+    longer = [k for k in others if key and k != key and key in k]
+    if not longer:
+        return ""
+    path = others[min(longer, key=len)]
+    rest = path.name.replace(key, "*", 1)
+    return f" (is it {path.name}? --config.data.masks='{path.parent.name}/{rest}')"
+
+
+def _nothing(root: Path, patterns: Patterns) -> UserError:
+    inside = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))
+    return UserError(
+        f"{root} has no images in {patterns.images}, nor in {'|'.join(SPLITS)}/"
+        f"{patterns.images}; it holds {', '.join(inside[:8]) or 'nothing'}. Name the "
+        "files: --config.data.images='raw/*.tif' --config.data.masks='drawn/*.tif'"
+    )

@@ -1,0 +1,102 @@
+"""What a training step costs: the very step of a run, compiled and taken."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from unet_jax.build import Parts, build
+from unet_jax.data import pipeline
+from unet_jax.data.source import Splits
+from unet_jax.errors import UserError
+
+TIMED = 2  # steps
+
+
+class Compiled(NamedTuple):
+    """The step of a config, for the devices there are.
+
+    Attributes:
+      parts: the run.
+      step: `(state, batch, key) -> (state, scalars)`.
+      memory: bytes that it takes on each device; 0 where the backend cannot say.
+      fixed: bytes of it that no smaller batch would save: the state and the gradient.
+    """
+
+    parts: Parts
+    step: Any
+    memory: int
+    fixed: int
+
+
+def compiled(config: ConfigDict, splits: Splits) -> Compiled:
+    """Compiles the step for the batches that the run would have.
+
+    Raises:
+      UserError: the config or a record is wrong.
+    """
+    parts = build(config, splits=splits)
+    key = jax.random.key(config.seed)
+    shapes = jax.eval_shape(parts.init, key)
+    batch = parts.layout.put_batch(next(_batches(config, parts)))
+    step = parts.train_step.lower(parts.layout.abstract(shapes), batch, key).compile()
+    return Compiled(parts, step, _bytes(step), _size(shapes) + _size(shapes.params))
+
+
+def seconds(config: ConfigDict, compiled: Compiled) -> float:
+    """How long a step takes, reading its batch included: the mean of two real ones.
+
+    A step comes first that nobody times, and then so many batches as are read ahead:
+    with those at hand, reading would seem to take no time at all.
+
+    Raises:
+      UserError: the devices have not the memory, or a record is wrong.
+    """
+    parts, step, key = compiled.parts, compiled.step, jax.random.key(config.seed)
+    batches = _batches(config, parts)
+    try:
+        state = parts.layout.put_state(parts.init(key))
+        state, _ = step(state, parts.layout.put_batch(next(batches)), key)
+        jax.block_until_ready(state)
+        for _ in itertools.islice(batches, 2 * config.threads):
+            pass
+        start = time.perf_counter()
+        for batch in itertools.islice(batches, TIMED):
+            state, _ = step(state, parts.layout.put_batch(batch), key)
+        jax.block_until_ready(state)
+        return (time.perf_counter() - start) / TIMED
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"a step of {compiled.memory / 2**30:.3g} GiB does not fit into the memory "
+            "that is left; free some of it, or plan on another machine"
+        ) from error
+
+
+def _batches(config: ConfigDict, parts: Parts) -> Iterator[pipeline.Batch]:
+    dataset = pipeline.batches(
+        parts.train,
+        seed=config.seed,
+        crop=config.crop,
+        margin=parts.model.margin,
+        batch_size=config.batch_size,
+    )
+    steps = 1 + 2 * config.threads + TIMED
+    return pipeline.iterate(dataset, start=0, steps=steps, threads=config.threads)
+
+
+def _bytes(step: Any) -> int:
+    """What goes in, comes out and lies between; the state is donated: counted once."""
+    memory = step.memory_analysis()
+    if memory is None:
+        return 0
+    given = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return given - memory.alias_size_in_bytes + memory.temp_size_in_bytes
+
+
+def _size(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
