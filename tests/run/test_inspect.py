@@ -11,7 +11,8 @@ from unet_jax.build import surveying
 from unet_jax.data.account import Account, Fault, measure
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
-from unet_jax.run import examples, inspect, summary
+from unet_jax.run import inspect
+from unet_jax.run.findings import examples, summary
 from unet_jax.run.plan import Choice, Plan
 
 verb = importlib.import_module("unet_jax.run.inspect")

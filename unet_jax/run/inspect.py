@@ -14,7 +14,8 @@ from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.report import Inspection, inspected
 from unet_jax.report.findings import Advice
-from unet_jax.run import examples, folder, plan, summary, telling
+from unet_jax.run import folder, plan
+from unet_jax.run.findings import examples, summary, telling
 
 JSON, PAGE, PLAN = "inspect.json", "inspect.html", "plan.py"
 

@@ -14,25 +14,23 @@ def source(
     title: str,
     notes: Mapping[str, str],
     reasons: Mapping[str, str],
-    base: ConfigDict | None = None,
 ) -> str:
-    """A file whose `get_config` begins with `configs/base.py` and ends with the config.
+    """A file whose `get_config` states every field that the config has.
+
+    It begins with `configs/base.py`, which may have got more of them since.
 
     Args:
       config: what it returns.
       title: the first line of its docstring.
       notes: the others, by the word that each begins with.
       reasons: for the values of some fields, which come first.
-      base: what `configs/base.py` returns, whose values are then left out.
     """
-    given = {} if base is None else dict(base)
     others = [f for f in config if f not in reasons and f != "name"]
-    differ = [f for f in others if f not in given or given[f] != config[f]]
     fields = [
         _assignment("name", config.name),
         *(_assignment(f, config[f], why) for f, why in reasons.items()),
-        "    # as in the config that was inspected" if differ else "",
-        *(_assignment(f, config[f]) for f in differ),
+        "    # as in the config that was inspected",
+        *(_assignment(f, config[f]) for f in others),
     ]
     return "\n".join(
         [
@@ -46,7 +44,7 @@ def source(
             "def get_config() -> ConfigDict:",
             f'    """{_safe(config.name)}."""',
             "    config = base.get_config()",
-            *filter(None, fields),
+            *fields,
             "    return config",
             "",
         ]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from unet_jax.data.account import Fact
-from unet_jax.run import rules
+from unet_jax.run.plan import rules
 
 FIVE = (0.0, 10.0, 50.0, 90.0, 100.0)
 

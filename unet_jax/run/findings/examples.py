@@ -13,7 +13,7 @@ from unet_jax.data.source import Source, Splits
 from unet_jax.report.findings import Example, Pair
 from unet_jax.report.numbers import percent
 from unet_jax.report.words import shape
-from unet_jax.run.summary import foreground
+from unet_jax.run.findings.summary import foreground
 
 SHOWN = 384  # pixels along the longer side of a picture, at most
 EVENLY = 2  # images of a split, besides those of the most and the least foreground

@@ -11,10 +11,8 @@ from unet_jax.data.account import Account, Fact
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.report.words import lasting, memory
-from unet_jax.run import config_file, cost, rules, sizing
-from unet_jax.run.rules import Choice
-
-__all__ = ["Choice", "Plan", "plan", "written"]
+from unet_jax.run.plan import config_file, cost, rules, sizing
+from unet_jax.run.plan.rules import Choice
 
 
 class Plan(NamedTuple):
@@ -73,14 +71,12 @@ def plan(config: ConfigDict, account: Account, splits: Splits) -> Plan:
     )
 
 
-def written(plan: Plan, title: str, base: ConfigDict | None = None) -> str:
+def written(plan: Plan, title: str) -> str:
     """The plan as a config file, Python source.
 
     Args:
       plan: what `plan` returned.
       title: what it is for.
-      base: what `configs/base.py` returns, whose values need not be repeated; without
-        it every field is stated.
     """
     reasons: dict[str, str] = {}
     for field, _, reason in plan.choices:
@@ -93,7 +89,7 @@ def written(plan: Plan, title: str, base: ConfigDict | None = None) -> str:
         "Command": "python main.py --config=THIS_FILE",
         "Measured": f"{takes}, on {plan.device}",
     }
-    return config_file.source(plan.config, f"A plan for {title}.", notes, reasons, base)
+    return config_file.source(plan.config, f"A plan for {title}.", notes, reasons)
 
 
 def _learnt_from(account: Account) -> list[Fact]:

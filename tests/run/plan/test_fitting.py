@@ -3,7 +3,7 @@ import math
 import pytest
 
 from unet_jax.models import UNet, sizes
-from unet_jax.run import fitting
+from unet_jax.run.plan import fitting
 
 SAME = UNet(padding="SAME")
 

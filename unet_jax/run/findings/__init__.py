@@ -1,0 +1,1 @@
+"""What an inspection has found, for the terminal, the page and JSON."""
