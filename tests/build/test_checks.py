@@ -27,7 +27,7 @@ MISTAKES = [
     ("crop", (188.5, 188), ["config.crop", "(188.5, 188)"]),
     ("spacing", (1.0,), ["config.spacing=1", "2 sizes", "config.crop=16,16"]),
     ("spacing", (1.0, 0.0), ["config.spacing", "above 0"]),
-    ("spacing", (1.0, 1.0), ["config.data: cells/train, train-0000", "not known"]),
+    ("spacing", (1.0, 1.0), ["cells/train, train-0000", "not known"]),
     ("sampling", ConfigDict({"name": "forground"}), ["config.sampling", "foreground"]),
     ("batch_size", 12, ["config.batch_size=12", "8 devices", "16", "'space':8"]),
     ("loss", (ConfigDict({"name": "dyce"}),), ["config.loss[0].name", "'dice'"]),

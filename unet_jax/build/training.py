@@ -134,11 +134,9 @@ def _prepared(
             prepare(splits.val, judged=True),
             prepare(splits.test, judged=True),
         ]
-        first = splits.train.load(0)
-        shape = examples.resampling(splits.train, first, config.spacing).shape
     with naming("config.normalize"):
-        normalizer(first["image"])
-    return shape, prepared
+        normalizer(np.zeros((1, 1, splits.train.channels), np.float32))
+    return prepared[0].shape(0), prepared  # the first one is checked, and kept
 
 
 def _weighing(weigh: Callable, count: weights.Count) -> Callable:

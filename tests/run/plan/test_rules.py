@@ -39,7 +39,8 @@ def fact(
     [
         ([(), ()], ()),
         ([(1.0, 1.0), ()], ()),  # one is unknown
-        ([(3.0, 1.0, 1.0)] * 3, ()),  # all the same, whatever they are
+        ([(3.0, 1.0)] * 3, ()),  # all the same, whatever they are
+        ([(3.0, 1.0, 1.0)] * 3, (3.0, 1.0, 1.0)),  # what volumes to come are brought to
         ([(1.0, 1.0), (1.0, 1.0001)], ()),  # but for rounding
         ([(3.0, 1.0), (5.0, 1.0), (4.0, 2.0)], (4.0, 1.0)),
     ],
@@ -89,8 +90,10 @@ def test_shares_rare_classes_and_a_sparse_foreground():
     facts = [fact(pixels=((-1, 500), (0, 900), (1, 95))), fact(pixels=((2, 5),))]
     parts = rules.shares(facts)
     assert parts == {0: 0.9, 1: 0.095, 2: 0.005}
-    assert rules.rare(parts, "abc").startswith("c is 0.50%")
-    assert not rules.rare({0: 0.98, 1: 0.02}, "ab")
+    rare, why = rules.rarest(parts, "abc")
+    assert rare
+    assert why == "c, the rarest class, is 0.50% of the pixels"
+    assert not rules.rarest({0: 0.98, 1: 0.02}, "ab")[0]
     thin = {0: 0.95, 1: 0.05}
     assert rules.sparse(thin, (32, 32), (64, 32))
     assert not rules.sparse(thin, (64, 32), (64, 32))  # every crop shows all

@@ -55,7 +55,8 @@ def plan(config: ConfigDict, account: Account, splits: Splits) -> Plan:
     spacing = rules.spacing(facts)
     if config.spacing:
         spacing = Choice("spacing", tuple(config.spacing), "as the config has it")
-    of_data = (spacing, rules.normalize(facts), *_weight_map(config, account, facts))
+    weights = _weight_map(config, account.classes, facts)
+    of_data = (spacing, rules.normalize(facts), weights)
     draft = sizing.changed(config, of_data)
     draft.name = f"{config.name}-plan"
     space = sizing.seen(facts, spacing.value)
@@ -105,12 +106,15 @@ def _learnt_from(account: Account) -> list[Fact]:
 
 
 def _weight_map(
-    config: ConfigDict, account: Account, facts: Sequence[Fact]
-) -> tuple[Choice, ...]:
+    config: ConfigDict, classes: Sequence[str], facts: Sequence[Fact]
+) -> Choice:
     """Weights for classes of which one is rare, unless somebody has chosen others."""
     parts = rules.shares(facts)
-    why = rules.rare(parts, account.classes)
-    if not why or config.weight_map.name != "uniform" or config.head == "sigmoid":
-        return ()
-    shares = tuple(float(f"{parts.get(k, 0):.4g}") for k in range(len(account.classes)))
-    return (Choice("weight_map", {"name": "frequency", "shares": shares}, why),)
+    rare, why = rules.rarest(parts, classes)
+    given = checks.plain(config.weight_map)
+    if given["name"] != "uniform":
+        return Choice("weight_map", given, f"as the config has it; {why}")
+    if not rare or config.head == "sigmoid":
+        return Choice("weight_map", given, f"all pixels count the same; {why}")
+    shares = tuple(float(f"{parts.get(k, 0):.4g}") for k in range(len(classes)))
+    return Choice("weight_map", {"name": "frequency", "shares": shares}, why)

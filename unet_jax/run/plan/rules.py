@@ -31,7 +31,10 @@ class Choice(NamedTuple):
 
 
 def spacing(facts: Sequence[Fact]) -> Choice:
-    """The median size of a pixel along each axis, where images differ in theirs."""
+    """The median size of a pixel along each axis, where images differ in theirs.
+
+    Of volumes that do not, it is theirs: nothing changes but for others, later.
+    """
     known = [fact.spacing for fact in facts if fact.spacing]
     if not known:
         return Choice("spacing", (), "the size of a pixel is not known")
@@ -40,8 +43,10 @@ def spacing(facts: Sequence[Fact]) -> Choice:
         return Choice("spacing", (), f"{unknown} {len(facts)} images")
     least, most = np.min(known, axis=0), np.max(known, axis=0)
     if (most <= ALIKE * least).all():
-        same = f"all pixels are {times(known[0])}"
-        return Choice("spacing", (), f"{same}; nothing is resampled")
+        same, volumes = f"all pixels are {times(known[0])}", len(known[0]) > 2
+        if not volumes:
+            return Choice("spacing", (), f"{same}; nothing is resampled")
+        return Choice("spacing", known[0], f"{same}; other files are brought to that")
     median = tuple(float(f"{x:.4g}") for x in np.median(known, axis=0))
     differ = f"pixels are from {times(least)} to {times(most)}"
     return Choice("spacing", median, f"{differ}; these are the medians")
@@ -103,10 +108,11 @@ def shares(facts: Sequence[Fact]) -> dict[int, float]:
     return {k: n / annotated for k, n in sorted(total.items()) if k >= 0}
 
 
-def rare(parts: Mapping[int, float], classes: Sequence[str]) -> str:
-    """The rarest class that is there, in words, if it is rare enough to weigh more."""
+def rarest(parts: Mapping[int, float], classes: Sequence[str]) -> tuple[bool, str]:
+    """Whether the rarest class that is there should weigh more, and what it is."""
     k = min(parts, key=parts.__getitem__, default=0)
-    return f"{classes[k]} is {parts[k]:.2%} of the pixels" if parts[k] < RARE else ""
+    why = f"{classes[k]}, the rarest class, is {parts[k]:.2%} of the pixels"
+    return parts[k] < RARE, why
 
 
 def sparse(
