@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ Record = dict[str, Any]
 
 PERCENTS = (0.0, 0.5, 50.0, 99.5, 100.0)
 SAMPLE = 2**16  # pixels of an image that its percentiles are taken of, at most
+SHOWN = 5  # names in a line about many
+PIECE = 2**22  # values that are looked at together
 CELLS = {2: 24, 3: 8}  # blocks along each axis of a thumbnail
 
 
@@ -132,39 +135,44 @@ def measure(record: Record, split: str = "", **more: Any) -> Fact:
 
 def count(label: np.ndarray, *, independent: bool) -> dict[int, int]:
     """Pixels of each class id that is there, and of -1, the ignored ones."""
-    if not independent:
-        ids, pixels = np.unique(np.maximum(label, IGNORE), return_counts=True)
-        return dict(zip(ids.tolist(), pixels.tolist(), strict=True))
-    ignored = (label < 0).all(-1)
-    total = {
-        IGNORE: int(ignored.sum()),
-        0: int(((label <= 0).all(-1) & ~ignored).sum()),
-    }
-    total |= {
-        k: int((label[..., k - 1] > 0).sum()) for k in range(1, label.shape[-1] + 1)
-    }
-    return {k: n for k, n in total.items() if n}
+    total: Counter[int] = Counter()
+    for piece in pieces(label):
+        if independent:
+            ignored, anything = (piece < 0).all(-1), (piece > 0).any(-1)
+            each = (piece > 0).sum(tuple(range(piece.ndim - 1)))
+            found = [ignored.sum(), (~ignored & ~anything).sum(), *each]
+        else:
+            found = np.bincount(np.maximum(piece, IGNORE).ravel() - IGNORE)
+        total.update(dict(enumerate(map(int, found), IGNORE)))
+    return {k: pixels for k, pixels in sorted(total.items()) if pixels}
+
+
+def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Runs of the first axis of `[*S, ...]`: no copy is then as large as a volume."""
+    step = max(PIECE // max(array[:1].size, 1), 1)
+    return (array[i : i + step] for i in range(0, len(array), step))
 
 
 def digest(image: np.ndarray) -> str:
     """A text that two images share if they have the same shape and pixels."""
-    head = f"{image.shape} {image.dtype}".encode()
-    return hashlib.sha1(head + np.ascontiguousarray(image).tobytes()).hexdigest()
+    total = hashlib.sha1(f"{image.shape} {image.dtype}".encode())
+    for piece in pieces(image):
+        total.update(np.ascontiguousarray(piece))
+    return total.hexdigest()
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
     """The means of blocks of an image `[*S, C]`, of mean 0 and length 1."""
-    grey = image.mean(-1, dtype=np.float64)
-    cells = CELLS.get(grey.ndim, 4)
-    for axis, size in enumerate(grey.shape):
+    means = image
+    axes = image.ndim - 1
+    cells = CELLS.get(axes, 4)
+    for axis, size in enumerate(image.shape[:-1]):
         # of an axis that is shorter than that, some pixels make two blocks
         starts = np.arange(cells) * size // cells
-        ends = np.maximum((np.arange(cells) + 1) * size // cells, starts + 1)
-        sums = np.cumsum(grey, axis, dtype=np.float64)
-        sums = np.insert(sums, 0, 0, axis)
-        means = np.take(sums, ends, axis) - np.take(sums, starts, axis)
-        widths = (ends - starts).reshape(-1, *[1] * (grey.ndim - axis - 1))
-        grey = means / widths
+        widths = np.maximum(np.diff(starts, append=size), 1)
+        sums = np.add.reduceat(means, starts, axis, dtype=np.float64)
+        means = sums / widths.reshape(-1, *[1] * (axes - axis))
+    grey = means.mean(-1)
     grey -= grey.mean()
     length = np.linalg.norm(grey)
     flat = length <= 1e-6 * math.sqrt(grey.size)
@@ -181,9 +189,14 @@ def merged(facts: Iterable[Fact]) -> dict[int, int]:
 
 
 def _intensity(image: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    """The ends are those of all pixels, and what is between of some drawn at random."""
     flat = image.reshape(-1, image.shape[-1])
-    flat = flat[:: max(len(flat) // SAMPLE, 1)]
-    return tuple(map(tuple, np.percentile(flat, PERCENTS, axis=0).T.tolist()))
+    ends = flat.min(0), flat.max(0)
+    if len(flat) > SAMPLE:
+        flat = flat[np.random.default_rng(0).integers(0, len(flat), SAMPLE)]
+    found = np.percentile(flat, PERCENTS, axis=0)
+    found[0], found[-1] = ends
+    return tuple(map(tuple, found.T.tolist()))
 
 
 def refuse(account: Account) -> None:
@@ -193,3 +206,23 @@ def refuse(account: Account) -> None:
         lines.insert(0, f"{len(lines)} mistakes in {account.root}, all to be mended:")
     if lines:
         raise UserError("\n  ".join(lines))
+
+
+def together(*faults: Fault) -> tuple[Fault, ...]:
+    """The faults, of which many that differ in nothing but the file become one."""
+    files: dict[Fault, list[str]] = {}
+    for fault in dict.fromkeys(faults):
+        file, _, rest = fault.text.partition(": ")
+        files.setdefault(fault._replace(text=rest), []).append(file)
+    return tuple(
+        rest._replace(text=f"{name}: {rest.text}" if rest.text else name)
+        for rest, names in files.items()
+        for name in ([listed(names)] if len(names) > SHOWN else names)
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    each = list(dict.fromkeys(names))
+    more = f" and {len(each) - SHOWN} more" if len(each) > SHOWN else ""
+    return ", ".join(each[:SHOWN]) + more

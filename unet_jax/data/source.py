@@ -47,5 +47,8 @@ def subset(source: Source, indices: Sequence[int], name: str) -> Source:
     """The records of `source` at `indices`, in that order, under a new name."""
     chosen = tuple(indices)
     return source._replace(
-        name=name, length=len(chosen), load=lambda i: source.load(chosen[i])
+        name=name,
+        length=len(chosen),
+        load=lambda i: source.load(chosen[i]),
+        pixels=None,
     )

@@ -28,6 +28,7 @@ class Grid(NamedTuple):
       read: `(image, box) -> [*box, C]`; the box lies within the image. Raises
         UserError where the file is damaged.
       palette: `u8[N, 3]`, the colours that the pixels are numbers of, if they are.
+      alpha_varies: whether an alpha channel that says something was dropped.
       spacing: the size of a pixel along each axis, where NIfTI or OME-Zarr says.
       affine: NIfTI's `f64[4, 4]` from voxels X, Y, Z to the scanner's coordinates.
       header: NIfTI's, with the units.
@@ -41,6 +42,7 @@ class Grid(NamedTuple):
     dtype: np.dtype
     read: Read
     palette: np.ndarray | None = None
+    alpha_varies: Callable[[], bool] = lambda: False
     spacing: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
     header: Any = None

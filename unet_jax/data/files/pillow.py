@@ -51,7 +51,8 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
             return whole()[tuple(box)]
 
         grid = Grid(path, "image", 1, image.size[::-1], *held(image), read)
-        yield grid._replace(palette=_palette(image))
+        alpha = functools.partial(_alpha_varies, image)
+        yield grid._replace(palette=_palette(image), alpha_varies=alpha)
 
 
 @contextlib.contextmanager
@@ -91,6 +92,13 @@ def pixels(image: Image.Image) -> np.ndarray:
         image = image.convert(plain)
     array = np.asarray(image).astype(dtype, copy=False)
     return array.reshape(*array.shape[:2], channels)
+
+
+def _alpha_varies(image: Image.Image) -> bool:
+    if "A" not in image.getbands():
+        return False
+    low, high = image.getchannel("A").getextrema()
+    return low < high
 
 
 def _palette(image: Image.Image) -> np.ndarray | None:

@@ -30,7 +30,8 @@ def opened(path: Path, *, axes: int, indices: bool = False) -> Iterator[Grid]:
       path: the file.
       axes: 2 of images, 3 of volumes.
       indices: whether to leave the numbers of a palette as they are, as a mask means
-        them, and not to read the colours that they stand for.
+        them, and not to read the colours that they stand for. Of a palette of shades
+        of grey, such as white and black, the shades are read in any case.
 
     Raises:
       UserError: there is no such file, its ending is unknown, it is damaged, it is not
@@ -40,7 +41,7 @@ def opened(path: Path, *, axes: int, indices: bool = False) -> Iterator[Grid]:
     with contextlib.ExitStack() as stack:
         with _reading(path):
             grid = stack.enter_context(_opener(path)(path, axes))
-            grid = grid if indices else coloured(grid)
+            grid = grid if indices and not _is_grey(grid.palette) else coloured(grid)
             check(grid)
 
         def read(image: int, box: Box) -> np.ndarray:
@@ -54,6 +55,10 @@ def opened(path: Path, *, axes: int, indices: bool = False) -> Iterator[Grid]:
                 return grid.read(image, box)
 
         yield grid._replace(read=read)
+
+
+def _is_grey(palette: np.ndarray | None) -> bool:
+    return palette is not None and bool((palette == palette[:, :1]).all())
 
 
 def _opener(path: Path) -> contextlib.AbstractContextManager:

@@ -53,6 +53,8 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
     with contextlib.ExitStack() as stack:
         with _strict():
             file = stack.enter_context(tifffile.TiffFile(path))
+            if file.is_shaped and len(file.series) > 1:  # pages written one by one
+                file = stack.enter_context(tifffile.TiffFile(path, is_shaped=False))
             series = _series(file)
             found = layout(series, axes)
             source = planes(file, series)

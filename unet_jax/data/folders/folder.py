@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from unet_jax.data.account import Account, Fact, Fault, Record, merged
+from unet_jax.arrays import IGNORE
+from unet_jax.data.account import Account, Fact, Record, merged, together
 from unet_jax.data.folders import (
     kept,
     meaning,
@@ -13,14 +14,13 @@ from unet_jax.data.folders import (
     reading,
     soundness,
     splits,
-    twins,
 )
+from unet_jax.data.folders.dividing import divided
 from unet_jax.data.folders.meaning import Meaning, Wish
-from unet_jax.data.folders.pairs import Patterns
+from unet_jax.data.folders.pairs import Found, Patterns
 from unet_jax.data.folders.reading import Way
-from unet_jax.data.folders.splits import Item, Plan, Split
+from unet_jax.data.folders.splits import Plan
 from unet_jax.data.folders.survey import Page, survey
-from unet_jax.data.folders.twins import Twins
 from unet_jax.data.source import Source, Splits, subset
 from unet_jax.errors import UserError, naming
 from unet_jax.specs import Positive, Whole, Within
@@ -93,64 +93,81 @@ def folder(
     """
     home = _home(root, images)
     classes = tuple(name.strip() for part in classes for name in part.split(","))
-    ignore = str(ignore_label) if ignore_label >= 0 else ""
+    ignore = "" if ignore_label == IGNORE else str(ignore_label)
+    wish = Wish(classes or meaning.named(label_map), colours, label_map, ignore)
     patterns = Patterns(images, masks, instances)
     found = pairs.find(home, patterns, classes=classes, links=links)
-    way = Way(axes, 0, multilabel or bool(found.classes), ignore, {}, spacing)
-    wish = Wish(classes, colours, label_map, ignore)
+    way = _way(found, wish, axes, multilabel=multilabel, spacing=spacing)
     place = kept.place(records, found.pairs, way, wish, channels) if records else None
     surveyed = kept.survey(place, found.pairs) if place else None
     surveyed = surveyed or survey(found.pairs, home, way)
-    pages, unread = surveyed
 
+    plan = Plan(val, test, folds, fold, seed)
+    pages, torn = divided(surveyed[0], plan, group, split, leaks)
     meant = _meaning(pages, found.classes, wish, way)
     pages = [page._replace(fact=_counted(page.fact, meant.ids)) for page in pages]
-    count, unlike = soundness.channels(pages, channels)
-    way = way._replace(channels=count, ids=meant.ids)
-
-    alike = twins.find([page.fact for page in pages])
-    plan = Plan(val, test, folds, fold, seed)
-    parts, unsplit = _split(pages, alike, plan, group, split)
-    pages = [_placed(page, parts) for page in pages]
     facts = tuple(page.fact for page in pages)
+    count, unlike = soundness.channels(pages, channels)
     account = Account(
         root=str(home),
         classes=meant.classes,
         mapping=tuple(meant.ids.items()),
         facts=facts,
-        faults=(
+        faults=together(
             *found.faults,
-            *unread,
+            *surveyed[1],
             *meant.faults,
             *unlike,
-            *unsplit,
+            *torn,
             *soundness.depth(pages),
-            *soundness.leaks(facts, alike, leaks),
-            *soundness.classes(facts, meant),
+            *soundness.pointing(pages),
+            *(soundness.multilabel(pages, len(classes)) if way.multilabel else ()),
+            *(() if meant.faults else soundness.classes(facts, meant)),
         ),
         said=meant.said,
     )
+    way = way._replace(channels=count, ids=meant.ids)
+    usable = [page for page in pages if _usable(page, way, len(meant.classes))]
     load = functools.partial(_record, way=way)
-    usable = [page for page in pages if _usable(page, way)]
     if place and not account.errors:
         load = kept.loader(place, usable, way, surveyed)
     whole = Source(
-        name=home.name,
+        name=home.resolve().name,
         classes=meant.classes,
-        colours=meaning.colours(wish, len(meant.classes)),
+        colours=meaning.colours(wish, len(meant.classes)) if meant.classes else (),
         channels=count,
         length=len(usable),
         load=lambda i: load(usable[i]),
         convert=any(page.fact.channels != count for page in pages),
     )
     sources = {name: _part(whole, usable, name) for name in pairs.SPLITS}
-    return Splits(**sources, account=account, notes=_notes(account, parts))
+    return Splits(**sources, account=account, notes=_notes(account))
 
 
 def _home(root: str, images: str) -> Path:
     if not root and not Path(images).expanduser().is_absolute():
         raise UserError("root: name the folder of your images, --config.data.root=PATH")
     return Path(root).expanduser()
+
+
+def _way(
+    found: Found,
+    wish: Wish,
+    axes: int,
+    *,
+    multilabel: bool,
+    spacing: tuple[float, ...],
+) -> Way:
+    masks = any(pair.masks for pair in found.pairs)
+    if multilabel and found.pairs and not masks:
+        raise UserError("multilabel=True needs masks, not instances alone")
+    return Way(
+        axes=axes,
+        multilabel=masks and (multilabel or bool(found.classes)),
+        coloured=any("," in value for value in meaning.given(wish)),
+        ignore=wish.ignore,
+        spacing=spacing,
+    )
 
 
 def _meaning(
@@ -160,11 +177,9 @@ def _meaning(
     values = [(page.fact.mask, page.fact.values) for page in pages if page.fact.values]
     if values:
         return meaning.find(values, wish)
-    count = 2
-    if way.multilabel:
-        count = 1 + max((k for page in pages for k in page.fact.pixels), default=1)
-    names = ("background", *folders) if folders and not wish.classes else wish.classes
-    return Meaning({}, meaning.names(names, max(count, len(names))))
+    most = max((page.classes for page in pages), default=1) if way.multilabel else 1
+    named = wish.classes or (("background", *folders) if folders else ())
+    return Meaning({}, meaning.names(named, 1 + most))
 
 
 def _counted(fact: Fact, ids: dict[str, int]) -> Fact:
@@ -176,41 +191,6 @@ def _counted(fact: Fact, ids: dict[str, int]) -> Fact:
         if (k := ids.get(value)) is not None:
             pixels[k] = pixels.get(k, 0) + count
     return fact._replace(pixels=dict(sorted(pixels.items())))
-
-
-def _split(
-    pages: Sequence[Page], alike: Sequence[Twins], plan: Plan, group: str, file: str
-) -> tuple[Split, tuple[Fault, ...]]:
-    """The split of each id, and what is wrong with it."""
-    ids = [page.fact.id for page in pages]
-    given = [page.pair.split for page in pages]
-    try:
-        if file:
-            parts, news = splits.read(Path(file).expanduser(), ids)
-            if not news:
-                return parts, ()
-            text = f"{soundness.listed(news)}: not in {file}, and so left out"
-            return parts, (Fault("warning", "split", text),)
-        names = [page.pair.id for page in pages]
-        groups = splits.grouped(ids, names, group)
-        held = [name in ("val", "test") for name in given]
-        free = [t for t in alike if not (held[t.a] or held[t.b])]
-        groups = twins.groups(groups, free)
-        parts = splits.divide(list(map(Item, ids, groups, given)), plan)
-    except UserError as error:
-        fault = Fault("error", "split", str(error))
-        return dict(zip(ids, given, strict=True)), (fault,) if ids else ()
-    placed = {(g, parts[i]) for i, g in zip(ids, groups, strict=True)}
-    if any(held) or len(placed) == len(set(groups)):
-        return parts, ()
-    text = f"there are too few files for splits of their own ({len(set(groups))}), so "
-    text += "pages of one file are in several, in runs; neighbours may be alike"
-    return parts, (Fault("warning", "split", text),)
-
-
-def _placed(page: Page, parts: Split) -> Page:
-    """A page that knows its split; '' where it is in none."""
-    return page._replace(fact=page.fact._replace(split=parts.get(page.fact.id, "")))
 
 
 def _record(page: Page, way: Way) -> Record:
@@ -225,7 +205,7 @@ def _part(whole: Source, pages: Sequence[Page], name: str) -> Source:
     return part._replace(pixels=merged(pages[i].fact for i in chosen))
 
 
-def _notes(account: Account, parts: Split) -> dict[str, Any]:
+def _notes(account: Account) -> dict[str, Any]:
     """What a run keeps: its split, and what it was told when it began."""
     told = {
         "root": account.root,
@@ -234,13 +214,13 @@ def _notes(account: Account, parts: Split) -> dict[str, Any]:
         "said": account.said,
         "warnings": [f.text for f in account.faults if f.level == "warning"],
     }
-    return {splits.FILE: splits.listed(parts), "data.json": told}
+    split = splits.listed({fact.id: fact.split for fact in account.facts})
+    return {splits.FILE: split, "data.json": told}
 
 
-def _usable(page: Page, way: Way) -> bool:
+def _usable(page: Page, way: Way, classes: int) -> bool:
     """Whether a page can be a record; where it cannot, there is an error about it."""
-    alike = page.fact.channels == way.channels or {
-        page.fact.channels,
-        way.channels,
-    } == {1, 3}
-    return page.finite and alike and page.fact.values.keys() <= way.ids.keys()
+    count = page.fact.channels
+    alike = count == way.channels or {count, way.channels} == {1, 3}
+    whole = not way.multilabel or page.classes == classes - 1
+    return page.finite and alike and whole and page.fact.values.keys() <= way.ids.keys()

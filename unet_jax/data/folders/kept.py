@@ -27,15 +27,26 @@ def place(home: str, pairs: Sequence[Pair], *how: Any) -> Path:
       pairs: the files; that one is changed is seen by its size and time.
       how: all that a record depends on besides.
     """
-    stamps = [
-        (str(path), status.st_size, status.st_mtime_ns)
-        for pair in pairs
-        for path in (pair.image, *pair.masks, pair.instances)
-        if path
-        for status in [path.stat()]
+    paths = [
+        p for pair in pairs for p in (pair.image, *pair.masks, pair.instances) if p
     ]
+    stamps = [_stamp(path) for whole in paths for path in _files(whole)]
     text = json.dumps([stamps, repr(how)])
     return Path(home).expanduser() / hashlib.sha1(text.encode()).hexdigest()[:16]
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a path: itself, or all in the folder of an OME-Zarr."""
+    return (
+        sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    )
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    status = path.lstat()  # of a broken link, too
+    if path.exists():
+        status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
 
 
 def survey(folder: Path, pairs: Sequence[Pair]) -> Survey | None:
@@ -49,8 +60,8 @@ def survey(folder: Path, pairs: Sequence[Pair]) -> Survey | None:
     about = records.read(folder).about
     by_id = {pair.id: pair for pair in pairs}
     pages = [
-        Page(by_id[pair], number, _fact(fact), grey, finite)
-        for pair, number, fact, grey, finite in about["pages"]
+        Page(by_id[pair], number, _fact(fact), *rest)
+        for pair, number, fact, *rest in about["pages"]
     ]
     return pages, [Fault(*fault) for fault in about["faults"]]
 
@@ -71,10 +82,7 @@ def loader(
     """
     if not records.written(folder):
         about = {
-            "pages": [
-                (p.pair.id, p.number, _plain(p.fact), p.grey, p.finite)
-                for p in found[0]
-            ],
+            "pages": [(p.pair.id, p.number, _plain(p.fact), *p[3:]) for p in found[0]],
             "faults": found[1],
         }
         each = (reading.record(p.pair, p.number, p.fact.id, way) for p in pages)
@@ -85,7 +93,7 @@ def loader(
 
 
 def _plain(fact: Fact) -> dict[str, Any]:
-    thumbnail = base64.b64encode(fact.thumbnail.astype(np.float16).tobytes()).decode()
+    thumbnail = base64.b64encode(fact.thumbnail.tobytes()).decode()
     return fact._asdict() | {
         "thumbnail": thumbnail,
         "pixels": list(fact.pixels.items()),
@@ -94,12 +102,12 @@ def _plain(fact: Fact) -> dict[str, Any]:
 
 def _fact(plain: dict[str, Any]) -> Fact:
     axes = len(plain["shape"])
-    thumbnail = np.frombuffer(base64.b64decode(plain["thumbnail"]), np.float16)
+    thumbnail = np.frombuffer(base64.b64decode(plain["thumbnail"]), np.float32)
     cells = CELLS.get(axes, 4)
     return Fact(**plain)._replace(
         shape=tuple(plain["shape"]),
         spacing=tuple(plain["spacing"]),
         intensity=tuple(map(tuple, plain["intensity"])),
         pixels={int(k): pixels for k, pixels in plain["pixels"]},
-        thumbnail=thumbnail.astype(np.float32).reshape(*[cells] * axes),
+        thumbnail=thumbnail.reshape(*[cells] * axes),
     )

@@ -62,10 +62,7 @@ def _globbed(home: Path, pattern: str) -> list[tuple[str, Path]]:
     pattern = os.path.expanduser(pattern)
     fixed = "" if os.path.isabs(pattern) else os.path.join(home, "")
     parts = enumerate(WILD.split(pattern))
-    meant = "".join(
-        MEANING.get(part, f"({part})") if i % 2 else re.escape(part)
-        for i, part in parts
-    )
+    meant = "".join(_meant(part) if i % 2 else re.escape(part) for i, part in parts)
     expression = re.compile(re.escape(fixed) + meant, re.DOTALL)
     found = []
     for name in sorted(glob.glob(glob.escape(fixed) + pattern, recursive=True)):
@@ -74,6 +71,13 @@ def _globbed(home: Path, pattern: str) -> list[tuple[str, Path]]:
             ending = files.ending(Path(name))
             found.append((key.removesuffix(name[-len(ending) :]), Path(name)))
     return found
+
+
+def _meant(wildcard: str) -> str:
+    """A wildcard as a group of a regular expression."""
+    if wildcard.startswith("[!"):
+        return f"([^{wildcard[2:]})"
+    return MEANING.get(wildcard, f"({wildcard})")
 
 
 def _whole(home: Path, pattern: str) -> Path:

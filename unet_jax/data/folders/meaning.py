@@ -1,16 +1,16 @@
 """Which class a mask value means: as the user says, or where it is obvious."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from unet_jax.arrays import IGNORE
 from unet_jax.data.account import Fault
-from unet_jax.data.folders import values
+from unet_jax.data.folders import remedies, values
+from unet_jax.data.folders.remedies import Values
 from unet_jax.errors import UserError
 
 WHITE = ("255", "65535")  # what drawing programs make of the one class there is
 OBVIOUS = 32  # class ids above this are not taken for such without being told
-SHOWN = 8  # values that a message names
 
 COLOURS = (  # for pictures: a background, then what is easy to tell apart
     (0, 0, 0),
@@ -23,7 +23,6 @@ COLOURS = (  # for pictures: a background, then what is easy to tell apart
     (255, 140, 190),
 )
 
-Values = Mapping[str, int]  # pixels of each value, of one file
 Colour = tuple[int, int, int]
 
 
@@ -75,10 +74,12 @@ def find(files: Sequence[tuple[str, Values]], wish: Wish) -> Meaning:
       UserError: the wish contradicts itself.
     """
     ids, said = given(wish), ()
+    _check_colours(wish)
     if not ids:
         ids = _obvious(files, wish)
         if not ids:
-            return Meaning({}, wish.classes, faults=(_unclear(files, wish),))
+            fault = remedies.unclear(files, wish.ignore, objects=_numbered(files))
+            return Meaning({}, wish.classes, faults=(fault,))
     ignored = {wish.ignore: IGNORE} if wish.ignore else {}
     seen = {value for _, found in files for value in found}
     negative = {str(IGNORE): IGNORE} if str(IGNORE) in seen else {}
@@ -92,8 +93,26 @@ def find(files: Sequence[tuple[str, Values]], wish: Wish) -> Meaning:
         ]
         said = (f"mask values: {', '.join(read)}",)
     misfits = [(name, found) for name, found in files if not found.keys() <= ids.keys()]
-    faults = tuple(_misfit(name, found, ids) for name, found in misfits)
+    if wish.label_map and len(misfits) == len(files) > 1:
+        return Meaning(ids, classes, said, (remedies.unknown(files, ids),))
+    faults = tuple(remedies.misfit(name, found, ids) for name, found in misfits)
     return Meaning(ids, classes, said, faults)
+
+
+def named(label_map: tuple[tuple[Any, Any], ...]) -> tuple[str, ...]:
+    """The classes that a label map names, the background first; () if it names none.
+
+    Raises:
+      UserError: it names some, but no background.
+    """
+    names = [pair[-1] for pair in label_map if isinstance(pair, tuple)]
+    names = list(dict.fromkeys(name for name in names if isinstance(name, str)))
+    if names and "background" not in names:
+        raise UserError(
+            f"label_map names {', '.join(names)} and no background; name all classes, "
+            "the background first: --config.data.classes=\"('background','cell')\""
+        )
+    return tuple(sorted(names, key=lambda name: name != "background"))
 
 
 def given(wish: Wish) -> dict[str, int]:
@@ -144,97 +163,63 @@ def colours(wish: Wish, count: int) -> tuple[Colour, ...]:
     """A colour for each class in pictures.
 
     Raises:
-      UserError: there are some, but not one for each, or one is no colour.
+      UserError: there are some, but not one for each.
     """
     if not wish.colours:
         return tuple(COLOURS[k % len(COLOURS)] for k in range(count))
-    fits = all(
-        isinstance(c, tuple) and len(c) == 3 and all(v in range(256) for v in c)
-        for c in wish.colours
-    )
-    if len(wish.colours) != count or not fits:
+    if len(wish.colours) != count:
         raise UserError(
-            f"colours must have red, green and blue, 0 to 255, of each of the {count} "
-            f"classes, not {wish.colours!r}"
+            f"colours has {len(wish.colours)} of them, and there are {count} classes"
         )
     return wish.colours
 
 
+def _check_colours(wish: Wish) -> None:
+    for colour in wish.colours:
+        three = isinstance(colour, tuple) and len(colour) == 3
+        if not three or not all(value in range(256) for value in colour):
+            raise UserError(
+                "colours must have red, green and blue, 0 to 255, of each class, "
+                f"((0, 0, 0), (255, 0, 0)), not {wish.colours!r}"
+            )
+    if len(wish.colours) == 1:
+        raise UserError("colours must have one of each class, the background, too")
+    if len(wish.colours) == 1:
+        raise UserError("colours must have one of each class, the background, too")
+    if wish.classes and wish.colours:
+        colours(wish, len(wish.classes))
+
+
 def _obvious(files: Sequence[tuple[str, Values]], wish: Wish) -> dict[str, int]:
-    """The reading that most files allow; empty if there is none."""
-    most = len(wish.classes) or OBVIOUS
+    """The one reading that most files allow; empty if there is none."""
+    most = len(wish.classes) or len(wish.colours) or OBVIOUS
     readings = [{"0": 0, white: 1} for white in WHITE if most >= 2]
     readings.append({str(k): k for k in range(most)})
     if wish.colours:
         colours = map(values.written, wish.colours)
-        readings.insert(0, {value: k for k, value in enumerate(colours)})
-    telling = [
-        set(found) - {wish.ignore, str(IGNORE)}
-        for _, found in files
-        if set(found) - {wish.ignore, str(IGNORE), "0"}
-    ]
-    votes = [sum(seen <= r.keys() for seen in telling) for r in readings]
+        readings.append({value: k for k, value in enumerate(colours)})
+    telling = [seen for seen in _seen(files, wish.ignore) if seen - {"0"}]
     if not telling:
         return {"0": 0, "1": 1}
-    if not max(votes):
+    votes = [sum(seen <= r.keys() for seen in telling) for r in readings]
+    if not max(votes) or votes.count(max(votes)) > 1:
         return {}
     ids = readings[votes.index(max(votes))]
-    if wish.classes or wish.colours or ids is not readings[-1]:
+    if wish.classes or wish.colours or max(ids.values()) == 1:
         return ids
-    seen = {int(v) for found in telling if found <= ids.keys() for v in found}
-    count = max(seen, default=1) + 1
-    whole = seen | {0} == set(range(count)) and (0 in seen or count == 2)
-    return {str(k): k for k in range(count)} if whole else {}
+    there = {int(v) for seen in telling if seen <= ids.keys() for v in seen}
+    count = max(there) + 1
+    whole = there | {0} == set(range(count)) and (0 in there or count == 2)
+    return {str(k): k for k in range(count)} if whole and not _numbered(files) else {}
 
 
-def _misfit(name: str, found: Values, ids: Mapping[str, int]) -> Fault:
-    strange = {value: n for value, n in found.items() if value not in ids}
-    if fault := _smoothed(name, found):
-        return fault
-    pixels = sum(strange.values())
-    said = f"{name}: {_listed(strange)} in {pixels} pixels, where masks have "
-    said += f"{', '.join(v for v in ids if v != str(IGNORE))}; mend the file, or say "
-    return Fault("error", "mask values", said + "what they are: " + _map(found, ids))
+def _numbered(files: Sequence[tuple[str, Values]]) -> bool:
+    """Whether masks look like object ids: 1 to n in each, with an n of its own."""
+    each = [seen - {"0"} for seen in _seen(files, "") if seen - {"0"}]
+    if not all(seen == {str(k + 1) for k in range(len(seen))} for seen in each):
+        return False
+    return len({len(seen) for seen in each}) > 2 and max(map(len, each)) > 3
 
 
-def _unclear(files: Sequence[tuple[str, Values]], wish: Wish) -> Fault:
-    """The one fault of masks of which none fits."""
-    for name, found in files:
-        if fault := _smoothed(name, found):
-            return fault
-    every = {v: n for _, found in files for v, n in found.items() if v != wish.ignore}
-    name = files[0][0] + (f" and {len(files) - 1} more" if len(files) > 1 else "")
-    said = f"{name}: masks have {_listed(every)}, which could mean anything; "
-    if len(every) > OBVIOUS:
-        said += "if these are object ids, put the files into instances/; else "
-    return Fault("error", "mask values", f"{said}say what they are: {_map(every, {})}")
-
-
-def _smoothed(name: str, found: Values) -> Fault | None:
-    """A mask of two values, and of many between them where the two meet."""
-    grey = sorted(int(v) for v in found if "," not in v)
-    often = sorted(found, key=lambda v: -found[v])[:2]
-    ends = {str(grey[0]), str(grey[-1])} if grey else set()
-    if len(grey) < 5 or len(grey) != len(found) or set(often) != ends:
-        return None
-    said = f"{name}: {len(grey)} values between {grey[0]} and {grey[-1]}, so it is "
-    said += "anti-aliased: it was a JPEG, or made smaller or larger with smoothing; "
-    said += "save it again from where it was drawn, and resize by nearest neighbour"
-    return Fault("error", "anti-aliased", said)
-
-
-def _listed(found: Values) -> str:
-    shown = sorted(found, key=lambda v: (len(v), v))
-    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-    values = "values" if len(shown) > 1 else "value"
-    return f"the {values} {'; '.join(shown[:SHOWN])}{more}"
-
-
-def _map(found: Values, ids: Mapping[str, int]) -> str:
-    """The flag that would accept what was found."""
-    pairs = {v: k for v, k in ids.items() if v in found or k > IGNORE}
-    pairs.pop(str(IGNORE), None)
-    for value in sorted(found.keys() - pairs.keys(), key=values.code)[:SHOWN]:
-        pairs[value] = max(pairs.values(), default=-1) + 1
-    each = [f"({f'({v})' if ',' in v else v},{k})" for v, k in pairs.items()]
-    return f'--config.data.label_map="({",".join(each)},)"'
+def _seen(files: Sequence[tuple[str, Values]], ignore: str) -> list[set[str]]:
+    return [set(found) - {ignore, str(IGNORE)} for _, found in files]

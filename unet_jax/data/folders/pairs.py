@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unet_jax.data import files
-from unet_jax.data.account import Fault
+from unet_jax.data.account import Fault, listed
 from unet_jax.data.folders import keys
 from unet_jax.errors import UserError
 
 SPLITS = ("train", "val", "test")
+FOLDERS = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
 JPEG = (".jpg", ".jpeg")
 
 ByKey = Mapping[str, Path]
@@ -77,16 +78,18 @@ def find(
       UserError: there is no such folder, or no image in it.
     """
     if not root.is_dir():
-        raise UserError(f"there is no folder {root}")
+        raise UserError(f"there is no folder {root}; name the one with your images")
     given = not keys.matches(root, patterns.images)
-    homes = [(s, root / s) for s in SPLITS] if given else [("", root)]
-    homes = [(s, home) for s, home in homes if keys.matches(home, patterns.images)]
+    homes = {root / name: of for name, of in FOLDERS.items()} if given else {root: ""}
+    homes = {h: of for h, of in homes.items() if keys.matches(h, patterns.images)}
     if not homes:
         raise _nothing(root, patterns)
-    look = _Look(root, links, [])
+    look = _Look(root, links, [], set())
     pairs: list[Pair] = []
     names: tuple[str, ...] = ()
-    for split, home in homes:
+    for home, split in homes.items():
+        if look.outside(home, patterns.images):
+            continue
         images = look.files(home, patterns.images)
         instances = look.files(home, patterns.instances)
         masks, names = look.masks(home, patterns.masks, classes)
@@ -97,19 +100,27 @@ def find(
             said = f"{look.name(home)}: there are no masks, so its images are left out"
             look.faults.append(Fault("warning", "no masks", said))
         else:
-            where = look.name(home / patterns.masks)
-            said = f"{where}: there are no masks; put them there with the names of "
-            said += "their images, or name them: --config.data.masks='labels/*.png'"
+            said = f"{look.name(home / patterns.masks)}: there are no masks; put them "
+            said += "there with the names of their images, or say where they are: "
+            said += f"--config.data.masks={_another(home, patterns)}"
             look.faults.append(Fault("error", "missing pair", said))
     return Found(tuple(pairs), tuple(look.faults), names)
 
 
 class _Look(NamedTuple):
-    """What all searches of a root have in common."""
+    """What all searches of a root have in common.
+
+    Attributes:
+      root: where they begin.
+      links: whether a link may lead out of it.
+      faults: what was found to be wrong.
+      refused: keys of files that are not to be read; nothing more is said of these.
+    """
 
     root: Path
     links: bool
     faults: list[Fault]
+    refused: set[str]
 
     def name(self, path: Path) -> str:
         """A path as the user knows it: from the root on."""
@@ -127,12 +138,22 @@ class _Look(NamedTuple):
                 said = f"{self.name(path)}: a link that leads out of {self.root}; put "
                 said += "the file there, or allow links: --config.data.links=True"
                 self.error("link", said)
+                self.refused.add(key)
             elif key in found:
                 said = f"{self.name(path)}, {self.name(found[key])}: two files of one "
                 self.error("duplicate stem", said + "stem; rename or remove one")
             else:
                 found[key] = path
         return found
+
+    def outside(self, home: Path, pattern: str) -> bool:
+        """Whether a whole folder is a link that leads out."""
+        folder = home / pattern
+        if self.links or not keys.leads_out(folder, self.root, home, pattern):
+            return False
+        said = f"{self.name(folder)}: a link that leads out of {self.root}; put the "
+        self.error("link", said + "files there, or set --config.data.links=True")
+        return True
 
     def masks(
         self, home: Path, pattern: str, classes: tuple[str, ...]
@@ -148,7 +169,12 @@ class _Look(NamedTuple):
                 f"{self.name(home / pattern)} has folders {', '.join(there)}; classes "
                 f"must be a background and these, not {', '.join(classes)}"
             )
-        return [self.files(home, f"{pattern}/{name}") for name in names], names
+        found = [self.files(home, f"{pattern}/{name}") for name in names]
+        for name, of_class in zip(names, found, strict=True):
+            if not of_class:
+                said = f"{self.name(home / pattern / name)}: no masks in it; put those "
+                self.error("missing pair", said + "of the class there, or remove it")
+        return [of_class for of_class in found if of_class], names
 
     def unknown(self, home: Path, patterns: Patterns) -> set[str]:
         """Keys of files that would be of a pair, if their endings were known."""
@@ -160,15 +186,16 @@ class _Look(NamedTuple):
         wanted = set()
         for i, of_kind in enumerate(strange):
             rest = {key for j, found in enumerate(every) if j != i for key in found}
-            for key in of_kind.keys() & rest:
+            lacking = (
+                of_kind.keys() & rest - dict(keys.matches(home, patterns[i])).keys()
+            )
+            for key in sorted(lacking):
                 said = f"{self.name(of_kind[key])}: an unknown format; save it as one "
                 self.error("unknown format", f"{said}of {', '.join(files.ENDINGS)}")
-                wanted.add(key)
-            if alone := [path.name for k, path in of_kind.items() if k not in rest]:
+            if aside := [path.name for k, path in of_kind.items() if k not in lacking]:
                 said = f"{self.name(home / patterns[i])}: left out, as no images: "
-                self.faults.append(
-                    Fault("warning", "left out", said + ", ".join(alone))
-                )
+                self.faults.append(Fault("warning", "left out", said + listed(aside)))
+            wanted |= lacking
         return wanted
 
     def pairs(
@@ -184,9 +211,11 @@ class _Look(NamedTuple):
         Where something lacks there is a fault instead, if it is not yet `known`.
         """
         drawn = [found for found in (*masks, instances) if found]
-        for key in sorted(
-            {*images, *(key for found in drawn for key in found)} - known
-        ):
+        if said := self.strangers(images, drawn):
+            self.error("missing pair", said)
+            return
+        every = {*images, *(key for found in drawn for key in found)}
+        for key in sorted(every - known - self.refused):
             paths = [found[key] for found in drawn if key in found]
             if key not in images:
                 said = f"{self.name(paths[0])}: a mask without an image; add the image"
@@ -207,6 +236,16 @@ class _Look(NamedTuple):
                 full = f"{split}/{name}" if split else name
                 yield Pair(full, split, images[key], own, instances.get(key))
 
+    def strangers(self, images: ByKey, drawn: Sequence[ByKey]) -> str:
+        """What to say where no image has a mask of its name; '' if one has."""
+        masks = {key: path for found in drawn for key, path in found.items()}
+        if len(images) < 2 or masks.keys() & images.keys():
+            return ""
+        image, mask = images[min(images)], masks[min(masks)]
+        said = f"none of {len(images)} images has a mask of its name, such as "
+        said += f"{self.name(image)} and {self.name(mask)}; say by globs what their "
+        return f"{said}names share: {_globs(image, mask)}"
+
 
 def _folders(path: Path) -> tuple[str, ...]:
     """The folders in a folder that holds no images itself."""
@@ -218,6 +257,13 @@ def _folders(path: Path) -> tuple[str, ...]:
     return tuple(sorted(p.name for p in inside if p.is_dir()))
 
 
+def _another(home: Path, patterns: Patterns) -> str:
+    """A folder that may hold the masks."""
+    inside = sorted(path for path in home.iterdir() if path.is_dir())
+    names = [p.name for p in inside if p.name not in (*patterns, *FOLDERS)]
+    return names[0] if names else "labels"
+
+
 def _near(key: str, others: ByKey) -> str:
     """A hint at a mask whose name only adds something to that of its image."""
     longer = [k for k in others if key and k != key and key in k]
@@ -226,6 +272,17 @@ def _near(key: str, others: ByKey) -> str:
     path = others[min(longer, key=len)]
     rest = path.name.replace(key, "*", 1)
     return f" (is it {path.name}? --config.data.masks='{path.parent.name}/{rest}')"
+
+
+def _globs(image: Path, mask: Path) -> str:
+    """Flags that pair files where the name of one is within that of the other."""
+    first, second = files.stem(image), files.stem(mask)
+    shared = first if first in second else second if second in first else ""
+    globs = ["raw/*_image.png", "drawn/*_mask.png"]
+    if shared:
+        both = (image, mask)
+        globs = [f"{p.parent.name}/{p.name.replace(shared, '*', 1)}" for p in both]
+    return f"--config.data.images='{globs[0]}' --config.data.masks='{globs[1]}'"
 
 
 def _nothing(root: Path, patterns: Patterns) -> UserError:

@@ -12,7 +12,9 @@ from unet_jax.data.account import Record
 from unet_jax.data.files import Grid
 from unet_jax.data.folders import values
 from unet_jax.data.folders.pairs import Pair
-from unet_jax.errors import UserError
+from unet_jax.errors import UserError, naming
+
+FEW = 16  # of what may be channels
 
 
 class Raw(NamedTuple):
@@ -38,6 +40,7 @@ class Way(NamedTuple):
       axes: 2 of images, 3 of volumes.
       channels: that every image is brought to.
       multilabel: whether each channel of a mask is a class of its own.
+      coloured: whether masks with a palette mean its colours, and not its numbers.
       ignore: the mask value that nobody annotated; '' if there is none.
       ids: class ids by mask value; of no use where there are no masks.
       spacing: of files that do not say theirs; () if it is not known.
@@ -46,6 +49,7 @@ class Way(NamedTuple):
     axes: int
     channels: int = 0
     multilabel: bool = False
+    coloured: bool = False
     ignore: str = ""
     ids: dict[str, int] = {}  # noqa: RUF012, never written to
     spacing: tuple[float, ...] = ()
@@ -60,7 +64,7 @@ class Opened(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(pair: Pair, axes: int) -> Iterator[Opened]:
+def opened(pair: Pair, way: Way) -> Iterator[Opened]:
     """Opens the files of a pair.
 
     Raises:
@@ -69,11 +73,12 @@ def opened(pair: Pair, axes: int) -> Iterator[Opened]:
     with contextlib.ExitStack() as stack:
 
         def grid(path: Path, *, indices: bool) -> Grid:
-            return stack.enter_context(files.opened(path, axes=axes, indices=indices))
+            opening = files.opened(path, axes=way.axes, indices=indices)
+            return stack.enter_context(opening)
 
         yield Opened(
             grid(pair.image, indices=False),
-            tuple(grid(path, indices=True) for path in pair.masks),
+            tuple(grid(path, indices=not way.coloured) for path in pair.masks),
             grid(pair.instances, indices=True) if pair.instances else None,
         )
 
@@ -84,9 +89,11 @@ def misfit(found: Opened) -> str:
     drawn = [*found.masks, *([found.instances] if found.instances else [])]
     for grid in drawn:
         if grid.shape != image.shape:
+            pages = _pages(grid) or _pages(image)
+            remedy = pages or "save it with the size of the image"
             return (
                 f"{grid.path}: the mask is {_by(grid.shape)}, its image "
-                f"{_by(image.shape)}; save it with the size of the image"
+                f"{_by(image.shape)}; {remedy}"
             )
         if grid.count != image.count:
             return (
@@ -112,7 +119,8 @@ def raw(found: Opened, page: int) -> Raw:
     mask = np.concatenate(masks, axis=-1) if masks else None
     instances = None
     if found.instances:
-        instances = values.codes(found.instances.read(page, box))
+        with naming(str(found.instances.path)):
+            instances = values.codes(found.instances.read(page, box))
     spacing = found.image.spacing or ()
     return Raw(found.image.read(page, box), mask, instances, tuple(spacing))
 
@@ -123,7 +131,7 @@ def record(pair: Pair, page: int, name: str, way: Way) -> Record:
     Raises:
       UserError: a file has changed since it was found to be sound.
     """
-    with opened(pair, way.axes) as found:
+    with opened(pair, way) as found:
         if fault := misfit(found):
             raise UserError(fault)
         read = raw(found, page)
@@ -147,6 +155,16 @@ def label(read: Raw, way: Way) -> np.ndarray:
     if way.multilabel:
         return values.channels(read.mask, way.ignore)
     return values.classes(read.mask, way.ids)
+
+
+def _pages(grid: Grid) -> str:
+    """What to say of a TIFF whose channels were taken for the width of pages."""
+    if grid.count == 1 or grid.shape[-1] > FEW:
+        return ""
+    return (
+        f"{grid.path.name} is read as {grid.count} pages of {_by(grid.shape)}: if its "
+        "last axis is channels, save it with metadata={'axes': 'YXC'}"
+    )
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -12,6 +12,8 @@ from unet_jax.errors import UserError
 FILE = "split.json"
 NAMES = ("train", "val", "test")
 
+TOO_MANY = 1.5  # times its share: records of a group that goes elsewhere
+
 Split = dict[str, str]  # 'train', 'val' or 'test' of each id
 
 
@@ -51,6 +53,11 @@ def divide(items: Sequence[Item], plan: Plan) -> Split:
     Raises:
       UserError: there are too few records, or the folds are out of range.
     """
+    if not plan.folds and plan.val + plan.test >= 1:
+        raise UserError(
+            f"val={plan.val:g} and test={plan.test:g} leave nothing to train on; "
+            "together they must be below 1"
+        )
     split = {item.id: item.given for item in items if item.given}
     there = set(split.values())
     rest = [item for item in items if item.given in ("", "train")]
@@ -104,14 +111,17 @@ def read(path: Path, ids: Sequence[str]) -> tuple[Split, list[str]]:
         split = {str(i): name for name in NAMES for i in parts[name]}
         count = sum(len(parts[name]) for name in NAMES)
     except OSError as error:
-        raise UserError(f"split={path}: {error.strerror}") from error
+        raise UserError(
+            f"split={path}: {error.strerror}; name the split.json of a run folder"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is no split; it needs lists of ids: train, val and test"
         ) from error
     if count != len(split):
         raise UserError(f"{path} has a record in two splits; leave one out")
-    if lost := [i for i in split if i not in set(ids)]:
+    there = set(ids)
+    if lost := [i for i in split if i not in there]:
         raise UserError(
             f"{path} names {lost[0]}{_more(lost)}, which the data do not have; bring "
             "it back, or remove it from the file"
@@ -130,12 +140,22 @@ def _shares(items: Sequence[Item], shares: Mapping[str, float], seed: int) -> Sp
         return _runs(items, shares)
     split = {item.id: "train" for item in items}
     for i, (name, share) in enumerate(shares.items()):
-        taken, later = 0, len(shares) - i  # groups that must be left
-        while len(order) > later and (not taken or taken < share * len(items) - 0.5):
-            for record in order.pop(0):
-                split[record] = name
-                taken += 1
+        later = len(shares) - i  # groups that must be left
+        chosen = _about(order, share * len(items))[: len(order) - later]
+        for group in chosen or [min(order, key=len)]:
+            order.remove(group)
+            split |= dict.fromkeys(group, name)
     return split
+
+
+def _about(order: Sequence[list[str]], goal: float) -> list[list[str]]:
+    """The first groups that have about so many records; none that is much too large."""
+    chosen, taken = [], 0
+    for group in order:
+        if taken < goal - 0.5 and taken + len(group) <= max(TOO_MANY * goal, 1):
+            chosen.append(group)
+            taken += len(group)
+    return chosen
 
 
 def _folds(items: Sequence[Item], plan: Plan, wanted: Sequence[str]) -> Split:

@@ -5,19 +5,20 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.progress import track
 
 from unet_jax.data import files
 from unet_jax.data.account import Fact, Fault, count, measure
-from unet_jax.data.folders import reading, values
+from unet_jax.data.folders import grids, reading, values
 from unet_jax.data.folders.pairs import Pair
 from unet_jax.data.folders.reading import Opened, Raw, Way
 from unet_jax.errors import UserError
 
 THREADS = 4  # decoding leaves Python's lock
+VOLUMES = "set --config.data.axes=3 and a crop of three sizes, --config.crop=32,64,64"
 
 
 class Page(NamedTuple):
@@ -29,6 +30,8 @@ class Page(NamedTuple):
       fact: what was found; `pixels` are empty where mask values are yet to be mapped.
       grey: whether all channels are the same.
       finite: whether all pixels are numbers.
+      classes: channels of the mask, where each is a class of its own; else 0.
+      pointing: where the axes of the file point to; '' if it does not say.
     """
 
     pair: Pair
@@ -36,6 +39,8 @@ class Page(NamedTuple):
     fact: Fact
     grey: bool
     finite: bool
+    classes: int
+    pointing: str
 
 
 class Seen(NamedTuple):
@@ -64,45 +69,45 @@ def _pair(pair: Pair, root: Path, way: Way) -> Seen:
     pages: list[Page] = []
     faults: list[Fault] = []
     try:
-        with reading.opened(pair, way.axes) as found:
-            if fault := reading.misfit(found):
-                return Seen((), (_fault("size", fault, root),))
-            if fault := _apart(found):
-                faults.append(Fault("warning", "spacing", _short(fault, root)))
+        with reading.opened(pair, way) as found:
+            if said := reading.misfit(found):
+                return Seen((), (Fault("error", "size", _short(said, root)),))
+            if fault := grids.apart(found):
+                faults.append(fault._replace(text=_short(fault.text, root)))
             for number in range(found.image.count):
                 read = reading.raw(found, number)
                 page = _page(pair, number, found, read, root, way)
-                pages.append(page)
-                if fault := _odd(page, read):
-                    faults.append(fault)
+                if isinstance(page, Page):
+                    pages.append(page)
+                    page = _odd(page, read)
+                if page:
+                    faults.append(page)
+            if any(grid.alpha_varies() for grid in found.masks):
+                said = f"{pair.masks[0]}: a mask with transparent parts, which are "
+                said += "lost; save it without an alpha channel, on a black ground"
+                faults.append(Fault("error", "mask values", _short(said, root)))
     except UserError as error:
-        text = str(error)
-        if all(str(f) not in text for f in (pair.image, *pair.masks, pair.instances)):
-            text = f"{(*pair.masks, pair.image)[0]}: {text}"
-        kind = "mask values" if "mask" in text.split(":", 1)[1] else "unreadable"
-        faults.append(_fault(kind, text, root))
+        said = _short(str(error), root)
+        if way.axes == 2 and "volume" in said:
+            said += f"; to train on volumes {VOLUMES}"
+        faults.append(Fault("error", "unreadable", said))
     return Seen(tuple(pages), tuple(faults))
 
 
 def _page(
     pair: Pair, number: int, found: Opened, read: Raw, root: Path, way: Way
-) -> Page:
-    """Measures one page; raises UserError if its mask is none."""
-    mask = pair.masks or (pair.instances,)
+) -> Page | Fault:
+    """Measures one page, if its mask is one."""
+    masks = [_short(str(path), root) for path in pair.masks or (pair.instances,)]
     more = {
         "image": _short(str(pair.image), root),
-        "mask": ", ".join(_short(str(path), root) for path in mask),
+        "mask": ", ".join(masks),
         "kind": files.ending(pair.image).lstrip("."),
-        "values": {},
-        "pixels": {},
     }
-    if read.mask is None or way.multilabel:
-        label = reading.label(read, way)
-        more["pixels"] = count(label, independent=label.ndim == read.image.ndim)
-        if way.multilabel:
-            _check_two_values(read.mask, way)
-    else:
-        more["values"] = values.histogram(read.mask)
+    try:
+        more |= _mask(read, way)
+    except UserError as error:
+        return Fault("error", "mask values", f"{more['mask']}: {error}")
     name = f"{pair.id}/{number:03d}" if found.image.count > 1 else pair.id
     finite = bool(np.isfinite(read.image).all())
     shown = read.image if finite else np.nan_to_num(read.image, posinf=0, neginf=0)
@@ -111,8 +116,25 @@ def _page(
         made["spacing"] = spacing
     if read.instances is not None:
         made["instances"] = read.instances
-    grey = bool((read.image == read.image[..., :1]).all())
-    return Page(pair, number, measure(made, pair.split, **more), grey, finite)
+    return Page(
+        pair,
+        number,
+        measure(made, pair.split, **more),
+        grey=bool((read.image == read.image[..., :1]).all()),
+        finite=finite,
+        classes=read.mask.shape[-1] if way.multilabel else 0,
+        pointing=grids.pointing(found.image),
+    )
+
+
+def _mask(read: Raw, way: Way) -> dict[str, Any]:
+    """The values of a mask; or, where these need no mapping, the pixels of classes."""
+    if way.multilabel:
+        _check_two_values(read.mask, way)
+    elif read.mask is not None:
+        return {"values": values.histogram(read.mask), "pixels": {}}
+    label = reading.label(read, way)
+    return {"values": {}, "pixels": count(label, independent=way.multilabel)}
 
 
 def _odd(page: Page, read: Raw) -> Fault | None:
@@ -138,26 +160,6 @@ def _check_two_values(mask: np.ndarray, way: Way) -> None:
             )
 
 
-def _apart(found: Opened) -> str:
-    """Where image and mask disagree about the size of a pixel; '' if they do not."""
-    for grid in found.masks:
-        ours, theirs = found.image.spacing, grid.spacing
-        if ours and theirs and not np.allclose(ours, theirs, rtol=1e-3):
-            return (
-                f"{grid.path}: its pixels measure {_sizes(theirs)}, those of its image "
-                f"{_sizes(ours)}; the image's count"
-            )
-    return ""
-
-
-def _fault(kind: str, text: str, root: Path) -> Fault:
-    return Fault("error", kind, _short(text, root))
-
-
 def _short(text: str, root: Path) -> str:
     """A path, or a line that names one, from the root on."""
     return text.replace(f"{root}/", "")
-
-
-def _sizes(spacing: Sequence[float]) -> str:
-    return " x ".join(f"{size:g}" for size in spacing)

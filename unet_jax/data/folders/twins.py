@@ -11,11 +11,10 @@ from unet_jax.data.account import Fact
 # Products of two thumbnails above which images are near-duplicates: of the whole, and
 # of the detail alone, as all images of one microscope share their light.
 ALIKE, ALIKE_IN_DETAIL = 0.99, 0.9
-BLOCK = 2048  # images that are compared with all others at a time
 
 
 class Twins(NamedTuple):
-    """Two records, `a` before `b`, and whether their pixels are the same."""
+    """Two records, and whether their pixels are the same."""
 
     a: int
     b: int
@@ -23,24 +22,32 @@ class Twins(NamedTuple):
 
 
 def find(facts: Sequence[Fact]) -> list[Twins]:
-    """All pairs of images whose pixels or thumbnails agree, by their places."""
+    """Pairs of images whose pixels or thumbnails agree, by their places.
+
+    Of many that are alike there are only as many pairs as join them all, those of the
+    same pixels first. Flat images are nobody's twins.
+    """
     if not facts:
         return []
-    digests = np.unique([fact.digest for fact in facts], return_inverse=True)[1]
+    group = np.arange(len(facts))  # the first of those that are known to be alike
     whole = np.stack([fact.thumbnail for fact in facts])
-    detail = whole - ndimage.uniform_filter(whole, (0, *[3] * (whole.ndim - 1)))
-    whole, detail = _rows(whole), _rows(detail)
-    found = []
-    for start in range(0, len(facts), BLOCK):
-        rows = slice(start, start + BLOCK)
-        near = whole[rows] @ whole.T > ALIKE
-        near &= detail[rows] @ detail.T > ALIKE_IN_DETAIL
-        near |= digests[rows, None] == digests
-        near &= np.arange(len(facts)) > np.arange(len(facts))[rows, None]
-        found += [
-            Twins(int(a) + start, int(b), bool(digests[a + start] == digests[b]))
-            for a, b in zip(*near.nonzero(), strict=True)
-        ]
+    detail = _rows(whole - ndimage.uniform_filter(whole, (0, *[3] * (whole.ndim - 1))))
+    whole = _rows(whole)
+    seen = whole.any(axis=1)
+    found, last = [], {}
+    for i in np.flatnonzero(seen):
+        if (a := last.get(facts[i].digest)) is not None:
+            found.append(Twins(a, int(i), same=True))
+            group[i] = group[a]
+        last[facts[i].digest] = int(i)
+    for i in np.unique(group[seen]):
+        near = (whole[i:] @ whole[i] > ALIKE) & (
+            detail[i:] @ detail[i] > ALIKE_IN_DETAIL
+        )
+        for j in i + np.flatnonzero(near):
+            if group[j] != group[i]:
+                found.append(Twins(int(i), int(j), same=False))
+                group[group == group[j]] = group[i]
     return found
 
 

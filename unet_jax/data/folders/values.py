@@ -5,11 +5,13 @@ written '255' or '255,0,0'; a grey colour is the same as its number. In arrays a
 is one `i64`, its code.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
 from unet_jax.arrays import IGNORE
+from unet_jax.data.account import pieces
 from unet_jax.errors import UserError
 
 COLOUR = 2**60  # in the code of a value that is no shade of grey; 16 bits a channel
@@ -48,13 +50,15 @@ def histogram(mask: np.ndarray) -> dict[str, int]:
     Raises:
       UserError: as `codes` does; or there are too many values for a mask.
     """
-    each, pixels = np.unique(codes(mask), return_counts=True)
-    if len(each) > MOST:
-        raise UserError(
-            f"a mask of {len(each)} values; this is an image, or object ids, which "
-            "belong into instances/"
-        )
-    return {text(int(c)): int(n) for c, n in zip(each, pixels, strict=True)}
+    total: Counter[int] = Counter()
+    for piece in pieces(mask):
+        total.update(_counted(codes(piece)))
+        if len(total) > MOST:
+            raise UserError(
+                f"a mask of more than {MOST} values; this is an image, or object ids, "
+                "which belong into instances/"
+            )
+    return {text(code): pixels for code, pixels in sorted(total.items())}
 
 
 def classes(mask: np.ndarray, meaning: Mapping[str, int]) -> np.ndarray:
@@ -63,17 +67,31 @@ def classes(mask: np.ndarray, meaning: Mapping[str, int]) -> np.ndarray:
     Raises:
       UserError: as `codes` does; or a value has no meaning.
     """
-    found = codes(mask)
     known = sorted((code(value), k) for value, k in meaning.items())
     keys, ids = map(np.array, zip(*known, strict=True))
-    place = np.searchsorted(keys, found).clip(max=len(keys) - 1)
-    if (keys[place] != found).any():
-        strange = np.unique(found[keys[place] != found])[:5]
-        raise UserError(
-            f"has the mask values {'; '.join(text(int(c)) for c in strange)}, which "
-            "were not there when the folder was read through; begin again"
-        )
-    return ids[place].astype(np.int32)
+    label, done = np.empty(mask.shape[:-1], np.int32), 0
+    for piece in pieces(mask):
+        found = codes(piece)
+        place = np.searchsorted(keys, found).clip(max=len(keys) - 1)
+        if (keys[place] != found).any():
+            strange = np.unique(found[keys[place] != found])[:5]
+            raise UserError(
+                f"has the mask values {'; '.join(text(int(c)) for c in strange)}, "
+                "which were not there when the folder was read through; begin again"
+            )
+        label[done : done + len(piece)] = ids[place]
+        done += len(piece)
+    return label
+
+
+def _counted(found: np.ndarray) -> dict[int, int]:
+    """How often each code is there."""
+    low = int(found.min())
+    if int(found.max()) - low < 2**16:  # several times faster than to sort
+        counts = np.bincount((found - low).ravel())
+        return {low + int(i): int(counts[i]) for i in np.flatnonzero(counts)}
+    each, pixels = np.unique(found, return_counts=True)
+    return dict(zip(each.tolist(), pixels.tolist(), strict=True))
 
 
 def channels(mask: np.ndarray, ignore: str) -> np.ndarray:

@@ -1,0 +1,51 @@
+"""Whether the grids of an image and its mask are the same places in the world."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unet_jax.data.account import Fault
+from unet_jax.data.files import Grid
+from unet_jax.data.folders.reading import Opened
+
+CLOSE = 1e-2  # of a pixel, that two affine maps may differ by and mean the same
+
+
+def apart(found: Opened) -> Fault | None:
+    """Where an image and its mask disagree about the size or the place of pixels."""
+    image = found.image
+    for grid in found.masks:
+        if image.affine is not None and grid.affine is not None:
+            if pointing(image) != pointing(grid):
+                said = f"{grid.path}: its axes point to {pointing(grid)}, those of its "
+                said += f"image to {pointing(image)}; resave it on the image's grid"
+                return Fault("error", "orientation", said)
+            off = np.abs(grid.affine - image.affine).max()
+            if off > CLOSE * min(image.spacing):
+                said = f"{grid.path}: lies elsewhere than its image, by their affine "
+                said += "maps; pixel is taken for pixel"
+                return Fault("warning", "place", said)
+        elif image.spacing and grid.spacing and not _same(image.spacing, grid.spacing):
+            said = f"{grid.path}: its pixels measure {_sizes(grid.spacing)}, those of "
+            said += f"its image {_sizes(image.spacing)}, which count"
+            return Fault("warning", "spacing", said)
+    return None
+
+
+def pointing(grid: Grid) -> str:
+    """Where the axes of a NIfTI file point to, 'RAS' being right, front and top."""
+    if grid.affine is None:
+        return ""
+    letters = []
+    for column in np.asarray(grid.affine)[:3, :3].T:
+        axis = int(np.argmax(np.abs(column)))
+        letters.append(("LR", "PA", "IS")[axis][int(column[axis] > 0)])
+    return "".join(letters)
+
+
+def _same(one: Sequence[float], other: Sequence[float]) -> bool:
+    return bool(np.allclose(one, other, rtol=1e-3))
+
+
+def _sizes(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{size:g}" for size in spacing)
