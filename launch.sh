@@ -26,6 +26,7 @@ extras=()
 case ${1:-} in
   test) extras+=(dev) ;;
   experiments/*) extras+=(sweep) ;;
+  *) extras+=(volumes) ;;
 esac
 if [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; then
   extras+=(cuda)
@@ -37,7 +38,7 @@ project=.
 
 install() {
   if command -v uv >/dev/null; then
-    [ -x "$venv/bin/python" ] || uv venv --quiet --python "$python" "$venv"
+    [ -x "$venv/bin/python" ] || uv venv --quiet --seed --python "$python" "$venv"
     VIRTUAL_ENV=$venv uv pip install --quiet --editable "$project"
   else
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"

@@ -157,18 +157,34 @@ def _or_share_images(config: ConfigDict) -> str:
 
 
 def crop(
-    config: ConfigDict, source: Source, image: tuple[int, ...], margin: int
+    config: ConfigDict, source: Source, shapes: Sequence[tuple[int, ...]], margin: int
 ) -> None:
-    """The crop against an image's shape, and a batch against the machine's memory."""
+    """The crop against the images' shapes, and a batch against the machine's memory.
+
+    Args:
+      config: of the run.
+      source: the training images.
+      shapes: of all of them, or of the first.
+      margin: of the network.
+    """
+    image = shapes[0]
     if len(image) != len(config.crop):
         raise UserError(
             f"config.crop={_listed(config.crop)} must have {len(image)} sizes, one for "
-            f"each axis of the images of {source.name}"
+            f"each axis of the images of {source.name}, such as "
+            f"{_listed((64,) * len(image))}"
         )
-    if any(c - 2 * margin > n for c, n in zip(config.crop, image, strict=True)):
+    smaller = [
+        shape
+        for shape in shapes
+        if any(c - 2 * margin > n for c, n in zip(config.crop, shape, strict=True))
+    ]
+    if smaller:
+        count = f"{len(smaller)} of {len(shapes)} images" if shapes[1:] else "an image"
         say(
-            f"config.crop={_listed(config.crop)} is larger than an image of "
-            f"{source.name}, {_listed(image)}; what is beyond it is mirrored"
+            f"config.crop={_listed(config.crop)} is larger than {count} of "
+            f"{source.name}, {_listed(min(smaller))} the smallest; what is beyond is "
+            "mirrored"
         )
     pixels = config.batch_size * math.prod(config.crop) // jax.process_count()
     batch = pixels * 4 * (source.channels + 2)  # with label and weight, 4 bytes each
@@ -178,6 +194,20 @@ def crop(
             f"config.batch_size={config.batch_size} of config.crop="
             f"{_listed(config.crop)} is {batch / 2**30:.3g} GiB, more than the "
             f"{machine / 2**30:.3g} GiB of this machine; lower one of them"
+        )
+
+
+def cache(
+    config: ConfigDict, source: Source, shapes: Sequence[tuple[int, ...]]
+) -> None:
+    """Says so where what is prepared of the training images will not all be kept."""
+    pixels = sum(map(math.prod, shapes))
+    needed = pixels * 4 * (source.channels + 2) / 2**30
+    if needed > config.cache:
+        say(
+            f"the training images take {needed:.3g} GiB when they are prepared, more "
+            f"than config.cache={config.cache:g}: what is beyond is read again for "
+            "every crop"
         )
 
 

@@ -74,6 +74,7 @@ class Predicting(NamedTuple):
         Raises:
           UserError: the network needs a spacing, and it is not known or not possible.
         """
+        spacing = spacing or self.preprocessing.get("file_spacing")  # of older runs: no
         return between(shape, spacing, spacing_of(self.preprocessing))
 
 

@@ -10,6 +10,7 @@ from unet_jax import data
 from unet_jax.build import binding, checks
 from unet_jax.data.account import Account, Fact, Fault, measure, refuse
 from unet_jax.data.folders import twins
+from unet_jax.data.resample import between
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, naming
 from unet_jax.logs import say
@@ -32,7 +33,9 @@ def sound(config: ConfigDict, split: Path | None = None) -> Splits:
         for line in (*account.said, *(f"warning: {text}" for text in warnings)):
             say(line)
         with naming("config.data"):
-            refuse(account)
+            refuse(
+                account._replace(faults=(*account.faults, *_unlike(config, account)))
+            )
     return splits
 
 
@@ -51,6 +54,29 @@ def survey(config: ConfigDict, split: Path | None = None) -> Splits:
     if splits.account is None:
         splits = splits._replace(account=_account(splits, config.threads))
     return splits
+
+
+def resampled(config: ConfigDict, account: Account | None) -> list[tuple[int, ...]]:
+    """The shapes of the training images as the network sees them, if they are known.
+
+    Raises:
+      UserError: one cannot be resampled.
+    """
+    return [
+        between(fact.shape, fact.spacing, tuple(config.spacing)).shape
+        for fact in (account.facts if account else ())
+        if fact.split == "train"
+    ]
+
+
+def _unlike(config: ConfigDict, account: Account) -> Iterator[Fault]:
+    """Images that cannot be brought to the spacing that is wished."""
+    for fact in account.facts:
+        try:
+            with naming(fact.image):
+                between(fact.shape, fact.spacing, tuple(config.spacing))
+        except UserError as error:
+            yield Fault("error", "spacing", str(error))
 
 
 def _splits(config: ConfigDict, split: Path | None) -> Splits:

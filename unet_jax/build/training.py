@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from unet_jax import augment, losses, metrics, parallel, step
 from unet_jax.build import binding, checks
 from unet_jax.build.predicting import Predicting, options, outputs, predicting
-from unet_jax.build.surveying import sound
+from unet_jax.build.surveying import resampled, sound
 from unet_jax.data import examples, normalize, sampling, weights
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, naming
@@ -82,9 +82,11 @@ def build(
     splits = splits or sound(config, split)
     source = splits.train
     shape, (train, val, test) = _prepared(config, splits)
+    shapes = resampled(config, splits.account) or [shape]
     preprocessing = _preprocessing(config, splits)
     model = model.clone(classes=len(outputs(preprocessing)))
-    checks.crop(config, source, shape, model.margin)
+    checks.crop(config, source, shapes, model.margin)
+    checks.cache(config, source, shapes)
     checks.rehearse(
         config, operations, loss, channels=source.channels, classes=model.classes
     )
@@ -161,6 +163,7 @@ def _preprocessing(config: ConfigDict, splits: Splits) -> dict[str, Any]:
         "convert": source.convert,
         "label_map": [list(pair) for pair in account.mapping] if account else [],
         "spacing": list(config.spacing),
+        "file_spacing": list(source.spacing),
     }
 
 

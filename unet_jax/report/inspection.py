@@ -78,7 +78,7 @@ def examples(inspection: Inspection) -> Markup | None:
 
 def empty(inspection: Inspection) -> Markup | None:
     """The images that are all background."""
-    parts = [part for part in inspection.parts if part.empty]
+    parts = [part for part in inspection.parts if part.empty and part.name != "all"]
     if not parts:
         return None
     articles = [

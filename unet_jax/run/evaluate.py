@@ -22,7 +22,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> int:
       UserError: the folder holds no checkpoint, or one of another config.
     """
     folder.check_trained(workdir)
-    parts = build(config, split=folder.split(workdir))
+    parts = build(config, split=folder.split(workdir, config))
     folder.claim(workdir, config)
     with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
         report(config, workdir, parts, checkpoints)

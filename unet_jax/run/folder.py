@@ -125,10 +125,12 @@ def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
             write(workdir / name, (json.dumps(data, indent=2) + "\n").encode())
 
 
-def split(workdir: Path) -> Path | None:
+def split(workdir: Path, config: ConfigDict) -> Path | None:
     """The file with the split of the data of a run that goes on, if it has one."""
     path = workdir / SPLIT
-    return path if steps(workdir) and path.exists() else None
+    if not (steps(workdir) and path.exists()):
+        return None
+    return path if stored(workdir)["data"]["name"] == config.data.name else None
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:

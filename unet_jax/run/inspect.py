@@ -40,7 +40,7 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
         raise UserError(
             f"--workdir={workdir}: {error.strerror}; name a folder you may write to"
         ) from error
-    splits = survey(config, folder.split(workdir))
+    splits = survey(config, folder.split(workdir, config))
     inspection = _inspection(splits)
     for line in telling.lines(inspection):
         logs.say(line)

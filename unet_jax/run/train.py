@@ -31,7 +31,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: the config or the folder is wrong, or a number is no longer finite.
     """
-    parts = build(config, split=folder.split(workdir))
+    parts = build(config, split=folder.split(workdir, config))
     folder.claim(workdir, config)
     score = folder.chosen_by(workdir, config)
     with Checkpoints(workdir, score) as checkpoints:

@@ -321,3 +321,37 @@ def test_records_are_kept_until_a_file_changes(home, tmp_path, monkeypatch):
     save(home / "images/3.png", noise(24, 20))
     changed = records(folder(**files, **kept))
     assert (changed["3"]["image"] != there["3"]["image"]).any()
+
+
+def test_a_mask_that_is_mirrored_in_the_world_is_refused(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    affines = {"images": np.diag([1.0, 1.0, 1.0, 1.0]), "masks": np.eye(4)}
+    for i in range(4):
+        affines["masks"][0, 0] = -1 if i == 2 else 1
+        affines["masks"][1, 3] = 5 if i == 3 else 0
+        for kind, affine in affines.items():
+            (tmp_path / kind).mkdir(exist_ok=True)
+            array = noise(5, 6, 7) // (1 if kind == "images" else 128)
+            file = nibabel.Nifti1Image(array, affine)
+            nibabel.save(file, tmp_path / kind / f"v{i}.nii.gz")
+    account = folder(root=str(tmp_path), axes=3).account
+    (error,) = account.errors
+    assert error.text.startswith("masks/v2.nii.gz: its axes point to LAS, those of its")
+    (warning,) = [f for f in account.faults if f.kind == "place"]
+    assert warning.text.startswith("masks/v3.nii.gz: lies elsewhere than its image")
+
+
+def test_a_stack_that_was_written_page_by_page_is_a_stack(tmp_path):
+    pages = {
+        kind: noise(6, 16, 12) // (1 if kind == "images" else 128)
+        for kind in ("images", "masks")
+    }
+    for kind, stack in pages.items():
+        (tmp_path / kind).mkdir()
+        with tifffile.TiffWriter(tmp_path / kind / "a.tif") as file:
+            for page in stack:
+                file.write(page, compression="zlib")
+    found = records(folder(root=str(tmp_path)))
+    assert len(found) == 6
+    for i in range(6):
+        np.testing.assert_array_equal(found[f"a/{i:03d}"]["label"], pages["masks"][i])

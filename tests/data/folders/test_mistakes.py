@@ -168,7 +168,8 @@ def other_depth(home):
         count = 3 if i == 3 else 2
         stack = np.stack([mask(home, i)] * count)
         (home / f"masks/{i}.png").unlink()
-        tifffile.imwrite(home / f"masks/{i}.tif", stack, metadata={"axes": "CYX"})
+        axes = {"photometric": "minisblack", "metadata": {"axes": "CYX"}}
+        tifffile.imwrite(home / f"masks/{i}.tif", stack, **axes)
 
 
 def nothing(home):
@@ -312,5 +313,5 @@ def test_a_crop_beyond_the_images_is_announced(crop, home, capsys, tmp_path):
     config.data = ConfigDict(dict(config.data) | {"root": str(home)})
     build(config)
     said = capsys.readouterr().out
-    assert "config.crop=64,64 is larger than an image" in said
+    assert "config.crop=64,64 is larger than 8 of 8 images" in said
     assert "mask values: 0 is background, 255 is foreground" in said

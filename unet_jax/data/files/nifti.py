@@ -105,7 +105,7 @@ def library() -> ModuleType:
     try:
         return importlib.import_module("nibabel")
     except ImportError as error:
-        raise UserError("NIfTI needs nibabel; pip install unet_jax[volumes]") from error
+        raise UserError("NIfTI needs nibabel; python -m pip install nibabel") from error
 
 
 @contextlib.contextmanager

@@ -138,6 +138,7 @@ def folder(
         channels=count,
         length=len(usable),
         load=lambda i: load(usable[i]),
+        spacing=spacing,
         convert=any(page.fact.channels != count for page in pages),
     )
     sources = {name: _part(whole, usable, name) for name in pairs.SPLITS}

@@ -13,19 +13,20 @@ from unet_jax.report.words import spread
 
 ODD = 10  # times the median range, or a tenth of it
 
+WHOLE = "all"  # splits together
+
 Thing = TypeVar("Thing", bound=Hashable)
 
 
 def parts(account: Account) -> list[Part]:
-    """One for each split that has facts, in the order train, val, test."""
+    """One for each split that has facts, train, val, test, and one of all together."""
     by_split: dict[str, list[Fact]] = {"train": [], "val": [], "test": []}
     for fact in account.facts:
         by_split.setdefault(fact.split or "no split", []).append(fact)
-    return [
-        _part(split, facts, account.classes)
-        for split, facts in by_split.items()
-        if facts
-    ]
+    there = {split: facts for split, facts in by_split.items() if facts}
+    if len(there) > 1:
+        there[WHOLE] = list(account.facts)
+    return [_part(split, facts, account.classes) for split, facts in there.items()]
 
 
 def values(account: Account) -> list[Value]:

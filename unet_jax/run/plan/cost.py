@@ -32,8 +32,10 @@ class Compiled(NamedTuple):
     fixed: int
 
 
-def compiled(config: ConfigDict, splits: Splits) -> Compiled:
+def compiled(config: ConfigDict, splits: Splits) -> Compiled | None:
     """Compiles the step for the batches that the run would have.
+
+    None says that not even the compilation finds the memory.
 
     Raises:
       UserError: the config or a record is wrong.
@@ -41,9 +43,16 @@ def compiled(config: ConfigDict, splits: Splits) -> Compiled:
     parts = build(config, splits=splits)
     key = jax.random.key(config.seed)
     shapes = jax.eval_shape(parts.init, key)
-    batch = parts.layout.put_batch(next(_batches(config, parts)))
-    step = parts.train_step.lower(parts.layout.abstract(shapes), batch, key).compile()
-    return Compiled(parts, step, _bytes(step), _size(shapes) + _size(shapes.params))
+    fixed = _size(shapes) + _size(shapes.params)
+    state = parts.layout.abstract(shapes)
+    try:
+        batch = parts.layout.put_batch(next(_batches(config, parts)))
+        step = parts.train_step.lower(state, batch, key).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    return Compiled(parts, step, _bytes(step), fixed)
 
 
 def seconds(config: ConfigDict, compiled: Compiled) -> float:

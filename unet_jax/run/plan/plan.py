@@ -61,13 +61,15 @@ def plan(config: ConfigDict, account: Account, splits: Splits) -> Plan:
     draft.name = f"{config.name}-plan"
     space = sizing.seen(facts, spacing.value)
     config, compiled, of_size = sizing.sized(draft, splits, facts, space)
+    seconds = cost.seconds(config, compiled)
     times = config.steps * config.batch_size / len(facts)
-    steps = f"as it was: {times:.3g} times each of the {len(facts)} images"
+    steps = f"as it was: {times:.3g} times each of the {len(facts)} images, in "
+    steps += lasting(config.steps * seconds)
     return Plan(
         config=config,
         choices=(*of_data, *of_size, Choice("steps", config.steps, steps)),
         memory=compiled.memory,
-        seconds=1000 * cost.seconds(config, compiled),
+        seconds=1000 * seconds,
         device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     )
 
@@ -117,4 +119,6 @@ def _weight_map(
     if not rare or config.head == "sigmoid":
         return Choice("weight_map", given, f"all pixels count the same; {why}")
     shares = tuple(float(f"{parts.get(k, 0):.4g}") for k in range(len(classes)))
-    return Choice("weight_map", {"name": "frequency", "shares": shares}, why)
+    return Choice(
+        "weight_map", {"name": "frequency", "power": 0.5, "shares": shares}, why
+    )

@@ -110,7 +110,9 @@ def shares(facts: Sequence[Fact]) -> dict[int, float]:
 
 def rarest(parts: Mapping[int, float], classes: Sequence[str]) -> tuple[bool, str]:
     """Whether the rarest class that is there should weigh more, and what it is."""
-    k = min(parts, key=parts.__getitem__, default=0)
+    if not parts:
+        return False, "nothing is annotated"
+    k = min(parts, key=parts.__getitem__)
     why = f"{classes[k]}, the rarest class, is {parts[k]:.2%} of the pixels"
     return parts[k] < RARE, why
 

@@ -108,15 +108,18 @@ def sized(
             draft = changed(config, choices)
             logs.say(f"compiling a step of {batch} x {times(crop)} pixels")
             compiled = cost.compiled(draft, splits)
+            if compiled is None:
+                bearable = batch * pixels / 2
+                continue
             if compiled.memory <= limit:
                 return Sized(draft, compiled, choices)
             variable = compiled.memory - compiled.fixed
             left = max(limit - compiled.fixed, 0)
             bearable = batch * pixels * left / max(variable, 1)
+    needed = f"{compiled.memory / 2**30:.3g} GiB, " if compiled else ""
     raise UserError(
-        f"a step of {batch} x {times(draft.crop)} pixels takes "
-        f"{compiled.memory / 2**30:.3g} GiB, more than half of the {free / 2**30:.3g} "
-        "GiB that are free, and smaller ones would too; set fewer "
+        f"a step of {batch} x {times(draft.crop)} pixels takes {needed}more than half "
+        f"of the {free / 2**30:.3g} GiB that are free; set fewer "
         "config.model.widths, config.model.remat=True or config.precision=bfloat16"
     )
 

@@ -1,0 +1,65 @@
+"""What is measured of a record, against the same by other ways."""
+
+import numpy as np
+import pytest
+
+from unet_jax.data import account
+from unet_jax.data.account import Fault, measure
+
+RNG = np.random.default_rng(3)
+
+
+def test_percentiles_are_those_of_all_of_an_image_of_any_width():
+    image = RNG.integers(0, 200, (512, 512, 2), dtype=np.uint8)
+    image[:, 0] = 0  # what every 512th pixel would be
+    image[3, 7, 0] = 255
+    fact = measure({"id": "a", "image": image, "label": np.zeros((512, 512), int)})
+    for channel, found in enumerate(fact.intensity):
+        wanted = np.percentile(image[..., channel], account.PERCENTS)
+        assert found[0] == wanted[0]
+        assert found[-1] == wanted[-1]
+        np.testing.assert_allclose(found, wanted, atol=2)
+
+
+@pytest.mark.parametrize(
+    "shape", [(48, 96), (50, 33), (7, 100), (16, 24, 9), (8, 8, 8)]
+)
+def test_a_thumbnail_holds_the_means_of_blocks(shape):
+    image = RNG.integers(0, 255, (*shape, 3), dtype=np.uint8)
+    cells = account.CELLS[len(shape)]
+    means = np.empty((cells,) * len(shape))
+    for place in np.ndindex(*means.shape):
+        starts = [i * n // cells for i, n in zip(place, shape, strict=True)]
+        ends = [(i + 1) * n // cells for i, n in zip(place, shape, strict=True)]
+        box = tuple(slice(s, max(e, s + 1)) for s, e in zip(starts, ends, strict=True))
+        means[place] = image[box].mean()
+    means -= means.mean()
+    found = account.thumbnail(image)
+    np.testing.assert_allclose(found, means / np.linalg.norm(means), atol=1e-5)
+    assert not account.thumbnail(np.full((*shape, 1), 7, np.uint8)).any()
+
+
+def test_pixels_are_counted_with_those_that_are_ignored(monkeypatch):
+    monkeypatch.setattr(account, "PIECE", 20)  # in pieces
+    label = np.array([[0, 0, 2], [-1, -3, 2], [2, 0, 0]])
+    assert account.count(label, independent=False) == {-1: 2, 0: 4, 2: 3}
+    channels = np.stack([label == 2, label >= 0], -1).astype(int)
+    channels[label < 0] = -1
+    channels[0, 0] = 0
+    assert account.count(channels, independent=True) == {-1: 2, 0: 1, 1: 3, 2: 6}
+    image = RNG.integers(0, 255, (9, 7, 1), dtype=np.uint8)
+    assert account.digest(image) == account.digest(image.copy())
+    assert account.digest(image) != account.digest(image.reshape(7, 9, 1))
+    assert account.digest(image) != account.digest(image[::-1])
+
+
+def test_many_faults_of_one_kind_become_one_line():
+    many = [Fault("error", "JPEG mask", f"masks/{i}.jpg: no mask") for i in range(7)]
+    few = [Fault("error", "size", f"masks/{i}.png: the wrong size") for i in range(2)]
+    together = account.together(*many, *few, few[0])
+    shown = ", ".join(f"masks/{i}.jpg" for i in range(5))
+    assert [fault.text for fault in together] == [
+        f"{shown} and 2 more: no mask",
+        "masks/0.png: the wrong size",
+        "masks/1.png: the wrong size",
+    ]
