@@ -23,6 +23,7 @@ MEANINGS = {
     "Non-boolean": "{0} must be True or False, not {1!r}",
     "for int()": "{0} must be a whole number, not {1!r}",
     "to float": "{0} must be a number, not {1!r}",
+    "as tuple": "{0}={1}: not a tuple of Python; mind quotes and brackets",
 }
 
 

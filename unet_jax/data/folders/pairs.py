@@ -95,7 +95,9 @@ def find(
         masks, names = look.masks(home, patterns.masks, classes)
         known = look.unknown(home, patterns)
         if any((*masks, instances)):
-            pairs += look.pairs(split, images, masks, instances, known)
+            mine = look.pairs(images, masks, instances, known)
+            prefix = f"{home.name}/" if split else ""
+            pairs += [p._replace(id=prefix + p.id, split=split) for p in mine]
         elif split in ("val", "test"):
             said = f"{look.name(home)}: there are no masks, so its images are left out"
             look.faults.append(Fault("warning", "no masks", said))
@@ -200,7 +202,6 @@ class _Look(NamedTuple):
 
     def pairs(
         self,
-        split: str,
         images: ByKey,
         masks: Sequence[ByKey],
         instances: ByKey,
@@ -233,8 +234,7 @@ class _Look(NamedTuple):
             else:
                 name = key or files.stem(images[key])
                 own = tuple(found[key] for found in masks)
-                full = f"{split}/{name}" if split else name
-                yield Pair(full, split, images[key], own, instances.get(key))
+                yield Pair(name, "", images[key], own, instances.get(key))
 
     def strangers(self, images: ByKey, drawn: Sequence[ByKey]) -> str:
         """What to say where no image has a mask of its name; '' if one has."""
