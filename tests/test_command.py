@@ -108,6 +108,7 @@ MISTAKES = {
     "--config.steps=abc": ["--config.steps must be a whole number, not 'abc'"],
     "--config.steps=8.5": ["--config.steps must be a whole number"],
     "--config.ema=x": ["--config.ema must be a number, not 'x'"],
+    "--config.crop=(64,64": ["--config.crop=(64,64", "quotes and brackets"],
     "--config.model.residual=maybe": ["--config.model.residual must be True or False"],
     "--config.model=UNet": ["--config.model.name=UNet", "\"{'name':'UNet'}\""],
     "--confg.steps=8": ["confg.steps"],
