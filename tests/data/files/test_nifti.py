@@ -148,12 +148,12 @@ def test_an_absurd_header_takes_no_memory(nibabel, tmp_path, ending):
     assert peak < 2**24
 
 
-def test_without_nibabel_the_extra_is_named(tmp_path, monkeypatch):
+def test_without_nibabel_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
     path = tmp_path / "a.nii"
     path.touch()
     with (
-        pytest.raises(UserError, match=r"a\.nii.*pip install unet_jax\[volumes\]"),
+        pytest.raises(UserError, match=r"a\.nii.*pip install nibabel"),
         files.opened(path, axes=3),
     ):
         pass
