@@ -288,6 +288,7 @@ def test_all_mistakes_are_told_at_once(home):
         ({"label_map": ((255, "cell"),)}, "label_map names cell and no background"),
         ({"group": "case_(.)"}, "group='case_(.)' is not found in 10 of 10 names"),
         ({"group": "("}, "is no regular expression"),
+        ({"group": "([a-z]*)"}, "finds 1 groups, fewer than there are splits"),
         ({"folds": 11}, "folds=11 must be 3 to 10"),
         ({"split": "no.json"}, "split=no.json: No such file"),
         ({"colours": ("red", "green")}, "colours must have red, green and blue"),

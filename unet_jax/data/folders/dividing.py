@@ -46,7 +46,8 @@ def divided(
     pages = [p._replace(fact=f) for p, f in zip(pages, facts, strict=True)]
     pages = [page for page in pages if page.fact.id in parts]
     if group and not any(fault.kind == "split" for fault in faults):
-        names = splits.grouped(ids, [page.pair.id for page in pages], group)
+        mine = [page.fact.id for page in pages]
+        names = splits.grouped(mine, [page.pair.id for page in pages], group)
         faults += soundness.groups([page.fact for page in pages], names, leaks)
     return Divided(pages, tuple(faults))
 
@@ -72,6 +73,11 @@ def _split(
     parts = splits.divide(list(map(Item, ids, joined, given)), plan)
     rest = {(g, parts[i]) for i, g, f in zip(ids, joined, free, strict=True) if f}
     names = {g for g, _ in rest}
+    if len(rest) > len(names) and group:
+        raise UserError(
+            f"group={group!r} finds {len(names)} groups, fewer than there are splits; "
+            "mend the pattern, or give the splits as folders train/, val/ and test/"
+        )
     if len(rest) > len(names):
         text = f"there are too few files for splits of their own ({len(names)}), so "
         text += "pages of one file are in several, in runs; neighbours may be alike"

@@ -1,8 +1,9 @@
 """The pixels of a pair of files: every page of them once, or one as a record."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ class Way(NamedTuple):
     multilabel: bool = False
     coloured: bool = False
     ignore: str = ""
-    ids: dict[str, int] = {}  # noqa: RUF012, never written to
+    ids: Mapping[str, int] = MappingProxyType({})
     spacing: tuple[float, ...] = ()
 
 
