@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import data
 from unet_jax.build import binding, checks
-from unet_jax.data.account import Account, Fact, Fault, measure, refuse
+from unet_jax.data.account import Account, Fact, Fault, measure, refuse, together
 from unet_jax.data.folders import twins
 from unet_jax.data.resample import between
 from unet_jax.data.source import Source, Splits
@@ -27,15 +27,13 @@ def sound(config: ConfigDict, split: Path | None = None) -> Splits:
       UserError: the spec is wrong, the data cannot be found, or have mistakes in them,
         which are then all listed.
     """
-    splits = _splits(config, split)
+    splits = _checked(_splits(config, split), config)
     if account := splits.account:
         warnings = [fault.text for fault in account.faults if fault.level == "warning"]
         for line in (*account.said, *(f"warning: {text}" for text in warnings)):
             say(line)
         with naming("config.data"):
-            refuse(
-                account._replace(faults=(*account.faults, *_unlike(config, account)))
-            )
+            refuse(account)
     return splits
 
 
@@ -53,7 +51,7 @@ def survey(config: ConfigDict, split: Path | None = None) -> Splits:
     splits = _splits(config, split)
     if splits.account is None:
         splits = splits._replace(account=_account(splits, config.threads))
-    return splits
+    return _checked(splits, config)
 
 
 def resampled(config: ConfigDict, account: Account | None) -> list[tuple[int, ...]]:
@@ -69,8 +67,19 @@ def resampled(config: ConfigDict, account: Account | None) -> list[tuple[int, ..
     ]
 
 
-def _unlike(config: ConfigDict, account: Account) -> Iterator[Fault]:
-    """Images that cannot be brought to the spacing that is wished."""
+def _checked(splits: Splits, config: ConfigDict) -> Splits:
+    """The splits with what else is wrong with their account, under this config."""
+    if (account := splits.account) is None:
+        return splits
+    faults = together(*account.faults, *_unfit(config, splits.train, account))
+    return splits._replace(account=account._replace(faults=faults))
+
+
+def _unfit(config: ConfigDict, source: Source, account: Account) -> Iterator[Fault]:
+    """What the config makes of classes that may overlap, and of the size of pixels."""
+    if source.independent and config.head != "sigmoid":
+        text = f"{account.root}: each class has a mask of its own, and may overlap "
+        yield Fault("error", "head", text + "others; set --config.head=sigmoid")
     for fact in account.facts:
         try:
             with naming(fact.image):

@@ -17,6 +17,7 @@ class Source(NamedTuple):
     length: int  # how many records
     load: Callable[[int], Record]  # pure: same index, same record; any thread
     convert: bool = False  # whether grey and RGB files were brought to one count
+    independent: bool = False  # whether labels have a class axis: classes may overlap
     spacing: tuple[float, ...] = ()  # of pixels of files that do not say theirs
     pixels: Mapping[int, int] | None = None  # of each class, where they were counted
 

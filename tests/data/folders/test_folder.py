@@ -355,3 +355,32 @@ def test_a_stack_that_was_written_page_by_page_is_a_stack(tmp_path):
     assert len(found) == 6
     for i in range(6):
         np.testing.assert_array_equal(found[f"a/{i:03d}"]["label"], pages["masks"][i])
+
+
+def test_records_of_one_split_are_not_those_of_another(home, tmp_path):
+    kept = {"root": str(home), "records": str(tmp_path / "kept")}
+    part = {"train": ["3", "4", "5", "6"], "val": ["8"], "test": ["9"]}
+    (tmp_path / "s.json").write_text(json.dumps(part))
+    for options in ({}, {"split": str(tmp_path / "s.json")}, {}):
+        splits = folder(**kept, **options)
+        for i, record in records(splits).items():
+            image = np.array(Image.open(home / f"images/{i}.png"))
+            np.testing.assert_array_equal(record["image"][..., 0], image)
+    assert folder(**kept, split=str(tmp_path / "s.json")).notes["split.json"] == part
+
+
+def test_a_camera_that_stands_still_does_not_make_one_group_of_all(tmp_path):
+    ground = np.kron(noise(16, 16), np.ones((8, 8)))
+    for i in range(20):
+        image = ground + RNG.normal(0, 4, ground.shape)
+        mask = np.zeros(ground.shape, np.uint8)
+        mask[i : i + 5, 3 * i : 3 * i + 5] = 255
+        image[mask > 0] = 250
+        save(tmp_path / f"images/v{i // 5}_{i}.png", image.clip(0, 255).astype("u1"))
+        save(tmp_path / f"masks/v{i // 5}_{i}.png", mask)
+    for options in ({"group": "v([0-9])"}, {"group": "v([0-9])", "folds": 4}):
+        account = folder(root=str(tmp_path), **options).account
+        assert not account.errors, account.errors
+        where = {(fact.id[1], fact.split) for fact in account.facts}
+        assert len(where) == 4  # every video in one split
+    assert "nearly the same image" in account.faults[-1].text

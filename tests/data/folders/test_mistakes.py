@@ -1,5 +1,7 @@
 """One broken folder for every mistake that people make, and what they are told."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tifffile
@@ -176,6 +178,36 @@ def nothing(home):
     """No mistake in the files."""
 
 
+def class_folders(home):
+    for name in ("cell", "debris"):
+        for i in range(10):
+            png(home, f"masks/{name}/{i}.png", mask(home, i))
+    for i in range(10):
+        (home / f"masks/{i}.png").unlink()
+
+
+def other_folders(home):
+    class_folders(home)
+    for part, of in (("train", range(8)), ("val", range(8, 10))):
+        for kind in ("images", "masks/cell", "masks/debris"):
+            (home / part / kind).mkdir(parents=True)
+            for i in of:
+                (home / f"{kind}/{i}.png").rename(home / part / f"{kind}/{i}.png")
+    (home / "val/masks/debris").rename(home / "val/masks/nucleus")
+    shutil.rmtree(home / "images")
+
+
+def mixed(home):
+    for i in (3, 4):
+        png(home, f"masks/{i}.png", mask(home, i) // 255)
+
+
+def bands(home):
+    for i in range(10):
+        five = np.array([0, 64, 128, 192, 255], np.uint8)
+        png(home, f"masks/{i}.png", np.tile(five, (24, 4)))
+
+
 def few(home):
     for kind in ("images", "masks"):
         for i in range(2, 10):
@@ -185,7 +217,7 @@ def few(home):
 MISTAKES = [
     (no_mask, {}, "images/3.png: an image without a mask in masks; add"),
     (no_image, {}, "masks/3.png: a mask without an image; add"),
-    (another_name, {}, "is it 3_mask.png? --config.data.masks='masks/*_mask.png'"),
+    (another_name, {}, "(is it 3_mask.png? then name it 3.png)"),
     (size, {}, "masks/3.png: the mask is 23 x 20, its image 24 x 20"),
     (
         values,
@@ -240,6 +272,19 @@ MISTAKES = [
         "masks have the values 0; 255, and the label map has the values 0; 254; say "
         'what they are: --config.data.label_map="((0,0),(255,1),)"',
     ),
+    (
+        class_folders,
+        {},
+        "each class has a mask of its own, and may overlap others; set --config.head=",
+    ),
+    (
+        other_folders,
+        {},
+        "val/masks: has a folder for each of cell, nucleus, and train/masks has a "
+        "folder for each of cell, debris; they must be the same",
+    ),
+    (mixed, {}, '--config.data.label_map="((0,0),(1,1),(255,1),)"'),
+    (bands, {}, '--config.data.label_map="((0,0),(64,1),(128,2),(192,3),(255,4),)"'),
     (few, {}, "2 images cannot be split into train, val, test; add some"),
 ]
 
@@ -289,7 +334,8 @@ def test_all_mistakes_are_told_at_once(home):
         ({"group": "case_(.)"}, "group='case_(.)' is not found in 10 of 10 names"),
         ({"group": "("}, "is no regular expression"),
         ({"group": "([a-z]*)"}, "finds 1 groups, fewer than there are splits"),
-        ({"folds": 11}, "folds=11 must be 3 to 10"),
+        ({"folds": 11}, "folds=11 must be 3 or more, and there are 10 groups"),
+        ({"spacing": (1.0,)}, "spacing=(1.0,) must have 2 sizes, one for each axis"),
         ({"split": "no.json"}, "split=no.json: No such file"),
         ({"colours": ("red", "green")}, "colours must have red, green and blue"),
         ({"colours": ((1, 2, 3),) * 3}, "colours has 3 of them, and there are 2"),

@@ -45,9 +45,8 @@ def divided(
     faults += soundness.leaks(facts, alike, leaks)
     pages = [p._replace(fact=f) for p, f in zip(pages, facts, strict=True)]
     pages = [page for page in pages if page.fact.id in parts]
-    if group and not any(fault.kind == "split" for fault in faults):
-        mine = [page.fact.id for page in pages]
-        names = splits.grouped(mine, [page.pair.id for page in pages], group)
+    if group and not any(fault.level == "error" for fault in faults):
+        names = _groups(pages, group)
         faults += soundness.groups([page.fact for page in pages], names, leaks)
     return Divided(pages, tuple(faults))
 
@@ -67,19 +66,29 @@ def _split(
     """The split of each id, and what of it is not as was wished."""
     ids = [page.fact.id for page in pages]
     given = [page.pair.split for page in pages]
-    groups = splits.grouped(ids, [page.pair.id for page in pages], group)
     free = [name not in ("val", "test") for name in given]
-    joined = twins.groups(groups, [t for t in alike if free[t.a] and free[t.b]])
+    groups = _groups(pages, group)
+    wanted = plan.folds or 3 - len({"val", "test"} & set(given))
+    ours = [twin for twin in alike if free[twin.a] and free[twin.b]]
+    # a camera that stands still makes twins of all: then only copies stay together
+    for joining in (ours, [twin for twin in ours if twin.same], []):
+        joined = twins.groups(groups, joining)
+        count = len({g for g, f in zip(joined, free, strict=True) if f})
+        if count >= wanted:
+            break
     parts = splits.divide(list(map(Item, ids, joined, given)), plan)
-    rest = {(g, parts[i]) for i, g, f in zip(ids, joined, free, strict=True) if f}
-    names = {g for g, _ in rest}
-    if len(rest) > len(names) and group:
+    if count >= wanted:
+        return parts, list(soundness.shares(parts, plan, set(given)))
+    if group:
         raise UserError(
-            f"group={group!r} finds {len(names)} groups, fewer than there are splits; "
+            f"group={group!r} finds {count} groups, fewer than there are splits; "
             "mend the pattern, or give the splits as folders train/, val/ and test/"
         )
-    if len(rest) > len(names):
-        text = f"there are too few files for splits of their own ({len(names)}), so "
-        text += "pages of one file are in several, in runs; neighbours may be alike"
-        return parts, [Fault("warning", "split", text)]
-    return parts, list(soundness.shares(parts, plan, set(given)))
+    text = f"there are too few files for splits of their own ({count}), so pages of "
+    text += "one file are in several, in runs; neighbours may be alike"
+    return parts, [Fault("warning", "split", text)]
+
+
+def _groups(pages: Sequence[Page], group: str) -> list[str]:
+    ids = [page.fact.id for page in pages]
+    return splits.grouped(ids, [page.pair.image for page in pages], group)

@@ -140,6 +140,7 @@ def folder(
         load=lambda i: load(usable[i]),
         spacing=spacing,
         convert=any(page.fact.channels != count for page in pages),
+        independent=way.multilabel,
     )
     sources = {name: _part(whole, usable, name) for name in pairs.SPLITS}
     return Splits(**sources, account=account, notes=_notes(account))
@@ -162,6 +163,8 @@ def _way(
     masks = any(pair.masks for pair in found.pairs)
     if multilabel and found.pairs and not masks:
         raise UserError("multilabel=True needs masks, not instances alone")
+    if len(spacing) not in (0, axes):
+        raise UserError(f"spacing={spacing} must have {axes} sizes, one for each axis")
     return Way(
         axes=axes,
         multilabel=masks and (multilabel or bool(found.classes)),

@@ -20,7 +20,7 @@ Survey = tuple[list[Page], list[Fault]]
 
 
 def place(home: str, pairs: Sequence[Pair], *how: Any) -> Path:
-    """The folder for these files, as they are now, read like this.
+    """What the folders of these files, as they are now, read like this, begin with.
 
     Args:
       home: where the records of all folders are kept.
@@ -32,7 +32,11 @@ def place(home: str, pairs: Sequence[Pair], *how: Any) -> Path:
     ]
     stamps = [_stamp(path) for whole in paths for path in _files(whole)]
     text = json.dumps([stamps, repr(how)])
-    return Path(home).expanduser() / hashlib.sha1(text.encode()).hexdigest()[:16]
+    return Path(home).expanduser() / _hashed(text)
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha1(text.encode()).hexdigest()[:12]
 
 
 def _files(path: Path) -> list[Path]:
@@ -49,13 +53,14 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     return str(path), status.st_size, status.st_mtime_ns
 
 
-def survey(folder: Path, pairs: Sequence[Pair]) -> Survey | None:
+def survey(place: Path, pairs: Sequence[Pair]) -> Survey | None:
     """What the survey of the files found when they were written; None if they are not.
 
     Raises:
       UserError: the records are damaged.
     """
-    if not records.written(folder):
+    there = filter(records.written, sorted(place.parent.glob(f"{place.name}-*")))
+    if (folder := next(there, None)) is None:
         return None
     about = records.read(folder).about
     by_id = {pair.id: pair for pair in pairs}
@@ -67,19 +72,22 @@ def survey(folder: Path, pairs: Sequence[Pair]) -> Survey | None:
 
 
 def loader(
-    folder: Path, pages: Sequence[Page], way: Way, found: Survey
+    place: Path, pages: Sequence[Page], way: Way, found: Survey
 ) -> Callable[[Page], Record]:
     """Loads pages from the records, which are written first where they are not there.
 
     Args:
-      folder: from `place`.
-      pages: the ones to be loaded.
+      place: from `place`.
+      pages: the ones to be loaded; others, as another split has them, or another
+        meaning of their masks, are other records.
       way: how they are read.
       found: what is to be kept of the survey.
 
     Raises:
       UserError: the records cannot be written, or are damaged.
     """
+    of = json.dumps([[page.fact.id for page in pages], repr(way)])
+    folder = place.with_name(f"{place.name}-{_hashed(of)}")
     if not records.written(folder):
         about = {
             "pages": [(p.pair.id, p.number, _plain(p.fact), *p[3:]) for p in found[0]],

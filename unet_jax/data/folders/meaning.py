@@ -184,8 +184,6 @@ def _check_colours(wish: Wish) -> None:
             )
     if len(wish.colours) == 1:
         raise UserError("colours must have one of each class, the background, too")
-    if len(wish.colours) == 1:
-        raise UserError("colours must have one of each class, the background, too")
     if wish.classes and wish.colours:
         colours(wish, len(wish.classes))
 

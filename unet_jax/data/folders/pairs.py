@@ -1,5 +1,6 @@
 """Which file holds the mask of which image."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -86,16 +87,18 @@ def find(
         raise _nothing(root, patterns)
     look = _Look(root, links, [], set())
     pairs: list[Pair] = []
-    names: tuple[str, ...] = ()
+    named: dict[Path, tuple[str, ...]] = {}
     for home, split in homes.items():
         if look.outside(home, patterns.images):
             continue
         images = look.files(home, patterns.images)
         instances = look.files(home, patterns.instances)
         masks, names = look.masks(home, patterns.masks, classes)
+        if masks:
+            named[home / patterns.masks] = names
         known = look.unknown(home, patterns)
         if any((*masks, instances)):
-            mine = look.pairs(images, masks, instances, known)
+            mine = look.pairs(home, images, masks, instances, known)
             prefix = f"{home.name}/" if split else ""
             pairs += [p._replace(id=prefix + p.id, split=split) for p in mine]
         elif split in ("val", "test"):
@@ -106,7 +109,13 @@ def find(
             said += "there with the names of their images, or say where they are: "
             said += f"--config.data.masks={_another(home, patterns)}"
             look.faults.append(Fault("error", "missing pair", said))
-    return Found(tuple(pairs), tuple(look.faults), names)
+    folder, *others = named or {root: ()}
+    for other in others:
+        if named[other] != named[folder]:
+            said = f"{look.name(other)}: has {_folders_named(named[other])}, and "
+            said += f"{look.name(folder)} has {_folders_named(named[folder])}; they "
+            look.error("missing pair", said + "must be the same")
+    return Found(tuple(pairs), tuple(look.faults), named.get(folder, ()))
 
 
 class _Look(NamedTuple):
@@ -202,6 +211,7 @@ class _Look(NamedTuple):
 
     def pairs(
         self,
+        home: Path,
         images: ByKey,
         masks: Sequence[ByKey],
         instances: ByKey,
@@ -212,7 +222,7 @@ class _Look(NamedTuple):
         Where something lacks there is a fault instead, if it is not yet `known`.
         """
         drawn = [found for found in (*masks, instances) if found]
-        if said := self.strangers(images, drawn):
+        if said := self.strangers(home, images, drawn):
             self.error("missing pair", said)
             return
         every = {*images, *(key for found in drawn for key in found)}
@@ -223,10 +233,10 @@ class _Look(NamedTuple):
                 self.error("missing pair", f"{said} or take the mask away")
             elif len(paths) < len(drawn):
                 lacking = next(found for found in drawn if key not in found)
-                home = self.name(next(iter(lacking.values())).parent)
-                said = f"{self.name(images[key])}: an image without a mask in {home}; "
-                said += f"add the mask or take the image away{_near(key, lacking)}"
-                self.error("missing pair", said)
+                where = self.name(next(iter(lacking.values())).parent)
+                said = f"{self.name(images[key])}: an image without a mask in {where}; "
+                said += "add the mask or take the image away"
+                self.error("missing pair", said + _near(key, lacking, images))
             elif jpeg := [path for path in paths if path.suffix.lower() in JPEG]:
                 said = f"{self.name(jpeg[0])}: a JPEG does not keep the values of a "
                 said += "mask; save it as PNG or TIFF from where it was drawn"
@@ -236,7 +246,7 @@ class _Look(NamedTuple):
                 own = tuple(found[key] for found in masks)
                 yield Pair(name, "", images[key], own, instances.get(key))
 
-    def strangers(self, images: ByKey, drawn: Sequence[ByKey]) -> str:
+    def strangers(self, home: Path, images: ByKey, drawn: Sequence[ByKey]) -> str:
         """What to say where no image has a mask of its name; '' if one has."""
         masks = {key: path for found in drawn for key, path in found.items()}
         if len(images) < 2 or masks.keys() & images.keys():
@@ -244,7 +254,11 @@ class _Look(NamedTuple):
         image, mask = images[min(images)], masks[min(masks)]
         said = f"none of {len(images)} images has a mask of its name, such as "
         said += f"{self.name(image)} and {self.name(mask)}; say by globs what their "
-        return f"{said}names share: {_globs(image, mask)}"
+        return f"{said}names share: {_globs(home, image, mask)}"
+
+
+def _folders_named(names: tuple[str, ...]) -> str:
+    return f"a folder for each of {', '.join(names)}" if names else "no folders"
 
 
 def _folders(path: Path) -> tuple[str, ...]:
@@ -264,24 +278,23 @@ def _another(home: Path, patterns: Patterns) -> str:
     return names[0] if names else "labels"
 
 
-def _near(key: str, others: ByKey) -> str:
+def _near(key: str, others: ByKey, images: ByKey) -> str:
     """A hint at a mask whose name only adds something to that of its image."""
-    longer = [k for k in others if key and k != key and key in k]
+    longer = [k for k in others if key and key in k and k not in images]
     if not longer:
         return ""
     path = others[min(longer, key=len)]
-    rest = path.name.replace(key, "*", 1)
-    return f" (is it {path.name}? --config.data.masks='{path.parent.name}/{rest}')"
+    return f" (is it {path.name}? then name it {key}{files.ending(path)})"
 
 
-def _globs(image: Path, mask: Path) -> str:
+def _globs(home: Path, image: Path, mask: Path) -> str:
     """Flags that pair files where the name of one is within that of the other."""
     first, second = files.stem(image), files.stem(mask)
     shared = first if first in second else second if second in first else ""
     globs = ["raw/*_image.png", "drawn/*_mask.png"]
     if shared:
-        both = (image, mask)
-        globs = [f"{p.parent.name}/{p.name.replace(shared, '*', 1)}" for p in both]
+        both = [Path(os.path.relpath(path, home)) for path in (image, mask)]
+        globs = [str(p.with_name(p.name.replace(shared, "*", 1))) for p in both]
     return f"--config.data.images='{globs[0]}' --config.data.masks='{globs[1]}'"
 
 

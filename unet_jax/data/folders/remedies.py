@@ -8,6 +8,7 @@ from unet_jax.data.folders import values
 
 SHOWN = 8  # values that a sentence names
 MAPPED = 64  # values that a label map is offered for
+FEW = 16  # values that all masks may have, and be no anti-aliased ones
 NEAR = 2  # from a known value: the same, but for how it was saved
 OWN = 32  # below which numbers that are near are ids of their own
 VOID = "255"  # what often marks that nobody annotated
@@ -47,7 +48,8 @@ def unclear(
       objects: whether they look like object ids.
     """
     smoothed = [name for name, found in files if _smoothed(name, found)]
-    if smoothed:
+    alike = len({frozenset(found) for _, found in files}) == 1
+    if smoothed and not (alike and len(files[0][1]) <= FEW):
         return _smoothed(listed(smoothed), dict(files)[smoothed[0]])
     every = {v: n for _, found in files for v, n in found.items() if v != ignore}
     said = f"{listed([name for name, _ in files])}: masks have {_listed(every)}, "
@@ -57,7 +59,8 @@ def unclear(
         said += "name the classes: --config.data.classes=\"('background','a','b')\""
         return Fault("error", "mask values", said)
     both = any({"1", VOID} <= found.keys() for _, found in files)
-    known = {"0": 0, "1": 1} if "1" in every and not both else {}
+    mixed = every.keys() == {"0", "1", VOID} and not both
+    known = {"0": 0, "1": 1} if mixed else {}
     return Fault(
         "error", "mask values", f"{said}say what they are: {_flag(every, known)}"
     )
@@ -102,8 +105,8 @@ def _class_of(value: str, pairs: Mapping[str, int], known: Mapping[str, int]) ->
     near = [k for v, k in known.items() if abs(values.code(v) - number) <= NEAR]
     if near and number > OWN:
         return near[0]
-    if value == VOID and set(known) == {"0", "1"}:
-        return 1
+    if {value, *known} in ({"0", "1", VOID}, {"0", "1", "65535"}) and len(known) == 2:
+        return 1  # both ways to save a mask of two classes
     return max(pairs.values(), default=-1) + 1
 
 

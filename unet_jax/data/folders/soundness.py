@@ -82,6 +82,7 @@ def shares(parts: Mapping[str, str], plan: Plan, given: Set[str]) -> Iterator[Fa
 
 def leaks(facts: Sequence[Fact], found: Sequence[Twins], allow: str) -> Iterator[Fault]:
     """Images that are in two splits, or twice in one."""
+    near = []
     for a, b, same in found:
         one, other = facts[a], facts[b]
         if not (one.split and other.split):
@@ -92,15 +93,19 @@ def leaks(facts: Sequence[Fact], found: Sequence[Twins], allow: str) -> Iterator
                 text = f"{names[1]}: the same pixels as {names[0]}; remove one"
                 yield Fault("warning", "duplicate", text)
             continue
-        refused = same and allow != "allow" and one.image != other.image
-        text = (
-            f"{names[1]} ({other.split}): {'the same' if same else 'nearly the same'} "
-        )
-        text += f"image as {names[0]} ({one.split}); remove one, or what is measured "
-        text += "says nothing about new images"
-        if refused:
-            text += ", or go on with --config.data.leaks=allow"
+        pair = f"image as {names[0]} ({one.split})"
+        if not same:
+            near.append(f"{names[1]} ({other.split}): nearly the same {pair}")
+            continue
+        refused = allow != "allow" and one.image != other.image
+        text = f"{names[1]} ({other.split}): the same {pair}; remove one, or what is "
+        text += "measured says nothing about new images"
+        text += ", or go on with --config.data.leaks=allow" if refused else ""
         yield Fault("error" if refused else "warning", "leak", text)
+    if near:
+        more = f", and {len(near) - 1} more like these" if near[1:] else ""
+        text = f"{near[0]}{more}; what is measured says less about new images"
+        yield Fault("warning", "leak", text)
 
 
 def groups(facts: Sequence[Fact], names: Sequence[str], allow: str) -> Iterator[Fault]:

@@ -70,12 +70,13 @@ def divide(items: Sequence[Item], plan: Plan) -> Split:
     return split | parts
 
 
-def grouped(ids: Sequence[str], files: Sequence[str], pattern: str) -> list[str]:
+def grouped(ids: Sequence[str], files: Sequence[Path], pattern: str) -> list[str]:
     """The group of each record: its file, or what a pattern finds in the file's name.
 
     Args:
       ids: of the records.
-      files: the names of their files; records of one file are a group.
+      files: their files; records of one file are a group. A pattern is looked for in
+        the name, and in the folders before it only if it is not there.
       pattern: a regular expression, of which the first group counts, or else all of
         it; '' for none.
 
@@ -83,14 +84,16 @@ def grouped(ids: Sequence[str], files: Sequence[str], pattern: str) -> list[str]
       UserError: it is no regular expression, or not found in a name.
     """
     if not pattern:
-        return list(files)
+        return list(map(str, files))
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise UserError(
             f"group={pattern!r} is no regular expression: {error}"
         ) from None
-    found = [expression.search(name) for name in files]
+    found = [
+        expression.search(path.name) or expression.search(str(path)) for path in files
+    ]
     if None in found:
         lost = [i for i, match in zip(ids, found, strict=True) if match is None]
         raise UserError(
@@ -161,9 +164,8 @@ def _about(order: Sequence[list[str]], goal: float) -> list[list[str]]:
 def _folds(items: Sequence[Item], plan: Plan, wanted: Sequence[str]) -> Split:
     order = _order(items, plan.seed)
     if not 3 <= plan.folds <= len(order):
-        raise UserError(
-            f"folds={plan.folds} must be 3 to {len(order)}, the groups that there are"
-        )
+        there = f"there are {len(order)} groups (files, or what `group` finds)"
+        raise UserError(f"folds={plan.folds} must be 3 or more, and {there}")
     if plan.fold >= plan.folds:
         raise UserError(f"fold must be 0 to {plan.folds - 1}, not {plan.fold}")
     names = {(plan.fold + i) % plan.folds: name for i, name in enumerate(wanted)}

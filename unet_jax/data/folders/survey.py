@@ -1,6 +1,7 @@
 """Every file of every pair, read once: facts, and faults where there are any."""
 
 import functools
+import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,7 +89,7 @@ def _pair(pair: Pair, root: Path, way: Way) -> Seen:
                 faults.append(Fault("error", "mask values", _short(said, root)))
     except UserError as error:
         said = _short(str(error), root)
-        if way.axes == 2 and "volume" in said:
+        if "is a volume, the network takes images of 2 axes" in said:
             said += f"; to train on volumes {VOLUMES}"
         faults.append(Fault("error", "unreadable", said))
     return Seen(tuple(pages), tuple(faults))
@@ -162,4 +163,4 @@ def _check_two_values(mask: np.ndarray, way: Way) -> None:
 
 def _short(text: str, root: Path) -> str:
     """A path, or a line that names one, from the root on."""
-    return text.replace(f"{root}/", "")
+    return re.sub(rf"(?<![^\s'(]){re.escape(str(root))}/", "", text)

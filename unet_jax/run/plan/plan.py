@@ -52,7 +52,7 @@ def plan(config: ConfigDict, account: Account, splits: Splits) -> Plan:
     if jax.process_count() > 1:
         raise UserError("a plan is measured by one process; run --mode=inspect in one")
     facts = _learnt_from(account)
-    spacing = rules.spacing(facts)
+    spacing = rules.spacing(account.facts if account.facts else facts)
     if config.spacing:
         spacing = Choice("spacing", tuple(config.spacing), "as the config has it")
     weights = _weight_map(config, account.classes, facts)
