@@ -186,6 +186,12 @@ def class_folders(home):
         (home / f"masks/{i}.png").unlink()
 
 
+def all_broken(home):
+    class_folders(home)
+    for i in range(10):
+        (home / f"images/{i}.png").write_bytes(b"no image")
+
+
 def other_folders(home):
     class_folders(home)
     for part, of in (("train", range(8)), ("val", range(8, 10))):
@@ -277,6 +283,7 @@ MISTAKES = [
         {},
         "each class has a mask of its own, and may overlap others; set --config.head=",
     ),
+    (all_broken, {}, "images/4.png and 5 more: cannot be read"),
     (
         other_folders,
         {},

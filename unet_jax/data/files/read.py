@@ -86,7 +86,7 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
     except Exception as error:  # broken files make libraries raise almost anything
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        words = " ".join(words.split())[:200]
+        words = " ".join(words.replace(f" '{path}'", "").split())[:200]
         raise UserError(
             f"{path}: cannot be read ({words}); check the file, or save it again"
         ) from error

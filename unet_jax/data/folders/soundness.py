@@ -135,7 +135,8 @@ def multilabel(pages: Sequence[Page], classes: int) -> Iterator[Fault]:
       classes: that are named, the background among them; 0 if they are not.
     """
     counts = Counter(page.classes for page in pages)
-    wanted = classes - 1 if classes else max(counts, key=lambda n: (counts[n], n))
+    most = max(counts, key=lambda n: (counts[n], n), default=0)
+    wanted = classes - 1 if classes else most
     for page in pages:
         if page.classes != wanted:
             text = f"{page.fact.mask}: {page.classes} channels, one for each class, "
