@@ -50,6 +50,13 @@ def test_pixels_and_classes_are_those_of_the_files(home):
             assert source.pixels[k] == sum((label == k).sum() for label in mine)
 
 
+def test_colours_for_pictures_do_not_make_plain_masks_unclear(home):
+    colours = ((0, 0, 0), (255, 255, 255))
+    splits = folder(root=str(home), classes=("background", "cell"), colours=colours)
+    check_sound(splits)
+    assert splits.train.colours == colours
+
+
 def test_shares_and_folds_cover_all_images_once(home):
     splits = folder(root=str(home), val=0.2, test=0.3)
     assert [source.length for source in splits.sources.values()] == [5, 2, 3]

@@ -200,9 +200,10 @@ def _obvious(files: Sequence[tuple[str, Values]], wish: Wish) -> dict[str, int]:
     if not telling:
         return {"0": 0, "1": 1}
     votes = [sum(seen <= r.keys() for seen in telling) for r in readings]
-    if not max(votes) or votes.count(max(votes)) > 1:
+    best = [r for r, count in zip(readings, votes, strict=True) if count == max(votes)]
+    if not max(votes) or any(reading != best[0] for reading in best):
         return {}
-    ids = readings[votes.index(max(votes))]
+    ids = best[0]
     if wish.classes or wish.colours or max(ids.values()) == 1:
         return ids
     there = {int(v) for seen in telling if seen <= ids.keys() for v in seen}
