@@ -1,6 +1,6 @@
 """The data of a config, read through before any training."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from unet_jax import data
 from unet_jax.build import binding, checks
 from unet_jax.data.account import Account, Fact, Fault, measure, refuse, together
-from unet_jax.data.folders import twins
+from unet_jax.data.folders import soundness, twins
 from unet_jax.data.resample import between
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, naming
@@ -102,27 +102,13 @@ def _account(splits: Splits, threads: int) -> Account:
         for split, source in splits.sources.items():
             for found in pool.map(_reader(split, source), range(source.length)):
                 (facts if isinstance(found, Fact) else faults).append(found)
-    faults += _alike(facts)
+    faults += soundness.leaks(facts, twins.find(facts), "allow")
     return Account(
         root=splits.train.name.removesuffix("/train"),
         classes=splits.train.classes,
         facts=tuple(facts),
         faults=tuple(faults),
     )
-
-
-def _alike(facts: Sequence[Fact]) -> Iterator[Fault]:
-    """Images of two splits that are the same, or nearly."""
-    for first, second, same in twins.find(facts):
-        a, b = facts[first], facts[second]
-        if a.split != b.split:
-            how = "have the same pixels" if same else "are nearly the same"
-            yield Fault(
-                "warning",
-                "leak",
-                f"{a.split}/{a.id} and {b.split}/{b.id} {how}; scores of {b.split} "
-                "will be too good",
-            )
 
 
 def _reader(split: str, source: Source) -> Callable[[int], Fact | Fault]:

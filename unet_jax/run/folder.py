@@ -46,12 +46,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
       UserError: the folder cannot be made, or holds something else, or another run;
         then the line names the fields that differ.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--workdir={workdir}: {error.strerror}; name a folder you may write to"
-        ) from error
+    make(workdir)
     if not steps(workdir):
         _check_vacant(workdir)
         return
@@ -71,6 +66,16 @@ def claim(workdir: Path, config: ConfigDict) -> None:
         )
     for line in news:
         say(line)
+
+
+def make(workdir: Path) -> None:
+    """Makes the folder, or raises UserError if it cannot be."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir}: {error.strerror}; name a folder you may write to"
+        ) from error
 
 
 def _check_vacant(workdir: Path) -> None:

@@ -34,12 +34,7 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     """
     if jax.process_index() != 0:
         return 0
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--workdir={workdir}: {error.strerror}; name a folder you may write to"
-        ) from error
+    folder.make(workdir)
     splits = survey(config, folder.split(workdir, config))
     inspection = _inspection(splits)
     for line in telling.lines(inspection):

@@ -10,12 +10,13 @@ what several programs agree on. Ulman et al. 2017, Nat. Methods 14:1141; Maška 
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from unet_jax.arrays import IGNORE
-from unet_jax.data.builders.archive import Archive, gather, named
-from unet_jax.data.builders.storage import decoded_tiff, stored
+from unet_jax.data.builders.archive import Archive, find, gather, named
+from unet_jax.data.builders.storage import decoded_tiff, features, stored
 from unet_jax.errors import UserError
 
 CLASSES = ("background", "cell")
@@ -36,6 +37,26 @@ def archive(name: str) -> Archive:
     base = "http://data.celltrackingchallenge.net/training-datasets"
     file = f"{name}.zip"
     return Archive(file, f"{base}/{file}", signs=("0[12]_GT/SEG/man_seg*.tif",))
+
+
+def info(builder: Any) -> Any:
+    """What TFDS is to know of one of these sets."""
+    return builder.dataset_info_from_configs(
+        features=features(CLASSES, channels=1, instances=True),
+        supervised_keys=("image", "label"),
+        disable_shuffling=True,
+    )
+
+
+def videos(given: Archive, dl_manager: Any) -> dict[str, Iterator]:
+    """The records of each video, by the name of its split.
+
+    Raises:
+      UserError: the archive cannot be had or used.
+    """
+    path = find(given, dl_manager)
+    files = read(given, path)
+    return {f"sequence_{int(s)}": frames(path, files, s) for s in SEQUENCES}
 
 
 def read(given: Archive, path: Path) -> Files:

@@ -6,7 +6,7 @@ import numpy as np
 
 from unet_jax.data.account import Fault
 from unet_jax.data.files import Grid
-from unet_jax.data.folders.reading import Opened
+from unet_jax.data.folders.reading import Opened, by
 
 CLOSE = 1e-2  # of a pixel, that two affine maps may differ by and mean the same
 
@@ -26,8 +26,8 @@ def apart(found: Opened) -> Fault | None:
                 said += "maps; pixel is taken for pixel"
                 return Fault("warning", "place", said)
         elif image.spacing and grid.spacing and not _same(image.spacing, grid.spacing):
-            said = f"{grid.path}: its pixels measure {_sizes(grid.spacing)}, those of "
-            said += f"its image {_sizes(image.spacing)}, which count"
+            said = f"{grid.path}: its pixels measure {by(grid.spacing)}, those of "
+            said += f"its image {by(image.spacing)}, which count"
             return Fault("warning", "spacing", said)
     return None
 
@@ -45,7 +45,3 @@ def pointing(grid: Grid) -> str:
 
 def _same(one: Sequence[float], other: Sequence[float]) -> bool:
     return bool(np.allclose(one, other, rtol=1e-3))
-
-
-def _sizes(spacing: Sequence[float]) -> str:
-    return " x ".join(f"{size:g}" for size in spacing)

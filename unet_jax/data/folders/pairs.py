@@ -1,13 +1,12 @@
 """Which file holds the mask of which image."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from unet_jax.data import files
 from unet_jax.data.account import Fault, listed
-from unet_jax.data.folders import keys
+from unet_jax.data.folders import hints, keys
 from unet_jax.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -84,7 +83,7 @@ def find(
     homes = {root / name: of for name, of in FOLDERS.items()} if given else {root: ""}
     homes = {h: of for h, of in homes.items() if keys.matches(h, patterns.images)}
     if not homes:
-        raise _nothing(root, patterns)
+        raise hints.nothing(root, patterns.images, SPLITS)
     look = _Look(root, links, [], set())
     pairs: list[Pair] = []
     named: dict[Path, tuple[str, ...]] = {}
@@ -107,13 +106,13 @@ def find(
         else:
             said = f"{look.name(home / patterns.masks)}: there are no masks; put them "
             said += "there with the names of their images, or say where they are: "
-            said += f"--config.data.masks={_another(home, patterns)}"
+            said += f"--config.data.masks={hints.another(home, {*patterns, *FOLDERS})}"
             look.faults.append(Fault("error", "missing pair", said))
     folder, *others = named or {root: ()}
     for other in others:
         if named[other] != named[folder]:
-            said = f"{look.name(other)}: has {_folders_named(named[other])}, and "
-            said += f"{look.name(folder)} has {_folders_named(named[folder])}; they "
+            said = f"{look.name(other)}: has {hints.folders(named[other])}, and "
+            said += f"{look.name(folder)} has {hints.folders(named[folder])}; they "
             look.error("missing pair", said + "must be the same")
     return Found(tuple(pairs), tuple(look.faults), named.get(folder, ()))
 
@@ -190,16 +189,12 @@ class _Look(NamedTuple):
     def unknown(self, home: Path, patterns: Patterns) -> set[str]:
         """Keys of files that would be of a pair, if their endings were known."""
         strange = [keys.others(home, pattern) for pattern in patterns]
-        every = [
-            {*found, *dict(keys.matches(home, pattern))}
-            for found, pattern in zip(strange, patterns, strict=True)
-        ]
+        there = [dict(keys.matches(home, pattern)).keys() for pattern in patterns]
+        every = [{*one, *other} for one, other in zip(strange, there, strict=True)]
         wanted = set()
         for i, of_kind in enumerate(strange):
             rest = {key for j, found in enumerate(every) if j != i for key in found}
-            lacking = (
-                of_kind.keys() & rest - dict(keys.matches(home, patterns[i])).keys()
-            )
+            lacking = of_kind.keys() & rest - there[i]
             for key in sorted(lacking):
                 said = f"{self.name(of_kind[key])}: an unknown format; save it as one "
                 self.error("unknown format", f"{said}of {', '.join(files.ENDINGS)}")
@@ -222,11 +217,15 @@ class _Look(NamedTuple):
         Where something lacks there is a fault instead, if it is not yet `known`.
         """
         drawn = [found for found in (*masks, instances) if found]
-        if said := self.strangers(home, images, drawn):
+        masked = {key: path for found in drawn for key, path in found.items()}
+        if len(images) > 1 and not masked.keys() & images.keys():
+            image, mask = images[min(images)], masked[min(masked)]
+            said = f"none of {len(images)} images has a mask of its name, such as "
+            said += f"{self.name(image)} and {self.name(mask)}; say by globs what "
+            said += f"their names share: {hints.globs(home, image, mask)}"
             self.error("missing pair", said)
             return
-        every = {*images, *(key for found in drawn for key in found)}
-        for key in sorted(every - known - self.refused):
+        for key in sorted({*images, *masked} - known - self.refused):
             paths = [found[key] for found in drawn if key in found]
             if key not in images:
                 said = f"{self.name(paths[0])}: a mask without an image; add the image"
@@ -236,7 +235,7 @@ class _Look(NamedTuple):
                 where = self.name(next(iter(lacking.values())).parent)
                 said = f"{self.name(images[key])}: an image without a mask in {where}; "
                 said += "add the mask or take the image away"
-                self.error("missing pair", said + _near(key, lacking, images))
+                self.error("missing pair", said + hints.near(key, lacking, images))
             elif jpeg := [path for path in paths if path.suffix.lower() in JPEG]:
                 said = f"{self.name(jpeg[0])}: a JPEG does not keep the values of a "
                 said += "mask; save it as PNG or TIFF from where it was drawn"
@@ -245,20 +244,6 @@ class _Look(NamedTuple):
                 name = key or files.stem(images[key])
                 own = tuple(found[key] for found in masks)
                 yield Pair(name, "", images[key], own, instances.get(key))
-
-    def strangers(self, home: Path, images: ByKey, drawn: Sequence[ByKey]) -> str:
-        """What to say where no image has a mask of its name; '' if one has."""
-        masks = {key: path for found in drawn for key, path in found.items()}
-        if len(images) < 2 or masks.keys() & images.keys():
-            return ""
-        image, mask = images[min(images)], masks[min(masks)]
-        said = f"none of {len(images)} images has a mask of its name, such as "
-        said += f"{self.name(image)} and {self.name(mask)}; say by globs what their "
-        return f"{said}names share: {_globs(home, image, mask)}"
-
-
-def _folders_named(names: tuple[str, ...]) -> str:
-    return f"a folder for each of {', '.join(names)}" if names else "no folders"
 
 
 def _folders(path: Path) -> tuple[str, ...]:
@@ -269,39 +254,3 @@ def _folders(path: Path) -> tuple[str, ...]:
     if any(map(files.is_known, inside)):
         return ()
     return tuple(sorted(p.name for p in inside if p.is_dir()))
-
-
-def _another(home: Path, patterns: Patterns) -> str:
-    """A folder that may hold the masks."""
-    inside = sorted(path for path in home.iterdir() if path.is_dir())
-    names = [p.name for p in inside if p.name not in (*patterns, *FOLDERS)]
-    return names[0] if names else "labels"
-
-
-def _near(key: str, others: ByKey, images: ByKey) -> str:
-    """A hint at a mask whose name only adds something to that of its image."""
-    longer = [k for k in others if key and key in k and k not in images]
-    if not longer:
-        return ""
-    path = others[min(longer, key=len)]
-    return f" (is it {path.name}? then name it {key}{files.ending(path)})"
-
-
-def _globs(home: Path, image: Path, mask: Path) -> str:
-    """Flags that pair files where the name of one is within that of the other."""
-    first, second = files.stem(image), files.stem(mask)
-    shared = first if first in second else second if second in first else ""
-    globs = ["raw/*_image.png", "drawn/*_mask.png"]
-    if shared:
-        both = [Path(os.path.relpath(path, home)) for path in (image, mask)]
-        globs = [str(p.with_name(p.name.replace(shared, "*", 1))) for p in both]
-    return f"--config.data.images='{globs[0]}' --config.data.masks='{globs[1]}'"
-
-
-def _nothing(root: Path, patterns: Patterns) -> UserError:
-    inside = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))
-    return UserError(
-        f"{root} has no images in {patterns.images}, nor in {'|'.join(SPLITS)}/"
-        f"{patterns.images}; it holds {', '.join(inside[:8]) or 'nothing'}. Name the "
-        "files: --config.data.images='raw/*.tif' --config.data.masks='drawn/*.tif'"
-    )

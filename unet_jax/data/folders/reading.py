@@ -1,7 +1,7 @@
 """The pixels of a pair of files: every page of them once, or one as a record."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -93,8 +93,8 @@ def misfit(found: Opened) -> str:
             pages = _pages(grid) or _pages(image)
             remedy = pages or "save it with the size of the image"
             return (
-                f"{grid.path}: the mask is {_by(grid.shape)}, its image "
-                f"{_by(image.shape)}; {remedy}"
+                f"{grid.path}: the mask is {by(grid.shape)}, its image "
+                f"{by(image.shape)}; {remedy}"
             )
         if grid.count != image.count:
             return (
@@ -163,10 +163,11 @@ def _pages(grid: Grid) -> str:
     if grid.count == 1 or grid.shape[-1] > FEW:
         return ""
     return (
-        f"{grid.path.name} is read as {grid.count} pages of {_by(grid.shape)}: if its "
+        f"{grid.path.name} is read as {grid.count} pages of {by(grid.shape)}: if its "
         "last axis is channels, save it with metadata={'axes': 'YXC'}"
     )
 
 
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+def by(sizes: Sequence[float]) -> str:
+    """`'512 x 512'`."""
+    return " x ".join(f"{size:g}" for size in sizes)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unet_jax.data.account import Fact
+from unet_jax.data.account import Fact, merged
+from unet_jax.report.words import shape as times
 
 COVERED = 0.05  # of the training pixels that a batch may show
 MOST = 32  # examples in a batch
@@ -101,11 +102,8 @@ def shares(facts: Sequence[Fact]) -> dict[int, float]:
 
     Of independent classes a pixel may have several; then they sum to more than 1.
     """
-    total: dict[int, int] = {}
-    for k, pixels in ((k, n) for fact in facts for k, n in fact.pixels.items()):
-        total[k] = total.get(k, 0) + pixels
-    annotated = sum(pixels for k, pixels in total.items() if k >= 0)
-    return {k: n / annotated for k, n in sorted(total.items()) if k >= 0}
+    total = {k: pixels for k, pixels in merged(facts).items() if k >= 0}
+    return {k: pixels / sum(total.values()) for k, pixels in total.items()}
 
 
 def rarest(parts: Mapping[int, float], classes: Sequence[str]) -> tuple[bool, str]:
@@ -140,8 +138,3 @@ def _spread(fact: Fact) -> float:
 def _range(facts: Sequence[Fact]) -> tuple[float, float]:
     ends = [(c[0], c[-1]) for fact in facts for c in fact.intensity]
     return min(low for low, _ in ends), max(high for _, high in ends)
-
-
-def times(sizes: Sequence[float]) -> str:
-    """`'512 x 512'`."""
-    return " x ".join(f"{size:g}" for size in sizes)

@@ -19,8 +19,9 @@ from unet_jax.data import resample
 from unet_jax.data.account import Fact
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, naming
+from unet_jax.report.words import shape as times
 from unet_jax.run.plan import cost, fitting, rules
-from unet_jax.run.plan.rules import Choice, times
+from unet_jax.run.plan.rules import Choice
 
 SHARE = 0.5  # of the free memory that a step may take
 
