@@ -56,7 +56,10 @@ def get_config() -> ConfigDict:
             "remat": False,  # recompute blocks in the backward pass, to save memory
         }
     )
-    config.head = "softmax"  # exclusive classes; sigmoid: independent ones
+    config.task = ConfigDict({"name": "semantic"})
+    config.method = ConfigDict({"name": "supervised"})
+    config.init_from = ""
+    config.freeze = ()
     # or bfloat16, with float32 parameters and logits. In float32, too, a TPU multiplies
     # in fewer bits, and an NVIDIA GPU since Ampere, unless the environment says
     # JAX_DEFAULT_MATMUL_PRECISION=highest

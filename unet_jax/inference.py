@@ -302,7 +302,9 @@ class Inference:
     def _added(self, total: Any, predicted: jax.Array, views: int) -> Any:
         """Adds a member's mean over so many views, and its entropy."""
         mean = predicted / views
-        doubt = self.task.entropy(mean) if self.task.entropy else 0
+        doubt = 0
+        if self.task.entropy:
+            doubt = self.task.entropy(self.task.probabilities(mean))
         return total[0] + mean, total[1] + doubt
 
     def _results(self, total: Any, count: int, want: Want) -> dict[str, jax.Array]:
@@ -319,13 +321,13 @@ class Inference:
         return {"label": self.task.decide(prediction)} if self.task.decide else {}
 
 
-def entropy(task: Task, prediction: np.ndarray) -> np.ndarray:
-    """Returns the entropy in nats, `f32[*S]`, of a prediction on the host.
+def entropy(task: Task, probabilities: np.ndarray) -> np.ndarray:
+    """Returns the entropy in nats, `f32[*S]`, of probabilities `f32[*S, K]`.
 
-    It is computed row by row: a volume leaves no memory for copies of all of it.
+    It is computed on the host row by row: a volume leaves no memory for copies of it.
     """
-    total = np.empty(prediction.shape[:-1], np.float32)
-    for i, row in enumerate(prediction):
+    total = np.empty(probabilities.shape[:-1], np.float32)
+    for i, row in enumerate(probabilities):
         total[i] = task.entropy(row)
     return total
 

@@ -1,7 +1,24 @@
-"""From a config to objects; below this room nothing knows what a config is."""
+"""Config -> objects; nothing below this folder knows what a config is."""
 
 from unet_jax.build.predicting import Predicting, predicting
 from unet_jax.build.surveying import survey
-from unet_jax.build.training import Parts, build
+from unet_jax.build.training import (
+    Generating,
+    Judging,
+    Parts,
+    build,
+    generating,
+    judging,
+)
 
-__all__ = ["Parts", "Predicting", "build", "predicting", "survey"]
+__all__ = [
+    "Generating",
+    "Judging",
+    "Parts",
+    "Predicting",
+    "build",
+    "generating",
+    "judging",
+    "predicting",
+    "survey",
+]

@@ -11,11 +11,16 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from unet_jax.data.source import Source
+from unet_jax import losses
+from unet_jax.arrays import Example, spatial
+from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, choices, naming
 from unet_jax.logs import say
+from unet_jax.methods import Method
+from unet_jax.metrics.case import Metric
 from unet_jax.parallel import Layout
 from unet_jax.specs import BelowOne, Count, NonNegative, Positive, Spec, Within, check
+from unet_jax.tasks import Task
 
 Terms = list[tuple[float, Callable]]  # a number, of the term, and what it is for
 
@@ -43,7 +48,10 @@ FIELDS = {
     "cache": NonNegative,
     "threads": Count,
     "model": Spec,
-    "head": Literal["softmax", "sigmoid"],
+    "task": Spec,
+    "method": Spec,
+    "init_from": str,
+    "freeze": tuple[str, ...],
     "precision": Literal["float32", "bfloat16"],
     "loss": tuple[Spec, ...],
     "augment": tuple[Spec, ...],
@@ -86,10 +94,12 @@ def fields(config: ConfigDict) -> None:
 
 
 def best_score(config: ConfigDict) -> str:
-    """The validation score that chooses the best checkpoint; higher is better."""
-    if not config.metrics:
-        raise UserError("config.metrics must name a score, such as dice")
-    return f"val/{metric_names(config)[0]}"
+    """Returns the validation score that chooses the best checkpoint.
+
+    The highest of the first metric is best; without metrics, the lowest loss.
+    """
+    names = metric_names(config)
+    return f"val/{names[0]}" if names else "val/loss"
 
 
 def metric_names(config: ConfigDict) -> list[str]:
@@ -211,34 +221,84 @@ def cache(
         )
 
 
+def unlabelled_size(config: ConfigDict, share: float) -> int:
+    """Returns how many examples of a batch are unlabelled, for a share of the batch.
+
+    Raises:
+      UserError: the batch has no place for examples of both kinds.
+    """
+    if not share:
+        return 0
+    if config.batch_size < 2:
+        raise UserError(
+            f"config.batch_size={config.batch_size} must be 2 or more: the method "
+            f"{config.method.name!r} takes labelled and unlabelled images together"
+        )
+    return min(max(round(share * config.batch_size), 1), config.batch_size - 1)
+
+
+def has_unlabelled(config: ConfigDict, splits: Splits, needed: int) -> None:
+    """Raises UserError if unlabelled images are needed and the data set has none."""
+    if needed and splits.unlabelled is None:
+        raise UserError(
+            f"config.method: {config.method.name!r} needs images without labels, and "
+            f"{splits.train.name} has none; put them into a folder unlabelled/ beside "
+            "the images, or choose another --config.method.name"
+        )
+
+
+def scored(
+    config: ConfigDict, method: Method, metrics: tuple[tuple[str, Metric], ...]
+) -> tuple[tuple[str, Metric], ...]:
+    """Returns the metrics, after a look at whether the method can be scored by them.
+
+    Raises:
+      UserError: a generator has metrics, or another method has none.
+    """
+    if method.sample and metrics:
+        raise UserError(
+            f"config.metrics: the method {config.method.name!r} generates images, which "
+            'have no truth; set --config.metrics="()"'
+        )
+    if not method.sample and not metrics:
+        raise UserError("config.metrics must name a score, such as dice or psnr")
+    return metrics
+
+
 def rehearse(
-    config: ConfigDict,
-    operations: Terms,
-    loss: Terms,
-    *,
-    channels: int,
-    classes: int,
+    config: ConfigDict, operations: Terms, loss: Terms, task: Task, example: Example
 ) -> None:
-    """Shows every term the shapes of a crop, so that it objects here, not in a step."""
-    crop = config.crop
-    label = (*crop, classes) if config.head == "sigmoid" else crop
-    example = {
-        "image": jax.ShapeDtypeStruct((*crop, channels), jnp.float32),
-        "label": jax.ShapeDtypeStruct(label, jnp.int32),
-        "weight": jax.ShapeDtypeStruct(crop, jnp.float32),
+    """Shows every term the shapes of a crop, so that it objects here, not in a step.
+
+    Args:
+      config: of the run.
+      operations: of the augmentation.
+      loss: its terms.
+      task: with the targets that the terms read.
+      example: a prepared one.
+    """
+    crop, axes = tuple(config.crop), len(config.crop)
+    cut = {
+        name: jax.ShapeDtypeStruct((*crop, *array.shape[axes:]), array.dtype)
+        for name, array in example.items()
+        if name in spatial(example)
     }
     for i, (_, operation) in enumerate(operations):
         with naming(f"config.augment[{i}]"):
-            example = jax.eval_shape(operation, jax.random.key(0), example)
-    one = jax.ShapeDtypeStruct
-    for i, (_, term) in enumerate(loss):
-        with naming(f"config.loss[{i}]"):
-            jax.eval_shape(
-                term,
-                one((1, *crop, classes), jnp.float32),
-                one((1, *label), jnp.int32),
-                one((1, *crop), jnp.float32),
-            )
+            cut = jax.eval_shape(operation, jax.random.key(0), cut)
+    batch = {
+        name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
+        for name, x in cut.items()
+        if name != "moves"
+    }
+    targets = jax.eval_shape(task.targets, batch)
+    output = jax.ShapeDtypeStruct((1, *crop, task.channels), jnp.float32)
+    outputs = jax.eval_shape(task.outputs, output)
+    for i, (scale, term) in enumerate(loss):
+        if scale:
+            kind = losses.kind(term)
+            with naming(f"config.loss[{i}]"):
+                jax.eval_shape(term, outputs[kind], targets[kind], batch["weight"])
 
 
 def _size_below(model: nn.Module, size: int) -> int | None:

@@ -1,5 +1,6 @@
 """The data of a config, read through before any training."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,18 +17,18 @@ from unet_jax.errors import UserError, naming
 from unet_jax.logs import say
 
 
-def sound(config: ConfigDict, split: Path | None = None) -> Splits:
-    """The splits of the data that a config names; what was found in them is said.
+def sound(config: ConfigDict, folder: Path | None = None) -> Splits:
+    """Returns the splits of the data that a config names, and prints the findings.
 
     Args:
       config: of the run.
-      split: the file with the split of a run that goes on, if it has one.
+      folder: the run folder with notes about the data of a run that goes on.
 
     Raises:
       UserError: the spec is wrong, the data cannot be found, or have mistakes in them,
         which are then all listed.
     """
-    splits = _checked(_splits(config, split), config)
+    splits = _checked(_splits(config, folder), config)
     if account := splits.account:
         warnings = [fault.text for fault in account.faults if fault.level == "warning"]
         for line in (*account.said, *(f"warning: {text}" for text in warnings)):
@@ -37,18 +38,18 @@ def sound(config: ConfigDict, split: Path | None = None) -> Splits:
     return splits
 
 
-def survey(config: ConfigDict, split: Path | None = None) -> Splits:
+def survey(config: ConfigDict, folder: Path | None = None) -> Splits:
     """The splits with their account; of a data set without one, every record is read.
 
     Args:
       config: of the run.
-      split: as in `sound`.
+      folder: as in `sound`.
 
     Raises:
       UserError: a field of the config is wrong, or the data cannot be found.
     """
     checks.fields(config)
-    splits = _splits(config, split)
+    splits = _splits(config, folder)
     if splits.account is None:
         splits = splits._replace(account=_account(splits, config.threads))
     return _checked(splits, config)
@@ -77,9 +78,10 @@ def _checked(splits: Splits, config: ConfigDict) -> Splits:
 
 def _unfit(config: ConfigDict, source: Source, account: Account) -> Iterator[Fault]:
     """What the config makes of classes that may overlap, and of the size of pixels."""
-    if source.independent and config.head != "sigmoid":
+    task = binding.task(config, binding.ANY_DATA)
+    if source.independent and not task.overlapping:
         text = f"{account.root}: each class has a mask of its own, and may overlap "
-        yield Fault("error", "head", text + "others; set --config.head=sigmoid")
+        yield Fault("error", "task", text + "others; set --config.task.name=multilabel")
     for fact in account.facts:
         try:
             with naming(fact.image):
@@ -88,9 +90,15 @@ def _unfit(config: ConfigDict, source: Source, account: Account) -> Iterator[Fau
             yield Fault("error", "spacing", str(error))
 
 
-def _splits(config: ConfigDict, split: Path | None) -> Splits:
-    given = {"split": str(split)} if split else {}
+def _splits(config: ConfigDict, folder: Path | None) -> Splits:
+    """Calls the data set, with the notes of the run folder that it can read."""
     make_splits = binding.field(data, config, "data")
+    known = inspect.signature(make_splits).parameters
+    given = {
+        name: str(folder / f"{name}.json")
+        for name in ("split", "survey")
+        if folder and name in known and (folder / f"{name}.json").exists()
+    }
     with naming("config.data"):
         return make_splits(**given)
 

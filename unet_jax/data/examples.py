@@ -112,7 +112,7 @@ def prepare(
       Examples: `image f32[*S, C]`, `weight f32[*S]` and what the record has: `label
       i32[*S]` or `i32[*S, K]`, `instances i32[*S]`, `target f32[*S, C']`, any other
       arrays, its `id` and its `spacing`. `places` is what `sampling.places` finds;
-      judged examples with a target have its `scale`.
+      `scale` of judged examples is that of the values predicted from the image.
 
     Raises:
       UserError: the source is empty or, when it is read, a record is not as it should
@@ -129,7 +129,7 @@ def prepare(
         change = resampling(source, record, spacing)
         scale = measure(record["image"])
         example = _typed(record)
-        if "target" in example and judged:
+        if judged:
             example["scale"] = value_scale(scale)
         elif "target" in example:
             example["target"] = value_scale(scale)(record["target"])

@@ -20,6 +20,7 @@ class Source(NamedTuple):
     independent: bool = False  # whether labels have a class axis: classes may overlap
     spacing: tuple[float, ...] = ()  # of pixels of files that do not say theirs
     pixels: Mapping[int, int] | None = None  # of each class, where they were counted
+    target_channels: int = 0
 
 
 class Splits(NamedTuple):
@@ -38,6 +39,7 @@ class Splits(NamedTuple):
     test: Source
     account: Account | None = None
     notes: Mapping[str, Any] = MappingProxyType({})
+    unlabelled: Source | None = None
 
     @property
     def sources(self) -> dict[str, Source]:

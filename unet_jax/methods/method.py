@@ -56,8 +56,8 @@ class Method(NamedTuple):
     """A way to learn.
 
     Attributes:
-      init: `(key, image) -> state` before the first step, for images shaped like
-        `image f32[B, *S, C]`.
+      init: `(key, image, variables) -> state` before the first step, for images shaped
+        like `image f32[B, *S, C]`; with fresh variables if they are None.
       update: `(state, batch, key, axis_name) -> (state, scalars)`: one step of one
         replica. Every replica has the same number of examples. `key` is the run's, the
         same at every step and on every replica; what varies is folded in from
@@ -73,7 +73,7 @@ class Method(NamedTuple):
         images; None for methods that learn to predict.
     """
 
-    init: Callable[[jax.Array, Image], State]
+    init: Callable[[jax.Array, Image, Variables | None], State]
     update: Callable[..., tuple[State, Scalars]]
     variables: Callable[[State], Variables]
     unlabelled: float = 0.0
@@ -81,17 +81,19 @@ class Method(NamedTuple):
     score: Callable[..., jax.Array] | None = None
 
 
-def begin(parts: Ingredients, key: jax.Array, image: Image, **inputs: Any) -> State:
-    """Returns a state with fresh parameters and no extra arrays.
+def begin(
+    parts: Ingredients, key: jax.Array, image: Image, variables: Variables | None
+) -> State:
+    """Returns a state without extra arrays.
 
     Args:
       parts: the ingredients.
       key: of the run.
       image: `f32[B, *S, C]`, of which the shape matters.
-      **inputs: further inputs of the network, such as `time`.
+      variables: to begin with; fresh ones if they are None.
     """
-    keys = {"params": key, "dropout": key}
-    variables = parts.model.init(keys, image, **inputs)
+    if variables is None:
+        variables = parts.model.init({"params": key, "dropout": key}, image)
     params = variables["params"]
     return State(
         step=jnp.zeros((), jnp.int32),

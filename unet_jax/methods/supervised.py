@@ -1,5 +1,6 @@
 """Supervised learning: the mean loss over the examples of a batch goes down."""
 
+import functools
 from typing import Any
 
 import jax
@@ -38,7 +39,7 @@ def supervised(parts: Ingredients) -> Method:
         return advance(parts, state, value, stats, grads)
 
     return Method(
-        init=lambda key, image: begin(parts, key, image),
+        init=functools.partial(begin, parts),
         update=update,
         variables=evaluated,
     )

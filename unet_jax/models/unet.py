@@ -29,7 +29,7 @@ class UNet(nn.Module):
 
     Attributes:
       widths: channels of each level, from the finest to the bottom of the U.
-      classes: channels of the output, K.
+      outputs: channels of the output, K.
       padding: VALID as in the paper (the output is smaller), or SAME.
       norm: what follows each convolution of a block.
       upsample: the paper's 2x2 up-convolution, or nearest or linear interpolation
@@ -47,7 +47,7 @@ class UNet(nn.Module):
     """
 
     widths: tuple[Count, ...] = (64, 128, 256, 512, 1024)
-    classes: Count = 2
+    outputs: Count = 2
     padding: sizes.Padding = "VALID"
     norm: Norm = "none"
     upsample: sizes.Upsample = "transpose"
@@ -70,6 +70,10 @@ class UNet(nn.Module):
                 "ones are relu, leaky_relu, elu, gelu and silu"
             )
         return None
+
+    def geometry(self, axes):
+        class G: strides=tuple((2**i,)*axes for i in range(self.depth+1))
+        return G
 
     @property
     def depth(self) -> int:
@@ -140,7 +144,7 @@ class UNet(nn.Module):
                 skip = AttentionGate(self.dtype, name=f"gate{level}")(skip, x)
             x = self._block(width, f"up{level}")((skip, x), train)
             if level == 0 or self.deep_supervision:
-                heads.append(Conv(self.classes, 1, name=f"head{level}")(x))
+                heads.append(Conv(self.outputs, 1, name=f"head{level}")(x))
 
         logits = tuple(reversed(heads))
         left = tuple(size - 2 * self.margin for size in image.shape[1:-1])

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from unet_jax.build.checks import best_score
 from unet_jax.checkpoint import newest, steps
-from unet_jax.data.folders.splits import FILE as SPLIT
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write
 
@@ -130,12 +129,11 @@ def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
             write(workdir / name, (json.dumps(data, indent=2) + "\n").encode())
 
 
-def split(workdir: Path, config: ConfigDict) -> Path | None:
-    """The file with the split of the data of a run that goes on, if it has one."""
-    path = workdir / SPLIT
-    if not (steps(workdir) and path.exists()):
+def notes(workdir: Path, config: ConfigDict) -> Path | None:
+    """Returns the folder, if it holds notes about the data of a run that goes on."""
+    if not steps(workdir):
         return None
-    return path if stored(workdir)["data"]["name"] == config.data.name else None
+    return workdir if stored(workdir)["data"]["name"] == config.data.name else None
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:

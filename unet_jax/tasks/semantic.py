@@ -29,7 +29,7 @@ def semantic(data: Data) -> Task:
         decide=most_likely,
         segment=lambda label, prediction: Segmentation(label),
         probabilities=lambda prediction: prediction,
-        entropy=lambda prediction: entr(prediction).sum(-1),
+        entropy=lambda p: entr(p).sum(-1),
     )
 
 
@@ -61,6 +61,7 @@ def multilabel(data: Data) -> Task:
         segment=lambda label, prediction: Segmentation(label),
         probabilities=lambda prediction: prediction,
         entropy=lambda p: (entr(p) + entr(1 - p)).sum(-1),
+        overlapping=True,
     )
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from unet_jax.arrays import Batch, Example, Segmentation
+from unet_jax.specs import Spec
 
 Kind = Literal["label", "value", "objects"]
 Array = Any  # a NumPy array on the host, a JAX array on the device
@@ -52,7 +53,10 @@ class Task(NamedTuple):
       segment: `(label i32, prediction) -> Segmentation` of a whole image on the host.
       finds_objects: True if `segment` finds objects; it then needs the whole image.
       probabilities: prediction -> `f32[..., K]`; None without classes.
-      entropy: prediction -> its entropy in nats, `f32[...]`; None if it has none.
+      truth: label of an example -> label that is scored, `i32[*S]` or `i32[*S, K]`.
+      entropy: probabilities -> their entropy in nats, `f32[...]`; None without classes.
+      overlapping: True if a pixel may have several classes.
+      fallback: specs of losses, for kinds of target that `config.loss` does not read.
       units: of the values of a prediction: 'image' (those of the input image), 'own'
         (those of the target files) or '' where there are no values.
     """
@@ -71,5 +75,8 @@ class Task(NamedTuple):
     segment: Callable[[np.ndarray, np.ndarray], Segmentation] | None = None
     finds_objects: bool = False
     probabilities: Callable[[Array], Array] | None = None
+    truth: Callable[[np.ndarray], np.ndarray] = lambda label: label
     entropy: Callable[[Array], Array] | None = None
+    overlapping: bool = False
+    fallback: tuple[Spec, ...] = ()
     units: Literal["", "image", "own"] = ""
