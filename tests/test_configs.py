@@ -1,4 +1,4 @@
-"""Every config builds and takes one step; base.py names every field there is."""
+"""Every config builds and takes one step; base.py has a key for every choice."""
 
 import importlib
 import inspect
