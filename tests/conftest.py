@@ -1,6 +1,7 @@
 """Eight fake devices for every test, no silent broadcasting, and tiny runs."""
 
 import os
+import sys
 import zipfile
 
 # Most of the tests' time is compilation, and most of that is optimisation.
@@ -20,6 +21,56 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def tiny():
     """A run of the quickstart that takes seconds: 4 steps of a network of 2 levels."""
     return _tiny()
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+    """The folder of a package of somebody else's, which can be imported as `theirs`."""
+    package = tmp_path / "path/theirs"
+    package.mkdir(parents=True)
+    for name, text in THEIRS.items():
+        (package / name).write_text(text)
+    monkeypatch.syspath_prepend(package.parent)
+    yield package
+    for name in [name for name in sys.modules if name.split(".")[0] == "theirs"]:
+        del sys.modules[name]
+
+
+THEIRS = {
+    "losses.py": """
+import functools
+from unet_jax.specs import NonNegative
+
+GAMMA = 2.0
+
+def focal(logits, label, scale=1.0, *, gamma: NonNegative = GAMMA):
+    return scale * gamma * logits + label
+
+def vague(x: "not an annotation", *, rate: "nor is this"):
+    return x * rate
+
+half = functools.partial(focal, gamma=0.5)
+smallest = min
+""",
+    "nets.py": """
+import flax.linen as nn
+
+class Pixelwise(nn.Module):
+    width: int
+    classes: int = 2
+
+    @nn.compact
+    def __call__(self, image, *, train=False, seed=None):
+        hidden = nn.Dense(self.width)(image)
+        return nn.Dense(self.classes)(hidden)
+""",
+    "sets.py": """
+from unet_jax.data import cells
+
+def squares(*, edge: int = 8):
+    return cells(shape=(edge, edge), train=2, val=1, test=1)
+""",
+}
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Every config builds and takes one step; base.py names every field there is."""
+"""Every config builds and takes one step; base.py has a key for every choice."""
 
 import importlib
 import inspect
@@ -13,7 +13,7 @@ import tifffile
 from configs import base, saved
 from tests.data import archives
 from unet_jax import models
-from unet_jax.build import build
+from unet_jax.build.training import build
 from unet_jax.data import pipeline
 from unet_jax.run import folder
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from unet_jax.build import build
+from unet_jax.build.training import build
 
 
 def test_classes_that_overlap_have_no_channel_for_the_background(tiny):

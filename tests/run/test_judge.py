@@ -6,7 +6,7 @@ import pytest
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from unet_jax.build import build
+from unet_jax.build.training import build
 from unet_jax.data.pipeline import Examples, Room
 from unet_jax.run import judge
 

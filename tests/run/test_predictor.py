@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import unet_jax
-from unet_jax.build import build
+from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data import cells
 from unet_jax.errors import UserError

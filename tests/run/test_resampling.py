@@ -9,7 +9,7 @@ from scipy.spatial.distance import directed_hausdorff
 
 import unet_jax
 from unet_jax import data
-from unet_jax.build import build
+from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError

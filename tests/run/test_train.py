@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build import build
+from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.run import evaluate, folder, train

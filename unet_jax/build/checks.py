@@ -3,8 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,59 +12,21 @@ from ml_collections import ConfigDict
 
 from unet_jax import losses
 from unet_jax.arrays import Example, spatial
+from unet_jax.build.fields import FIELDS, REPLACED, keys
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, choices, naming
 from unet_jax.logs import say
 from unet_jax.methods import Method
 from unet_jax.metrics.case import Metric
 from unet_jax.parallel import Layout
-from unet_jax.specs import BelowOne, Count, NonNegative, Positive, Spec, Within, check
+from unet_jax.specs import Spec, check
 from unet_jax.tasks import Task
 
 Terms = list[tuple[float, Callable]]  # a number, of the term, and what it is for
 
 
-def _is_name(text: str) -> bool:
-    """Whether a text can be the name of a folder in another."""
-    return Path(text).name == text not in ("", ".", "..")
-
-
-# All that is read of a config, and what it must be.
-FIELDS = {
-    "name": Annotated[str, Within("that can name a folder", _is_name)],
-    "seed": Annotated[int, Within("from 0 to 2^31 - 1", lambda n: 0 <= n < 2**31)],
-    "steps": Count,
-    "batch_size": Count,
-    "crop": tuple[Count, ...],
-    "log_every": Count,
-    "eval_every": Count,
-    "checkpoint_every": Count,
-    "data": Spec,
-    "spacing": tuple[Positive, ...],
-    "normalize": Spec,
-    "weight_map": Spec,
-    "sampling": Spec,
-    "cache": NonNegative,
-    "threads": Count,
-    "model": Spec,
-    "task": Spec,
-    "method": Spec,
-    "init_from": str,
-    "freeze": tuple[str, ...],
-    "precision": Literal["float32", "bfloat16"],
-    "loss": tuple[Spec, ...],
-    "augment": tuple[Spec, ...],
-    "optimizer": Spec,
-    "schedule": Spec,
-    "ema": BelowOne,
-    "parallel": Spec,
-    "metrics": tuple[Spec, ...],
-    "predict": Mapping,  # build.Options says what is in it
-}
-
-
 def plain(value: Any) -> Any:
-    """A field without ml_collections: a spec as a dict, of a tuple each."""
+    """Converts ConfigDicts to plain dicts, recursively."""
     if isinstance(value, tuple):
         return tuple(map(plain, value))
     if isinstance(value, ConfigDict):
@@ -74,16 +35,29 @@ def plain(value: Any) -> Any:
 
 
 def fields(config: ConfigDict) -> None:
-    """Every field is known and there, and is what it must be."""
-    for field in config:
-        if field not in FIELDS:
-            inside = [f"{name}.{field}" for name in FIELDS if _has(config, name, field)]
-            hint = f"did you mean {inside[0]!r}?" if inside else choices(field, FIELDS)
-            raise UserError(f"config has no field {field!r}; {hint}")
-    for field, hint in FIELDS.items():
-        if field not in config:
-            raise UserError(f"config.{field} is missing; configs/base.py has it")
-        check(plain(config[field]), hint, f"config.{field}")
+    """Checks a config against the table of fields.
+
+    Raises:
+      UserError: a field is unknown or missing, or its value is not of its type.
+    """
+    known = {field.name: field for field in FIELDS if "." not in field.name}
+    for name in config:
+        if name in REPLACED:
+            raise UserError(f"config.{name} is no longer a field; {REPLACED[name]}")
+        if name not in known:
+            inside = [f"{outer}.{name}" for outer in known if _has(config, outer, name)]
+            hint = f"did you mean {inside[0]!r}?" if inside else choices(name, known)
+            raise UserError(f"config has no field {name!r}; {hint}")
+    for name, field in known.items():
+        if name not in config:
+            raise UserError(
+                f"config.{name} is missing; begin with base.get_config() of configs/, "
+                "which sets every field"
+            )
+        if field.type is Mapping:
+            section(config, name)
+        else:
+            check(plain(config[name]), field.type, f"config.{name}")
     if not config.crop:
         raise UserError("config.crop needs a size for each axis, such as 188,188")
     if len(config.spacing) not in (0, len(config.crop)):
@@ -91,6 +65,25 @@ def fields(config: ConfigDict) -> None:
             f"config.spacing={_listed(config.spacing)} must have {len(config.crop)} "
             f"sizes, one for each axis of config.crop={_listed(config.crop)}"
         )
+
+
+def section(config: ConfigDict, name: str) -> dict[str, Any]:
+    """Returns the keys of a field that is not a spec, with defaults for missing ones.
+
+    Args:
+      config: the config of a run.
+      name: the field, such as `predict`.
+
+    Raises:
+      UserError: a key is unknown, or its value is not of its type.
+    """
+    known, given = keys(name), plain(config[name])
+    check(given, Mapping, f"config.{name}")
+    for key, value in given.items():
+        if key not in known:
+            raise UserError(f"config.{name} has no {key!r}; {choices(key, known)}")
+        check(value, known[key].type, f"config.{name}.{key}")
+    return {key: field.default for key, field in known.items()} | given
 
 
 def best_score(config: ConfigDict) -> str:

@@ -1,7 +1,7 @@
 """The parts of a run that predict, built without its data."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,21 +15,21 @@ from unet_jax.data.normalize import Scale
 from unet_jax.data.resample import Resampling, between
 from unet_jax.errors import UserError, naming
 from unet_jax.inference import Inference
-from unet_jax.specs import Count, Spec, Whole, bind, check_keywords
+from unet_jax.specs import Spec, bind
 from unet_jax.tasks import Data, Task
 from unet_jax.views import View
 
 
 class Options(NamedTuple):
-    """The fields of `config.predict`."""
+    """The fields of `config.predict`; build/fields.py describes them."""
 
-    tta: Literal["none", "flips", "rot4", "d4", "paper"] = "none"
-    tile: tuple[Count, ...] = ()
-    batch: Whole = 0
-    channels: Literal["exact", "convert"] = "exact"
-    save_probabilities: bool = False
-    save_uncertainty: bool = False
-    postprocess: tuple[Spec, ...] = ()
+    tta: str
+    tile: tuple[int, ...]
+    batch: int
+    channels: str
+    save_probabilities: bool
+    save_uncertainty: bool
+    postprocess: tuple[Spec, ...]
 
 
 class Predicting(NamedTuple):
@@ -134,9 +134,7 @@ def value_scale(task: Task, own: Sequence[Sequence[float]]) -> Callable:
 
 def options(config: ConfigDict, task: Task) -> tuple[Options, Callable]:
     """Returns the fields of `config.predict`, and post-processing as one function."""
-    values = checks.plain(config.predict)
-    check_keywords(Options, values, "config.predict")
-    chosen = Options(**values)
+    chosen = Options(**checks.section(config, "predict"))
     functions = [
         bind(postprocess, spec, f"config.predict.postprocess[{i}]")
         for i, spec in enumerate(chosen.postprocess)

@@ -6,7 +6,7 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax.arrays import Batch
-from unet_jax.build import Parts
+from unet_jax.build.training import Parts
 from unet_jax.data import pipeline
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from unet_jax import pictures
-from unet_jax.build import Judging
+from unet_jax.build.training import Judging
 from unet_jax.metrics.case import Case
 from unet_jax.pictures import Picture
 

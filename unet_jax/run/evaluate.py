@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
-from unet_jax.build import Judging, judging
+from unet_jax.build.training import Judging, judging
 from unet_jax.checkpoint import FOLDER, Checkpoints
 from unet_jax.metrics.calibration import reliability
 from unet_jax.run import folder, reporting

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build import survey
+from unet_jax.build.surveying import survey
 from unet_jax.data.account import Account, Fault
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError

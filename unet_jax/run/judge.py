@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 
 from unet_jax import pictures
 from unet_jax.arrays import IGNORE, Example
-from unet_jax.build import Judging
+from unet_jax.build.training import Judging
 from unet_jax.data.examples import Examples
 from unet_jax.data.resample import Resampling
 from unet_jax.inference import Want

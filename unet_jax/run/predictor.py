@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.build import Predicting, predicting
+from unet_jax.build.predicting import Predicting, predicting
 from unet_jax.checkpoint import Checkpoints, newest
 from unet_jax.data.files import conversion
 from unet_jax.data.normalize import Scale, cuts
@@ -48,11 +48,15 @@ class Predictor:
         self._members = members
 
     @classmethod
-    def load(cls, *runs: str | Path, **options: Any) -> "Predictor":
+    def load(
+        cls, *runs: str | Path, trust: bool = False, **options: Any
+    ) -> "Predictor":
         """Reads the best checkpoint of each run folder; predictions are averaged.
 
         Args:
           runs: run folders, of one network and one kind of data.
+          trust: import the code from outside this package that the first run's config
+            names, if it does.
           options: fields of `config.predict` that replace those of the first run's
             config, such as `tta='d4'` or `tile=(512, 512)`.
 
@@ -63,7 +67,9 @@ class Predictor:
             raise UserError("Predictor.load needs a run folder, such as 'runs/isbi'")
         first = Path(runs[0]).expanduser()
         folder.check_trained(first)
-        config = ConfigDict(folder.revive(newest(first)["config"]))
+        stored = newest(first)["config"]
+        folder.check_trusted(stored, first, trust=trust)
+        config = ConfigDict(folder.revive(stored))
         with config.predict.ignore_type():  # what it must be is said when it is built
             for name, value in options.items():
                 config.predict[name] = value

@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
-from unet_jax.build import Judging
+from unet_jax.build.training import Judging
 from unet_jax.inference import entropy
 from unet_jax.metrics.calibration import reliability
 from unet_jax.report import Case, Measure, Reliability, Report, render

@@ -13,7 +13,7 @@ from PIL import Image
 
 from unet_jax import logs, pictures
 from unet_jax.arrays import Example
-from unet_jax.build import Generating, Judging, generating
+from unet_jax.build.training import Generating, Judging, generating
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data.examples import Examples
 from unet_jax.data.normalize import Scale

@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build import Parts, build
+from unet_jax.build.training import Parts, build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.methods.method import Scalars, State

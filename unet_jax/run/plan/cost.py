@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.build import Parts, build
+from unet_jax.build.training import Parts, build
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.run.batches import batches
