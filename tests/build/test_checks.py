@@ -180,7 +180,7 @@ def test_a_score_may_be_asked_for_twice_with_other_options(tiny):
         ConfigDict({"name": "f1", "threshold": 0.9}),
         ConfigDict({"name": "dice"}),
     )
-    names = [name for name, _ in build(tiny).metrics]
+    names = [name for name, _ in build(tiny).judging.metrics]
     assert names == ["f1", "f1(threshold=0.9)", "dice"]
     tiny.metrics += (ConfigDict({"name": "dice"}),)
     with pytest.raises(UserError, match="config.metrics has dice more than once"):

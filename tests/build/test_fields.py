@@ -1,8 +1,5 @@
 """The table of fields: its defaults, its types, and what a resumed run may change."""
 
-import inspect
-import typing
-
 import pytest
 from ml_collections import ConfigDict
 
@@ -18,7 +15,6 @@ from unet_jax import (
     schedules,
 )
 from unet_jax.build import checks, fields
-from unet_jax.build.predicting import Options
 from unet_jax.data import normalize, sampling, weights
 from unet_jax.errors import UserError
 from unet_jax.specs import bind, check
@@ -140,17 +136,6 @@ def test_every_default_spec_can_be_bound(name):
     for spec in default if isinstance(default, tuple) else (default,):
         own = {k: v for k, v in spec.items() if k not in ("scale", "probability")}
         bind(MODULES[name], own, f"config.{name}")
-
-
-def test_the_keys_of_predict_are_its_options():
-    """The same names, types and defaults."""
-    rows = fields.keys("predict")
-    hints = typing.get_type_hints(Options, include_extras=True)
-    assert {key: row.type for key, row in rows.items()} == hints
-    parameters = inspect.signature(Options).parameters
-    assert {key: row.default for key, row in rows.items()} == {
-        key: parameter.default for key, parameter in parameters.items()
-    }
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def metric_names(config: ConfigDict) -> list[str]:
       UserError: one is asked for twice with the same options.
     """
     specs = plain(config.metrics)
-    plainly = [spec["name"] for spec in specs]
+    plainly = [_short_name(spec) for spec in specs]
     names = [
         name if plainly.count(name) == 1 else _with_options(spec)
         for name, spec in zip(plainly, specs, strict=True)
@@ -113,9 +113,14 @@ def metric_names(config: ConfigDict) -> list[str]:
     return names
 
 
+def _short_name(spec: Spec) -> str:
+    """The name of a metric; of an external one that of the function."""
+    return spec["name"].rpartition(":")[2]
+
+
 def _with_options(spec: Spec) -> str:
     options = ",".join(f"{k}={v}" for k, v in spec.items() if k != "name")
-    return f"{spec['name']}({options})" if options else spec["name"]
+    return f"{_short_name(spec)}({options})" if options else _short_name(spec)
 
 
 def _has(config: ConfigDict, name: str, field: str) -> bool:

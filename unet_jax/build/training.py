@@ -247,7 +247,10 @@ def _learning(config: ConfigDict, task: Task, axis_name: str | None) -> Learning
 
 
 def _judging(
-    config: ConfigDict, preprocessing: dict[str, Any], learning: Learning, test: Examples
+    config: ConfigDict,
+    preprocessing: dict[str, Any],
+    learning: Learning,
+    test: Examples,
 ) -> Judging:
     return Judging(
         predicting=predicting(config, preprocessing),

@@ -72,7 +72,9 @@ class UNet(nn.Module):
         return None
 
     def geometry(self, axes):
-        class G: strides=tuple((2**i,)*axes for i in range(self.depth+1))
+        class G:
+            strides = tuple((2**i,) * axes for i in range(self.depth + 1))
+
         return G
 
     @property
