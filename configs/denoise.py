@@ -41,6 +41,8 @@ def get_config() -> ConfigDict:
     )
     config.task = ConfigDict({"name": "regression"})
     config.model.widths = (16, 32, 64, 128)
+    # Batch norm takes away the range of values (Lim et al. 2017, EDSR, section 3.1).
+    config.model.norm = "none"
     config.loss = (ConfigDict({"name": "charbonnier"}),)
     config.augment = (ConfigDict({"name": "flip"}), ConfigDict({"name": "turn"}))
     config.metrics = (
