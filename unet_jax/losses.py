@@ -10,8 +10,8 @@ of one kind or of both.
 
 The weight is `f32[B, *S]`, for any number of spatial axes. Shapes that do not belong
 together raise AssertionError. A pixel of weight 0 or with a negative label takes no
-part, whatever the output is; an example that has no other pixels has loss 0 and no
-gradient.
+part, whatever the output and the value are; an example that has no other pixels has
+loss 0 and no gradient.
 
 In the formulas w, p and g are the weight, the probability and the truth (0 or 1) of
 one class at one pixel, and sums run over the pixels of an example.
@@ -21,15 +21,25 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from unet_jax import arrays
-from unet_jax.arrays import IGNORE, Label, Logits, Weight, centre
+from unet_jax.arrays import IGNORE, Label, Logits, Value, Weight, centre
 from unet_jax.errors import UserError
 from unet_jax.specs import BelowOne, NonNegative, Positive
 
-__all__ = ["cross_entropy", "dice", "focal", "lovasz", "tversky"]
+__all__ = [
+    "charbonnier",
+    "cross_entropy",
+    "dice",
+    "focal",
+    "l1",
+    "l2",
+    "lovasz",
+    "tversky",
+]
 
 Term = Callable[[jax.Array, jax.Array, Weight], jax.Array]  # a loss of one kind
 ByKind = Mapping[str, jax.Array]
@@ -172,6 +182,32 @@ def lovasz(
     return _divide((loss * present).sum(axis=-1), present.sum(axis=-1))
 
 
+def l1(output: Value, value: Value, weight: Weight) -> jax.Array:
+    """The weighted mean of |output - value|, over pixels and channels."""
+    difference, weight = _differences(output, value, weight)
+    # The gradient of `jnp.abs` is 1 at 0; that of a pixel without an error must be 0.
+    return _mean(difference * jnp.sign(difference), weight)
+
+
+def l2(output: Value, value: Value, weight: Weight) -> jax.Array:
+    """The weighted mean of (output - value)^2, over pixels and channels."""
+    difference, weight = _differences(output, value, weight)
+    return _mean(jnp.square(difference), weight)
+
+
+def charbonnier(
+    output: Value, value: Value, weight: Weight, *, epsilon: Positive = 1e-3
+) -> jax.Array:
+    """The weighted mean of sqrt((output - value)^2 + epsilon^2): a smooth `l1`.
+
+    Charbonnier et al. 1994, in the form of Lai et al. 2017 (LapSRN). `epsilon`, in the
+    units of the scaled target, is where the quadratic bottom passes into `l1`, and the
+    loss of a perfect output.
+    """
+    difference, weight = _differences(output, value, weight)
+    return _mean(jnp.sqrt(jnp.square(difference) + epsilon**2), weight)
+
+
 def kind(loss: Term) -> str:
     """Returns the kind of target that a loss reads, 'label' or 'value'.
 
@@ -256,6 +292,18 @@ def _pixels(logits: Logits, label: Label, weight: Weight) -> _Pixels:
     # Multiplying by weight 0 would not do: 0 * inf is NaN, in the gradient too.
     logits = jnp.where(counts, logits, 0)
     return _Pixels(logits, truth, jnp.where(counts, weight, 0), independent)
+
+
+def _differences(
+    output: Value, value: Value, weight: Weight
+) -> tuple[jax.Array, jax.Array]:
+    """Returns `output - value` and its weights, `f32[B, *S, C]`, 0 where none count."""
+    chex.assert_equal_shape([output, value])
+    chex.assert_shape(weight, output.shape[:-1])
+    weight = jnp.broadcast_to(weight[..., None], output.shape)
+    counts = weight > 0
+    output, value = jnp.where(counts, output, 0), jnp.where(counts, value, 0)
+    return output - value, jnp.where(counts, weight, 0)
 
 
 def _log_likelihood(pixels: _Pixels) -> list[tuple[jax.Array, jax.Array]]:
