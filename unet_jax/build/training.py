@@ -272,6 +272,8 @@ def _whole_loss(task: Task, loss: Loss) -> Callable[[np.ndarray, Example], jax.A
 
     def of_example(output: np.ndarray, example: Example) -> jax.Array:
         arrays = {k: v for k, v in example.items() if isinstance(v, np.ndarray)}
+        if task.units:  # judged targets have the units of the files
+            arrays["target"] = example["scale"](example["target"])
         return of_batch(output, arrays)
 
     return of_example

@@ -121,6 +121,16 @@ def prepare(
     if not source.length:
         raise UserError(f"{source.name} holds no records")
 
+    def with_truth(example: Example) -> Example:
+        ids = _ids(example)  # of the classes, before a task makes channels of them
+        example = add_truth(example)
+        ids = _ids(example) if ids is None else ids
+        if ids is None:
+            return example | {"weight": np.ones(example["image"].shape[:-1], "f4")}
+        places = sampling.places(example["label"], ids.ndim, sample)
+        weight = weigh(ids, example.get("instances"))
+        return example | {"weight": weight, "places": places}
+
     def load(index: int) -> Example:
         record = source.load(index)
         where = f"{source.name}, {record['id']}"
@@ -129,22 +139,14 @@ def prepare(
         change = resampling(source, record, spacing)
         scale = measure(record["image"])
         example = _typed(record)
-        if judged:
-            example["scale"] = value_scale(scale)
-        elif "target" in example:
-            example["target"] = value_scale(scale)(record["target"])
-        example["image"] = change.image(scale(record["image"]))
-        if not judged:
-            example |= _resampled(record, example, change)
-        ids = _ids(example)
         with naming(where):
-            example = add_truth(example)
-        ids = _ids(example) if ids is None else ids
-        space = record["image"].shape[:-1] if judged else example["image"].shape[:-1]
-        example["weight"] = np.ones(space, np.float32)
-        if ids is not None:
-            example["weight"] = weigh(ids, example.get("instances"))
-            example["places"] = sampling.places(example["label"], ids.ndim, sample)
+            if judged:
+                example = with_truth(example) | {"scale": value_scale(scale)}
+            elif "target" in example:
+                example["target"] = value_scale(scale)(record["target"])
+            example["image"] = change.image(scale(record["image"]))
+            if not judged:
+                example = with_truth(example | _resampled(record, example, change))
         if change.changes and not judged:
             example["spacing"] = spacing
         return {k: _read_only(v) for k, v in example.items()}
