@@ -58,8 +58,10 @@ def report(
         "images": images,
         **judged.scores,
         "predict": folder.as_json(config)["predict"],
-        **_about_classes(parts, judged),
+        "true_objects": reporting.true_objects(parts),
         "reductions": {name: metric.reduction for name, metric in parts.metrics},
+        "confusion": None if judged.confusion is None else judged.confusion.tolist(),
+        "reliability": _reliability(judged),
         "per_image": judged.images,
     }
     text = json.dumps(about, indent=2) + "\n"
@@ -72,16 +74,11 @@ def report(
     logs.say(f"wrote {workdir}/: {folder.SCORES}, {folder.REPORT}, {folder.PICTURE}")
 
 
-def _about_classes(parts: Judging, judged: Judged) -> dict[str, Any]:
-    """The entries of `scores.json` that only tasks with classes have."""
-    if judged.confusion is None:
-        return {}
-    table = reliability(judged.reliability)
+def _reliability(judged: Judged) -> dict[str, list[float | None]] | None:
+    """The table of confidence and accuracy; None without classes."""
+    if judged.reliability is None:
+        return None
     return {
-        "true_objects": reporting.true_objects(parts),
-        "confusion": judged.confusion.tolist(),
-        "reliability": {
-            name: [None if np.isnan(x) else x for x in values.tolist()]
-            for name, values in table.items()
-        },
+        name: [None if np.isnan(x) else x for x in values.tolist()]
+        for name, values in reliability(judged.reliability).items()
     }

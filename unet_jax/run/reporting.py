@@ -43,8 +43,10 @@ def html(
     return render(report)
 
 
-def true_objects(parts: Judging) -> str:
-    """What the scores of objects take for the true ones."""
+def true_objects(parts: Judging) -> str | None:
+    """Returns the origin of the true objects in words; None without classes."""
+    if not parts.predicting.task.classes:
+        return None
     if "instances" in parts.test[0]:
         return "the data set's own"
     return "face-connected components of the true classes"
@@ -58,9 +60,8 @@ def _facts(parts: Judging, judged: Judged, step: int) -> list[tuple[str, str]]:
     if options.postprocess:
         names = (spec["name"] for spec in options.postprocess)
         facts.append(("post-processing", ", ".join(names)))
-    if judged.confusion is not None:
-        facts.append(("true objects", true_objects(parts)))
-    return facts
+    objects = true_objects(parts)
+    return [*facts, ("true objects", objects)] if objects else facts
 
 
 def _measures(parts: Judging) -> list[Measure]:
