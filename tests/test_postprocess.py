@@ -8,8 +8,8 @@ from scipy import ndimage
 from skimage import measure, morphology, segmentation
 
 from unet_jax import postprocess, specs
-from unet_jax.errors import UserError
 from unet_jax.arrays import Segmentation
+from unet_jax.errors import UserError
 
 EACH = {
     "largest_component": postprocess.largest_component,

@@ -1,8 +1,8 @@
 """Checkpoints of a run: the latest two and the best, saved while training goes on.
 
-A checkpoint has two parts, each an array tree in a folder of its own: `variables`, which
-prediction and fine-tuning read, and `training`, the arrays of the state that are not
-among them. Config and pre-processing stand beside them as JSON.
+A checkpoint has two parts, each a tree of arrays in a folder of its own: `variables`,
+which prediction and fine-tuning read, and `training`, the arrays of the state that are
+not among them. Config and pre-processing stand beside them as JSON.
 """
 
 import contextlib

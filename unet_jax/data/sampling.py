@@ -49,8 +49,8 @@ def places(label: np.ndarray, axes: int, sample: Sample) -> Places | None:
       sample: a function of this module.
 
     Returns:
-      The pixels `i32[n, axes]`, of each class at most `MOST` in even steps, and `f64[n]`,
-      the sums of their chances up to each; None where all chances are 0.
+      The pixels `i32[n, axes]`, of each class at most `MOST` in even steps, and the
+      sums `f64[n]` of their chances up to each; None where all chances are 0.
     """
     classes = _ids(label, axes)
     found, chances = [], []
@@ -69,7 +69,7 @@ def places(label: np.ndarray, axes: int, sample: Sample) -> Places | None:
 
 
 def draw(places: Places | None, rng: np.random.Generator) -> np.ndarray | None:
-    """Draws a pixel `i32[axes]` that a crop must hold; None: it may be from anywhere."""
+    """Draws the pixel `i32[axes]` that a crop must hold; None if it is free."""
     if places is None:
         return None
     pixels, chances = places

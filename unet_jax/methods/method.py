@@ -118,7 +118,12 @@ def augmented(parts: Ingredients, batch: Batch, key: jax.Array) -> Batch:
 
 
 def forward(
-    parts: Ingredients, params: Any, stats: Any, batch: Batch, key: jax.Array, **inputs
+    parts: Ingredients,
+    params: Any,
+    stats: Any,
+    batch: Batch,
+    key: jax.Array,
+    **inputs: Any,
 ) -> tuple[Any, Any]:
     """Applies the network in training mode; returns its output and new statistics."""
     output, updates = parts.model.apply(

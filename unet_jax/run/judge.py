@@ -117,7 +117,7 @@ def predict_case(
 
 
 def image_of(parts: Judging, example: Example) -> np.ndarray:
-    """Returns the image `f32[*S, C]` that the network sees, on the grid of its truth."""
+    """Returns the image `f32[*S, C]` of the network, on the grid of its truth."""
     return _resampling(parts, example).back(example["image"])
 
 

@@ -179,7 +179,7 @@ class Predictor:
         return self.doubts(answer)[..., int(kind == "mutual_information")]
 
     def doubts(self, answer: Answer) -> np.ndarray:
-        """Returns entropy and mutual information, `f32[*S, 2]`, of a part of an image."""
+        """Returns entropy and mutual information, `f32[*S, 2]`, of some results."""
         task = self.setup.task
         total = entropy(task, task.probabilities(answer["prediction"]))
         apart = np.maximum(total - answer["doubt"], 0)

@@ -46,8 +46,8 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
         preprocessing = checkpoints.about(best)["preprocessing"]
         if not preprocessing["samples"]:
             raise UserError(
-                f"{workdir} is no generator; train one with --config=configs/generate.py"
-                ", or use --mode=predict"
+                f"{workdir} is no generator; use --mode=predict, or train a generator: "
+                "--config=configs/generate.py"
             )
         parts = generating(config, preprocessing)
         variables = checkpoints.variables(best, parts.here.abstract(parts.variables))

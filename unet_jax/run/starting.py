@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from safetensors.numpy import load_file
 
 from unet_jax import logs, parallel
-from unet_jax.build.training import Parts
 from unet_jax.build.checks import best_score
+from unet_jax.build.training import Parts
 from unet_jax.checkpoint import Checkpoints, newest, steps
 from unet_jax.data.account import listed
 from unet_jax.errors import UserError, naming
