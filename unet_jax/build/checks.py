@@ -255,8 +255,8 @@ def scored(
     """
     if method.sample and metrics:
         raise UserError(
-            f"config.metrics: the method {config.method.name!r} generates images, which "
-            'have no truth; set --config.metrics="()"'
+            f"config.metrics: the method {config.method.name!r} generates images, and "
+            'they have no truth; set --config.metrics="()"'
         )
     if not method.sample and not metrics:
         raise UserError("config.metrics must name a score, such as dice or psnr")
