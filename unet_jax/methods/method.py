@@ -67,10 +67,12 @@ class Method(NamedTuple):
       variables: state -> variables that predict. It picks arrays out of the state and
         computes nothing, so that a checkpoint need not store them twice.
       unlabelled: the share of every batch that comes from unlabelled images.
-      sample: `(variables, key, shape) -> f32[*shape]`, images drawn by a generator;
-        None for methods that learn to predict.
+      sample: `(variables, keys, shape) -> f32[B, *shape]`, images drawn by a generator,
+        each of `shape` = (*S, C); image i depends on `keys[i]` alone. None for methods
+        that learn to predict.
       score: `(variables, batch, key) -> f32[B]`, how badly a generator explains
-        images; None for methods that learn to predict.
+        images, from `image` and `seed` of the batch; the same at every call. None for
+        methods that learn to predict.
     """
 
     init: Callable[[jax.Array, Image, Variables | None], State]
