@@ -63,6 +63,7 @@ def get_config() -> ConfigDict:
             "time_features": 32,
         }
     )
+    config.loss = (ConfigDict({"name": "l2"}),)
     config.augment = (ConfigDict({"name": "flip"}), ConfigDict({"name": "turn"}))
     config.optimizer = ConfigDict(
         {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-4, "clip": 1.0}

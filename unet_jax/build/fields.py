@@ -88,6 +88,9 @@ FIELDS = (
     Field("data.records", Keyword, UNSET,
           "folder: where the records of a large folder are kept, for fast reading",
           may_change=True),
+    Field("data.survey", Keyword, UNSET,
+          "folder: the survey.json of another run; files that it knows are not read "
+          "again", may_change=True),
     Field("data.manual_dir", Keyword, UNSET,
           "public data sets: where their archives are; '': they are downloaded",
           may_change=True),

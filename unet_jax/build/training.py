@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -116,14 +116,14 @@ class Learning(NamedTuple):
 def build(
     config: ConfigDict,
     *,
-    folder: Path | None = None,
+    notes: Mapping[str, str] = MappingProxyType({}),
     splits: Splits | None = None,
 ) -> Parts:
     """Builds everything that training needs; compiles and computes nothing yet.
 
     Args:
       config: of the run.
-      folder: that of a run that goes on; the notes in it are used.
+      notes: keywords of the data set that name files of the run folder.
       splits: the data, where they have been read already.
 
     Raises:
@@ -138,7 +138,7 @@ def build(
     options(config, draft.task)
     share = checks.unlabelled_size(config, draft.method.unlabelled)
 
-    splits = splits or sound(config, folder)
+    splits = splits or sound(config, notes)
     source = splits.train
     checks.has_unlabelled(config, splits, share)
     task = binding.task(config, binding.data_of(config, splits))
@@ -169,20 +169,22 @@ def build(
     )
 
 
-def judging(config: ConfigDict, preprocessing: dict[str, Any], folder: Path) -> Judging:
+def judging(
+    config: ConfigDict, preprocessing: dict[str, Any], notes: Mapping[str, str]
+) -> Judging:
     """Builds the parts that score a finished run, on its test split alone.
 
     Args:
       config: of the run.
       preprocessing: what was saved with its checkpoints.
-      folder: the run folder.
+      notes: as in `build`.
 
     Raises:
       UserError: a field of the config is wrong, or the data cannot be found.
     """
     checks.fields(config)
     binding.task(config, binding.ANY_DATA)
-    splits = sound(config, folder)
+    splits = sound(config, notes)
     task = binding.task(config, binding.data_of(config, splits))
     prepare = _preparing(config, splits, task, preprocessing)
     with naming("config.data"):

@@ -14,6 +14,7 @@ The network sees x_t and t / T. A new image is drawn by going back from x_T to x
 - Salimans and Ho 2022, arXiv:2202.00512: prediction of the velocity.
 """
 
+import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -151,7 +152,7 @@ def diffusion(
         return jax.lax.scan(back, start, _path(alpha_bars, sampling_steps, eta))[0]
 
     return Method(
-        init=lambda key, image: begin(parts, key, image, time=jnp.ones(len(image))),
+        init=functools.partial(begin, parts),
         update=update,
         variables=evaluated,
         sample=sample,

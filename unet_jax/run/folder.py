@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from unet_jax.build.checks import best_score
 from unet_jax.build.fields import may_change, revive
 from unet_jax.checkpoint import newest, steps
+from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write
 from unet_jax.specs import externals, source_of
@@ -145,14 +146,29 @@ def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
         if names:
             data[EXTERNAL] = {name: str(source_of(name)) for name in names}
         for file, content in {CONFIG: data, **notes}.items():
-            write(workdir / file, (json.dumps(content, indent=2) + "\n").encode())
+            write_json(workdir / file, content)
 
 
-def notes(workdir: Path, config: ConfigDict) -> Path | None:
-    """Returns the folder, if it holds notes about the data of a run that goes on."""
-    if not steps(workdir):
-        return None
-    return workdir if stored(workdir)["data"]["name"] == config.data.name else None
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON data, indented unless it is a survey, which may be large."""
+    indent = None if path.name == SURVEY_FILE else 2
+    write(path, (json.dumps(content, indent=indent) + "\n").encode())
+
+
+def notes(workdir: Path, config: ConfigDict) -> dict[str, str]:
+    """Returns the notes of a run folder that the data set of a config can use.
+
+    The survey of the files always, since it is checked against them; the split only if
+    the folder holds a run of this data set that goes on.
+
+    Returns:
+      Keywords of the data set, and the paths of their files.
+    """
+    names = ["survey"]
+    if steps(workdir) and stored(workdir)["data"]["name"] == config.data.name:
+        names.append("split")
+    paths = {name: workdir / f"{name}.json" for name in names}
+    return {name: str(path) for name, path in paths.items() if path.exists()}
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:

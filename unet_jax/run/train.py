@@ -31,7 +31,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: the config or the folder is wrong, or a number is no longer finite.
     """
-    parts = build(config, folder=folder.notes(workdir, config))
+    parts = build(config, notes=folder.notes(workdir, config))
     folder.claim(workdir, config)
     best = folder.chosen_by(workdir, config)
     with Checkpoints(workdir, best) as checkpoints:
