@@ -46,8 +46,9 @@ def softmax(logits):
 
 def by_hand(model, variables, image, seen):
     """The probabilities of each member in each view of the mirrored whole image."""
-    shape, margin = image.shape[:-1], model.margin
-    size = [model.valid_size(n + 2 * margin) for n in shape]
+    shape, geometry = image.shape[:-1], model.geometry(2)
+    margin = geometry.margin[0]
+    size = geometry.valid_shape(tuple(n + 2 * margin for n in shape))
     ends = [(margin, s - n - margin) for n, s in zip(shape, size, strict=True)]
     padded = np.pad(image, [*ends, (0, 0)], mode="reflect")[None]
     answers = []
@@ -201,7 +202,7 @@ def test_tiles_of_the_asked_size_are_taken(monkeypatch):
     monkeypatch.setattr(tiling, "LIMIT", 2**10)
     ask(model, members(model), pictures(1, (75, 60)), edges=(92, 92))
     assert set(shapes) == {(92, 76)}  # whole: the limit is for what is left to us
-    with pytest.raises(UserError, match="must be 18 or more along each axis, not 9"):
+    with pytest.raises(UserError, match="must be 18 or more along axis 1, not 9"):
         ask(model, members(model), pictures(), edges=(40, 9))
 
 

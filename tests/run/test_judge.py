@@ -27,7 +27,7 @@ def test_scores_are_those_of_whole_images(tiny, padding):
     judged = judge.judge(parts, variables, "test", parts.test, as_predicted=True)
 
     model = build(tiny).model
-    margin = model.margin
+    margin = model.geometry(2).margin[0]
     right = total = 0
     hits, sizes = np.zeros(2), np.zeros(2)
     for i in range(11):

@@ -151,7 +151,8 @@ def build(
         test = prepare(splits.test, judged=True)
     first = train[0]  # is checked, and kept
     shapes = resampled(config, splits.account) or [train.shape(0)]
-    checks.crop(config, source, shapes, learning.model.margin)
+    margin = learning.model.geometry(len(config.crop)).margin
+    checks.crop(config, source, shapes, margin)
     checks.cache(config, source, shapes)
     checks.rehearse(config, learning.operations, learning.terms, task, first)
     return Parts(

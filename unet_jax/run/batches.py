@@ -16,7 +16,7 @@ def batches(config: ConfigDict, parts: Parts, start: int, stop: int) -> Iterator
         parts.train,
         seed=config.seed,
         crop=config.crop,
-        margin=parts.model.margin,
+        margin=parts.model.geometry(len(config.crop)).margin,
         batch_size=config.batch_size,
         shard=(jax.process_index(), jax.process_count()),
         unlabelled=parts.unlabelled,
