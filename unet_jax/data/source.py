@@ -31,6 +31,8 @@ class Splits(NamedTuple):
         is known to be sound. With errors in it there may be no records at all.
       notes: JSON data for the run folder, by file name: what a run that goes on must
         find as it was.
+      unlabelled: images without labels, for semi-supervised training; None where there
+        are none. Its records have `image`, `id` and, where it is known, `spacing`.
     """
 
     train: Source
@@ -38,6 +40,7 @@ class Splits(NamedTuple):
     test: Source
     account: Account | None = None
     notes: Mapping[str, Any] = MappingProxyType({})
+    unlabelled: Source | None = None
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -54,3 +57,24 @@ def subset(source: Source, indices: Sequence[int], name: str) -> Source:
         load=lambda i: source.load(chosen[i]),
         pixels=None,
     )
+
+
+def withhold_labels(
+    source: Source, labelled: Sequence[int], name: str
+) -> tuple[Source, Source]:
+    """Divides a source into records that keep their labels and images without any.
+
+    Args:
+      source: records with labels.
+      labelled: the indices of those that keep them.
+      name: of the source of the other records, which have `image`, `id` and, where it
+        is known, `spacing`.
+    """
+    others = [i for i in range(source.length) if i not in set(labelled)]
+    rest = subset(source, others, name)
+
+    def load(index: int) -> Record:
+        record = rest.load(index)
+        return {k: record[k] for k in ("image", "id", "spacing") if k in record}
+
+    return subset(source, labelled, source.name), rest._replace(load=load)
