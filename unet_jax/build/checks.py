@@ -221,22 +221,6 @@ def cache(
         )
 
 
-def unlabelled_size(config: ConfigDict, share: float) -> int:
-    """Returns how many examples of a batch are unlabelled, for a share of the batch.
-
-    Raises:
-      UserError: the batch has no place for examples of both kinds.
-    """
-    if not share:
-        return 0
-    if config.batch_size < 2:
-        raise UserError(
-            f"config.batch_size={config.batch_size} must be 2 or more: the method "
-            f"{config.method.name!r} takes labelled and unlabelled images together"
-        )
-    return min(max(round(share * config.batch_size), 1), config.batch_size - 1)
-
-
 def has_unlabelled(config: ConfigDict, splits: Splits, needed: int) -> None:
     """Raises UserError if unlabelled images are needed and the data set has none."""
     if needed and splits.unlabelled is None:

@@ -29,6 +29,7 @@ from unet_jax.data.source import Source, Splits
 from unet_jax.errors import naming
 from unet_jax.losses import Loss
 from unet_jax.methods import Ingredients, Method
+from unet_jax.methods.method import unlabelled_rows
 from unet_jax.metrics.case import Metric
 from unet_jax.specs import Proportion
 from unet_jax.tasks import Task
@@ -136,7 +137,8 @@ def build(
     checks.sizes(config, binding.model(config, layout.axis_name), layout)
     draft = _learning(config, binding.task(config, binding.ANY_DATA), layout.axis_name)
     options(config, draft.task)
-    share = checks.unlabelled_size(config, draft.method.unlabelled)
+    with naming("config.batch_size"):
+        share = unlabelled_rows(draft.method.unlabelled, config.batch_size)
 
     splits = splits or sound(config, notes)
     source = splits.train

@@ -62,7 +62,7 @@ class Examples:
         if last == index:
             return example
         example = self._load(index)
-        size = sum(v.nbytes for v in example.values() if isinstance(v, np.ndarray))
+        size = _bytes(example)
         with self._lock:
             self._shapes[index] = example["image"].shape[:-1]
             if index not in self._kept and self._room.take(size):
@@ -124,9 +124,10 @@ def prepare(
     def with_truth(example: Example) -> Example:
         ids = _ids(example)  # of the classes, before a task makes channels of them
         example = add_truth(example)
-        ids = _ids(example) if ids is None else ids
-        if ids is None:
+        after = _ids(example)
+        if after is None:
             return example | {"weight": np.ones(example["image"].shape[:-1], "f4")}
+        ids = after if ids is None else np.where(after < 0, IGNORE, ids)
         places = sampling.places(example["label"], ids.ndim, sample)
         weight = weigh(ids, example.get("instances"))
         return example | {"weight": weight, "places": places}
@@ -178,19 +179,21 @@ def unlabelled(
     if not source.length:
         raise UserError(f"{source.name} holds no records")
     axes = like["image"].ndim - 1
-    names = [name for name in spatial(like) if name != "image"]
+    arrays = {k: v for k, v in like.items() if isinstance(v, np.ndarray)}
+    pixels = [name for name in spatial(like) if name != "image"]
 
     def load(index: int) -> Example:
         record = source.load(index)
-        if fault := _fault(record, source, ()):
+        if fault := _fault({"image": record["image"]}, source, ()):
             raise UserError(f"{source.name}, {record['id']}: {fault}")
         change = resampling(source, record, spacing)
         image = change.image(measure(record["image"])(record["image"]))
-        example = {"image": image, "id": record["id"]}
-        for name in names:
+        example = {k: np.zeros_like(v) for k, v in arrays.items()}
+        for name in pixels:
             shape = (*image.shape[:-1], *like[name].shape[axes:])
             blank = IGNORE if name == "label" else 0
             example[name] = np.full(shape, blank, like[name].dtype)
+        example |= {"image": image, "id": record["id"]}
         return {k: _read_only(v) for k, v in example.items()}
 
     return Examples(load, source.length, room or Room(0))
@@ -268,6 +271,13 @@ def _fault(record: Record, source: Source, needs: tuple[str, ...]) -> str | None
         if not np.isfinite(target).all():
             return "target has NaN or infinite pixels; replace them or leave it out"
     return None
+
+
+def _bytes(example: Example) -> int:
+    """The memory that the arrays of an example take."""
+    places = example.get("places") or ()
+    arrays = [v for v in example.values() if isinstance(v, np.ndarray)]
+    return sum(array.nbytes for array in (*arrays, *places))
 
 
 def _read_only(value: Any) -> Any:

@@ -73,3 +73,24 @@ def subset(source: Source, indices: Sequence[int], name: str) -> Source:
         load=lambda i: source.load(chosen[i]),
         pixels=None,
     )
+
+
+def withhold_labels(
+    source: Source, labelled: Sequence[int], name: str
+) -> tuple[Source, Source]:
+    """Divides a source into records that keep their labels and images without any.
+
+    Args:
+      source: records with labels.
+      labelled: the indices of those that keep them.
+      name: of the source of the other records, which have `image`, `id` and, where it
+        is known, `spacing`.
+    """
+    others = [i for i in range(source.length) if i not in set(labelled)]
+    rest = subset(source, others, name)
+
+    def load(index: int) -> Record:
+        record = rest.load(index)
+        return {k: record[k] for k in ("image", "id", "spacing") if k in record}
+
+    return subset(source, labelled, source.name), rest._replace(load=load)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from unet_jax.arrays import Batch, Image
+from unet_jax.errors import UserError
 from unet_jax.losses import Loss, deep_supervision
 from unet_jax.tasks import Task
 
@@ -66,7 +67,8 @@ class Method(NamedTuple):
         `grad_norm` and `param_norm` are always there.
       variables: state -> variables that predict. It picks arrays out of the state and
         computes nothing, so that a checkpoint need not store them twice.
-      unlabelled: the share of every batch that comes from unlabelled images.
+      unlabelled: the share of every batch that comes from unlabelled images;
+        `unlabelled_rows` turns it into a number of rows, the last ones of a batch.
       sample: `(variables, keys, shape) -> f32[B, *shape]`, images drawn by a generator,
         each of `shape` = (*S, C); image i depends on `keys[i]` alone. None for methods
         that learn to predict.
@@ -83,8 +85,28 @@ class Method(NamedTuple):
     score: Callable[..., jax.Array] | None = None
 
 
+def unlabelled_rows(share: float, size: int) -> int:
+    """Returns how many of the `size` rows of a global batch are unlabelled.
+
+    The share, rounded, but at least one row of each kind; none if the share is 0.
+
+    Raises:
+      UserError: there is no row for one of the kinds.
+    """
+    if not share:
+        return 0
+    if size < 2:
+        raise UserError(
+            f"{size} has no room for labelled and unlabelled images; set 2 or more"
+        )
+    return min(max(round(share * size), 1), size - 1)
+
+
 def begin(
-    parts: Ingredients, key: jax.Array, image: Image, variables: Variables | None
+    parts: Ingredients,
+    key: jax.Array,
+    image: Image,
+    variables: Variables | None = None,
 ) -> State:
     """Returns a state without extra arrays.
 

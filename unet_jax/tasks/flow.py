@@ -83,15 +83,13 @@ def flow(
         segment=segment,
         finds_objects=True,
         probabilities=_probabilities,
-        entropy=lambda prediction: _binary_entropy(prediction[..., -1]),
+        entropy=lambda p: entr(p).sum(-1),
+        fallback=({"name": "l2"},),
     )
 
 
 def _prepare(example: Example) -> Example:
-    """Adds the potential; the label becomes 1 in objects, IGNORE where it was ignored.
-
-    Pixels that are ignored weigh nothing, in losses of the vectors as well.
-    """
+    """Adds the potential; the label becomes 1 in objects, IGNORE where it was ignored."""
     instances = example["instances"]
     ignored = instances < 0
     if "label" in example:
@@ -100,10 +98,7 @@ def _prepare(example: Example) -> Example:
             label = label.max(axis=-1)
         ignored = ignored | (label < 0)
     label = np.where(ignored, IGNORE, instances > 0).astype(np.int32)
-    example = {**example, "label": label, "potential": fields.potential(instances)}
-    if "weight" in example:
-        example["weight"] = np.where(ignored, 0, example["weight"])
-    return example
+    return {**example, "label": label, "potential": fields.potential(instances)}
 
 
 def _activate(output: jax.Array) -> jax.Array:
@@ -115,10 +110,6 @@ def _probabilities(prediction: Array) -> Array:
     p = prediction[..., -1:]
     xp = np if isinstance(p, np.ndarray) else jnp
     return xp.concatenate([1 - p, p], axis=-1)
-
-
-def _binary_entropy(p: Array) -> Array:
-    return entr(p) + entr(1 - p)
 
 
 def _keep(objects: np.ndarray, chosen: np.ndarray) -> np.ndarray:
