@@ -304,7 +304,7 @@ class Inference:
     def _added(self, total: Any, predicted: jax.Array, views: int) -> Any:
         """Adds a member's mean over so many views, and its entropy."""
         mean = predicted / views
-        doubt = 0
+        doubt = jnp.zeros(mean.shape[:-1])
         if self.task.entropy:
             doubt = self.task.entropy(self.task.probabilities(mean))
         return total[0] + mean, total[1] + doubt

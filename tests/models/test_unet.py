@@ -496,8 +496,8 @@ def test_a_time_changes_the_output_of_every_block():
         if name != "time"
     }
     jax.tree.map(np.testing.assert_array_equal, plain, without)
-    start = timed.apply({"params": params}, image)  # without a time it is 0
-    np.testing.assert_array_equal(start, forward(params, 0 * time))
+    early = timed.apply({"params": params}, image)  # without a time it is 0
+    np.testing.assert_array_equal(early, forward(params, 0 * time))
     with pytest.raises(UserError, match="time_features is 0, and the method needs"):
         model.apply({"params": plain}, image, time=time)
 

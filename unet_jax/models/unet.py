@@ -36,9 +36,7 @@ Even = Annotated[
     int, Within("that is even, 0 or more", lambda n: n >= 0 and n % 2 == 0)
 ]
 
-TIMES = (
-    1000.0  # the sinusoids of the embedding are made for 1000 steps (Ho et al. 2020)
-)
+TIMES = 1000.0  # the embedding is made for 1000 steps (Ho et al. 2020)
 
 # Fields with entries from level 0 on, and by how many they are fewer than the levels.
 ENTRIES = {"encoder_depths": 0, "decoder_depths": 1, "strides": 1, "kernels": 0}

@@ -89,7 +89,7 @@ def flow(
 
 
 def _prepare(example: Example) -> Example:
-    """Adds the potential; the label becomes 1 in objects, IGNORE where it was ignored."""
+    """Adds the potential; the label becomes 1 in objects, and stays ignored."""
     instances = example["instances"]
     ignored = instances < 0
     if "label" in example:
