@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 import unet_jax
 from unet_jax import logs
@@ -22,7 +22,6 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from unet_jax import methods, metrics, tasks
 from unet_jax.arrays import Segmentation
 from unet_jax.data import cells
@@ -160,13 +159,10 @@ def test_a_package_of_ideas_works_from_training_to_files(
     assert "test/cover" in json.loads(scores)
 
     image = cells(shape=(20, 24), train=3, val=2, test=3).test.load(0)["image"]
-    np.save(tmp_path / "unused.npy", image)
-    with pytest.raises(UserError, match=r"config.model.name .*'lab:Pixelwise', code"):
+    with pytest.raises(UserError, match=r"config.data.name .*'lab:discs', code from"):
         unet_jax.Predictor.load(broken)
     predictor = unet_jax.Predictor.load(broken, trust=True)
     assert predictor.probabilities(image).shape == (20, 24, 1)
-    from PIL import Image
-
     (tmp_path / "in").mkdir()
     Image.fromarray(image[..., 0]).save(tmp_path / "in/a.png")
     out = tmp_path / "out"
