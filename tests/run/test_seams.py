@@ -236,8 +236,8 @@ def test_a_mixture_that_makes_no_sense_is_one_line(tiny, change, words):
 
 
 def test_flow_needs_instances(tiny, monkeypatch):
-    def without(**sizes):
-        splits = data.cells(**sizes)
+    def without(*, shape, train, val, test):
+        splits = data.cells(shape=shape, train=train, val=val, test=test)
 
         def load(i, source):
             record = dict(source.load(i))

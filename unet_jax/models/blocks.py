@@ -81,7 +81,8 @@ def average_pool(x: jax.Array, stride: Sizes) -> jax.Array:
     """Divides every spatial axis by its stride: the mean of so many pixels."""
     strides = each_axis(stride, x.ndim - 2)
     for axis in reversed(range(1, x.ndim - 1)):
-        x = sum(_phases(x, axis, strides[axis - 1])) / strides[axis - 1]
+        first, *others = _phases(x, axis, strides[axis - 1])
+        x = sum(others, start=first) / strides[axis - 1] if others else first
     return x
 
 
