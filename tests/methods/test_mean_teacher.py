@@ -247,5 +247,7 @@ def test_the_supervised_loss_is_the_mean_over_labelled_rows(share, labelled):
 
 
 def test_another_average_of_the_parameters_is_refused():
-    with pytest.raises(UserError, match="decay is the option; set --config.ema=0"):
+    with pytest.raises(
+        UserError, match=r"ema=0.9 .* the option decay; set --config.ema=0"
+    ):
         methods.mean_teacher(ingredients(Linear(), ema=0.9))

@@ -32,17 +32,18 @@ def mean_teacher(
     parts: Ingredients,
     *,
     unlabelled: BelowOne = 0.5,
-    consistency: NonNegative = 10.0,
+    consistency: NonNegative = 1.0,
     ramp_up: Whole = 1000,
     decay: BelowOne = 0.99,
     noise: NonNegative = 0.1,
 ) -> Method:
-    """Gradient descent on the loss of labelled examples plus a consistency of all.
+    """Learns from labelled and unlabelled images, with an average of itself as teacher.
 
-    A student learns, and a teacher is the exponential moving average of its parameters
-    and of its running statistics. Both see the same augmented crop, each with noise of
-    its own. The consistency is the mean squared difference of their predictions, over
-    pixels, channels and examples; only the student descends on it.
+    A student descends on the mean loss of the labelled examples plus a consistency of
+    all examples. The teacher is the exponential moving average of the student's
+    parameters and running statistics. Both see the same augmented crop, each with its
+    own noise. The consistency is the mean squared difference of their predictions, over
+    pixels, channels and examples; its gradient is the student's alone.
 
     The teacher that gives the targets is the one that predicts later: it has no dropout
     and uses its averaged running statistics (Cai et al. 2021, arXiv:2101.08482), so
@@ -65,8 +66,8 @@ def mean_teacher(
     """
     if parts.ema:
         raise UserError(
-            "mean_teacher predicts with an average of its own, of which decay is the "
-            f"option; set --config.ema=0, not {parts.ema:g}"
+            f"ema={parts.ema:g} would be a second average of the parameters beside "
+            "mean_teacher's own, which has the option decay; set --config.ema=0"
         )
 
     def init(key: jax.Array, image: Image, variables: Variables | None = None) -> State:
