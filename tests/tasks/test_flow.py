@@ -188,6 +188,13 @@ def test_field_by_hand():
     np.testing.assert_allclose(vectors[2, 2], [0, 1], rtol=1e-5)
 
 
+@pytest.mark.parametrize(("slope", "length"), [(1e-3, 1), (1e-6, 0.02)])
+def test_field_of_a_level_is_not_the_direction_of_rounding_errors(slope, length):
+    potential = slope * np.arange(5, dtype=np.float32)[None]
+    vectors = fields.field(potential, np.ones((1, 5), np.int32), 2)
+    np.testing.assert_allclose(vectors[0, :, 1], length, rtol=0.1)
+
+
 def test_field_stays_finite_where_interpolation_made_a_cliff():
     potential = np.array([[0, 300, 600, 900, 0]], np.float32)
     vectors = fields.field(potential, np.ones((1, 5), np.int32), 2)
@@ -475,8 +482,8 @@ def test_gather_by_hand():
     """Three ends at one position are a core; cores 2 pixels apart are one object."""
     core = [0, 0, 0, 2, 2.4, 1.6, 5, 5, 5]
     beside = [6, 6]  # of the core at 5
-    alone = [10, 11, 13]
-    places = np.array([core + beside + alone, [0] * 14], np.float32)
+    alone = [10, 11, 13, 13, 15, 15]
+    places = np.array([core + beside + alone, [0] * 17], np.float32)
     found = fields.gather(places, (20, 1))
     assert found.dtype == np.int32
-    assert found.tolist() == [1] * 6 + [2] * 5 + [3, 3, 4]
+    assert found.tolist() == [1] * 6 + [2] * 5 + [3, 3, 4, 4, 5, 5]

@@ -18,7 +18,7 @@ from scipy.sparse import csgraph, linalg
 from unet_jax.tasks.task import Array
 
 RESIDUAL = 1e-12  # of the heat equation, relative, where the solver stops
-DIGITS = 1e-5  # heat below this part of the hottest pixel's is solved for once more
+DIGITS = 1e-5  # heat below this is solved for once more, in smaller units
 BLOCK = 6  # the side of the blocks of the solver's coarse grid, in pixels
 LEVEL = 1e-4  # a relative rise of the heat that may be rounding alone
 MERGE_EVERY = 10  # steps
@@ -190,32 +190,26 @@ def _log_heat(
     """The logarithm of the solution of `heat = mean @ (heat + source)`, `f64[N]`.
 
     A solver's error is relative to the hottest pixel of a piece. Where the heat is too
-    small for that, it is solved for again, from the heat of the pixels around that is
-    known and in units of it.
+    small for that, it is solved for again, from the heat that is known of the pixels
+    around, in units of the largest of it. So the hottest pixel is always about 1.
     """
     log = np.full(piece.size, -np.inf)
     unit = np.zeros(piece[-1] + 1)  # the logarithm, for each piece
     rest, inner, inflow = np.arange(piece.size), mean, mean @ source
     while rest.size:
-        own = piece[rest]
-        heat = _steady_heat(inner, inflow, own, block[rest])
-        sure = heat > DIGITS * _largest(heat, own, unit.size)[own]
-        log[rest[sure]] = np.log(heat[sure]) + unit[own[sure]]
+        heat = _steady_heat(inner, inflow, piece[rest], block[rest])
+        sure = heat > DIGITS
+        log[rest[sure]] = np.log(heat[sure]) + unit[piece[rest[sure]]]
         rest = rest[~sure]
         rows = mean[rest]
         inner, links = rows[:, rest], rows.tocoo()
         known = np.isfinite(log[links.col])
         row, col = links.row[known], links.col[known]
-        unit = _largest(log[col], piece[col], unit.size)
+        unit = np.full(unit.size, -np.inf)
+        np.maximum.at(unit, piece[col], log[col])
         arriving = links.data[known] * np.exp(log[col] - unit[piece[col]])
         inflow = np.bincount(row, arriving, rest.size)
     return log
-
-
-def _largest(values: np.ndarray, piece: np.ndarray, pieces: int) -> np.ndarray:
-    largest = np.full(pieces, -np.inf)
-    np.maximum.at(largest, piece, values)
-    return largest
 
 
 def _steady_heat(
