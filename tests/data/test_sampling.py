@@ -213,7 +213,7 @@ def test_unlabelled_images_are_cut_from_anywhere():
     starts = set()
     for step in range(200):
         mixed = {"unlabelled": others, "unlabelled_size": 3}
-        batch = made(examples, crop=(38, 48), margin=0, **mixed)[step]
+        batch = made(examples, crop=(38, 48), margin=(0, 0), **mixed)[step]
         starts |= set(batch["image"][1:, 0, 0, 0].astype(int).tolist())
     assert starts == {50 * y + x for y in range(3) for x in range(3)}
 

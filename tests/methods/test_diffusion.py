@@ -61,8 +61,9 @@ class Denoiser(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, image, *, train=False, seed=None, time):
+    def __call__(self, image, *, train=False, seed=None, time=None):
         axes = image.ndim - 2
+        time = jnp.zeros(len(image)) if time is None else time
         x = nn.Conv(4, (3,) * axes, use_bias=False)(image)
         x = nn.BatchNorm(not train, momentum=0.9, axis_name=self.axis_name)(x)
         scale = nn.Dense(4)(jnp.stack([time, jnp.cos(9 * time)], -1))
@@ -80,7 +81,7 @@ class Gaussian(nn.Module):
     a: tuple[float, ...]  # alpha bar of t
     predict: str = "velocity"
 
-    def __call__(self, image, *, train=False, seed=None, time):
+    def __call__(self, image, *, train=False, seed=None, time=None):
         mean, covariance = (self.get_variable("params", k) for k in ("m", "S"))
         values, basis = jnp.linalg.eigh(covariance)
         t = jnp.rint(time * (len(self.a) - 1)).astype(int)
@@ -101,7 +102,7 @@ class Gaussian(nn.Module):
 class Late(nn.Module):
     """Predicts a velocity of -3 at the last time, and of 0 before."""
 
-    def __call__(self, image, *, train=False, seed=None, time):
+    def __call__(self, image, *, train=False, seed=None, time=None):
         return jnp.where(time.reshape(-1, 1, 1, 1) == 1, -3 * jnp.ones_like(image), 0)
 
 
@@ -110,7 +111,7 @@ class Cubic(nn.Module):
 
     a: tuple[float, ...]
 
-    def __call__(self, image, *, train=False, seed=None, time):
+    def __call__(self, image, *, train=False, seed=None, time=None):
         a = jnp.asarray(self.a)[jnp.rint(time * (len(self.a) - 1)).astype(int)]
         factor, error = jnp.sqrt(a / (1 - a)), time**3
         return factor.reshape(-1, 1, 1, 1) * image + error.reshape(-1, 1, 1, 1)
@@ -121,7 +122,7 @@ class Echo(nn.Module):
 
     a: float  # alpha bar of T
 
-    def __call__(self, image, *, train=False, seed=None, time):
+    def __call__(self, image, *, train=False, seed=None, time=None):
         return (self.a**0.5 - 1) / (1 - self.a) ** 0.5 * image
 
 
@@ -499,7 +500,7 @@ def test_more_sampling_steps_than_steps_are_refused():
 def test_an_output_that_is_no_image_is_refused(output, message):
     class Other(nn.Module):
         @nn.compact
-        def __call__(self, image, *, train=False, seed=None, time):
+        def __call__(self, image, *, train=False, seed=None, time=None):
             return output(nn.Conv(1, (1, 1))(image))
 
     learnt, data = method(Other()), batch()

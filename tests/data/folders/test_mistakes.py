@@ -281,7 +281,7 @@ MISTAKES = [
     (
         class_folders,
         {},
-        "each class has a mask of its own, and may overlap others; set --config.head=",
+        "each class has a mask of its own, and may overlap others; set --config.task.",
     ),
     (all_broken, {}, "images/4.png and 5 more: cannot be read"),
     (
