@@ -146,12 +146,7 @@ class Checkpoints:
 
     def _load(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
         folder = self._orbax.directory / str(step)
-        if (folder / "state").exists():
-            raise UserError(
-                f"checkpoint {folder} is of the format before 0.2, which this version "
-                "does not read: predict with the version that wrote it, or train again "
-                "in another --workdir"
-            )
+        _check_format(folder)
         try:
             with _one_voice():
                 return self._orbax.load_checkpointables(step, wanted)
@@ -246,6 +241,21 @@ def steps(workdir: Path) -> list[int]:
     """The steps of a run folder's finished checkpoints, in order."""
     names = [path.name for path in (workdir / FOLDER).glob("*")]
     return sorted(int(name) for name in names if name.isdecimal())
+
+
+def check_format(workdir: Path) -> None:
+    """Raises UserError if an earlier version wrote the checkpoints of a run folder."""
+    for step in steps(workdir):
+        _check_format(workdir / FOLDER / str(step))
+
+
+def _check_format(checkpoint: Path) -> None:
+    if (checkpoint / "state").exists():
+        raise UserError(
+            f"checkpoint {checkpoint} is of the format before 0.2, which this version "
+            "does not read: predict with the version that wrote it, or train again in "
+            "another --workdir"
+        )
 
 
 def newest(workdir: Path) -> Any:

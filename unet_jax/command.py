@@ -168,6 +168,8 @@ def _field(argument: str) -> str | None:
 def _in_file(error: BaseException | None, file: str) -> str | None:
     """Line and message of an error in a config file; None if it is not in the file."""
     while error:
+        if isinstance(error, UserError):  # it says where by itself
+            return str(error)
         if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():
             return f"{error.filename}, line {error.lineno}: {error.msg}"
         for frame in reversed(traceback.extract_tb(error.__traceback__)):

@@ -1,7 +1,9 @@
 """The run folder: what config.json holds, and whose code a folder may run."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
@@ -81,3 +83,20 @@ def test_a_run_of_external_names_is_the_run_of_the_functions(tiny, trained, tmp_
         for workdir in (trained[1], tmp_path)
     )
     assert got == expected
+
+
+def test_a_run_folder_of_the_format_before_is_one_line(tmp_path):
+    """From the command line too, where the config is read before anything else."""
+    (tmp_path / "checkpoints/3/state").mkdir(parents=True)
+    (tmp_path / "config.json").write_text('{"checkpoint_every": 2, "head": "softmax"}')
+    words = "checkpoints/3 is of the format before 0.2, which this version does not"
+    with pytest.raises(UserError, match=words):
+        saved.get_config(str(tmp_path))
+    with pytest.raises(UserError, match=words):
+        folder.check_trained(tmp_path)
+    main = Path(__file__).parents[2] / "main.py"
+    command = [sys.executable, str(main), f"--workdir={tmp_path}", "--mode=evaluate"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: checkpoint ")
+    assert len(done.stderr.splitlines()) == 1

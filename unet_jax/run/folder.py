@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.build.checks import best_score
 from unet_jax.build.fields import may_change, revive
-from unet_jax.checkpoint import newest, steps
+from unet_jax.checkpoint import check_format, newest, steps
 from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write
@@ -76,7 +76,8 @@ def _check_vacant(workdir: Path) -> None:
 
 
 def check_trained(workdir: Path) -> None:
-    """Raises UserError unless the folder holds a checkpoint."""
+    """Raises UserError unless there is a checkpoint to judge or to predict with."""
+    check_format(workdir)
     if not steps(workdir):
         raise UserError(
             f"{workdir} holds no finished checkpoint; train first, or name another "
@@ -102,6 +103,7 @@ def stored(workdir: Path) -> dict[str, Any]:
     Raises:
       UserError: there is neither.
     """
+    check_format(workdir)
     try:
         config = json.loads((workdir / CONFIG).read_text())
     except (FileNotFoundError, ValueError):
