@@ -160,6 +160,15 @@ FIELDS = (
           "unet_jax/tasks: what the output means. semantic (exclusive classes: "
           "softmax) | multilabel (classes may overlap: sigmoid) | flow (touching "
           "instances) | regression (image to image)"),
+    Field("task.steps", Keyword, UNSET,
+          "flow: steps for which pixels follow the vectors", may_change=True),
+    Field("task.probability", Keyword, UNSET,
+          "flow: a pixel with a higher probability is in an object", may_change=True),
+    Field("task.pixels", Keyword, UNSET,
+          "flow: in the smallest object", may_change=True),
+    Field("task.flow_threshold", Keyword, UNSET,
+          "flow: the largest difference between the vectors of an object and those of "
+          "its shape; 0 keeps all objects", may_change=True),
     Field("precision", _Precision, "float32",
           "float32 | bfloat16, of the computation; parameters and logits are float32. "
           "In float32, too, TPUs and NVIDIA GPUs since Ampere multiply in fewer bits, "
