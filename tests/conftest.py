@@ -19,7 +19,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture
 def tiny():
-    """A run of the quickstart that takes seconds: 4 steps of a network of 2 levels."""
+    """A run that takes seconds: 4 steps of a network of 2 levels on small cells."""
     return _tiny()
 
 
@@ -57,12 +57,12 @@ import flax.linen as nn
 
 class Pixelwise(nn.Module):
     width: int
-    classes: int = 2
+    outputs: int = 2
 
     @nn.compact
     def __call__(self, image, *, train=False, seed=None):
         hidden = nn.Dense(self.width)(image)
-        return nn.Dense(self.classes)(hidden)
+        return nn.Dense(self.outputs)(hidden)
 """,
     "sets.py": """
 from unet_jax.data import cells
@@ -85,9 +85,10 @@ def trained(tmp_path_factory):
 
 
 def _tiny():
-    from configs import quickstart
+    from configs import base
 
-    config = quickstart.get_config()
+    config = base.get_config()
+    config.name = "tiny"
     config.steps = 4
     config.log_every = 1
     config.eval_every = config.checkpoint_every = 2
@@ -96,6 +97,8 @@ def _tiny():
     sizes = {"shape": (20, 24), "train": 3, "val": 2, "test": 3}
     config.data = ConfigDict({"name": "cells", **sizes})
     config.augment = (ConfigDict({"name": "flip"}),)
+    objects = ("average_precision", "panoptic_quality", "aggregated_jaccard")
+    config.metrics += tuple(ConfigDict({"name": name}) for name in objects)
     return config
 
 

@@ -63,9 +63,9 @@ def test_external_names_of_a_loss_a_model_and_a_data_set(theirs):
     assert bind(room, {"name": "theirs.losses:vague", "rate": 3}, "loss")(2.0) == 6.0
 
     spec = {"name": "theirs.nets:Pixelwise", "width": 3}
-    make = bind(room, spec, "config.model", given=("classes",))
+    make = bind(room, spec, "config.model", given=("outputs",))
     image = jnp.zeros((1, 4, 4, 1))
-    logits, variables = make(classes=5).init_with_output(jax.random.key(0), image)
+    logits, variables = make(outputs=5).init_with_output(jax.random.key(0), image)
     assert logits.shape == (1, 4, 4, 5)
     assert variables["params"]["Dense_0"]["kernel"].shape == (1, 3)
 
