@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
             # (((255,0,0),'cell'),)
             "label_map": (),
             "ignore_label": -1,  # the mask value where nobody annotated; -1: none
-            "multilabel": False,  # a class per channel of a mask, with head=sigmoid
+            "multilabel": False,  # a class per channel of a mask
             "spacing": (),  # the size of a pixel, where files do not say
             "val": 0.15,  # shares of the images, where the folder gives no splits
             "test": 0.15,

@@ -152,3 +152,15 @@ def test_what_cannot_be_resampled_is_told_in_one_line(spacing, target, words):
     with pytest.raises(UserError, match=words) as error:
         between((30, 30), spacing, target)
     assert "\n" not in str(error.value)
+
+
+def test_vectors_point_in_directions_of_the_files_grid():
+    """A diagonal of the network, whose rows are three of the file's, is steep there."""
+    change = between((12, 4), (1.0, 1.0), (3.0, 1.0))
+    assert change.shape == (4, 4)
+    vector = np.broadcast_to(np.float32([0.6, 0.8, 7.0]), (4, 4, 3))
+    got = change.results({"prediction": vector}, None, vectors=2)["prediction"]
+    expected = np.array([3 * 0.6, 0.8]) / np.hypot(1.8, 0.8)
+    np.testing.assert_allclose(got[5, 2], [*expected, 7.0], rtol=1e-6)
+    as_it_is = change.results({"prediction": vector}, None)["prediction"]
+    np.testing.assert_allclose(as_it_is[5, 2], [0.6, 0.8, 7.0], rtol=1e-6)

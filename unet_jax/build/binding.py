@@ -64,11 +64,12 @@ def loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
       UserError: a spec is wrong, or a term reads a kind of target that the task lacks.
     """
     bound = terms(losses, config, "loss", "scale", NonNegative)
-    covered = {losses.kind(term) for scale, term in bound if scale}
+    covered = {losses.kind(term) for _, term in bound}  # of scale 0: it is off
     for spec in task.fallback:
         term = bind(losses, spec, f"the task {config.task.name!r}")
         if losses.kind(term) not in covered:
             bound.append((1.0, term))
+            covered.add(losses.kind(term))
     for i, (scale, term) in enumerate(bound[: len(config.loss)]):
         with naming(f"config.loss[{i}]"):
             kind = losses.kind(term)
@@ -79,16 +80,20 @@ def loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
                     f"{config.loss[i].name!r} reads a {kind}, and the task "
                     f"{config.task.name!r} has none; use {_listed(serving)}"
                 )
+    if missing := set(task.losses) - covered:
+        raise UserError(
+            f"config.loss: no term reads a {_listed(sorted(missing))}, which the task "
+            f"{config.task.name!r} learns from, too; add one"
+        )
     with naming("config.loss"):
         return losses.weighted_sum(bound), bound
 
 
 def scores(config: ConfigDict, task: Task) -> tuple[tuple[str, Metric], ...]:
-    """Returns names and metrics; the first one chooses the best checkpoint.
+    """Returns names and metrics.
 
     Raises:
-      UserError: a spec is wrong, a metric reads a kind of result that the task lacks,
-        or the first one is not better when it is higher.
+      UserError: a spec is wrong, or a metric reads a kind that the task lacks.
     """
     made = []
     for i, spec in enumerate(checks.plain(config.metrics)):
@@ -101,13 +106,7 @@ def scores(config: ConfigDict, task: Task) -> tuple[tuple[str, Metric], ...]:
                     f"{config.task.name!r} gives none; use {_listed(_serving(task))}"
                 )
         made.append(metric)
-    named = tuple(zip(checks.metric_names(config), made, strict=True))
-    if named and named[0][1].lower:
-        raise UserError(
-            "config.metrics must begin with a score that is better when it is higher, "
-            "such as dice or psnr: the first one chooses the best checkpoint"
-        )
-    return named
+    return tuple(zip(checks.metric_names(config), made, strict=True))
 
 
 KINDS = {"label": "labels", "objects": "objects", "value": "values"}

@@ -8,9 +8,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax import losses
+from unet_jax import augment, losses
 from unet_jax.arrays import Example, spatial
 from unet_jax.build.fields import FIELDS, REPLACED, keys
 from unet_jax.data.source import Source, Splits
@@ -108,6 +109,8 @@ def metric_names(config: ConfigDict) -> list[str]:
         name if plainly.count(name) == 1 else _with_options(spec)
         for name, spec in zip(plainly, specs, strict=True)
     ]
+    if "loss" in names:
+        raise UserError("config.metrics: no metric can be called loss; rename it")
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"config.metrics has {name} more than once; leave one out")
@@ -208,11 +211,18 @@ def crop(
 
 
 def cache(
-    config: ConfigDict, source: Source, shapes: Sequence[tuple[int, ...]]
+    config: ConfigDict, example: Example, shapes: Sequence[tuple[int, ...]]
 ) -> None:
-    """Says so where what is prepared of the training images will not all be kept."""
-    pixels = sum(map(math.prod, shapes))
-    needed = pixels * 4 * (source.channels + 2) / 2**30
+    """Warns when the prepared training images exceed `config.cache`.
+
+    Args:
+      config: of the run.
+      example: a prepared one, which tells the bytes of a pixel.
+      shapes: of all training images.
+    """
+    arrays = (example[name] for name in spatial(example))
+    pixel = sum(array.nbytes for array in arrays) / example["weight"].size
+    needed = sum(map(math.prod, shapes)) * pixel / 2**30
     if needed > config.cache:
         say(
             f"the training images take {needed:.3g} GiB when they are prepared, more "
@@ -249,6 +259,15 @@ def scored(
     return metrics
 
 
+def can_choose(metrics: tuple[tuple[str, Metric], ...]) -> None:
+    """Raises UserError unless the first metric can choose the best checkpoint."""
+    if metrics and metrics[0][1].lower:
+        raise UserError(
+            "config.metrics must begin with a score that is better when it is higher, "
+            "such as dice or psnr: the first one chooses the best checkpoint"
+        )
+
+
 def rehearse(
     config: ConfigDict, operations: Terms, loss: Terms, task: Task, example: Example
 ) -> None:
@@ -262,19 +281,20 @@ def rehearse(
       example: a prepared one.
     """
     crop, axes = tuple(config.crop), len(config.crop)
+    arrays = {k: v for k, v in example.items() if isinstance(v, np.ndarray)}
     cut = {
-        name: jax.ShapeDtypeStruct((*crop, *array.shape[axes:]), array.dtype)
-        for name, array in example.items()
-        if name in spatial(example)
+        name: jax.ShapeDtypeStruct(
+            (*crop, *array.shape[axes:]) if name in spatial(example) else array.shape,
+            array.dtype,
+        )
+        for name, array in arrays.items()
     }
+    cut["seed"] = jax.ShapeDtypeStruct((), jnp.uint32)
     for i, (_, operation) in enumerate(operations):
         with naming(f"config.augment[{i}]"):
-            cut = jax.eval_shape(operation, jax.random.key(0), cut)
-    batch = {
-        name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
-        for name, x in cut.items()
-        if name != "moves"
-    }
+            alone = augment.chain([(1.0, operation)])
+            cut = jax.eval_shape(alone, jax.random.key(0), cut)
+    batch = {k: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for k, x in cut.items()}
     targets = jax.eval_shape(task.targets, batch)
     output = jax.ShapeDtypeStruct((1, *crop, task.channels), jnp.float32)
     outputs = jax.eval_shape(task.outputs, output)

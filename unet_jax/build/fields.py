@@ -77,7 +77,8 @@ FIELDS = (
           "'': random weights"),
     Field("freeze", tuple[str, ...], (),
           "patterns of the names of parameters that training leaves as they are: "
-          "\"--config.freeze='down*','bottom*'\""),
+          "\"--config.freeze=('down*',)\". Running statistics of batch norm still "
+          "follow the data"),
 
     # The data
     Field("data", Spec, {"name": "cells"},

@@ -62,14 +62,21 @@ class Predicting(NamedTuple):
         """True if grey becomes RGB, or RGB grey, as in training or on request."""
         return self.preprocessing["convert"] or self.options.channels == "convert"
 
-    def segment(self, label: np.ndarray, prediction: np.ndarray) -> Segmentation:
-        """Returns classes and objects of a whole image, after post-processing.
+    def segment(
+        self, label: np.ndarray, prediction: np.ndarray, *, postprocess: bool
+    ) -> Segmentation:
+        """Returns the classes and the objects of a whole image.
 
         Args:
           label: `[*S]` or `[*S, K]`, of any integer type.
           prediction: `f32[*S, channels]`.
+          postprocess: True to apply the post-processing of `config.predict`.
         """
-        found = self.task.segment(label.astype(np.int32), prediction)
+        found = Segmentation(label.astype(np.int32))
+        if self.task.segment:
+            found = self.task.segment(found.label, prediction)
+        if not postprocess:
+            return found
         return self.postprocess(found, self.task.probabilities(prediction))
 
     def resampling(

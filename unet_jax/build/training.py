@@ -136,6 +136,7 @@ def build(
         layout = make_layout()
     checks.sizes(config, binding.model(config, layout.axis_name), layout)
     draft = _learning(config, binding.task(config, binding.ANY_DATA), layout.axis_name)
+    checks.can_choose(draft.metrics)
     options(config, draft.task)
     with naming("config.batch_size"):
         share = unlabelled_rows(draft.method.unlabelled, config.batch_size)
@@ -146,7 +147,8 @@ def build(
     task = binding.task(config, binding.data_of(config, splits))
     learning = _learning(config, task, layout.axis_name)
     preprocessing = _preprocessing(config, splits, learning)
-    prepare = _preparing(config, splits, task, preprocessing)
+    room = examples.Room(config.cache * 2**30)
+    prepare = _preparing(config, splits, task, preprocessing, room)
     with naming("config.data"):
         train = prepare(splits.train)
         val = prepare(splits.val, judged=True)
@@ -155,7 +157,7 @@ def build(
     shapes = resampled(config, splits.account) or [train.shape(0)]
     margin = learning.model.geometry(len(config.crop)).margin
     checks.crop(config, source, shapes, margin)
-    checks.cache(config, source, shapes)
+    checks.cache(config, first, shapes)
     checks.rehearse(config, learning.operations, learning.terms, task, first)
     return Parts(
         judging=_judging(config, preprocessing, learning, test),
@@ -166,7 +168,7 @@ def build(
         init=binding.init(config, learning.method, source.channels),
         train=train,
         val=val,
-        unlabelled=_unlabelled(config, splits.unlabelled, first) if share else None,
+        unlabelled=_unlabelled(config, splits, first, room) if share else None,
         unlabelled_size=share,
         notes=splits.notes,
     )
@@ -189,7 +191,8 @@ def judging(
     binding.task(config, binding.ANY_DATA)
     splits = sound(config, notes)
     task = binding.task(config, binding.data_of(config, splits))
-    prepare = _preparing(config, splits, task, preprocessing)
+    room = examples.Room(config.cache * 2**30)
+    prepare = _preparing(config, splits, task, preprocessing, room)
     with naming("config.data"):
         test = prepare(splits.test, judged=True)
     return _judging(config, preprocessing, _learning(config, task, None), test)
@@ -285,9 +288,13 @@ def _whole_loss(task: Task, loss: Loss) -> Callable[[np.ndarray, Example], jax.A
 
 
 def _preparing(
-    config: ConfigDict, splits: Splits, task: Task, preprocessing: dict[str, Any]
+    config: ConfigDict,
+    splits: Splits,
+    task: Task,
+    preprocessing: dict[str, Any],
+    room: examples.Room,
 ) -> Callable[..., Examples]:
-    """`(source, judged) -> Examples`; all share the memory of `config.cache`."""
+    """`(source, judged) -> Examples`, which share the memory of a room."""
     weigh = binding.field(weights, config, "weight_map")
     sample = binding.field(sampling, config, "sampling")
     prepare = functools.partial(
@@ -297,7 +304,7 @@ def _preparing(
         add_truth=task.prepare,
         needs=task.needs,
         value_scale=value_scale(task, preprocessing["target_scale"]),
-        room=examples.Room(config.cache * 2**30),
+        room=room,
         spacing=tuple(config.spacing),
     )
 
@@ -316,12 +323,14 @@ def _measure(config: ConfigDict, channels: int) -> Callable:
     return measure
 
 
-def _unlabelled(config: ConfigDict, source: Source, first: Example) -> Examples:
+def _unlabelled(
+    config: ConfigDict, splits: Splits, first: Example, room: examples.Room
+) -> Examples:
     return examples.unlabelled(
-        source,
+        splits.unlabelled,
         first,
-        measure=_measure(config, source.channels),
-        room=examples.Room(config.cache * 2**30),
+        measure=_measure(config, splits.unlabelled.channels),
+        room=room,
         spacing=tuple(config.spacing),
     )
 

@@ -141,13 +141,23 @@ def _draw(
     def order(epoch: int) -> np.ndarray:
         return np.random.default_rng((seed, epoch, *more)).permutation(length)
 
+    @functools.cache
+    def names() -> tuple[str, ...]:
+        return tuple(_arrays(examples[0]))
+
     def draw(position: int) -> Example:
         epoch, place = divmod(position, length)
         chosen = int(order(epoch)[place])
         rng = np.random.default_rng((seed, epoch, 1 + chosen, *more[1:]))
         # Counted, not drawn: drawn seeds would meet after some 2^16 examples.
         own = np.uint32((first + epoch * length + chosen) % 2**32)
-        return _cut(examples[chosen], rng, crop, margin) | {"seed": own}
+        example = examples[chosen]
+        if set(_arrays(example)) != set(names()):
+            raise UserError(
+                f"{example['id']} has the arrays {', '.join(_arrays(example))}, and the "
+                f"first record {', '.join(names())}; all must have the same ones"
+            )
+        return _cut(example, rng, crop, margin) | {"seed": own}
 
     return draw
 
@@ -173,5 +183,11 @@ def _cut(
             low = max(low, int(held[axis]) - (length - 2 * lost) + 1)
             high = min(high, int(held[axis]))
         origin.append(int(rng.integers(low, high, endpoint=True)) - lost)
-    arrays = {k: v for k, v in example.items() if isinstance(v, np.ndarray)}
-    return arrays | {k: window(example[k], origin, crop) for k in spatial(example)}
+    return _arrays(example) | {
+        k: window(example[k], origin, crop) for k in spatial(example)
+    }
+
+
+def _arrays(example: Example) -> Example:
+    """The arrays of an example, which batches have."""
+    return {k: v for k, v in example.items() if isinstance(v, np.ndarray)}

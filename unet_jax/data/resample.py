@@ -70,7 +70,10 @@ class Resampling(NamedTuple):
         return self._interpolated(array, self.own, 1)
 
     def results(
-        self, results: dict[str, np.ndarray], decide: Callable | None
+        self,
+        results: dict[str, np.ndarray],
+        decide: Callable | None,
+        vectors: int = 0,
     ) -> dict[str, np.ndarray]:
         """Brings the results of inference to the grid of the file.
 
@@ -79,11 +82,25 @@ class Resampling(NamedTuple):
             classes, the `label` that `inference.Inference` gives.
           decide: prediction -> label, which is decided on the new grid; None where
             there are no classes.
+          vectors: the first so many channels of the prediction are the components of a
+            vector, in pixels; they are measured in pixels of the file, and keep the
+            length of the vector.
         """
         if not self.changes:
             return results
         own = {k: self.back(array) for k, array in results.items() if k != "label"}
+        if vectors:
+            own["prediction"] = self._stretched(own["prediction"], vectors)
         return own | ({"label": decide(own["prediction"])} if decide else {})
+
+    def _stretched(self, prediction: np.ndarray, vectors: int) -> np.ndarray:
+        """A prediction whose vectors point in directions of the file's grid."""
+        vector, rest = np.split(prediction, [vectors], axis=-1)
+        turned = vector * np.divide(self.own, self.shape).astype(np.float32)
+        before, after = (
+            np.linalg.norm(x, axis=-1, keepdims=True) for x in (vector, turned)
+        )
+        return np.concatenate([turned * before / np.maximum(after, 1e-6), rest], -1)
 
     def _interpolated(
         self, array: np.ndarray, shape: tuple[int, ...], order: int

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from unet_jax.arrays import components
+from unet_jax.data.account import Record
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError
 from unet_jax.specs import NonNegative, Positive
@@ -122,6 +123,12 @@ def shown(label: np.ndarray, axes: int) -> np.ndarray:
     return np.where(ignored, -1, (label > 0).any(axis=-1)).astype(np.int32)
 
 
+def _label(record: Record) -> np.ndarray:
+    """The label of a record; without one its objects are of class 1."""
+    label = record.get("label")
+    return np.asarray(record["instances"] > 0 if label is None else label, np.int32)
+
+
 def counter(source: Source) -> Count:
     """What counts the pixels, `i64[K]`, of the class ids that all records show.
 
@@ -134,12 +141,12 @@ def counter(source: Source) -> Count:
     @functools.cache
     def count() -> np.ndarray:
         first = source.load(0)
-        exclusive = first["label"].ndim < first["image"].ndim
+        exclusive = _label(first).ndim < first["image"].ndim
         if source.pixels is not None and exclusive:
             return np.array([source.pixels.get(k, 0) for k in range(classes)])
         total = np.zeros(classes, np.int64)
         for record in map(source.load, range(source.length)):
-            ids = shown(np.asarray(record["label"]), record["image"].ndim - 1)
+            ids = shown(_label(record), record["image"].ndim - 1)
             total += np.bincount(ids[ids >= 0], minlength=classes)[:classes]
         return total
 

@@ -128,8 +128,8 @@ def _resampling(parts: Judging, example: Example) -> Resampling:
 
 def _brought_back(parts: Judging, example: Example, answer: Answer) -> Answer:
     """The results for an image, on the grid of its truth."""
-    decide = parts.predicting.task.decide
-    return _resampling(parts, example).results(answer, decide)
+    task = parts.predicting.task
+    return _resampling(parts, example).results(answer, task.decide, task.vectors)
 
 
 def _answers(
@@ -185,10 +185,9 @@ def _labels(
     """The classes and the objects of a case."""
     task, prediction = parts.predicting.task, answer["prediction"]
     truth, probabilities = task.truth(example["label"]), task.probabilities(prediction)
-    if postprocess:
-        segmented = parts.predicting.segment(answer["label"], prediction)
-    else:
-        segmented = task.segment(answer["label"].astype(np.int32), prediction)
+    segmented = parts.predicting.segment(
+        answer["label"], prediction, postprocess=postprocess
+    )
     independent = truth.ndim == probabilities.ndim
     objects, true_objects = segmented.objects, example.get("instances")
     if objects is None:

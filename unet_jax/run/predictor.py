@@ -202,8 +202,8 @@ class Predictor:
     ) -> Iterator[Answer]:
         """Predicts raw images of one shape, some rows after the other.
 
-        Post-processing, resampling and a task that finds objects need whole images, and
-        then the rows of an image come all at once. Resampled results are brought back
+        Post-processing, resampling and a task that segments need whole images, and then
+        the rows of an image come all at once. Resampled results are brought back
         to the image's own grid.
 
         Args:
@@ -218,8 +218,8 @@ class Predictor:
         scales = [self._scale(raw, shape) for raw in raws]
         reads = [_scaled(*pair) for pair in zip(raws, scales, strict=True)]
         how: dict[str, Any] = {"views": setup.views, "passed": passed}
-        objects = bool(setup.options.postprocess) or setup.task.finds_objects
-        if not objects and not change.changes:
+        whole = setup.options.postprocess or setup.task.segment or change.changes
+        if not whole:
             rows = setup.inference.rows(self._members, shape, reads, want=want, **how)
             done = 0
             for answer in rows:
@@ -244,7 +244,9 @@ class Predictor:
         """The results for a whole image, with its objects or its values."""
         if not self.setup.task.classes:
             return self._with_values(answer, scale)
-        label, objects = self.setup.segment(answer["label"], answer["prediction"])
+        label, objects = self.setup.segment(
+            answer["label"], answer["prediction"], postprocess=True
+        )
         answer = answer | {"label": label.astype(answer["label"].dtype)}
         return answer if objects is None else answer | {"objects": objects}
 
@@ -257,9 +259,9 @@ class Predictor:
         """
         task = self.setup.task
         if not change.changes or "doubt" not in answer:
-            return change.results(answer, task.decide)
+            return change.results(answer, task.decide, task.vectors)
         apart = change.back(self.doubts(answer)[..., 1])
-        own = change.results(answer, task.decide)
+        own = change.results(answer, task.decide, task.vectors)
         total = entropy(task, task.probabilities(own["prediction"]))
         return own | {"doubt": total - apart}
 

@@ -5,7 +5,7 @@ import numpy as np
 from jax.scipy import special as jax_special
 from scipy import special
 
-from unet_jax.arrays import Batch, Example, Segmentation
+from unet_jax.arrays import Batch, Example
 from unet_jax.errors import UserError
 from unet_jax.tasks.task import Array, Data, Task
 
@@ -27,7 +27,6 @@ def semantic(data: Data) -> Task:
         outputs=lambda output: {"label": output},
         activate=jax.nn.softmax,
         decide=most_likely,
-        segment=lambda label, prediction: Segmentation(label),
         probabilities=lambda prediction: prediction,
         entropy=lambda p: entr(p).sum(-1),
     )
@@ -58,7 +57,6 @@ def multilabel(data: Data) -> Task:
         outputs=lambda output: {"label": output},
         activate=jax.nn.sigmoid,
         decide=lambda prediction: (prediction > 0.5).astype(np.uint8),
-        segment=lambda label, prediction: Segmentation(label),
         probabilities=lambda prediction: prediction,
         entropy=lambda p: (entr(p) + entr(1 - p)).sum(-1),
         overlapping=True,

@@ -50,8 +50,9 @@ class Task(NamedTuple):
       vectors: the first so many channels of a prediction are the components of a
         vector, one for each spatial axis; they turn with the image. 0: none.
       decide: prediction -> label of each pixel, `u8`, `i32`; None without classes.
-      segment: `(label i32, prediction) -> Segmentation` of a whole image on the host.
-      finds_objects: True if `segment` finds objects; it then needs the whole image.
+      segment: `(label i32, prediction) -> Segmentation` of a whole image on the host;
+        None if the label of each pixel is the result.
+      finds_objects: True if `segment` finds objects.
       probabilities: prediction -> `f32[..., K]`; None without classes.
       truth: label of an example -> label that is scored, `i32[*S]` or `i32[*S, K]`.
       entropy: probabilities -> their entropy in nats, `f32[...]`; None without classes.

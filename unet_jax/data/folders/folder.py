@@ -86,7 +86,7 @@ def folder(
       ignore_label: the mask value of pixels that are not annotated; -1: none but
         negative values.
       multilabel: classes may overlap: each channel of a mask is one, or each folder in
-        `masks/`. It needs config.head=sigmoid.
+        `masks/`. It needs config.task.name=multilabel.
       spacing: the size of a pixel along each axis, of files that do not state theirs.
       val: the share of the records to validate with, unless their folder is given.
       test: the share to test on, likewise.
