@@ -29,7 +29,17 @@ def test_check_names_the_shapes():
         arrays.check(logits, jnp.zeros((2, 4, 5)), jnp.zeros((2, 4, 4)))
 
 
-def test_decide():
-    logits = jnp.array([[-1.0, 2.0, 1.0]])
-    assert arrays.decide(logits, independent=False).tolist() == [1]
-    assert arrays.decide(logits, independent=True).tolist() == [[0, 1, 1]]
+def test_spatial_arrays_have_the_pixels_of_the_image():
+    example = {
+        "image": np.zeros((4, 6, 2), np.float32),
+        "label": np.zeros((4, 6), np.int32),
+        "weight": jnp.ones((4, 6)),
+        "target": np.zeros((4, 6, 3), np.float16),
+        "seed": np.uint32(3),
+        "grade": np.zeros(4),
+        "spacing": (1.0, 2.0),
+    }
+    assert arrays.spatial(example) == ["image", "label", "weight", "target"]
+    smooth = [k for k in arrays.spatial(example) if arrays.interpolated(k, example[k])]
+    assert smooth == ["image", "target"]
+    assert arrays.interpolated("image", jnp.zeros((4, 6), jnp.bfloat16))

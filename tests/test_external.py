@@ -22,6 +22,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from unet_jax import methods, metrics, tasks
 from unet_jax.arrays import Segmentation
 from unet_jax.data import cells

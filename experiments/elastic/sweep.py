@@ -12,6 +12,11 @@ RECIPES = {
     "elastic": f"({FLIP},{ROTATION},{ELASTIC})",
 }
 SEEDS = (0, 1, 2)
+CLASSES = {  # the quickstart finds objects; this question is about classes
+    "task": "{'name':'semantic'}",
+    "loss": "({'name':'cross_entropy'},{'name':'dice'})",
+    "metrics": "({'name':'dice'},)",
+}
 
 
 def points() -> Iterator[tuple[str, dict[str, str]]]:
@@ -27,5 +32,6 @@ def points() -> Iterator[tuple[str, dict[str, str]]]:
                     "data.val": "4",
                     "data.test": "32",
                     "model.widths": "8,16,32",
+                    **CLASSES,
                 },
             )

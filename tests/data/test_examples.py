@@ -75,3 +75,19 @@ def test_ids_become_channels_after_they_are_resampled():
 def test_an_image_without_a_spacing_is_named():
     with pytest.raises(UserError, match="^scans, r1: the size of its pixels is not"):
         ready((1.0, 1.0), None)[1]
+
+
+def test_pixels_that_a_task_ignores_weigh_nothing():
+    """Negative instances are ignored, and losses of vectors read no label."""
+    instances = np.where(LABEL == 2, -1, LABEL)
+    data = Data(("none", "cell"), axes=2, channels=1)
+    record = {"instances": instances, "label": np.maximum(LABEL, 0) % 2}
+    examples = ready((), record=record, spacing=(), add_truth=tasks.flow(data).prepare)
+    weight = examples[0]["weight"]
+    assert not weight[instances < 0].any()
+    assert weight[instances >= 0].all()
+
+
+def test_a_record_needs_what_the_task_needs():
+    with pytest.raises(UserError, match="^scans, r0: has no instances; add it, or cho"):
+        ready((1.0, 1.0), needs=("instances",))[0]

@@ -505,3 +505,15 @@ def test_unlabelled_rows_need_unlabelled_images():
         made(unlabelled_size=2)
     plain = mixed(size=0)[0]
     same(plain, made(batch_size=5)[0])
+
+
+def test_records_of_different_arrays_are_named():
+    def load(i):
+        record = {"image": np.ones((9, 9, 1)), "label": np.ones((9, 9), int)}
+        more = {"instances": np.ones((9, 9), int)} if i == 1 else {}
+        return record | more | {"id": f"r{i}"}
+
+    source = Source("mixed", ("a", "b"), (), 1, 2, load)
+    stream = made(ready(source), crop=(8, 8), margin=(0, 0))
+    with pytest.raises(UserError, match="r1 has the arrays .*instances.*, and the fi"):
+        list(map(stream.__getitem__, range(4)))

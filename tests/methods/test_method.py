@@ -241,5 +241,5 @@ def test_a_share_of_a_batch_is_a_number_of_rows(share, size, rows):
 
 
 def test_one_row_cannot_be_of_both_kinds():
-    with pytest.raises(UserError, match="batch_size 1 .* make it 2 or more"):
+    with pytest.raises(UserError, match="1 has no room for .*; set 2 or more"):
         method.unlabelled_rows(0.5, 1)

@@ -223,11 +223,15 @@ def test_a_generator_draws_images_that_a_larger_count_only_adds_to(tiny, tmp_pat
             r'config.metrics: the method .* set --config.metrics="\(\)"',
         ),
         (
+            {"task": {"name": "flow"}, "loss": VALUES["loss"]},
+            "config.loss: no term reads a label, which the task 'flow' learns from",
+        ),
+        (
             {"task": {"name": "flow", "step": 3}},
             "config.task: 'flow' has no 'step'; did",
         ),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_mixture_that_makes_no_sense_is_one_line(tiny, change, words):
     with pytest.raises(UserError, match=words) as error:

@@ -154,8 +154,8 @@ def _draw(
         example = examples[chosen]
         if set(_arrays(example)) != set(names()):
             raise UserError(
-                f"{example['id']} has the arrays {', '.join(_arrays(example))}, and the "
-                f"first record {', '.join(names())}; all must have the same ones"
+                f"{example['id']} has the arrays {', '.join(_arrays(example))}, and "
+                f"the first record {', '.join(names())}; all must have the same ones"
             )
         return _cut(example, rng, crop, margin) | {"seed": own}
 
