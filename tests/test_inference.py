@@ -2,13 +2,16 @@
 
 import functools
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import entropy as scipy_entropy
 
 from unet_jax import inference, parallel, tasks, tiling, views
 from unet_jax.errors import UserError
+from unet_jax.geometry import Geometry
 from unet_jax.inference import Inference, Want
 from unet_jax.models import UNet
 from unet_jax.tasks import Data
@@ -37,6 +40,27 @@ def ask(model, variables, images, **how):
 def pictures(count=1, shape=(75, 50)):
     rng = np.random.default_rng(0)
     return [rng.normal(size=(*shape, 1)).astype("f4") for _ in range(count)]
+
+
+class Slope(nn.Module):
+    """Gives the gradient of an image, which turns with it, and the image as a logit.
+
+    Attributes:
+      local: False claims that a pixel depends on the whole image: tiles are blended.
+    """
+
+    local: bool = True
+
+    def __call__(self, image, *, train=False, seed=None):
+        axes = range(1, image.ndim - 1)
+        return jnp.concatenate(
+            [*(jnp.gradient(image, axis=i) for i in axes), image], -1
+        )
+
+    def geometry(self, axes):
+        ones = (1,) * axes
+        halo = ones if self.local else None
+        return Geometry((ones,), (0,) * axes, halo, lambda shape: shape, strict=False)
 
 
 def softmax(logits):
@@ -78,6 +102,30 @@ def test_the_mean_over_members_and_views(padding, tta):
     np.testing.assert_allclose(
         one["doubt"], scipy_entropy(alone, axis=-1).mean(0), atol=2e-6
     )
+
+
+@pytest.mark.parametrize("tta", ["d4", "flips"])
+@pytest.mark.parametrize("shape", [(30, 24), (6, 14, 12)])
+@pytest.mark.parametrize("local", [True, False], ids=["tiles", "blended"])
+def test_vectors_turn_back_before_they_are_averaged(shape, local, tta):
+    """Every view of a network that turns with its image says the same."""
+    axes, model = len(shape), Slope(local)
+    task = tasks.flow(DATA._replace(axes=axes))
+    (image,) = pictures(1, shape)
+    seen = getattr(views, tta)(axes)
+    ask_of = functools.partial(ask, model, [{}], [image], task=task, want=ALL)
+    (whole,) = ask_of(views=seen)
+    slope = np.stack(np.gradient(image[..., 0]), -1) / 5  # the length of its vectors
+    np.testing.assert_allclose(whole["prediction"][..., :-1], slope, atol=2e-6)
+    (one,), (all_views,) = (
+        ask_of(edges=(10,) * axes, views=v) for v in (seen[:1], seen)
+    )
+    np.testing.assert_allclose(all_views["prediction"], one["prediction"], atol=2e-6)
+    if local:
+        inner = (slice(1, -1),) * axes  # beyond its border an image is mirrored
+        np.testing.assert_allclose(
+            one["prediction"][inner][..., :-1], slope[inner], atol=2e-6
+        )
 
 
 def test_progress_is_told_to_the_end():

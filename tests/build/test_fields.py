@@ -8,11 +8,13 @@ from unet_jax import (
     augment,
     data,
     losses,
+    methods,
     metrics,
     models,
     optimizers,
     parallel,
     schedules,
+    tasks,
 )
 from unet_jax.build import checks, fields
 from unet_jax.data import normalize, sampling, weights
@@ -111,6 +113,8 @@ MODULES = {
     "weight_map": weights,
     "sampling": sampling,
     "model": models,
+    "task": tasks,
+    "method": methods,
     "loss": losses,
     "augment": augment,
     "optimizer": optimizers,

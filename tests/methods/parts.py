@@ -1,9 +1,7 @@
 """Small networks, batches and ingredients for the tests of methods."""
 
-import dataclasses
 import functools
 from types import SimpleNamespace
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,7 +12,6 @@ import optax
 from unet_jax import losses, tasks
 from unet_jax.arrays import IGNORE
 from unet_jax.methods import Ingredients
-from unet_jax.models import UNet
 
 CLASSES = tasks.Data(classes=("background", "cell"), axes=2, channels=1)
 
@@ -93,28 +90,6 @@ class Small(nn.Module):
 
     def geometry(self, axes):
         return SimpleNamespace(strides=((1,) * axes, (2,) * axes))
-
-
-@dataclasses.dataclass(frozen=True)
-class WithGeometry:
-    """A network together with a `geometry`, whose strides are powers of 2."""
-
-    network: Any
-
-    def __getattr__(self, name):
-        return getattr(self.network, name)
-
-    def clone(self, **fields):
-        return WithGeometry(self.network.clone(**fields))
-
-    def geometry(self, axes):
-        levels = range(len(self.network.widths))
-        return SimpleNamespace(strides=tuple((2**i,) * axes for i in levels))
-
-
-def unet(widths=(2, 4), padding="SAME", dropout=0.0, **options):
-    network = UNet(widths, padding=padding, dropout=dropout, **options)
-    return network if hasattr(network, "geometry") else WithGeometry(network)
 
 
 def on_device(batch):

@@ -10,17 +10,10 @@ import optax
 import pytest
 from scipy import stats
 
-from unet_jax import augment, parallel
 from unet_jax.errors import UserError
 from unet_jax.methods import Ingredients, diffusion
 from unet_jax.methods.diffusion import alpha_bar
 
-CHAIN = augment.chain([(1.0, augment.flip), (1.0, augment.noise)])
-LAYOUTS = {
-    "pmap": parallel.pmap,
-    "mesh(1)": parallel.mesh,
-    "mesh(4)": functools.partial(parallel.mesh, space=4),
-}
 AXIS = np.arange(4)
 MEAN = np.linspace(-1, 1, 16)
 COVARIANCE = np.kron(*[0.8 ** np.abs(AXIS - AXIS[:, None])] * 2)  # of 4 x 4 pixels
@@ -58,14 +51,13 @@ class Denoiser(nn.Module):
     """A small network that needs the time, in the terms of `models`."""
 
     channels: int = 1
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, image, *, train=False, seed=None, time=None):
         axes = image.ndim - 2
         time = jnp.zeros(len(image)) if time is None else time
         x = nn.Conv(4, (3,) * axes, use_bias=False)(image)
-        x = nn.BatchNorm(not train, momentum=0.9, axis_name=self.axis_name)(x)
+        x = nn.BatchNorm(not train, momentum=0.9)(x)
         scale = nn.Dense(4)(jnp.stack([time, jnp.cos(9 * time)], -1))
         x = nn.silu(x * scale.reshape(-1, *[1] * axes, 4))
         return nn.Conv(self.channels, (3,) * axes)(x)
@@ -317,34 +309,6 @@ def test_the_update_is_the_gradient_of_the_mean_squared_error():
         lambda average, old, new: close(average, 0.1 * old + 0.9 * new),
         *(learnt.variables(after)["params"], before.params, expected),
     )
-
-
-def test_layouts_agree():
-    """jit, pmap on 8 devices, mesh(1) and mesh(4), two steps."""
-    state, scalars = two_steps(None)
-    for name, make in LAYOUTS.items():
-        other, numbers = two_steps(make())
-        for a, b in zip(jax.tree.leaves(other), jax.tree.leaves(state), strict=True):
-            assert a.shape == b.shape, name
-            np.testing.assert_allclose(a, b, atol=2e-5, err_msg=name)
-        for key in scalars:
-            np.testing.assert_allclose(numbers[key], scalars[key], rtol=1e-4)
-
-
-def two_steps(layout, shape=(32, 32)):
-    """Two training steps under a layout; None is plain jit."""
-    model = Denoiser(channels=2, axis_name=layout.axis_name if layout else None)
-    learnt = method(model, augment=CHAIN, tx=optax.adam(1e-3), ema=0.9)
-    data = batch(8, shape, channels=2)
-    state = jax.jit(learnt.init)(jax.random.key(0), jnp.zeros((1, *shape, 2)))
-    if layout is None:
-        update, put = jax.jit(learnt.update), lambda data: data
-    else:
-        update, put = layout.compile_train(learnt.update), layout.put_batch
-        state = layout.put_state(state)
-    for _ in range(2):
-        state, scalars = update(state, put(data), jax.random.key(3))
-    return jax.device_get((state, scalars))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import numpy as np
 import optax
 import pytest
 
-from tests.methods.parts import host_batch, ingredients, unet
+from tests.methods.parts import host_batch, ingredients
 from unet_jax import augment, methods, parallel
+from unet_jax.models import UNet
 
 CHAIN = augment.chain(
     [
@@ -28,6 +29,7 @@ METHODS = {
         functools.partial(methods.mean_teacher, unlabelled=0.4, ramp_up=1),
         3,
     ),
+    "diffusion": (methods.diffusion, 0),
 }
 LAYOUTS = {
     "pmap": parallel.pmap,
@@ -37,16 +39,26 @@ LAYOUTS = {
 NETWORKS = {
     "same": ({"padding": "SAME", "norm": "batch", "dropout": 0.3}, (16, 16)),
     "valid": ({"padding": "VALID", "norm": "none", "dropout": 0.3}, (28, 28)),
+    "time": (
+        {"padding": "SAME", "norm": "batch", "dropout": 0.3}
+        | {"time_features": 4, "outputs": 1},
+        (16, 16),
+    ),
 }
-CASES = [("supervised", "same"), ("supervised", "valid"), ("mean_teacher", "same")]
+CASES = [
+    ("supervised", "same"),
+    ("supervised", "valid"),
+    ("mean_teacher", "same"),
+    ("diffusion", "time"),
+]
 
 
 def two_steps(name, layout, options, shape):
     """Two training steps of a method under a layout; None is plain jit."""
     make, unlabelled = METHODS[name]
-    model = unet((4, 8), **options)
-    model = model.clone(axis_name=layout.axis_name if layout else None)
-    ema = 0.9 if name == "supervised" else 0.0
+    axis_name = layout.axis_name if layout else None
+    model = UNet((4, 8), axis_name=axis_name, **options)
+    ema = 0.0 if name == "mean_teacher" else 0.9
     parts = ingredients(model, optax.adam(1e-3), augment=CHAIN, ema=ema)
     method = make(parts)
     batch = host_batch(8, unlabelled, shape)

@@ -10,17 +10,11 @@ import numpy as np
 import optax
 import pytest
 
-from tests.methods.parts import (
-    Linear,
-    Small,
-    host_batch,
-    ingredients,
-    on_device,
-    unet,
-)
+from tests.methods.parts import Linear, Small, host_batch, ingredients, on_device
 from unet_jax import methods
 from unet_jax.errors import UserError
 from unet_jax.methods import method
+from unet_jax.models import UNet
 
 KEY = jax.random.key(0)
 close = functools.partial(np.testing.assert_allclose, atol=1e-6)
@@ -188,7 +182,7 @@ def test_deep_supervision_lines_up_with_the_image(padding, size, sizes):
     The maximum of two pixels of a ramp is the second, which is the one that the coarse
     label keeps. If the skip did not come first, the answer would be 0.
     """
-    model = unet((1, 1, 1), padding, deep_supervision=True)
+    model = UNet((1, 1, 1), padding=padding, dropout=0.0, deep_supervision=True)
     ramp = jnp.arange(size * size, dtype=jnp.int32).reshape(1, size, size)
     image = ramp[..., None].astype(jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)

@@ -7,14 +7,15 @@ import numpy as np
 import optax
 import pytest
 
-from tests.methods.parts import Small, host_batch, ingredients, on_device, unet
+from tests.methods.parts import Small, host_batch, ingredients, on_device
 from unet_jax import losses, methods
+from unet_jax.models import UNet
 
 KEY = jax.random.key(0)
 
 
 def test_the_update_is_the_gradient_of_the_mean_loss():
-    model = unet()
+    model = UNet((2, 4), padding="SAME", dropout=0.0)
     method = methods.supervised(ingredients(model, optax.sgd(0.5)))
     data = on_device(host_batch()) | {"weight": np.ones((4, 16, 16), "f4")}
     before = jax.jit(method.init)(KEY, data["image"])
@@ -36,7 +37,7 @@ def test_the_update_is_the_gradient_of_the_mean_loss():
 
 
 def test_training_learns():
-    model = unet((8, 16), norm="batch")
+    model = UNet((8, 16), padding="SAME", norm="batch", dropout=0.0)
     method = methods.supervised(ingredients(model, optax.adam(3e-3)))
     batch = on_device(host_batch())
     state, update = jax.jit(method.init)(KEY, batch["image"]), jax.jit(method.update)

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import unet_jax
-from unet_jax import data, logs
+from unet_jax import data, logs, parallel
 from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
-from unet_jax.run import evaluate, predict, sample, train
+from unet_jax.run import evaluate, folder, predict, sample, train
 
 SIZES = {"shape": (20, 24), "train": 3, "val": 2, "test": 3}
 DICE, F1, PSNR, MAE = (ConfigDict({"name": n}) for n in ("dice", "f1", "psnr", "mae"))
@@ -146,17 +146,50 @@ def test_vectors_become_objects_in_tiles_views_and_ensembles(tiny, tmp_path, raw
     )
 
 
+def best_variables(config, workdir):
+    with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
+        like = parallel.here().abstract(checkpoints.shapes(checkpoints.best))
+        return checkpoints.variables(checkpoints.best, like)
+
+
 @pytest.mark.parametrize("name", ["regression", "staining"])
 def test_values_come_back_in_their_units(tiny, tmp_path, raw, name):
-    """Twice as bright an image gives twice the values, where they are its units."""
+    """They are the network's output times a width plus an offset.
+
+    These are the deviation and the mean: of the image itself where the values have its
+    units, and of all training targets where they have units of their own.
+    """
     config = of(tiny, RUNS[name])
     train(config, tmp_path / "run")
     predictor = unet_jax.Predictor.load(tmp_path / "run", tta="flips")
     values = predictor.values(raw)
     assert (values.shape, values.dtype) == (raw.shape, np.float32)
-    double = predictor.values(2 * raw.astype(np.float32))
-    factor = 2 if name == "regression" else 1
-    np.testing.assert_allclose(double, factor * values, rtol=1e-3, atol=1e-2)
+    source = data.noisy_cells(**SIZES).train
+    records = [source.load(i) for i in range(source.length)]
+    if name == "staining":
+        targets = np.stack([record["target"] for record in records])
+        measured = [targets, targets]
+    else:
+        measured = [raw, records[0]["image"]]
+    (offset, width), (other_offset, other_width) = [
+        (x.mean(), x.std()) for x in measured
+    ]
+    stored = predictor.setup.preprocessing["target_scale"]
+    expected = [[offset], [width]] if name == "staining" else []
+    np.testing.assert_allclose(stored, expected, rtol=1e-6)
+
+    parts = build(config)
+    network = parts.model.clone(axis_name=None)
+    variables = best_variables(config, tmp_path / "run")
+    image = ((raw - raw.mean()) / raw.std()).astype(np.float32)[None]
+    outputs = [
+        np.flip(network.apply(variables, np.flip(image, axes)), axes)
+        for axes in ((), (1,), (2,), (1, 2))
+    ]
+    in_units = np.mean(outputs, axis=0)[0] * width + offset
+    np.testing.assert_allclose(values, in_units, rtol=1e-4, atol=1e-2)
+    learnt = parts.train[0]["target"] * other_width + other_offset
+    np.testing.assert_allclose(learnt, records[0]["target"], rtol=1e-4, atol=1e-2)
     with pytest.raises(UserError, match="has no classes, and so no labels; ask for va"):
         predictor.labels(raw)
     with pytest.raises(UserError, match="save_uncertainty: the values .* no entropy"):
@@ -182,6 +215,8 @@ def test_a_generator_draws_images_that_a_larger_count_only_adds_to(tiny, tmp_pat
         drawn = np.asarray(Image.open(path))
         assert (drawn.shape, drawn.dtype) == ((16, 16), np.uint8)
         np.testing.assert_array_equal(drawn, np.asarray(Image.open(many / path.name)))
+    every = [np.asarray(Image.open(path)) for path in many.glob("sample_*.png")]
+    assert len({drawn.tobytes() for drawn in every}) == 11  # in two batches
     with pytest.raises(UserError, match="is a generator and predicts nothing; use"):
         unet_jax.Predictor.load(tmp_path / "run")
 

@@ -60,6 +60,31 @@ def test_all_that_fits_is_taken_and_the_rest_is_listed(trained, tiny, capsys):
         np.testing.assert_array_equal(array, source[name], err_msg=name)
 
 
+@pytest.mark.parametrize("name", ["supervised", "mean_teacher"])
+def test_every_copy_of_the_variables_begins_with_the_other_run(trained, tiny, name):
+    """Parameters, their average, running statistics, and the teacher."""
+    tiny.init_from, tiny.method.name = str(trained[1]), name
+    if name == "supervised":
+        tiny.ema = 0.9
+    else:
+        tiny.data.unlabelled = 2
+    state = first_state(tiny, build(tiny), KEY)
+    other = best(trained[1])
+    params = {
+        n.partition("/")[2]: a for n, a in other.items() if n.startswith("params")
+    }
+    stats = {n.partition("/")[2]: a for n, a in other.items() if n.startswith("batch")}
+    assert len(params) + len(stats) == len(other)
+    assert params
+    assert stats
+    jax.tree.map(np.testing.assert_array_equal, named(state.params), params)
+    jax.tree.map(np.testing.assert_array_equal, named(state.stats), stats)
+    ema = params if name == "supervised" else {}
+    jax.tree.map(np.testing.assert_array_equal, named(state.ema), ema)
+    teacher = other if name == "mean_teacher" else {}
+    jax.tree.map(np.testing.assert_array_equal, named(state.extra), teacher)
+
+
 def test_a_file_of_safetensors_is_read_by_the_names_of_the_arrays(
     trained, tiny, tmp_path
 ):
