@@ -90,11 +90,22 @@ def chosen_by(workdir: Path, config: ConfigDict) -> str:
 
     It is the first metric of the config that the run began with. Another metric cannot
     choose later: the older checkpoints have no value of it.
+
+    Raises:
+      UserError: the newest checkpoint is damaged, or of another program.
     """
     if not steps(workdir):
         return best_score(config)
     about = newest(workdir)
-    return about.get("chosen_by") or best_score(revive(about["config"]))
+    if score := about.get("chosen_by"):
+        return score
+    try:
+        return best_score(revive(about["config"]))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{workdir}: the config of its newest checkpoint names no metrics, as if "
+            "another program had written it; name the folder of a run"
+        ) from error
 
 
 def stored(workdir: Path) -> dict[str, Any]:
