@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from unet_jax.build.training import build
 from unet_jax.errors import UserError
-from unet_jax.models import UNet
 
 
 class Bare(nn.Module):
@@ -29,18 +28,15 @@ class Sizeless(Bare):
     def geometry(self, axes):
         return axes
 
+    def __call__(self, image, *, train=False, seed=None):
+        return image
+
 
 class Untyped(nn.Module):
     outputs: int = 2
 
 
-GEOMETRY = UNet().geometry(2)
-
-
 class Unseeded(Sizeless):
-    def geometry(self, axes):
-        return GEOMETRY
-
     def __call__(self, image, *, train=False):
         return image
 
@@ -125,7 +121,7 @@ def test_the_wrong_arguments_are_named(tiny, field):
             "Untyped",
             "'lab:Untyped' is called with other arguments than it has (got an ",
         ),
-        ("Bare", "'lab:Bare' has no outputs, fault or geometry; unet_jax.models.UNet "),
+        ("Bare", "'lab:Bare' has no outputs, fault, geometry or __call__; unet_jax."),
         ("Sizeless", "'lab:Sizeless.geometry' returned a value of type int, not a Geo"),
         ("Unseeded", "'lab:Unseeded.__call__' is called with other arguments than it "),
     ],

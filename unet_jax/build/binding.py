@@ -159,17 +159,19 @@ def model(config: ConfigDict, axis_name: str | None) -> nn.Module:
         name = config.model.name
         network = call(make, nn.Module, name, **given)
         there = {field.name for field in dataclasses.fields(network)}
-        there |= {part for part in ("fault", "geometry") if hasattr(network, part)}
-        if lacks := [x for x in ("outputs", "fault", "geometry") if x not in there]:
+        there |= set(dir(type(network)))
+        parts = ("outputs", "fault", "geometry", "__call__")
+        if lacks := [part for part in parts if part not in there]:
             raise UserError(
                 f"{name!r} has no {_listed(lacks)}; {EXAMPLES[nn.Module]} has them"
             )
-        call(network.geometry, Geometry, f"{name}.geometry", len(config.crop))
         inputs = {"train": True, "seed": None}
         apply = network.__call__
         _check_takes(apply, f"{name}.__call__", EXAMPLES[nn.Module], "image", **inputs)
     if fault := network.fault():
         raise UserError(f"config.model.{fault}")
+    with naming("config.model"):  # of a network without a fault, which it relies on
+        call(network.geometry, Geometry, f"{name}.geometry", len(config.crop))
     return network
 
 

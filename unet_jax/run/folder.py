@@ -1,7 +1,8 @@
 """The run folder: its files, and the checks that a config belongs to it."""
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,17 @@ def make(workdir: Path) -> None:
     except OSError as error:
         raise UserError(
             f"--workdir={workdir}: {error.strerror}; name a folder you may write to"
+        ) from error
+
+
+def check_output(target: Path) -> None:
+    """Makes the folder of --output, or raises UserError if it cannot be written to."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target).close()
+    except OSError as error:
+        raise UserError(
+            f"--output={target}: {error.strerror}; name a folder you may write to"
         ) from error
 
 
@@ -122,7 +134,13 @@ def stored(workdir: Path) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name != EXTERNAL}
 
 
-def check_trusted(config: Mapping[str, Any], workdir: Path, *, trust: bool) -> None:
+def check_trusted(
+    config: Mapping[str, Any],
+    workdir: Path,
+    *,
+    trust: bool,
+    used: Mapping[str, Any] | None = None,
+) -> None:
     """Checks that a config from a run folder may import what it names.
 
     A run folder is data: without the user's consent, no code runs because a folder
@@ -132,16 +150,25 @@ def check_trusted(config: Mapping[str, Any], workdir: Path, *, trust: bool) -> N
       config: as it was read from the folder: a dict or a ConfigDict.
       workdir: the run folder.
       trust: the user's consent.
+      used: the config that is built, where the command line has changed `config`. The
+        names that it replaces are not imported, and its own come from the user.
 
     Raises:
       UserError: there is no consent, and a spec has an external name.
     """
-    for field, value in () if trust else config.items():
-        for place, name in externals(value, f"config.{field}"):
+    kept = None if used is None else set(_externals(used))
+    for place, name in () if trust else _externals(config):
+        if kept is None or (place, name) in kept:
             raise UserError(
                 f"{place} in {workdir} is {name!r}, code from outside unet_jax; if you "
                 "trust it, add --trust (in Python: trust=True)"
             )
+
+
+def _externals(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields the place and the external name of every spec of a config."""
+    for field, value in config.items():
+        yield from externals(value, f"config.{field}")
 
 
 def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
