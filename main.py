@@ -55,7 +55,8 @@ def main(_: list[str]) -> None:
 
         file = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
         if source := command.run_folder(file, CONFIGS):
-            folder.check_trusted(config, source, trust=TRUST.value)
+            stored = folder.stored(source)
+            folder.check_trusted(stored, source, trust=TRUST.value, used=config)
         parallel.join()
         holders = (INPUT, OUTPUT, ENSEMBLE, COUNT)
         verb = command.with_flags(getattr(run, MODE.value), holders)

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import jax
@@ -6,9 +7,10 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from unet_jax.checkpoint import Checkpoints, split
+from unet_jax.checkpoint import Checkpoints, newest, split
 from unet_jax.errors import UserError
 
+ABOUT = {"config": {}, "preprocessing": {}}
 HERE = SingleDeviceSharding(jax.devices()[0])
 
 
@@ -37,7 +39,7 @@ def test_the_latest_two_and_the_best_stay(tmp_path):
         assert checkpoints.best is None
         for step, score in scores.items():
             checkpoints.save(
-                step, state(step), variables, {"step": [step]}, worth(score)
+                step, state(step), variables, ABOUT | {"step": [step]}, worth(score)
             )
     kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
     with Checkpoints(tmp_path, "val/dice") as checkpoints:
@@ -48,7 +50,7 @@ def test_the_latest_two_and_the_best_stay(tmp_path):
         np.testing.assert_array_equal(
             checkpoints.restore(best, like(3), variables)["a"], [best] * 3
         )
-        assert checkpoints.about(best) == {"step": [best]}
+        assert checkpoints.about(best) == ABOUT | {"step": [best]}
     with Checkpoints(tmp_path, "val/iou") as checkpoints:
         assert checkpoints.best == best  # of those that are left
     with (
@@ -84,6 +86,68 @@ def test_a_damaged_file_is_one_line(tmp_path):
                 file.write_bytes(b"")
         with pytest.raises(UserError, match=r"checkpoints/3 is damaged"):
             checkpoints.restore(3, like(3), variables)
+
+
+def broken_json(checkpoint):
+    (checkpoint / "_CHECKPOINT_METADATA").write_text("{")
+
+
+def no_json(checkpoint):
+    (checkpoint / "_CHECKPOINT_METADATA").unlink()
+
+
+def other_json(checkpoint):
+    (checkpoint / "_CHECKPOINT_METADATA").write_text("[]")
+
+
+def without(*keys):
+    def damage(checkpoint):
+        path = checkpoint / "_CHECKPOINT_METADATA"
+        data = inner = json.loads(path.read_text())
+        for key in keys[:-1]:
+            inner = inner[key]
+        del inner[keys[-1]]
+        path.write_text(json.dumps(data))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (broken_json, "is damaged; move it away"),
+        (no_json, "is damaged; move it away"),
+        (other_json, "is damaged; move it away"),
+        (without("custom_metadata"), "has no 'config' in its _CHECKPOINT_METADATA"),
+        (without("custom_metadata", "config"), "has no 'config' in its"),
+        (without("custom_metadata", "preprocessing"), "has no 'preprocessing' in its"),
+    ],
+)
+def test_damage_to_the_data_of_a_checkpoint_is_one_line(tmp_path, damage, words):
+    with Checkpoints(tmp_path, "val/dice") as checkpoints:
+        checkpoints.save(3, state(3), variables, ABOUT, {})
+    damage(tmp_path / "checkpoints/3")
+    with pytest.raises(UserError, match=f"^checkpoint .*checkpoints/3 {words}") as one:
+        newest(tmp_path)
+    with (
+        pytest.raises(UserError, match=r"/checkpoints.* (damaged|has no)") as other,
+        Checkpoints(tmp_path, "val/dice") as checkpoints,
+    ):
+        checkpoints.about(3)
+    assert "\n" not in f"{one.value}{other.value}"
+
+
+@pytest.mark.parametrize("lost", ["variables", "variables/_METADATA"])
+def test_variables_that_are_not_there_are_one_line(tmp_path, lost):
+    with Checkpoints(tmp_path, "val/dice") as checkpoints:
+        checkpoints.save(3, state(3), variables, ABOUT, {})
+    path = tmp_path / "checkpoints/3" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with (
+        Checkpoints(tmp_path, "val/dice") as checkpoints,
+        pytest.raises(UserError, match=r"checkpoint .*checkpoints/3 is damaged"),
+    ):
+        checkpoints.shapes(3)
 
 
 def test_each_array_is_in_one_of_two_parts(tmp_path):

@@ -92,6 +92,11 @@ def test_a_run_folder_runs_no_code_without_trust(tmp_path):
     assert "--trust" in stderr
     assert stderr.count("\n") == 1
     assert not trace.exists()
+    mine = "--config.loss=({'name':'mine:loss'},)"
+    code, _, stderr = main(*stranger, mine, PYTHONPATH=str(tmp_path))
+    assert code == 1
+    assert f"in {run} is" not in stderr
+    assert not trace.exists()
     code, _, stderr = main("--trust", f"--workdir={run}", PYTHONPATH=str(tmp_path))
     assert trace.exists()
     assert code == 1

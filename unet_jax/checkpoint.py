@@ -21,6 +21,7 @@ from unet_jax.errors import UserError
 
 FOLDER = "checkpoints"
 VARIABLES, TRAINING = "variables", "training"
+ABOUT = ("config", "preprocessing")  # in the JSON data of every checkpoint
 _policies = ocp.training.preservation_policies
 
 
@@ -36,19 +37,19 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, best: str) -> None:
         self._best = best
-        self._orbax = ocp.training.Checkpointer(
-            (workdir / FOLDER).absolute(),  # Orbax refuses a relative path, late
-            preservation_policy=_policies.AnyPreservationPolicy(
-                [
-                    _policies.LatestN(2),
-                    _policies.BestN(
-                        get_metric_fn=self._score,
-                        n=1,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
-            ),
+        policy = _policies.AnyPreservationPolicy(
+            [
+                _policies.LatestN(2),
+                _policies.BestN(
+                    get_metric_fn=self._score,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
         )
+        folder = (workdir / FOLDER).absolute()  # Orbax refuses a relative path, late
+        with _naming_damage(f"a checkpoint in {folder}"):
+            self._orbax = ocp.training.Checkpointer(folder, preservation_policy=policy)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -93,7 +94,8 @@ class Checkpoints:
           step: the number of updates behind the state.
           state: a tree of arrays.
           variables: state -> those of its arrays that prediction needs.
-          about: JSON data that belongs to the state.
+          about: JSON data that belongs to the state: `config`, `preprocessing` and any
+            other.
           scores: what the state was measured to be worth, if it was; None is a score
             that does not exist, and the worst.
         """
@@ -140,24 +142,31 @@ class Checkpoints:
         return self._load(step, {VARIABLES: like})[VARIABLES]
 
     def shapes(self, step: int) -> Any:
-        """Returns the shapes of the variables of a step, as they are on the disk."""
-        tree = self._orbax.checkpointables_metadata(step).metadata[VARIABLES]
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+        """Returns the shapes of the variables of a step, as they are on the disk.
+
+        Raises:
+          UserError: the checkpoint is damaged, or of another format.
+        """
+        folder = self._orbax.directory / str(step)
+        _check_format(folder)
+        with _naming_damage(f"checkpoint {folder}"):
+            tree = self._orbax.checkpointables_metadata(step).metadata[VARIABLES]
+            if tree is None:  # Orbax only logs that it cannot read the file
+                raise ValueError(f"no metadata of its {VARIABLES}")
+            return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
     def _load(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
         folder = self._orbax.directory / str(step)
         _check_format(folder)
-        try:
-            with _one_voice():
-                return self._orbax.load_checkpointables(step, wanted)
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            raise UserError(
-                f"checkpoint {folder} is damaged; move it away to go on from the one "
-                "before"
-            ) from error
+        with _naming_damage(f"checkpoint {folder}"):
+            return self._orbax.load_checkpointables(step, wanted)
 
     def about(self, step: int) -> Any:
-        """The JSON data that was saved with the state of a step."""
+        """Returns the JSON data that was saved with the state of a step.
+
+        Raises:
+          UserError: the checkpoint is damaged, of another format or another program.
+        """
         return _about(self._orbax.directory / str(step))
 
     def _score(self, metrics: Mapping[str, float]) -> float:
@@ -237,6 +246,24 @@ def _one_voice() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
+@contextlib.contextmanager
+def _naming_damage(checkpoint: str) -> Iterator[None]:
+    """Turns what Orbax raises at a damaged checkpoint into one line that names it."""
+    try:
+        with _one_voice():
+            yield
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        FileNotFoundError,
+    ) as error:
+        raise UserError(
+            f"{checkpoint} is damaged; move it away to go on from the one before"
+        ) from error
+
+
 def steps(workdir: Path) -> list[int]:
     """The steps of a run folder's finished checkpoints, in order."""
     names = [path.name for path in (workdir / FOLDER).glob("*")]
@@ -259,10 +286,10 @@ def _check_format(checkpoint: Path) -> None:
 
 
 def newest(workdir: Path) -> Any:
-    """The JSON data of the newest checkpoint of a run folder.
+    """Returns the JSON data of the newest checkpoint of a run folder.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or it is damaged, of another format or another program.
     """
     if not steps(workdir):
         raise UserError(f"{workdir} holds no finished checkpoint")
@@ -270,6 +297,15 @@ def newest(workdir: Path) -> Any:
 
 
 def _about(checkpoint: Path) -> Any:
+    _check_format(checkpoint)
     # Orbax's own reader would start the devices, too early where processes must join
-    text = (checkpoint / "_CHECKPOINT_METADATA").read_text()
-    return json.loads(text)["custom_metadata"]
+    with _naming_damage(f"checkpoint {checkpoint}"):
+        text = (checkpoint / "_CHECKPOINT_METADATA").read_text("utf-8")
+        about = json.loads(text).get("custom_metadata")
+    for key in ABOUT:
+        if not isinstance(about, dict) or not isinstance(about.get(key), dict):
+            raise UserError(
+                f"checkpoint {checkpoint} has no {key!r} in its _CHECKPOINT_METADATA, "
+                "as if another program had written it; name the folder of a run"
+            )
+    return about

@@ -105,6 +105,7 @@ DEFAULTS = {
         "save_probabilities": False,
         "save_uncertainty": False,
         "postprocess": (),
+        "seed": 0,
     },
 }
 MODULES = {
@@ -154,6 +155,8 @@ def test_every_default_spec_can_be_bound(name):
 @pytest.mark.parametrize(
     "name",
     ["steps", "name", "metrics", "metrics[0]", "predict.tta", "parallel.space"]
+    + [f"method.{key}" for key in ("sampling_steps", "eta", "clip")]
+    + ["predict.seed"]
     + [f"data.{key}" for key in ("root", "records", "manual_dir", "data_dir")],
 )
 def test_a_resumed_run_may_change(name):
@@ -163,7 +166,16 @@ def test_a_resumed_run_may_change(name):
 @pytest.mark.parametrize(
     "name",
     ["seed", "data", "data.name", "data.rooted", "data.split", "model.widths", "task"]
-    + ["method", "init_from", "freeze", "precision", "loss", "ema", "predicted"],
+    + [
+        "method",
+        "method.steps",
+        "init_from",
+        "freeze",
+        "precision",
+        "loss",
+        "ema",
+        "predicted",
+    ],
 )
 def test_a_resumed_run_may_not_change(name):
     assert not fields.may_change(name)

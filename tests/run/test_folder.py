@@ -51,6 +51,18 @@ def test_external_names_need_trust(theirs, tiny, tmp_path, changes, place):
     assert not [name for name in sys.modules if name.startswith("theirs")]
 
 
+def test_names_that_the_user_gives_need_no_trust(tiny, tmp_path):
+    """Only a name that the folder has at the same place is the folder's."""
+    stored = folder.as_json(tiny) | {"loss": [{"name": "dice"}, LOSS]}
+    used = tiny.copy_and_resolve_references()
+    used.loss = (ConfigDict(LOSS), ConfigDict({"name": "dice"}))
+    used.model.name = "mine.nets:Net"
+    folder.check_trusted(stored, tmp_path, trust=False, used=used)
+    used.loss = (ConfigDict({"name": "mine:loss"}), ConfigDict(LOSS))
+    with pytest.raises(UserError, match=r"^config.loss\[1\].name in .*:focal', code"):
+        folder.check_trusted(stored, tmp_path, trust=False, used=used)
+
+
 def test_names_of_this_package_need_no_trust(tiny, tmp_path):
     tiny.name = "a:b"  # the name of a run, not of a function
     folder.check_trusted(tiny, tmp_path, trust=False)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 
 import jax
 import numpy as np
@@ -12,11 +13,12 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import unet_jax
-from unet_jax import data, logs, parallel
+from unet_jax import data, logs, parallel, pictures
 from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.run import evaluate, folder, predict, sample, train
+from unet_jax.run.sample import judge_samples
 
 SIZES = {"shape": (20, 24), "train": 3, "val": 2, "test": 3}
 DICE, F1, PSNR, MAE = (ConfigDict({"name": n}) for n in ("dice", "f1", "psnr", "mae"))
@@ -203,7 +205,9 @@ def test_values_come_back_in_their_units(tiny, tmp_path, raw, name):
     assert sorted(p.name for p in out.iterdir()) == ["a_overlay.png", "a_values.tif"]
 
 
-def test_a_generator_draws_images_that_a_larger_count_only_adds_to(tiny, tmp_path):
+def test_a_generator_draws_images_that_a_larger_count_only_adds_to(
+    tiny, tmp_path, monkeypatch
+):
     config = of(tiny, RUNS["diffusion"])
     train(config, tmp_path / "run")
     few, many = tmp_path / "few", tmp_path / "many"
@@ -217,8 +221,53 @@ def test_a_generator_draws_images_that_a_larger_count_only_adds_to(tiny, tmp_pat
         np.testing.assert_array_equal(drawn, np.asarray(Image.open(many / path.name)))
     every = [np.asarray(Image.open(path)) for path in many.glob("sample_*.png")]
     assert len({drawn.tobytes() for drawn in every}) == 11  # in two batches
+    config.method.sampling_steps = 1
+    config.predict.seed = 1
+    other = tmp_path / "other"
+    sample(config, tmp_path / "run", output=str(other), count=3)
+    first = (np.asarray(Image.open(f / "sample_0000.png")) for f in (few, other))
+    assert not np.array_equal(*first)
+
+    def never(*_):
+        raise AssertionError("drew an image that cannot be written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[sample.__module__], "draw", never)
+        (tmp_path / "file").touch()
+        with pytest.raises(UserError, match=r"--output=.*file.*name a folder") as error:
+            sample(config, tmp_path / "run", output=str(tmp_path / "file"))
+        assert "\n" not in str(error.value)
+        patch.setattr(jax, "process_index", lambda: 1)
+        assert sample(config, tmp_path / "run", output=str(tmp_path / "second")) == 0
+    assert not list((tmp_path / "second").glob("*"))
     with pytest.raises(UserError, match="is a generator and predicts nothing; use"):
         unet_jax.Predictor.load(tmp_path / "run")
+
+
+def test_a_generator_is_scored_on_the_middles_of_images_of_any_size(tiny, monkeypatch):
+    config = of(tiny, RUNS["diffusion"])
+    parts = build(config)
+    variables = parts.judging.method.variables(parts.init(jax.random.key(1)))
+    rng = np.random.default_rng(0)
+    large, small = (rng.normal(size=(n, 20, 1)).astype("f4") for n in (31, 12))
+    examples = [{"id": "a", "image": large}, {"id": "b", "image": small}]
+    middles = [large[7:23, 2:18], np.pad(small, [(2, 2), (0, 0), (0, 0)], "reflect")]
+    middles[1] = middles[1][:, 2:18]
+    judged = judge_samples(parts.judging, variables, "val", examples)
+    for i, middle in enumerate(middles):
+        batch = {"image": middle[None], "seed": np.array([i], np.uint32)}
+        loss = parts.judging.method.score(variables, batch, jax.random.key(0))
+        assert judged.images[i] == {
+            "id": "ab"[i],
+            "loss": pytest.approx(float(loss[0])),
+        }
+    assert judged.scores["val/loss"] == np.mean([x["loss"] for x in judged.images])
+    row = pictures.contact_sheet([pictures.grey(m) for m in middles], 2)
+    np.testing.assert_array_equal(judged.drawn[:16], row)
+    assert judged.drawn.shape == (3 * 16 + 2 * pictures.GAP, *row.shape[1:])
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    judged = judge_samples(parts.judging, variables, "val", examples)
+    np.testing.assert_array_equal(judged.drawn, row)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 """Fine-tuning: what is taken from another run, what begins anew, what stays."""
 
+import json
+import shutil
+import struct
+
 import jax
 import numpy as np
 import pytest
@@ -94,6 +98,52 @@ def test_a_file_of_safetensors_is_read_by_the_names_of_the_arrays(
     tiny.init_from = str(path)
     began, _ = start(tiny)
     jax.tree.map(np.testing.assert_array_equal, began, arrays)
+
+
+def file_of(path, kind, raw):
+    """Writes one array of any type of the format, which its own writer may not know."""
+    about = {"dtype": kind, "shape": [2], "data_offsets": [0, len(raw)]}
+    header = json.dumps({"params.head0.bias": about}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + raw)
+
+
+def test_bfloat16_is_read_and_other_small_types_are_one_line(tiny, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    tiny.init_from = str(path)
+    file_of(path, "BF16", bytes.fromhex("803f 20c0"))  # the upper halves of 1 and -2.5
+    np.testing.assert_array_equal(start(tiny)[0]["params/head0/bias"], [1, -2.5])
+    file_of(path, "F8_E4M3", bytes.fromhex("38 40"))
+    with pytest.raises(UserError, match=r"config.init_from=.*: has arrays of a type"):
+        start(tiny)
+
+
+def test_a_damaged_run_to_start_from_is_one_line(trained, tiny, tmp_path):
+    def copy(name, damage):
+        shutil.copytree(trained[1], tmp_path / name)
+        for checkpoint in (tmp_path / name / "checkpoints").iterdir():
+            damage(checkpoint)
+        tiny.init_from = str(tmp_path / name)
+
+    def foreign(checkpoint):
+        path = checkpoint / "_CHECKPOINT_METADATA"
+        about = {"config": {"lr": 1}, "preprocessing": {}}
+        content = json.loads(path.read_text()) | {"custom_metadata": about}
+        path.write_text(json.dumps(content))
+
+    damages = {
+        "is of the format before 0.2": lambda c: (c / "variables").rename(c / "state"),
+        "is damaged": lambda c: shutil.rmtree(c / "variables"),
+        "is damaged;": lambda c: (c / "_CHECKPOINT_METADATA").write_text("{"),
+        "has no 'config'": lambda c: (c / "_CHECKPOINT_METADATA").write_text("{}"),
+        "names no metrics": foreign,
+    }
+    for i, (words, damage) in enumerate(damages.items()):
+        copy(str(i), damage)
+        with pytest.raises(
+            UserError, match=f"^config.init_from=.*: .*{words}"
+        ) as error:
+            start(tiny)
+        assert "\n" not in str(error.value)
 
 
 def test_frozen_parameters_stay_and_the_others_learn(trained, tiny, tmp_path):

@@ -1,5 +1,8 @@
 """The fields of a config that are specs, as the functions that they name."""
 
+import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -11,12 +14,14 @@ import optax
 from ml_collections import ConfigDict
 
 from unet_jax import losses, methods, metrics, models, optimizers, schedules, tasks
+from unet_jax.arrays import Example
 from unet_jax.build import checks
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, naming
+from unet_jax.geometry import Geometry
 from unet_jax.methods import Ingredients, Method
 from unet_jax.metrics.case import Metric
-from unet_jax.specs import NonNegative, bind, check
+from unet_jax.specs import NonNegative, bind, check, is_external
 from unet_jax.tasks import Data, Task
 
 # A task of any data set: to check names and kinds before the data are read.
@@ -40,6 +45,8 @@ def terms(
     for i, spec in enumerate(checks.plain(config[field])):
         name = f"config.{field}[{i}]"
         function = bind(module, {k: v for k, v in spec.items() if k != number}, name)
+        if is_external(spec["name"]):
+            function = _guarded(function, field, spec["name"])
         value = spec.get(number, 1)
         check(value, hint, f"{name}.{number}")
         terms.append((float(value), function))
@@ -54,7 +61,7 @@ def task(config: ConfigDict, data: Data) -> Task:
     """
     make = field(tasks, config, "task")
     with naming("config.task"):
-        return make(data)
+        return call(make, Task, config.task.name, data)
 
 
 def loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
@@ -99,7 +106,7 @@ def scores(config: ConfigDict, task: Task) -> tuple[tuple[str, Metric], ...]:
     for i, spec in enumerate(checks.plain(config.metrics)):
         make = bind(metrics, spec, f"config.metrics[{i}]")
         with naming(f"config.metrics[{i}]"):
-            metric = make()
+            metric = call(make, Metric, spec["name"])
             if metric.kind not in task.metrics:
                 raise UserError(
                     f"{spec['name']!r} reads {KINDS[metric.kind]}, and the task "
@@ -130,17 +137,40 @@ def optimizer(
     """Returns the learning rate, step -> rate, and the optimizer that follows it."""
     rate = config.optimizer.get("learning_rate")
     make = field(optimizers, config, "optimizer")
-    schedule = field(schedules, config, "schedule")(rate, config.steps)
-    return schedule, make(schedule)
+    make_schedule = field(schedules, config, "schedule")
+    with naming("config.schedule"):
+        name = config.schedule.name
+        schedule = call(make_schedule, Callable, name, rate, config.steps)
+    with naming("config.optimizer"):
+        name = config.optimizer.name
+        return schedule, call(make, optax.GradientTransformation, name, schedule)
 
 
 def model(config: ConfigDict, axis_name: str | None) -> nn.Module:
-    """Returns the network, with as many outputs as its default has."""
-    given = ("outputs", "dtype", "axis_name")
-    make = field(models, config, "model", given=given)
-    network = make(dtype=jnp.dtype(config.precision), axis_name=axis_name)
+    """Returns the network, with as many outputs as its default has.
+
+    Raises:
+      UserError: the spec is wrong, or the network lacks a part that others read.
+    """
+    given = {"dtype": jnp.dtype(config.precision), "axis_name": axis_name}
+    make = field(models, config, "model", given=("outputs", *given))
+    with naming("config.model"):
+        name = config.model.name
+        network = call(make, nn.Module, name, **given)
+        there = {field.name for field in dataclasses.fields(network)}
+        there |= set(dir(type(network)))
+        parts = ("outputs", "fault", "geometry", "__call__")
+        if lacks := [part for part in parts if part not in there]:
+            raise UserError(
+                f"{name!r} has no {_listed(lacks)}; {EXAMPLES[nn.Module]} has them"
+            )
+        inputs = {"train": True, "seed": None}
+        apply = network.__call__
+        _check_takes(apply, f"{name}.__call__", EXAMPLES[nn.Module], "image", **inputs)
     if fault := network.fault():
         raise UserError(f"config.model.{fault}")
+    with naming("config.model"):  # of a network without a fault, which it relies on
+        call(network.geometry, Geometry, f"{name}.geometry", len(config.crop))
     return network
 
 
@@ -148,7 +178,82 @@ def method(config: ConfigDict, parts: Ingredients) -> Method:
     """Returns the way to learn."""
     make = field(methods, config, "method")
     with naming("config.method"):
-        return make(parts)
+        return call(make, Method, config.method.name, parts)
+
+
+EXAMPLES = {
+    Callable: "unet_jax.schedules.constant",
+    Geometry: "unet_jax.models.UNet.geometry",
+    Method: "unet_jax.methods.supervised",
+    Metric: "unet_jax.metrics.dice",
+    Splits: "unet_jax.data.cells",
+    Task: "unet_jax.tasks.semantic",
+    nn.Module: "unet_jax.models.UNet",
+    optax.GradientTransformation: "unet_jax.optimizers.sgd",
+    dict: "unet_jax.augment.flip",
+    jax.Array: "unet_jax.losses.cross_entropy",
+}
+
+
+def call(make: Callable, kind: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Calls a function that a spec names, and returns its result.
+
+    Args:
+      make: the function, with the keywords of the spec bound.
+      kind: the type of the result, one of `EXAMPLES`.
+      name: of the function in the spec.
+      *args: for the function.
+      **kwargs: for the function.
+
+    Raises:
+      UserError: the function does not take these arguments, or returns another type.
+    """
+    _check_takes(make, name, EXAMPLES[kind], *args, **kwargs)
+    result = make(*args, **kwargs)
+    if not isinstance(result, kind):
+        what = "None" if result is None else f"a value of type {type(result).__name__}"
+        wanted = "an array of JAX" if kind is jax.Array else f"a {kind.__name__}"
+        raise UserError(
+            f"{name!r} returned {what}, not {wanted}; return what {EXAMPLES[kind]} does"
+        )
+    return result
+
+
+def _check_takes(
+    function: Callable, name: str, example: str, *args: Any, **kwargs: Any
+) -> None:
+    """Raises UserError unless a function takes these arguments, as an example does."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        raise UserError(
+            f"{name!r} is called with other arguments than it has ({error}); {example} "
+            "has the right ones"
+        ) from error
+
+
+def _guarded(function: Callable, field: str, name: str) -> Callable:
+    """Returns a term of the loss or an augmentation that checks its result."""
+
+    def loss(*args: Any) -> jax.Array:
+        value, weight = call(function, jax.Array, name, *args), args[-1]
+        if value.shape != weight.shape[:1]:
+            raise UserError(
+                f"{name!r} returned an array of shape {value.shape}, not one number "
+                f"for each example, {weight.shape[:1]}; leave the first axis"
+            )
+        return value
+
+    def operation(key: jax.Array, example: Example) -> Example:
+        changed = call(function, dict, name, key, example)
+        if lost := example.keys() - changed.keys() - {"moves"}:
+            raise UserError(
+                f"{name!r} returned an example without {_listed(sorted(lost))}; return "
+                "every array that it is given"
+            )
+        return changed
+
+    return functools.wraps(function)(loss if field == "loss" else operation)
 
 
 def variables(config: ConfigDict, model: nn.Module, channels: int = 1) -> Callable:

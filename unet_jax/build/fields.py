@@ -179,6 +179,15 @@ FIELDS = (
     Field("method", Spec, {"name": "supervised"},
           "unet_jax/methods: how parameters are learnt. supervised | mean_teacher "
           "(labelled and unlabelled images) | diffusion (generates images)"),
+    Field("method.sampling_steps", Keyword, UNSET,
+          "diffusion: steps in which an image is drawn; fewer are faster",
+          may_change=True),
+    Field("method.eta", Keyword, UNSET,
+          "diffusion: the share of fresh noise in each of these steps",
+          may_change=True),
+    Field("method.clip", Keyword, UNSET,
+          "diffusion: bound on the pixels in each of these steps; 0: no bound",
+          may_change=True),
     Field("loss", tuple[Spec, ...],
           ({"name": "cross_entropy", "scale": 1.0},
            {"name": "dice", "scale": 1.0, "smooth": 1.0}),
@@ -247,6 +256,8 @@ FIELDS = (
           "writes the uncertainty of every pixel, as a float32 TIFF", may_change=True),
     Field("predict.postprocess", tuple[Spec, ...], (),
           "unet_jax/postprocess.py: in this order", may_change=True),
+    Field("predict.seed", _Seed, 0,
+          "of the images that --mode=sample draws", may_change=True),
 )
 # fmt: on
 

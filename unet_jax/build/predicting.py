@@ -30,6 +30,7 @@ class Options(NamedTuple):
     save_probabilities: bool
     save_uncertainty: bool
     postprocess: tuple[Spec, ...]
+    seed: int
 
 
 class Predicting(NamedTuple):

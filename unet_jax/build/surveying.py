@@ -98,7 +98,7 @@ def _splits(config: ConfigDict, notes: Mapping[str, str]) -> Splits:
     known = inspect.signature(make_splits).parameters
     given = {name: path for name, path in notes.items() if name in known}
     with naming("config.data"):
-        return make_splits(**given)
+        return binding.call(make_splits, Splits, config.data.name, **given)
 
 
 def _account(splits: Splits, threads: int) -> Account:

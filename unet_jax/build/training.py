@@ -46,6 +46,7 @@ class Judging(NamedTuple):
       metrics: names and metrics.
       loss: of one whole image, `(output f32[*S, channels], example) -> f32[]`.
       test: the test split.
+      crop: the spatial shape of a training crop.
     """
 
     predicting: Predicting
@@ -53,6 +54,7 @@ class Judging(NamedTuple):
     metrics: tuple[tuple[str, Metric], ...]
     loss: Callable[[np.ndarray, Example], jax.Array]
     test: Examples
+    crop: tuple[int, ...]
 
 
 class Parts(NamedTuple):
@@ -266,6 +268,7 @@ def _judging(
         metrics=learning.metrics,
         loss=_whole_loss(learning.task, learning.loss),
         test=test,
+        crop=tuple(config.crop),
     )
 
 

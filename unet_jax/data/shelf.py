@@ -6,6 +6,7 @@ do not.
 """
 
 import contextlib
+import json
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from unet_jax.data.prepared import builder_of, home, prepare
 from unet_jax.errors import UserError, choices
 
 READABLE = "array_record"  # the format that needs no TensorFlow
+TFDS = "tensorflow_datasets."
+_CLASS = ("pythonClassName", "python_class_name", "type")  # of TFDS 4, and of before
 _NAME = re.compile(r"(?P<name>\w+)(?:/(?P<config>[^/:]+))?(?::(?P<version>[\d.]+))?")
 
 
@@ -30,7 +33,8 @@ def prepared_by_name(dataset: str, manual_dir: str, data_dir: str) -> Any:
       data_dir: where prepared data sets lie; '' is TFDS's own folder.
 
     Raises:
-      UserError: it is not there, or stored in a format that needs TensorFlow.
+      UserError: it is not there, stored in a format that needs TensorFlow, or names
+        code from outside TFDS.
     """
     import tensorflow_datasets
 
@@ -41,6 +45,7 @@ def prepared_by_name(dataset: str, manual_dir: str, data_dir: str) -> Any:
         )
     there = _versions(Path(home(data_dir)), **match.groupdict())
     for folder in there:
+        _check_features(folder)
         with _reading(folder):
             found = tensorflow_datasets.builder_from_directory(folder)
             formats = {form.value for form in found.info.available_file_formats()}
@@ -84,6 +89,44 @@ def _versions(
 def _ours() -> list[str]:
     """The data sets that have a builder here."""
     return sorted(m.name for m in pkgutil.iter_modules(builders.__path__) if m.ispkg)
+
+
+def _check_features(folder: Path) -> None:
+    """Raises UserError if TFDS would import a module that the folder names.
+
+    TFDS imports the module of every feature class in a `features.json`. The folder is
+    data, so only the classes of TFDS itself are allowed.
+    """
+    for path in sorted(folder.rglob("features.json")):
+        try:
+            names = list(_class_names(json.loads(path.read_text("utf-8"))))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path} cannot be read ({line(error)}); prepare the data set again"
+            ) from error
+        for name in names:
+            if not name.startswith(TFDS):
+                raise UserError(
+                    f"{path} names the class {name!r}, code from outside "
+                    "tensorflow_datasets, which is not imported; prepare the data set "
+                    "with the features of tensorflow_datasets"
+                )
+
+
+def _class_names(value: Any) -> Iterator[str]:
+    """Yields the names of the feature classes in a value of JSON, at any depth."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in _CLASS and isinstance(inner, str):
+                yield inner
+            else:
+                yield from _class_names(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _class_names(inner)
+    elif isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        with contextlib.suppress(ValueError):  # TFDS stores some features as JSON text
+            yield from _class_names(json.loads(value))
 
 
 @contextlib.contextmanager

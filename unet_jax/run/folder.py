@@ -1,7 +1,8 @@
 """The run folder: its files, and the checks that a config belongs to it."""
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ def make(workdir: Path) -> None:
         ) from error
 
 
+def check_output(target: Path) -> None:
+    """Makes the folder of --output, or raises UserError if it cannot be written to."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target).close()
+    except OSError as error:
+        raise UserError(
+            f"--output={target}: {error.strerror}; name a folder you may write to"
+        ) from error
+
+
 def _check_vacant(workdir: Path) -> None:
     """Raises UserError if training would overwrite the files of something else."""
     if (workdir / SCORES).exists():
@@ -90,11 +102,22 @@ def chosen_by(workdir: Path, config: ConfigDict) -> str:
 
     It is the first metric of the config that the run began with. Another metric cannot
     choose later: the older checkpoints have no value of it.
+
+    Raises:
+      UserError: the newest checkpoint is damaged, or of another program.
     """
     if not steps(workdir):
         return best_score(config)
     about = newest(workdir)
-    return about.get("chosen_by") or best_score(revive(about["config"]))
+    if score := about.get("chosen_by"):
+        return score
+    try:
+        return best_score(revive(about["config"]))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{workdir}: the config of its newest checkpoint names no metrics, as if "
+            "another program had written it; name the folder of a run"
+        ) from error
 
 
 def stored(workdir: Path) -> dict[str, Any]:
@@ -111,7 +134,13 @@ def stored(workdir: Path) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name != EXTERNAL}
 
 
-def check_trusted(config: Mapping[str, Any], workdir: Path, *, trust: bool) -> None:
+def check_trusted(
+    config: Mapping[str, Any],
+    workdir: Path,
+    *,
+    trust: bool,
+    used: Mapping[str, Any] | None = None,
+) -> None:
     """Checks that a config from a run folder may import what it names.
 
     A run folder is data: without the user's consent, no code runs because a folder
@@ -121,16 +150,25 @@ def check_trusted(config: Mapping[str, Any], workdir: Path, *, trust: bool) -> N
       config: as it was read from the folder: a dict or a ConfigDict.
       workdir: the run folder.
       trust: the user's consent.
+      used: the config that is built, where the command line has changed `config`. The
+        names that it replaces are not imported, and its own come from the user.
 
     Raises:
       UserError: there is no consent, and a spec has an external name.
     """
-    for field, value in () if trust else config.items():
-        for place, name in externals(value, f"config.{field}"):
+    kept = None if used is None else set(_externals(used))
+    for place, name in () if trust else _externals(config):
+        if kept is None or (place, name) in kept:
             raise UserError(
                 f"{place} in {workdir} is {name!r}, code from outside unet_jax; if you "
                 "trust it, add --trust (in Python: trust=True)"
             )
+
+
+def _externals(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields the place and the external name of every spec of a config."""
+    for field, value in config.items():
+        yield from externals(value, f"config.{field}")
 
 
 def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def predict(
     folder.claim(workdir, config)  # refuses the config of another run
     predictor = Predictor.of(config, runs)
     paths = _outside(target, paths)
-    _check_writable(target)
+    folder.check_output(target)
     if left := files.left_out(source, paths):
         logs.say(f"left out, as no images: {', '.join(path.name for path in left)}")
     names = dict(zip(paths, files.stems(paths), strict=True))
@@ -92,16 +91,6 @@ def _outside(target: Path, paths: Sequence[Path]) -> list[Path]:
             "take the results for more of them; choose another"
         )
     return outside
-
-
-def _check_writable(target: Path) -> None:
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=target).close()
-    except OSError as error:
-        raise UserError(
-            f"--output={target}: {error.strerror}; name a folder you may write to"
-        ) from error
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from unet_jax import logs, pictures
-from unet_jax.arrays import Example
+from unet_jax.arrays import window
+from unet_jax.build import checks
 from unet_jax.build.training import Generating, Judging, generating
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data.examples import Examples
@@ -27,10 +28,12 @@ SHEET = "samples.png"
 def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -> int:
     """Draws images with the best checkpoint of a generator.
 
-    Image i depends on the run, its seed and i alone: a larger count adds images.
+    Image i depends on the run, `config.predict.seed` and i alone: a larger count adds
+    images, another seed gives other ones. Fewer `config.method.sampling_steps` than the
+    run was trained with are faster. Process 0 of several draws and writes all.
 
     Args:
-      config: of the run.
+      config: of the run; `predict` and the options of sampling as they are wanted now.
       workdir: the run folder.
       output: the folder to write to: `sample_0000.png` and so on, TIFF where a PNG
         cannot hold them, and the contact sheet `samples.png`.
@@ -41,6 +44,8 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     """
     folder.check_trained(workdir)
     folder.claim(workdir, config)
+    target = Path(output).expanduser()
+    folder.check_output(target)
     with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
         best = checkpoints.best
         preprocessing = checkpoints.about(best)["preprocessing"]
@@ -51,7 +56,8 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
             )
         parts = generating(config, preprocessing)
         variables = checkpoints.variables(best, parts.here.abstract(parts.variables))
-    target = Path(output).expanduser()
+    if jax.process_index() != 0:
+        return 0
     drawn = []
     for i, image in enumerate(draw(parts, variables, config, count)):
         raw = _raw(image, preprocessing["samples"])
@@ -68,7 +74,7 @@ def draw(
 ) -> Iterator[np.ndarray]:
     """Yields `count` images `f32[*S, C]`, normalised."""
     size = -(-min(config.batch_size, count) // parts.here.count) * parts.here.count
-    key = jax.random.key(config.seed)
+    key = jax.random.key(checks.section(config, "predict")["seed"])
     for start in range(0, count, size):
         # the last batch has the size of the others, so that nothing is compiled again
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
@@ -81,29 +87,41 @@ def draw(
 def judge_samples(
     parts: Judging, variables: Any, split: str, examples: Examples
 ) -> Judged:
-    """Scores a generator: the loss of every real image, and a sheet of drawn ones."""
+    """Scores a generator: the loss of every real image, and a sheet of drawn ones.
+
+    Images may have any sizes. The middle of each is scored, in the shape of a training
+    crop, mirrored where the image is smaller. The sheet shows the first of these above
+    images of the same shape that process 0 draws.
+    """
     key = jax.random.key(0)
-    images = []
+    variables = parts.predicting.inference.here.put_state(variables)
+    images, shown = [], []
     for i in range(len(examples)):
-        loss = parts.method.score(variables, _batch(examples[i], i), key)
-        images.append({"id": examples[i]["id"], "loss": float(loss[0])})
-    real = [examples[i]["image"] for i in range(min(PICTURED, len(examples)))]
-    keys = jax.random.split(key, PICTURED)
-    drawn = np.asarray(parts.method.sample(variables, keys, real[0].shape))
-    rows = [pictures.grey(image) for image in (*real, *drawn)]
+        example = examples[i]
+        image = _middle(example["image"], parts.crop)
+        batch = {"image": image[None], "seed": np.array([i], np.uint32)}
+        loss = parts.method.score(variables, batch, key)
+        images.append({"id": example["id"], "loss": float(loss[0])})
+        shown += [image] if i < PICTURED else []
+    columns = len(shown)
+    if jax.process_index() == 0:
+        keys = jax.random.split(key, PICTURED)
+        shape = shown[0].shape
+        shown += list(np.asarray(parts.method.sample(variables, keys, shape)))
+    sheet = [pictures.grey(image) for image in shown]
     return Judged(
         scores={f"{split}/loss": float(np.mean([image["loss"] for image in images]))},
         images=images,
         confusion=None,
         reliability=None,
-        drawn=pictures.contact_sheet(rows, len(real)),
+        drawn=pictures.contact_sheet(sheet, columns),
     )
 
 
-def _batch(example: Example, seed: int) -> dict[str, np.ndarray]:
-    """A batch of one example."""
-    arrays = {k: v[None] for k, v in example.items() if isinstance(v, np.ndarray)}
-    return arrays | {"seed": np.array([seed], np.uint32)}
+def _middle(image: np.ndarray, crop: tuple[int, ...]) -> np.ndarray:
+    """Returns the middle `[*crop, C]` of an image, mirrored where it is smaller."""
+    origin = [(n - c) // 2 for n, c in zip(image.shape, crop, strict=False)]
+    return window(image, origin, crop)
 
 
 def _raw(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:

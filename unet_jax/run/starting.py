@@ -10,9 +10,8 @@ from ml_collections import ConfigDict
 from safetensors.numpy import load_file
 
 from unet_jax import logs, parallel
-from unet_jax.build.checks import best_score
 from unet_jax.build.training import Parts
-from unet_jax.checkpoint import Checkpoints, newest, steps
+from unet_jax.checkpoint import Checkpoints, check_format, steps
 from unet_jax.data.account import listed
 from unet_jax.errors import UserError, naming
 from unet_jax.optimizers import path_name
@@ -26,22 +25,27 @@ def first_state(config: ConfigDict, parts: Parts, key: jax.Array) -> Any:
     same name and shape; the rest begin anew and are listed.
 
     Raises:
-      UserError: `config.init_from` holds no variables, or none that fit.
+      UserError: `config.init_from` holds no variables, or none that fit, or is damaged.
     """
     state = parts.init(key)
     if not config.init_from:
         return state
     with naming(f"config.init_from={config.init_from}"):
         fresh = parts.judging.method.variables(state)
-        merged = _merged(fresh, _load(Path(config.init_from).expanduser()))
+        merged = _merged(fresh, _load(Path(config.init_from).expanduser(), config))
     return parts.init(key, jax.tree.map(np.asarray, merged))
 
 
-def _load(source: Path) -> dict[str, np.ndarray]:
-    """The arrays of a run folder's best checkpoint or of a file, by name."""
+def _load(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Returns the arrays of a run folder's best checkpoint or of a file, by name."""
     if source.is_file():
         try:
             arrays = load_file(source)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"has arrays of a type that NumPy cannot read ({error}); convert them "
+                "to float32 or bfloat16"
+            ) from error
         except (OSError, safetensors.SafetensorError) as error:
             raise UserError(
                 f"is no file of safetensors ({error}); name one, or a run folder"
@@ -52,9 +56,8 @@ def _load(source: Path) -> dict[str, np.ndarray]:
             "holds no checkpoint; name the folder of a trained run, or a file of "
             "safetensors"
         )
-    about = newest(source)
-    best = about.get("chosen_by") or best_score(folder.revive(about["config"]))
-    with Checkpoints(source, best) as checkpoints:
+    check_format(source)
+    with Checkpoints(source, folder.chosen_by(source, config)) as checkpoints:
         like = parallel.here().abstract(checkpoints.shapes(checkpoints.best))
         variables = checkpoints.variables(checkpoints.best, like)
     return {
