@@ -47,12 +47,22 @@ def get_config() -> ConfigDict:
             "widths": (64, 128, 256, 512, 1024),  # channels per level, finest first
             "padding": "SAME",  # VALID: the paper's, the output is smaller
             "norm": "batch",  # none | batch | group | instance
-            "upsample": "transpose",  # transpose | nearest | linear
+            "conv_bias": False,  # a bias in convolutions before a norm, too
             "activation": "relu",  # any of jax.nn
+            "negative_slope": 0.01,  # of leaky_relu
+            "encoder": "plain",  # or residual: a stem, and blocks with shortcuts
+            # of each level, finest first; one entry, also of the axes, goes for all
+            "encoder_depths": (2,),  # convolutions, or residual blocks
+            "decoder_depths": (2,),  # convolutions; one level fewer
+            "strides": ((2,),),  # to the next level, per axis: ((1, 2, 2), (2, 2, 2))
+            "kernels": ((3,),),  # sizes of the convolutions, per axis
+            "downsample": "pool",  # or conv: the stride of a level's first convolution
+            "upsample": "transpose",  # transpose | nearest | linear
             "dropout": 0.0,  # at the end of the contracting path
-            "residual": False,  # a shortcut in every block
+            "residual": False,  # a shortcut in every plain block
             "attention": False,  # a gate on every skip
             "deep_supervision": False,  # a loss at every level of the expanding path
+            "time_features": 0,  # of the embedding of a diffusion's time; 0: no time
             "remat": False,  # recompute blocks in the backward pass, to save memory
         }
     )

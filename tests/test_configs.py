@@ -46,7 +46,11 @@ def test_every_config_builds_and_takes_one_step(name, published, tmp_path):
         config.data.update(given)
     parts = build(config)
     data = pipeline.batches(
-        parts.train, seed=0, crop=config.crop, margin=parts.model.margin, batch_size=8
+        parts.train,
+        seed=0,
+        crop=config.crop,
+        margin=parts.model.geometry(len(config.crop)).margin,
+        batch_size=8,
     )
     state = parts.layout.put_state(parts.init(jax.random.key(0)))
     batch = parts.layout.put_batch(data[0])
@@ -76,7 +80,7 @@ def test_every_docstring_is_a_lab_note(name):
 
 def test_base_names_every_choice_of_the_model():
     fields = set(inspect.signature(models.UNet).parameters)
-    built = {"classes", "dtype", "axis_name", "parent", "name"}
+    built = {"outputs", "dtype", "axis_name", "parent", "name"}
     assert set(base.get_config().model) - {"name"} == fields - built
 
 

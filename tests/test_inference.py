@@ -43,8 +43,9 @@ def softmax(logits):
 
 def by_hand(model, variables, image, seen):
     """The probabilities of each member in each view of the mirrored whole image."""
-    shape, margin = image.shape[:-1], model.margin
-    size = [model.valid_size(n + 2 * margin) for n in shape]
+    shape, geometry = image.shape[:-1], model.geometry(2)
+    margin = geometry.margin[0]
+    size = geometry.valid_shape(tuple(n + 2 * margin for n in shape))
     ends = [(margin, s - n - margin) for n, s in zip(shape, size, strict=True)]
     padded = np.pad(image, [*ends, (0, 0)], mode="reflect")[None]
     answers = []
@@ -102,7 +103,7 @@ def test_images_of_a_batch_do_not_see_each_other():
 
 
 def test_independent_classes_answer_for_themselves():
-    model = UNet((2, 3), classes=3)
+    model = UNet((2, 3), outputs=3)
     variables, (image,) = members(model), pictures()
     (got,) = ask(
         model,
@@ -200,7 +201,7 @@ def test_tiles_of_the_asked_size_are_taken(monkeypatch):
     monkeypatch.setattr(tiling, "LIMIT", 2**10)
     ask(model, members(model), pictures(1, (75, 60)), edges=(92, 92))
     assert set(shapes) == {(92, 76)}  # whole: the limit is for what is left to us
-    with pytest.raises(UserError, match="must be 18 or more along each axis, not 9"):
+    with pytest.raises(UserError, match="must be 18 or more along axis 1, not 9"):
         ask(model, members(model), pictures(), edges=(40, 9))
 
 

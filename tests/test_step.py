@@ -145,11 +145,12 @@ def test_supervise_compares_the_middle_and_every_other_pixel():
         seen.append(label[0].tolist())
         return jnp.full(1, logits.mean())
 
-    logits = (jnp.full((1, 4, 4, 2), 3.0), jnp.full((1, 2, 2, 2), 9.0))
-    value = step.supervise(loss, logits, label, jnp.ones((1, 8, 8)))
+    logits = (jnp.full((1, 4, 4, 2), 3.0), jnp.full((1, 4, 2, 2), 9.0))
+    strides = ((1, 1), (1, 2), (2, 4))
+    value = step.supervise(loss, logits, label, jnp.ones((1, 8, 8)), strides)
     middle = np.asarray(label)[0, 2:6, 2:6]
     assert seen[0] == middle.tolist()
-    assert seen[1] == middle[1::2, 1::2].tolist()
+    assert seen[1] == middle[:, 1::2].tolist()
     assert value[0] == pytest.approx((3.0 + 9.0 / 2) / 1.5)
 
 
@@ -181,9 +182,10 @@ def test_deep_supervision_lines_up_with_the_image(padding, size):
         np.testing.assert_array_equal(logits[..., 0], label)
         return jnp.zeros(1)
 
-    step.supervise(loss, logits, ramp, jnp.ones(ramp.shape))
+    strides = model.geometry(2).strides
+    step.supervise(loss, logits, ramp, jnp.ones(ramp.shape), strides)
     assert len(seen) == 2
-    assert seen[0] == size - 2 * model.margin
+    assert seen[0] == size - 2 * model.geometry(2).margin[0]
 
 
 def test_the_loss_of_a_whole_image_is_that_of_a_batch_of_one():

@@ -55,7 +55,7 @@ class Inference:
     """Runs a network over images; its compiled programs are kept, by shape.
 
     Args:
-      model: with `depth`, `margin`, `halo` and `valid_size`, as `UNet` has them.
+      model: with `geometry(axes)`, as `unet_jax.models` describes it.
       channels: C of every image.
       independent: whether the classes are (sigmoid), not exclusive (softmax).
       here: the devices.
@@ -76,8 +76,9 @@ class Inference:
         edges: tuple[int, ...] = (),
         batch: int = 0,
     ) -> None:
-        self._geometry = tiling.geometry(model)
-        tiling.check_edges(edges, self._geometry)
+        self._geometry = functools.cache(model.geometry)
+        if edges:
+            tiling.check_edges(edges, self._geometry(len(edges)))
         self.here = here
         self._channels, self._independent = channels, independent
         self._named = self._edges, self._batch = edges, batch
@@ -191,12 +192,13 @@ class Inference:
     ) -> tuple[Tiles, int]:
         """The tiles of an image and how many go at a time, so that they fit."""
         # Smaller tiles, of a deep network of volumes, would be nothing but context.
-        roomy = (6 * self._geometry.context) ** len(shape)
+        geometry = self._geometry(len(shape))
+        roomy = math.prod(6 * context for context in geometry.context)
         self._pixels = self._pixels or max(tiling.LIMIT, roomy)
         while True:
             tiles = self._plan(shape, pixels=self._pixels, edges=self._edges)
             size = self._size(tiles)
-            exact = self._geometry.halo is not None  # whatever the tile's size
+            exact = geometry.halo is not None  # whatever the tile's size
             named = bool(self._edges and self._batch)
             if exact and not named and len(self._programs) >= PROGRAMS:
                 tiles, size = self._reused(tiles, size)
@@ -210,7 +212,7 @@ class Inference:
             self.shrink()
 
     def _plan(self, shape: tuple[int, ...], **size: Any) -> Tiles:
-        return tiling.plan(shape, self._geometry, **size)
+        return tiling.plan(shape, self._geometry(len(shape)), **size)
 
     def _reused(self, tiles: Tiles, size: int) -> tuple[Tiles, int]:
         """The tiles of a program that is there, unless they are twice the work.

@@ -96,7 +96,10 @@ def train_step(
             rngs={"dropout": jax.random.fold_in(key, 1)},
             mutable=["batch_stats"],
         )
-        losses = supervise(loss, logits, example["label"], example["weight"])
+        several = not isinstance(logits, jax.Array)
+        axes = example["weight"].ndim - 1
+        strides = model.geometry(axes).strides if several else ()
+        losses = supervise(loss, logits, example["label"], example["weight"], strides)
         return losses.mean(), updates.get("batch_stats", {})
 
     gradient = jax.value_and_grad(objective, has_aux=True)
@@ -116,29 +119,39 @@ def train_step(
 
 
 def supervise(
-    loss: Loss, logits: Logits | Sequence[Logits], label: Label, weight: Weight
+    loss: Loss,
+    logits: Logits | Sequence[Logits],
+    label: Label,
+    weight: Weight,
+    strides: Sequence[tuple[int, ...]] = (),
 ) -> jax.Array:
     """The loss `f32[B]` of logits that may be smaller or coarser than the label.
 
-    Of several logits, as deep supervision gives them, element i has one pixel for
-    every 2^i of the label and counts 2^-i, normalised to a sum of 1 (nnU-Net's
-    weights, but for the coarsest, which nnU-Net leaves out). Each is compared with the
-    middle of the label, every 2^i-th pixel.
+    Of several logits, as deep supervision gives them, element i counts 2^-i, normalised
+    to a sum of 1 (nnU-Net's weights, but for the coarsest, which nnU-Net leaves out).
+    Each is compared with the middle of the label, one pixel for each of its own.
+
+    Args:
+      loss: `(logits, label, weight) -> f32[B]`.
+      logits: one array, or several.
+      label: as large as the image.
+      weight: likewise.
+      strides: of several logits, the pixels of the label along one pixel of each
+        element, per axis; those of the network's geometry.
     """
-    logits = (logits,) if isinstance(logits, jax.Array) else logits
+    if isinstance(logits, jax.Array):
+        logits, strides = (logits,), ((1,) * (logits.ndim - 2),)
     total = sum(
-        0.5**i * loss(part, _coarse(label, part, i), _coarse(weight, part, i))
-        for i, part in enumerate(logits)
+        0.5**i * loss(part, _coarse(label, part, s), _coarse(weight, part, s))
+        for i, (part, s) in enumerate(zip(logits, strides, strict=False))
     )
     return total / sum(0.5**i for i in range(len(logits)))
 
 
-def _coarse(array: jax.Array, logits: Logits, level: int) -> jax.Array:
-    stride = 2**level
-    shape = logits.shape[1:-1]
-    array = centre(array, tuple(size * stride for size in shape))
-    middle = slice(stride // 2, None, stride)
-    return array[(slice(None), *(middle for _ in shape))]
+def _coarse(array: jax.Array, logits: Logits, stride: tuple[int, ...]) -> jax.Array:
+    sizes = zip(logits.shape[1:-1], stride, strict=True)
+    array = centre(array, tuple(size * step for size, step in sizes))
+    return array[(slice(None), *(slice(step // 2, None, step) for step in stride))]
 
 
 def image_loss(

@@ -2,9 +2,9 @@
 
 A tile is cut with the context that its pixels see, mirrored where it leaves the image
 (figure 2 of the paper), and answers for the pixels inside it. What is put together is
-what the network says of the whole image: the tiles start at multiples of 2^depth, where
-their poolings fall on the same pairs of pixels; a VALID network loses a margin and so
-never sees the tile's edge; a SAME network pads that edge with zeros, so every tile
+what the network says of the whole image: the tiles start at multiples of the coarsest
+stride, where their poolings fall on the same pixels; a VALID network loses a margin and
+so never sees the tile's edge; a SAME network pads that edge with zeros, so every tile
 keeps a halo away from it, unless it is the image's own edge. A VALID network's result
 is the same to the bit on a CPU (where a tile is so small that less than 8 pixels are
 left at the bottom of the U, XLA rounds otherwise), a SAME network's to rounding.
@@ -17,48 +17,18 @@ as nnU-Net has it).
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from unet_jax.arrays import mirrored
 from unet_jax.errors import UserError
+from unet_jax.geometry import Geometry
 
 LIMIT = 2**20  # pixels of the largest tile, mirrored border included
 
 Read = Callable[[Sequence[slice]], np.ndarray]  # a box within the image -> [*box, C]
 Answer = dict[str, np.ndarray]  # arrays [*S, ...] of one tile, or of some rows
-
-
-class Geometry(NamedTuple):
-    """What tiling has to know of a network.
-
-    Attributes:
-      margin: pixels that it loses on each side; 0 with SAME padding.
-      halo: how far an output pixel sees; None where that is everywhere.
-      multiple: what tiles must start at multiples of, 2^depth.
-      valid_size: rounds a size up to one that it takes as it is.
-    """
-
-    margin: int
-    halo: int | None
-    multiple: int
-    valid_size: Callable[[int], int]
-
-    @property
-    def context(self) -> int:
-        """Pixels around what a tile answers for."""
-        return self.margin or self.halo or 0
-
-    @property
-    def least(self) -> int:
-        """The smallest edge of a tile that answers for anything."""
-        return self.valid_size(2 * self.context + self.multiple)
-
-
-def geometry(model: Any) -> Geometry:
-    """That of a model with `margin`, `halo`, `depth` and `valid_size`."""
-    return Geometry(model.margin, model.halo, 2**model.depth, model.valid_size)
 
 
 class Span(NamedTuple):
@@ -81,14 +51,14 @@ class Tiles(NamedTuple):
     Attributes:
       image: its spatial shape.
       shape: of every tile that goes into the network.
-      margin: pixels that the network loses on each side.
+      margin: pixels that the network loses on each side, per axis.
       spans: the tiles along each axis; every combination is a tile.
       blend: whether tiles overlap in what they answer for.
     """
 
     image: tuple[int, ...]
     shape: tuple[int, ...]
-    margin: int
+    margin: tuple[int, ...]
     spans: tuple[tuple[Span, ...], ...]
     blend: bool
 
@@ -114,32 +84,36 @@ def plan(
 
     Args:
       image: its spatial shape.
-      network: what is known of the network.
+      network: its geometry for so many axes.
       pixels: of the largest tile, which is a cube but where the image is shorter.
       edges: the largest size of a tile along each axis, in place of `pixels`. One that
         leaves nothing between its halos becomes the least that does.
       fill: takes tiles of these edges even where a smaller one would hold the image,
         if padding is VALID; the rest of them is mirrored.
     """
-    margin, halo, multiple, valid_size = network
-    wholes = [valid_size(size + 2 * margin) for size in image]
+    full = (
+        size + 2 * margin for size, margin in zip(image, network.margin, strict=True)
+    )
+    wholes = network.valid_shape(tuple(full))
     edges = edges or _spread(pixels, wholes)
+    least = smallest(network)
     shape, spans = [], []
-    for size, whole, edge in zip(image, wholes, edges, strict=True):
-        tile = _largest(max(edge, network.least), valid_size)
+    for axis, (size, whole, edge) in enumerate(zip(image, wholes, edges, strict=True)):
+        margin, multiple = network.margin[axis], network.multiple[axis]
+        tile = network.valid_size_below(max(edge, least[axis]), axis)
         if not (fill and margin):
             tile = min(tile, whole)
         shape.append(tile)
         if tile >= whole:
             spans.append((Span(-margin, 0, size),))
-        elif halo is None:
+        elif network.halo is None:
             spans.append(_overlapping(size, whole, tile, margin, multiple))
         elif margin:
             spans.append(_adjacent(size, tile, margin, multiple))
         else:
-            spans.append(_within(size, whole, tile, halo, multiple))
-    blend = halo is None and max(map(len, spans)) > 1
-    return Tiles(tuple(image), tuple(shape), margin, tuple(spans), blend)
+            spans.append(_within(size, whole, tile, network.halo[axis], multiple))
+    blend = network.halo is None and max(map(len, spans)) > 1
+    return Tiles(tuple(image), tuple(shape), network.margin, tuple(spans), blend)
 
 
 def _spread(pixels: int, wholes: Sequence[int]) -> list[int]:
@@ -153,21 +127,21 @@ def _spread(pixels: int, wholes: Sequence[int]) -> list[int]:
     return edges
 
 
+def smallest(network: Geometry) -> tuple[int, ...]:
+    """Returns the shape of the smallest tile whose output can be used for anything."""
+    pairs = zip(network.context, network.multiple, strict=True)
+    return network.valid_shape(tuple(2 * context + step for context, step in pairs))
+
+
 def check_edges(edges: tuple[int, ...], network: Geometry) -> None:
-    """Raises UserError where a tile of these edges would answer for nothing."""
-    if edges and min(edges) < network.least:
-        raise UserError(
-            f"must be {network.least} or more along each axis, not {min(edges)}: the "
-            f"network needs {network.context} pixels of context on each side of what "
-            "it answers for"
-        )
-
-
-def _largest(size: int, valid_size: Callable[[int], int]) -> int:
-    """The largest legal size that is not above `size`."""
-    while valid_size(size) != size:
-        size -= 1
-    return size
+    """Raises UserError if the output of a tile of these edges could not be used."""
+    for axis, (edge, least) in enumerate(zip(edges, smallest(network), strict=True)):
+        if edge < least:
+            raise UserError(
+                f"must be {least} or more along axis {axis}, not {edge}: the network "
+                f"needs {network.context[axis]} pixels of context on each side of what "
+                "it answers for"
+            )
 
 
 def _adjacent(size: int, tile: int, margin: int, multiple: int) -> tuple[Span, ...]:
@@ -246,7 +220,8 @@ def _pasted(tiles: Tiles, answers: Iterator[Answer]) -> Iterator[Answer]:
 
 
 def _blended(tiles: Tiles, answers: Iterator[Answer]) -> Iterator[Answer]:
-    weight = _gaussian([size - 2 * tiles.margin for size in tiles.shape])
+    sizes = zip(tiles.shape, tiles.margin, strict=True)
+    weight = _gaussian([size - 2 * margin for size, margin in sizes])
     above: Answer = {}
     nexts = [*(row.first for row in tiles.spans[0][1:]), tiles.image[0]]
     for row, done in zip(tiles.spans[0], nexts, strict=True):
@@ -278,7 +253,7 @@ def _like(weight: np.ndarray, array: np.ndarray) -> np.ndarray:
 
 def _inner(tiles: Tiles, tile: tuple[Span, ...]) -> tuple[slice, ...]:
     """Where, in what the network makes of a tile, lies what the tile answers for."""
-    starts = [span.start + tiles.margin for span in tile]
+    starts = [span.start + m for span, m in zip(tile, tiles.margin, strict=True)]
     return tuple(
         slice(span.first - start, span.stop - start)
         for span, start in zip(tile, starts, strict=True)

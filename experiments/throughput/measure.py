@@ -64,7 +64,9 @@ def rate(prepared, threads: int) -> tuple[float, float]:
     from unet_jax.data import pipeline
 
     crop = (SIZE, SIZE)
-    batches = pipeline.batches(prepared, seed=0, crop=crop, margin=0, batch_size=BATCH)
+    batches = pipeline.batches(
+        prepared, seed=0, crop=crop, margin=(0, 0), batch_size=BATCH
+    )
     steps = pipeline.iterate(batches, start=0, steps=1 + STEPS, threads=threads)
     next(steps)
     start, busy = time.perf_counter(), time.process_time()

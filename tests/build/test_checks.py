@@ -119,6 +119,12 @@ def test_a_wrong_field_gets_one_line(tiny, field, value, words):
         (VALID | {"activation": "rely"}, ["config.model.activation", "relu"]),
         (VALID | {"activation": "one_hot"}, ["config.model.activation", "relu"]),
         (VALID | {"depth": 3}, ["config.model: 'UNet' has no 'depth'"]),
+        (VALID | {"strides": ((2, 2),) * 5}, ["config.model.strides needs 1 entry or"]),
+        (VALID | {"strides": (2, 2)}, ["config.model.strides must be a tuple"]),
+        (VALID | {"kernels": ((1, 3, 3),)}, ["config.model: kernels has", "2 axes"]),
+        (VALID | {"kernels": ((4,),)}, ["config.model.kernels", "that is odd"]),
+        (VALID | {"time_features": 3}, ["config.model.time_features", "that is even"]),
+        (VALID | {"outputs": 3}, ["config.model: 'UNet' has no 'outputs'"]),
     ],
 )
 def test_a_wrong_model_gets_one_line(tiny, model, words):
@@ -133,10 +139,11 @@ def test_an_illegal_crop_names_the_nearest_legal_sizes(tiny):
     """572 is the paper's; its neighbours are 16 away."""
     tiny.model = ConfigDict(VALID)
     tiny.crop = (580, 580)
-    with pytest.raises(UserError, match="depth 4.*580.*572 and 588"):
+    message = "crop=580,580 is .* 572 and 588 along axis 0, 572 and 588 along axis 1$"
+    with pytest.raises(UserError, match=message):
         build(tiny)
-    tiny.crop = (100, 100)
-    with pytest.raises(UserError, match="nearest legal sizes are 188$"):
+    tiny.crop = (572, 100)
+    with pytest.raises(UserError, match="nearest legal sizes are 188 along axis 1$"):
         build(tiny)
 
 

@@ -10,7 +10,7 @@ def test_a_sigmoid_head_has_no_channel_for_the_background(tiny):
     tiny.head = "sigmoid"
     parts = build(tiny)
     assert parts.predicting.classes == ("cell",)
-    assert parts.model.classes == 1
+    assert parts.model.outputs == 1
     assert parts.train[0]["label"].shape == (20, 24, 1)
 
 

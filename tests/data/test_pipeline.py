@@ -37,7 +37,7 @@ def ready(source=None, weigh=weights.uniform, **kwargs):
 
 
 def made(examples=None, **kwargs):
-    given = {"seed": 3, "crop": (8, 12), "margin": 2, "batch_size": 4}
+    given = {"seed": 3, "crop": (8, 12), "margin": (2, 3), "batch_size": 4}
     return batches(examples or ready(), **given | kwargs)
 
 
@@ -103,7 +103,7 @@ def test_no_two_seeds_are_the_same():
 
 @pytest.mark.parametrize("crop", [(8, 12), (20, 24), (30, 28), (66, 12)])
 def test_a_crop_is_a_slice_of_the_mirrored_image(crop):
-    pad, margin = 60, 2
+    pad, margin = 60, (2, 3)
     mirrored = np.pad(PLACE, pad, mode="reflect")
     batch = made(crop=crop, margin=margin)[0]
     for image, label in zip(batch["image"], batch["label"], strict=True):
@@ -112,8 +112,8 @@ def test_a_crop_is_a_slice_of_the_mirrored_image(crop):
         starts = np.argwhere((views == label).all((-2, -1))) - pad
         fits = [
             all(
-                min(0, s - n + 2 * margin) <= o + margin <= max(0, s - n + 2 * margin)
-                for o, s, n in zip(start, SHAPE, crop, strict=True)
+                min(0, s - n + 2 * m) <= o + m <= max(0, s - n + 2 * m)
+                for o, s, n, m in zip(start, SHAPE, crop, margin, strict=True)
             )
             for start in starts
         ]
@@ -121,10 +121,10 @@ def test_a_crop_is_a_slice_of_the_mirrored_image(crop):
 
 
 def test_every_place_is_reached_and_equally_often():
-    margin, crop = 3, (23, 26)  # output 17 x 20 in 20 x 24: 4 x 5 places
+    margin, crop = (3, 2), (23, 24)  # output 17 x 20 in 20 x 24: 4 x 5 places
     run = made(crop=crop, margin=margin, batch_size=50)
     corners = Counter(
-        int(label[margin, margin]) for s in range(20) for label in run[s]["label"]
+        int(label[margin]) for s in range(20) for label in run[s]["label"]
     )
     places = {int(PLACE[y, x]) for y, x in itertools.product(range(4), range(5))}
     assert set(corners) == places
@@ -137,7 +137,7 @@ def test_volumes_are_cut_alike():
     place = np.arange(6 * 8 * 10, dtype=np.int32).reshape(6, 8, 10)
     record = {"image": place[..., None].astype(np.float32), "label": place, "id": "v"}
     source = Source("v", ("",) * place.size, (), 1, 1, lambda i: record)
-    batch = made(ready(source), crop=(4, 8, 12), margin=1)[0]
+    batch = made(ready(source), crop=(4, 8, 12), margin=(1, 1, 1))[0]
     assert batch["label"].shape == (4, 4, 8, 12)
     np.testing.assert_array_equal(batch["image"][..., 0], batch["label"])
 
@@ -187,7 +187,7 @@ def test_an_abandoned_run_leaves_quickly_and_says_nothing():
         "record = {'image': label[..., None], 'label': label, 'id': 'r'}\n"
         "s = source.Source('s', ('a',), (), 1, 3, lambda i: record)\n"
         "e = pipeline.prepare(s, normalize=np.float32, weigh=weights.border)\n"
-        "b = pipeline.batches(e, seed=0, crop=(16, 16), margin=0, batch_size=2)\n"
+        "b = pipeline.batches(e, seed=0, crop=(16, 16), margin=(0, 0), batch_size=2)\n"
         "stream = pipeline.iterate(b, start=0, steps=10**9)\n"
         "next(stream)\n"
     )
@@ -284,10 +284,10 @@ def test_a_bad_record_is_named_in_one_line(case):
     "wrong",
     [
         {"seed": -1},
-        {"margin": 4},
+        {"margin": (2, 6)},
         {"batch_size": 3, "shard": (0, 2)},
         {"batch_size": 0},
-        {"crop": (8, 8, 8)},
+        {"crop": (8, 8, 8), "margin": (2, 2, 2)},
     ],
 )
 def test_impossible_numbers_are_refused(wrong):

@@ -42,13 +42,13 @@ def ready(spec, label=None, **kwargs):
 
 
 def made(examples, **kwargs):
-    given = {"seed": 3, "crop": (12, 12), "margin": 2, "batch_size": 4}
+    given = {"seed": 3, "crop": (12, 12), "margin": (2, 2), "batch_size": 4}
     return pipeline.batches(examples, **given | kwargs)
 
 
 def middles(examples, draws, margin=2, **kwargs):
     """The labels of the pixels that each crop answers for."""
-    run = made(examples, margin=margin, batch_size=100, **kwargs)
+    run = made(examples, margin=(margin, margin), batch_size=100, **kwargs)
     inner = slice(margin, -margin or None)
     for step in range(draws // 100):
         yield from run[step]["label"][:, inner, inner]
@@ -104,7 +104,7 @@ def test_all_places_around_the_pixel_and_all_pixels_of_a_class_are_alike():
     starts = np.zeros(SHAPE, int)
     examples = ready({"name": "foreground", "probability": 1.0}, label)
     for step in range(30):
-        batch = made(examples, crop=(4, 3), margin=0, batch_size=100)[step]
+        batch = made(examples, crop=(4, 3), margin=(0, 0), batch_size=100)[step]
         for image, part in zip(batch["image"], batch["label"], strict=True):
             assert (part == 1).any()
             starts[np.unravel_index(int(image[0, 0, 0]), SHAPE)] += 1
@@ -120,7 +120,7 @@ def test_all_places_around_the_pixel_and_all_pixels_of_a_class_are_alike():
 
 
 @pytest.mark.parametrize(
-    ("crop", "margin"), [((12, 12), 2), ((40, 50), 0), ((60, 8), 1)]
+    ("crop", "margin"), [((12, 12), (2, 1)), ((40, 50), (0, 0)), ((60, 8), (1, 2))]
 )
 @pytest.mark.parametrize("place", [(0, 0), (39, 49), (0, 25), (20, 49)])
 def test_the_pixel_is_in_the_middle_and_the_middle_in_the_image(crop, margin, place):
@@ -128,13 +128,14 @@ def test_the_pixel_is_in_the_middle_and_the_middle_in_the_image(crop, margin, pl
     label[place] = 1
     examples = ready({"name": "foreground", "probability": 1.0}, label)
     batch = made(examples, crop=crop, margin=margin, batch_size=50)[0]
-    inner = tuple(slice(margin, size - margin) for size in crop)
+    inner = tuple(slice(m, size - m) for size, m in zip(crop, margin, strict=True))
+    window = [n - 2 * m for n, m in zip(crop, margin, strict=True)]
     for image, part in zip(batch["image"], batch["label"], strict=True):
         assert (part[inner] == 1).any()
-        first = np.unravel_index(int(image[margin, margin, 0]), SHAPE)
-        if all(n - 2 * margin <= s for n, s in zip(crop, SHAPE, strict=True)):
-            for o, n, s in zip(first, crop, SHAPE, strict=True):
-                assert o + n - 2 * margin <= s
+        first = np.unravel_index(int(image[(*margin, 0)]), SHAPE)
+        if all(n <= s for n, s in zip(window, SHAPE, strict=True)):
+            for o, n, s in zip(first, window, SHAPE, strict=True):
+                assert o + n <= s
 
 
 def test_uniform_and_no_chance_are_the_same_to_the_bit():
@@ -208,5 +209,5 @@ def test_volumes_are_sampled_alike():
     examples = prepare(
         volume, sample=lambda k: sampling.foreground(k, probability=1.0), **PLAIN
     )
-    batch = made(examples, crop=(4, 4, 4), margin=0)[0]
+    batch = made(examples, crop=(4, 4, 4), margin=(0, 0, 0))[0]
     assert (batch["label"] == 1).any((1, 2, 3)).all()

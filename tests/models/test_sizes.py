@@ -1,48 +1,77 @@
-"""The paper's arithmetic (Ronneberger et al. 2015, figures 1 and 2)."""
-
-import itertools
+"""The paper's arithmetic (Ronneberger et al. 2015, figures 1 and 2), and its walk."""
 
 import pytest
 
 from unet_jax.models import sizes
+from unet_jax.models.sizes import Axis
+
+PAPER = Axis(strides=(2,) * 4, kernels=(3,) * 5, down=(2,) * 5, up=(2,) * 4)
 
 
 def test_the_paper():
-    assert sizes.margin(4, "VALID") == 92 == (572 - 388) // 2
-    legal = [n for n in range(1, 600) if sizes.is_valid(n, 4, "VALID")]
+    assert sizes.margin(PAPER) == 92 == (572 - 388) // 2
+    legal = [n for n in range(1, 600) if sizes.is_valid(n, PAPER)]
     assert legal == list(range(188, 600, 16)) == [16 * k + 60 for k in range(8, 34)]
-    assert sizes.valid_size(573, 4, "VALID") == 588
-    assert sizes.valid_size(1, 4, "VALID") == 188
-
-
-def walk(size, depth, loss):
-    """Follows one axis through the layers, as figure 1 does; None where it breaks."""
-    for _ in range(depth):
-        size -= 4
-        if size < 2 or size % 2:
-            return None
-        size //= 2
-    size -= 4
-    for _ in range(depth):
-        if size < 1:
-            return None
-        size = 2 * size - 2 * loss - 4
-    return size if size > 0 else None
-
-
-@pytest.mark.parametrize(
-    ("depth", "upsample"), list(itertools.product((1, 2, 3), sizes.UPSAMPLING_LOSS))
-)
-def test_closed_forms_agree_with_the_walk_through_the_layers(depth, upsample):
-    loss = sizes.UPSAMPLING_LOSS[upsample]
-    margin = sizes.margin(depth, "VALID", upsample)
-    for size in range(1, 200):
-        left = walk(size, depth, loss)
-        assert sizes.is_valid(size, depth, "VALID", upsample) == (left is not None)
-        if left is not None:
-            assert left == size - 2 * margin
+    assert sizes.valid_size(573, PAPER) == 588
+    assert sizes.valid_size(1, PAPER) == 188
+    # the convolutions' 92, and 15 to the other end of the 16 pixels of the bottom
+    assert sizes.halo(PAPER) == 107
 
 
 def test_same_padding_takes_multiples():
-    assert sizes.margin(3, "SAME") == 0
-    assert sizes.valid_size(17, 3, "SAME") == 24
+    axis = PAPER._replace(padding="SAME")
+    assert sizes.margin(axis) == 0
+    assert sizes.valid_size(1, axis) == 16
+    assert sizes.valid_size(17, axis) == 32
+    assert sizes.is_valid(32, axis)
+    assert not sizes.is_valid(40, axis)
+
+
+def walk(size, axis):
+    """Follows one axis through the layers, as figure 1 does; None where it breaks."""
+    for level, kernel in enumerate(axis.kernels):
+        if level > 0:
+            if size % axis.strides[level - 1]:
+                return None
+            size //= axis.strides[level - 1]
+        size -= axis.down[level] * (kernel - 1)
+        if size < 1:
+            return None
+    for level in reversed(range(len(axis.strides))):
+        kernel, stride = axis.kernels[level], axis.strides[level]
+        size *= stride
+        if axis.upsample == "linear":  # pixels left of the first coarse pixel's centre
+            size -= 2 * sum((i + 0.5) / stride < 0.5 for i in range(stride))
+        if axis.upsample != "transpose":
+            size -= kernel - 1
+        size -= axis.up[level] * (kernel - 1)
+        if size < 1:
+            return None
+    return size
+
+
+@pytest.mark.parametrize("upsample", ["transpose", "nearest", "linear"])
+@pytest.mark.parametrize(
+    "axis",
+    [
+        Axis((2,), (3, 3), (2, 2), (2,)),
+        Axis((2, 2, 2), (3, 3, 3, 3), (2, 2, 2, 2), (2, 2, 2)),
+        Axis((1, 2, 2), (1, 3, 3, 3), (2, 2, 2, 2), (2, 2, 2)),
+        Axis((3, 2), (3, 5, 1), (2, 1, 3), (1, 4)),
+        Axis((4, 3), (3, 1, 3), (1, 1, 2), (2, 1)),
+    ],
+)
+def test_closed_forms_agree_with_the_walk_through_the_layers(axis, upsample):
+    axis = axis._replace(upsample=upsample)
+    margin = sizes.margin(axis)
+    legal = []
+    for size in range(1, 250):
+        left = walk(size, axis)
+        assert sizes.is_valid(size, axis) == (left is not None)
+        if left is not None:
+            assert left == size - 2 * margin
+            legal.append(size)
+    assert len(legal) > 2
+    assert [sizes.valid_size(n, axis) for n in range(1, legal[-1] + 1)] == [
+        min(size for size in legal if size >= n) for n in range(1, legal[-1] + 1)
+    ]

@@ -1,3 +1,4 @@
+import re
 from functools import partial
 
 import jax
@@ -5,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from unet_jax.errors import UserError
 from unet_jax.models import UNet
 
 
-def parameters(widths, channels, classes, kernel=9, up=4):
+def parameters(widths, channels, outputs, kernel=9, up=4):
     """Counted by hand from figure 1: weights and a bias for every convolution."""
     total, c = 0, channels
     for w in widths:
@@ -18,16 +20,69 @@ def parameters(widths, channels, classes, kernel=9, up=4):
         total += c * up * w + w  # the up-convolution halves the channels
         total += (2 * w * kernel + 1) * w + (w * kernel + 1) * w
         c = w
-    return total + c * classes + classes
+    return total + c * outputs + outputs
+
+
+def count(model, *shape):
+    """Parameters for images of this shape, channels last."""
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    return sum(x.size for x in jax.tree.leaves(variables["params"]))
 
 
 def test_the_network_of_the_paper():
     model, image = UNet(), jnp.zeros((1, 572, 572, 1))
+    by_hand = parameters((64, 128, 256, 512, 1024), 1, 2)
+    assert count(model, 572, 572, 1) == by_hand == 31_030_658
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    count = sum(x.size for x in jax.tree.leaves(shapes))
-    assert count == parameters((64, 128, 256, 512, 1024), 1, 2) == 31_030_658
     logits = jax.eval_shape(model.apply, shapes, image)
     assert logits.shape == (1, 388, 388, 2)
+    geometry = model.geometry(2)
+    assert geometry.strides == ((1, 1), (2, 2), (4, 4), (8, 8), (16, 16))
+    assert geometry.margin == (92, 92)
+    assert geometry.halo == (107, 107)
+    assert geometry.valid_shape((573, 1)) == (588, 188)
+    assert geometry.strict
+
+
+NNUNET = {
+    "padding": "SAME",
+    "norm": "instance",
+    "conv_bias": True,
+    "activation": "leaky_relu",
+    "downsample": "conv",
+    "dropout": 0.0,
+    "deep_supervision": True,
+}
+IMAGES = NNUNET | {"widths": (32, 64, 128, 256, 512, 512), "outputs": 2}
+VOLUMES = NNUNET | {"widths": (32, 64, 128, 256, 320, 320), "outputs": 3}
+RESIDUAL = {
+    "encoder": "residual",
+    "encoder_depths": (1, 3, 4, 6, 6, 6),
+    "decoder_depths": (1,),
+}
+FLAT = {  # thick slices: no strides across them at either end
+    "kernels": ((1, 3, 3), *((3, 3, 3),) * 5),
+    "strides": ((1, 2, 2), *((2, 2, 2),) * 3, (1, 2, 2)),
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape", "parameters"),
+    [
+        (IMAGES, (64, 64), 20_619_082),
+        (IMAGES | RESIDUAL, (64, 64), 71_816_586),
+        (VOLUMES, (32, 32, 32), 31_196_399),
+        (VOLUMES | RESIDUAL, (32, 32, 32), 102_350_575),
+        (VOLUMES | FLAT, (8, 32, 32), 30_704_303),
+    ],
+    ids=["plain-2d", "residual-2d", "plain-3d", "residual-3d", "flat-3d"],
+)
+def test_presets_of_nnunet_have_as_many_parameters(fields, shape, parameters):
+    """Counted in PyTorch, of dynamic-network-architectures 0.4 with one channel."""
+    model = UNet(**fields)
+    assert model.fault() is None
+    assert model.geometry(len(shape)).valid_shape(shape) == shape
+    assert count(model, *shape, 1) == parameters
 
 
 def start(model, image):
@@ -53,17 +108,25 @@ VARIANTS = {
         "upsample": "linear",
         "deep_supervision": True,
     },
+    "strided": {"padding": "SAME", "downsample": "conv", "strides": ((3,),)},
+    "blocks": {"padding": "SAME", "encoder": "residual", "encoder_depths": (1, 2)},
+    "blocks without padding": {"encoder": "residual", "strides": ((3,),)},
 }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("shape", [(61, 50), (45, 46, 47)], ids=["2d", "3d"])
 def test_any_size_and_any_number_of_axes(variant, shape):
-    model = UNet((2, 4), classes=3, **VARIANTS[variant])
+    model = UNet((2, 4), outputs=3, **VARIANTS[variant])
     image = jnp.zeros((2, *shape, 2))
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     logits = jax.eval_shape(model.apply, variables, image)
-    assert logits.shape == (2, *(n - 2 * model.margin for n in shape), 3)
+    margin = model.geometry(len(shape)).margin
+    assert logits.shape == (
+        2,
+        *(n - 2 * m for n, m in zip(shape, margin, strict=True)),
+        3,
+    )
     assert logits.dtype == jnp.float32
 
 
@@ -98,13 +161,14 @@ def test_every_skip_reaches_the_output(upsample, attention):
 @pytest.mark.parametrize("upsample", ["transpose", "nearest", "linear"])
 @pytest.mark.parametrize("shape", [(76, 60), (60, 50, 50)], ids=["2d", "3d"])
 def test_valid_output_ignores_how_borders_are_treated(upsample, shape):
-    """A shift of the window by 2^depth shifts the output, to the bit."""
+    """A shift of the window by the coarsest stride shifts the output."""
     model = UNet((2, 3, 2), upsample=upsample)
-    shape = tuple(model.valid_size(n) for n in shape)
+    geometry = model.geometry(len(shape))
+    shape = geometry.valid_shape(shape)
     image = jax.random.normal(jax.random.key(0), (1, *shape, 1))
     params = start(model, image)
     part = image[:, 4:]
-    part = part[:, : model.valid_size(part.shape[1] - 3)]
+    part = part[:, : geometry.valid_size(part.shape[1] - 3, axis=0)]
     whole, piece = apply(model, params, image), apply(model, params, part)
     np.testing.assert_allclose(whole[:, 4 : 4 + piece.shape[1]], piece, atol=1e-6)
 
@@ -120,7 +184,7 @@ def test_an_odd_size_is_padded_by_reflection():
 
 
 def test_too_small_an_image_is_refused_with_the_least_size():
-    with pytest.raises(ValueError, match="188"):
+    with pytest.raises(ValueError, match=r"least shape is \(188, 188\)"):
         UNet((1,) * 5).init(jax.random.key(0), jnp.zeros((1, 184, 188, 1)))
 
 
@@ -163,3 +227,302 @@ def test_deep_supervision_gives_a_level_for_every_scale():
     assert full.shape == (1, 32, 16, 2)
     assert half.shape == (1, 16, 8, 2)
     assert jax.eval_shape(model.apply, variables, image).shape == full.shape
+
+
+HALOS = {
+    "paper": ((2,) * 5, {"upsample": "transpose"}),
+    "nearest": ((2,) * 3, {"upsample": "nearest"}),
+    "linear": ((2,) * 3, {"upsample": "linear", "strides": ((3,), (2,))}),
+    "strided": ((2,) * 3, {"downsample": "conv", "strides": ((2,), (4,))}),
+    "shortcuts": (
+        (2,) * 3,
+        {"downsample": "conv", "strides": ((4,), (2,)), "residual": True},
+    ),
+    "blocks": (
+        (2,) * 3,
+        {
+            "downsample": "conv",
+            "encoder": "residual",
+            "encoder_depths": (1, 2, 1),
+            "decoder_depths": (1,),
+        },
+    ),
+    "kernels": (
+        (2,) * 3,
+        {"kernels": ((5,), (3,), (1,)), "decoder_depths": (3, 1), "attention": True},
+    ),
+}
+
+
+def ones(model, shape):
+    """Positive weights and no biases: an output is above 0 where it sees a pixel."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape, 1)))
+
+    def fill(path, leaf):
+        kernel = "kernel" in str(path[-1])
+        return jnp.full(leaf.shape, 0.5 if kernel else 0.0, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def seen_from(model, shape, pixels):
+    """The first and last outputs that see each pixel: `[pixel, axis, 2]`."""
+    images = np.zeros((len(pixels), *shape, 1), np.float32)
+    for image, pixel in zip(images, pixels, strict=True):
+        image[pixel] = 1.0
+    outputs = np.asarray(apply(model, ones(model, shape), images))[..., 0]
+    assert np.isfinite(outputs).all()
+    ends = [np.argwhere(output > 0) for output in outputs]
+    return np.array([[place.min(0), place.max(0)] for place in ends]).swapaxes(1, 2)
+
+
+@pytest.mark.parametrize("variant", HALOS)
+def test_halo_is_how_far_a_pixel_is_seen(variant):
+    """One pixel is lit after the other, in an image with a single axis."""
+    widths, fields = HALOS[variant]
+    model = UNet(widths, padding="SAME", **fields)
+    geometry = model.geometry(1)
+    (stride,), (halo,) = geometry.multiple, geometry.halo
+    start = -(-halo // stride) * stride
+    pixels = [(start + i,) for i in range(stride)]
+    ends = seen_from(model, (2 * start + stride,), pixels)[:, 0]
+    distances = np.abs(ends - np.array(pixels))
+    assert distances.max() == halo
+    assert halo > 5
+
+
+def test_halo_differs_between_axes():
+    model = UNet(
+        (1, 1, 1),
+        padding="SAME",
+        strides=((1, 2), (2, 2)),
+        kernels=((1, 3), (3, 3), (3, 3)),
+    )
+    halo = model.geometry(2).halo
+    # Axis 1: 4 convolutions at level 0, 4 at level 1 of 2 pixels, 2 at the bottom of 4
+    # pixels, and 3 more to the other end of those 4. Axis 0: none at level 0, 4 at
+    # level 1 of 1 pixel, 2 at the bottom of 2 pixels, and 1 more to the other end.
+    assert halo == (0 + 4 * 1 + 2 * 2 + 1, 4 + 4 * 2 + 2 * 4 + 3) == (9, 23)
+    pixels = [(24 + i, 24 + j) for i in range(2) for j in range(4)]
+    ends = seen_from(model, (50, 52), pixels)
+    distances = np.abs(ends - np.array(pixels)[..., None])
+    np.testing.assert_array_equal(distances.max((0, 2)), halo)
+
+
+def test_geometry_of_axes_that_differ():
+    model = UNet(
+        (1, 1, 1), strides=((1, 2, 2), (2, 2, 2)), kernels=((1, 3, 3), (3,), (3,))
+    )
+    geometry = model.geometry(3)
+    assert geometry.strides == ((1, 1, 1), (1, 2, 2), (2, 4, 4))
+    # as above, the convolutions alone
+    assert geometry.margin == (8, 20, 20)
+    shape = geometry.valid_shape((1, 1, 1))
+    image = jnp.zeros((1, *shape, 1))
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    logits = jax.eval_shape(model.apply, variables, image)
+    left = tuple(n - 2 * m for n, m in zip(shape, geometry.margin, strict=True))
+    assert logits.shape == (1, *left, 2)
+    assert 0 < min(left) <= max(left) <= 4  # the coarsest stride
+    with pytest.raises(
+        UserError, match=r"strides has \(1, 2, 2\), 3 numbers .* 2 axes"
+    ):
+        model.geometry(2)
+
+
+def test_statistics_over_space_see_everything():
+    halos = {
+        norm: UNet((1, 1), norm=norm).geometry(2).halo
+        for norm in ("none", "batch", "group", "instance")
+    }
+    assert halos["none"] == halos["batch"] == (9, 9)  # 2 x 2 + 2 x 2 + 1
+    assert halos["group"] is halos["instance"] is None
+
+
+def test_only_a_padded_network_without_deep_supervision_takes_any_crop():
+    same = UNet((1, 1), padding="SAME")
+    assert not same.geometry(2).strict
+    assert same.clone(deep_supervision=True).geometry(2).strict
+    assert UNet((1, 1)).geometry(2).strict
+
+
+def shapes_of(model, *shape):
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    return jax.tree.map(lambda x: x.shape, variables["params"])
+
+
+def test_every_level_has_its_depth_kernel_and_stride():
+    model = UNet(
+        (2, 3, 4),
+        padding="SAME",
+        encoder_depths=(1, 2, 3),
+        decoder_depths=(3, 1),
+        strides=((1, 2), (3, 2)),
+        kernels=((1, 3), (3, 3), (3, 5)),
+    )
+    shapes = shapes_of(model, 12, 16, 1)
+    depths = {name: sum("Conv" in key for key in shapes[name]) for name in shapes}
+    assert [depths[f"down{level}"] for level in range(3)] == [1, 2, 3]
+    assert [depths[f"up{level}"] for level in range(2)] == [3, 1]
+    assert shapes["down0"]["Conv_0"]["kernel"] == (1, 3, 1, 2)
+    assert shapes["down2"]["Conv_2"]["kernel"] == (3, 5, 4, 4)
+    assert shapes["up0"]["Conv_0"]["kernel"] == (1, 3, 2 + 2, 2)
+    assert shapes["upconv0"]["kernel"] == (3, 1 * 2, 2)
+    assert shapes["upconv1"]["kernel"] == (4, 3 * 2, 3)
+
+    linear = shapes_of(model.clone(upsample="linear"), 12, 16, 1)
+    assert linear["upconv0"]["Conv_0"]["kernel"] == (1, 3, 3, 2)
+
+
+def test_a_residual_encoder_has_a_stem_and_blocks():
+    model = UNet(
+        (2, 3), padding="SAME", encoder="residual", encoder_depths=(1, 2), residual=True
+    )
+    shapes = shapes_of(model, 16, 16, 1)
+    assert shapes["stem"] == {"Conv_0": {"kernel": (3, 3, 1, 2), "bias": (2,)}}
+    blocks = {name for name in shapes if name.startswith("down")}
+    assert blocks == {"down0_0", "down1_0", "down1_1"}
+    assert "shortcut" not in shapes["down0_0"]  # the stem has its channels
+    assert shapes["down1_0"]["shortcut"] == {"kernel": (1, 1, 2, 3)}
+    assert "shortcut" not in shapes["down1_1"]
+    assert shapes["up0"]["shortcut"]["kernel"] == (
+        1,
+        1,
+        4,
+        2,
+    )  # `residual` is for these
+
+
+@pytest.mark.parametrize("encoder", ["plain", "residual"])
+def test_a_level_begins_with_a_pooling_or_with_strides(encoder):
+    """Convolutions copy: strides take the first pixel of two, a pooling the larger."""
+    model = UNet(
+        (1, 1), padding="SAME", encoder=encoder, encoder_depths=(1,), dropout=0.0
+    )
+    image = jnp.array([1.0, 5.0, 7.0, 2.0]).reshape(1, 4, 1)
+
+    def copying(path, leaf):
+        middle = leaf.shape[0] // 2
+        zeros = jnp.zeros(leaf.shape)
+        if "bias" in str(path[-1]) or (
+            encoder == "residual" and "down" in str(path[1])
+        ):
+            return zeros  # a block that adds nothing to its input
+        return zeros.at[middle].set(1.0)
+
+    def bottom(model):
+        variables = jax.eval_shape(model.init, jax.random.key(0), image)
+        variables = jax.tree_util.tree_map_with_path(copying, variables)
+        last = "down1" if encoder == "plain" else "down1_0"
+        _, found = model.apply(
+            variables, image, capture_intermediates=lambda m, _: m.name == last
+        )
+        return found["intermediates"][last]["__call__"][0].ravel().tolist()
+
+    assert bottom(model) == [5.0, 7.0]
+    # a shortcut takes the mean of the pixels of a stride
+    strided = [1.0, 7.0] if encoder == "plain" else [3.0, 4.5]
+    assert bottom(model.clone(downsample="conv")) == strided
+
+
+def test_dropout_is_at_the_end_of_the_contracting_path():
+    """After the last two levels: the deepest skip carries it, and no other."""
+    model = UNet((2, 3, 4), padding="SAME")
+    image = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
+    params = start(model, image)["params"]
+
+    @jax.jit
+    def train(params, key):
+        rngs = {"dropout": key}
+        return model.apply({"params": params}, image, train=True, rngs=rngs)
+
+    def varies(*silenced):
+        quiet = dict(params)
+        for name in silenced:
+            quiet[name] = jax.tree.map(jnp.zeros_like, params[name])
+        once, again = (train(quiet, key) for key in jax.random.split(jax.random.key(1)))
+        return bool((once != again).any())
+
+    assert varies()
+    assert varies("upconv1")  # without the bottom
+    assert not varies("upconv0")  # through the first skip alone
+    kernel = params["up1"]["Conv_0"]["kernel"].at[:, :, :3].set(0)
+    params["up1"]["Conv_0"]["kernel"] = kernel  # which no longer reads the skip
+    assert varies()  # through the bottom alone
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.25])
+def test_negative_slope_is_that_of_leaky_relu(slope):
+    """The last convolution gives -1 everywhere, and the head passes it on."""
+    model = UNet((1, 1), padding="SAME", activation="leaky_relu")
+    model = model if slope == 0.01 else model.clone(negative_slope=slope)
+    image = jnp.zeros((1, 4, 4, 1))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+    params = jax.tree.map(lambda x: jnp.zeros(x.shape), shapes)["params"]
+    params["up0"]["Conv_1"]["bias"] -= 1.0
+    params["head0"]["kernel"] += 1.0
+    logits = apply(model, {"params": params}, image)
+    np.testing.assert_allclose(logits, -slope)
+
+
+def test_a_time_changes_the_output_of_every_block():
+    model = UNet((2, 3), padding="SAME", norm="instance", dropout=0.0)
+    timed = model.clone(time_features=4)
+    image = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+    time = jnp.array([0.0, 700.0])
+    init = jax.jit(lambda key: timed.init(key, image, time=time))
+    params = init(jax.random.key(1))["params"]
+    blocks = {name for name in params if "time" in params[name]}
+    assert blocks == {"down0", "down1", "up0"}
+    assert params["time"]["Dense_1"]["kernel"].shape == (16, 16)
+    forward = jax.jit(lambda p, t: timed.apply({"params": p}, image, time=t))
+    late = forward(params, time)
+    for block in blocks:  # deaf to the time everywhere else
+        others = {k: dict(v) for k, v in params.items()}
+        for name in blocks - {block}:
+            others[name]["time"] = jax.tree.map(jnp.zeros_like, params[name]["time"])
+        same, moved = np.abs(forward(others, time) - forward(others, 0 * time)).max(
+            (1, 2, 3)
+        )
+        assert same == 0
+        assert moved > 1e-3
+    assert late.shape == (2, 8, 8, 2)
+
+    # Off, there is no such parameter, and all others are the same.
+    plain = start(model, image)["params"]
+    without = {
+        name: {key: value for key, value in params[name].items() if key != "time"}
+        for name in params
+        if name != "time"
+    }
+    jax.tree.map(np.testing.assert_array_equal, plain, without)
+    with pytest.raises(ValueError, match="time_features=4 was given no time"):
+        timed.apply({"params": params}, image)
+    with pytest.raises(ValueError, match="time_features=0 was given a time"):
+        model.apply({"params": plain}, image, time=time)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"widths": (8,)}, "widths needs two or more numbers"),
+        ({"encoder_depths": (1, 2)}, "encoder_depths needs 1 entry or 5.*not 2"),
+        ({"decoder_depths": (1,) * 5}, "decoder_depths needs 1 entry or 4.*not 5"),
+        ({"strides": ((2,),) * 5}, "strides needs 1 entry or 4.*not 5"),
+        ({"kernels": ()}, "kernels needs 1 entry or 5.*not 0"),
+        ({"strides": ((1, 2), (2, 2, 2), (2,), (2,))}, "strides needs entries of 1"),
+        ({"kernels": ((),)}, "kernels needs entries of 1 number"),
+        ({"downsample": "conv"}, "downsample='conv' needs padding='SAME'"),
+        ({"activation": "one_hot"}, "activation: 'one_hot' is no activation"),
+    ],
+)
+def test_fields_that_do_not_fit_are_one_line(fields, words):
+    line = UNet(**fields).fault()
+    assert re.match(words, line)
+    assert "\n" not in line
+
+
+def test_fields_that_fit_have_no_fault():
+    assert UNet().fault() is None
+    model = UNet((1, 2, 3), strides=((1, 2, 2), (2,)), kernels=((1, 3, 3), (3,), (3,)))
+    assert model.fault() is None

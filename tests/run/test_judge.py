@@ -25,7 +25,7 @@ def test_scores_are_those_of_whole_images(tiny, padding):
     parts, variables = start(tiny)
     judged = judge.judge(parts, variables, "test", parts.test, as_predicted=True)
 
-    margin = parts.model.margin
+    margin = parts.model.geometry(2).margin[0]
     right = total = 0
     hits, sizes = np.zeros(2), np.zeros(2)
     for i in range(11):

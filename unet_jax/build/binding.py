@@ -51,8 +51,8 @@ def optimizer(
 
 
 def model(config: ConfigDict, axis_name: str | None) -> nn.Module:
-    """The network, of as many classes as its default has."""
-    given = ("classes", "dtype", "axis_name")
+    """The network, with as many outputs as its default has."""
+    given = ("outputs", "dtype", "axis_name")
     make = field(models, config, "model", given=given)
     network = make(dtype=jnp.dtype(config.precision), axis_name=axis_name)
     if fault := network.fault():

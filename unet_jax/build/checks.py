@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError, choices, naming
+from unet_jax.geometry import Geometry
 from unet_jax.logs import say
 from unet_jax.parallel import Layout
 from unet_jax.specs import BelowOne, Count, NonNegative, Positive, Spec, Within, check
@@ -128,16 +129,13 @@ def sizes(config: ConfigDict, model: nn.Module, layout: Layout) -> None:
             f"{layout.replicas} devices; the next that can is {share}"
             f"{_or_share_images(config)}"
         )
-    for size in config.crop:
-        above = model.valid_size(size)
-        if model.strict and above != size:
-            below = _size_below(model, size)
-            near = f"{below} and {above}" if below else f"{above}"
-            raise UserError(
-                f"config.crop={_listed(config.crop)}: a network of this kind and of "
-                f"depth {model.depth} cannot take {size}; the nearest legal sizes are "
-                f"{near}"
-            )
+    with naming("config.model"):
+        geometry = model.geometry(len(config.crop))
+    if geometry.strict and geometry.valid_shape(tuple(config.crop)) != config.crop:
+        raise UserError(
+            f"config.crop={_listed(config.crop)} is not legal for this network; the "
+            f"nearest legal sizes are {_legal(geometry, config.crop)}"
+        )
     if config.crop[0] % layout.space:
         raise UserError(
             f"config.crop={_listed(config.crop)}: the first size must divide by the "
@@ -157,7 +155,10 @@ def _or_share_images(config: ConfigDict) -> str:
 
 
 def crop(
-    config: ConfigDict, source: Source, shapes: Sequence[tuple[int, ...]], margin: int
+    config: ConfigDict,
+    source: Source,
+    shapes: Sequence[tuple[int, ...]],
+    margin: tuple[int, ...],
 ) -> None:
     """The crop against the images' shapes, and a batch against the machine's memory.
 
@@ -165,7 +166,7 @@ def crop(
       config: of the run.
       source: the training images.
       shapes: of all of them, or of the first.
-      margin: of the network.
+      margin: of the network, per axis.
     """
     image = shapes[0]
     if len(image) != len(config.crop):
@@ -174,10 +175,11 @@ def crop(
             f"each axis of the images of {source.name}, such as "
             f"{_listed((64,) * len(image))}"
         )
+    window = [c - 2 * m for c, m in zip(config.crop, margin, strict=True)]
     smaller = [
         shape
         for shape in shapes
-        if any(c - 2 * margin > n for c, n in zip(config.crop, shape, strict=True))
+        if any(w > n for w, n in zip(window, shape, strict=True))
     ]
     if smaller:
         count = f"{len(smaller)} of {len(shapes)} images" if shapes[1:] else "an image"
@@ -241,9 +243,16 @@ def rehearse(
             )
 
 
-def _size_below(model: nn.Module, size: int) -> int | None:
-    legal = (n for n in range(size, 0, -1) if model.valid_size(n) == n)
-    return next(legal, None)
+def _legal(geometry: Geometry, crop: Sequence[int]) -> str:
+    """The nearest legal sizes, for each axis on which the crop has none."""
+    near = []
+    for axis, size in enumerate(crop):
+        below = geometry.valid_size_below(size, axis)
+        above = geometry.valid_size(size, axis)
+        if below != above:
+            sizes = f"{below} and {above}" if below else f"{above}"
+            near.append(f"{sizes} along axis {axis}")
+    return ", ".join(near)
 
 
 def _listed(sizes: Sequence[int]) -> str:

@@ -88,7 +88,7 @@ def predicting(config: ConfigDict, preprocessing: dict[str, Any]) -> Predicting:
     classes, channels = len(outputs(preprocessing)), preprocessing["channels"]
     independent = preprocessing["head"] == "sigmoid"
     _rehearse(mend, classes, independent=independent)
-    model = binding.model(config, None).clone(classes=classes)
+    model = binding.model(config, None).clone(outputs=classes)
     with naming("config.predict.tile"):
         inference = Inference(
             model,

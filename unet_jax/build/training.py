@@ -76,7 +76,7 @@ def build(
     scores = _metrics(config)
     options(config)
     schedule, tx = binding.optimizer(config)
-    model = binding.model(config, layout.axis_name)  # of two classes, to check the crop
+    model = binding.model(config, layout.axis_name)  # of two outputs, to check the crop
     checks.sizes(config, model, layout)
 
     splits = splits or sound(config, split)
@@ -84,11 +84,11 @@ def build(
     shape, (train, val, test) = _prepared(config, splits)
     shapes = resampled(config, splits.account) or [shape]
     preprocessing = _preprocessing(config, splits)
-    model = model.clone(classes=len(outputs(preprocessing)))
-    checks.crop(config, source, shapes, model.margin)
+    model = model.clone(outputs=len(outputs(preprocessing)))
+    checks.crop(config, source, shapes, model.geometry(len(config.crop)).margin)
     checks.cache(config, source, shapes)
     checks.rehearse(
-        config, operations, loss, channels=source.channels, classes=model.classes
+        config, operations, loss, channels=source.channels, classes=model.outputs
     )
 
     update = functools.partial(

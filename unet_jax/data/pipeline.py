@@ -30,7 +30,7 @@ def batches(
     *,
     seed: int,
     crop: tuple[int, ...],
-    margin: int,
+    margin: tuple[int, ...],
     batch_size: int,
     shard: tuple[int, int] = (0, 1),
 ) -> "grain.MapDataset":
@@ -47,7 +47,8 @@ def batches(
       examples: what `prepare` returned.
       seed: of the run, 0 <= seed < 2^32.
       crop: the input window in pixels, one size for each spatial axis.
-      margin: the pixels that the network loses on each side; 0 with SAME padding.
+      margin: the pixels that the network loses on each side, per axis; 0 with SAME
+        padding.
       batch_size: of all shards together.
       shard: (index, count): this process's share of every batch.
 
@@ -64,7 +65,7 @@ def batches(
     index, count = shard
     if not 0 <= seed < 2**32:
         raise UserError(f"seed must be between 0 and 2**32 - 1, not {seed}")
-    if min(crop) <= 2 * margin:
+    if any(size <= 2 * lost for size, lost in zip(crop, margin, strict=True)):
         raise UserError(f"crop {crop} must be larger than twice the margin {margin}")
     if batch_size < 1 or batch_size % count:
         raise UserError(f"batch_size {batch_size} must be a multiple of {count} shards")
@@ -90,7 +91,7 @@ def iterate(
 
 
 def _draw(
-    examples: Examples, seed: int, crop: tuple[int, ...], margin: int
+    examples: Examples, seed: int, crop: tuple[int, ...], margin: tuple[int, ...]
 ) -> Callable[[int], Example]:
     """The example at each position of the endless stream, cut and with its seed."""
     length = len(examples)
@@ -113,7 +114,10 @@ def _draw(
 
 
 def _cut(
-    example: Example, rng: np.random.Generator, crop: tuple[int, ...], margin: int
+    example: Example,
+    rng: np.random.Generator,
+    crop: tuple[int, ...],
+    margin: tuple[int, ...],
 ) -> Example:
     """A window of `crop`, whose middle lies within the image or around all of it.
 
@@ -124,10 +128,10 @@ def _cut(
         raise UserError(f"crop {crop} must have {len(space)} sizes for {example['id']}")
     held = sampling.draw(example, rng)
     origin = []
-    for axis, (size, length) in enumerate(zip(space, crop, strict=True)):
-        low, high = sorted((0, size - (length - 2 * margin)))
+    for axis, (size, length, lost) in enumerate(zip(space, crop, margin, strict=True)):
+        low, high = sorted((0, size - (length - 2 * lost)))
         if held is not None:
-            low = max(low, int(held[axis]) - (length - 2 * margin) + 1)
+            low = max(low, int(held[axis]) - (length - 2 * lost) + 1)
             high = min(high, int(held[axis]))
-        origin.append(int(rng.integers(low, high, endpoint=True)) - margin)
+        origin.append(int(rng.integers(low, high, endpoint=True)) - lost)
     return {k: window(example[k], origin, crop) for k in ("image", "label", "weight")}

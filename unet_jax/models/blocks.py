@@ -1,66 +1,126 @@
 """The parts that a U-Net is made of, for any number of spatial axes.
 
 Three of them are written for speed and equal their textbook form exactly: a pooling
-is a reshape and a comparison for each axis, a 2x2 up-convolution is one matrix product
+is a reshape and a comparison for each axis, an up-convolution is one matrix product
 and a reshape, and a convolution of a concatenation is a sum of convolutions, so that
 nothing is concatenated. None of them stops a spatial axis from being cut over devices.
+
+Kernels and strides are tuples with one number for each spatial axis, or with one number
+for all of them.
 """
 
 import math
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from unet_jax.arrays import Seed, centre
-from unet_jax.models.sizes import Padding, Upsample
+from unet_jax.models.sizes import Padding, Upsample, interpolation_loss
 
 Norm = Literal["none", "batch", "group", "instance"]
+Residual = Literal["none", "projection", "identity"]
+Sizes = tuple[int, ...]  # kernels or strides, one for each axis or one for all
+
+LONGEST_PERIOD = 10_000.0  # over 2 pi, of the sinusoids of a time embedding
 
 # N(0, sqrt(2 / N)) with N the incoming nodes of one neuron (section 3 of the paper).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-# An output pixel of a 2x2 stride-2 up-convolution sees one input pixel, so N is C.
+# An output pixel of an up-convolution sees one input pixel, so N is C.
 he_normal_up = nn.initializers.variance_scaling(
     2.0, "fan_in", "normal", in_axis=0, out_axis=-1, batch_axis=1
 )
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """Halves every spatial axis by its maximum over pairs; sizes must be even.
+class Style(NamedTuple):
+    """The choices that all blocks of a network share.
 
-    Of equal pixels the first gets the gradient, as in `nn.max_pool`.
+    Attributes:
+      padding: of the convolutions.
+      norm: what follows each convolution.
+      conv_bias: gives a convolution that a norm follows a bias, too.
+      activation: elementwise function.
+      axis_name: the axis of devices over which batch norm takes its statistics.
+      dtype: of the computation; parameters are float32.
     """
+
+    padding: Padding = "SAME"
+    norm: Norm = "none"
+    conv_bias: bool = False
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+
+def each_axis(numbers: Sizes, axes: int) -> Sizes:
+    """Returns one number for each of so many axes."""
+    return numbers * axes if len(numbers) == 1 else numbers
+
+
+def max_pool(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
+    """Divides every spatial axis by its stride: the maximum of so many pixels.
+
+    The strides must divide the sizes. Of equal pixels the first gets the gradient, as
+    in `nn.max_pool`.
+    """
+    strides = each_axis(stride, x.ndim - 2)
     for axis in reversed(range(1, x.ndim - 1)):
-        pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
-        first, second = (
-            jax.lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1)
-        )
-        # Not jnp.max: its gradient asks which pixel equals the maximum, and where XLA
-        # computes the two anew, differently rounded, none does and the answer is NaN.
-        x = jnp.where((second > first) | jnp.isnan(second), second, first)
+        first, *others = _phases(x, axis, strides[axis - 1])
+        for other in others:
+            # Not jnp.max: its gradient asks which pixel equals the maximum, and where
+            # XLA computes the two anew, differently rounded, none does and the answer
+            # is NaN.
+            first = jnp.where((other > first) | jnp.isnan(other), other, first)
+        x = first
     return x
 
 
-def interleave(x: jax.Array, spatial: int) -> jax.Array:
-    """Depth to space: `[B, *S, *(2, ...), C]` to `[B, *2S, C]`."""
+def average_pool(x: jax.Array, stride: Sizes) -> jax.Array:
+    """Divides every spatial axis by its stride: the mean of so many pixels."""
+    strides = each_axis(stride, x.ndim - 2)
+    for axis in reversed(range(1, x.ndim - 1)):
+        first, *others = _phases(x, axis, strides[axis - 1])
+        x = sum(others, start=first) / strides[axis - 1] if others else first
+    return x
+
+
+def _phases(x: jax.Array, axis: int, stride: int) -> list[jax.Array]:
+    """Every `stride`-th pixel along an axis: from the first one, the second one, ..."""
+    if stride == 1:
+        return [x]
+    groups = x.reshape(*x.shape[:axis], -1, stride, *x.shape[axis + 1 :])
+    return [
+        jax.lax.index_in_dim(groups, i, axis + 1, keepdims=False) for i in range(stride)
+    ]
+
+
+def interleave(x: jax.Array, stride: Sizes) -> jax.Array:
+    """Depth to space: `[B, *S, *stride, C]` to `[B, *(stride S), C]`."""
     batch, *rest, channels = x.shape
-    sizes = rest[:spatial]
+    spatial = len(stride)
     order = [axis for i in range(spatial) for axis in (1 + i, 1 + spatial + i)]
     x = x.transpose(0, *order, x.ndim - 1)
-    return x.reshape(batch, *(2 * size for size in sizes), channels)
+    sizes = (size * s for size, s in zip(rest, stride, strict=False))
+    return x.reshape(batch, *sizes, channels)
 
 
-def double_nearest(x: jax.Array) -> jax.Array:
-    """Doubles every spatial axis by repeating each pixel."""
-    for axis in range(1, x.ndim - 1):
-        x = jnp.repeat(x, 2, axis=axis)
+def upsample_nearest(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
+    """Multiplies every spatial axis by its stride: each pixel is repeated."""
+    for axis, s in enumerate(each_axis(stride, x.ndim - 2), start=1):
+        x = jnp.repeat(x, s, axis=axis) if s > 1 else x
     return x
 
 
-def double_linear(x: jax.Array) -> jax.Array:
-    """Doubles every spatial axis linearly (half-pixel centres, clamped at the edge)."""
-    for axis in range(1, x.ndim - 1):
+def upsample_linear(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
+    """Multiplies every spatial axis by its stride: linear interpolation.
+
+    Pixels are at half-integer places, and the edge is clamped.
+    """
+    for axis, s in enumerate(each_axis(stride, x.ndim - 2), start=1):
+        if s == 1:
+            continue
         first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
         last = jax.lax.slice_in_dim(x, x.shape[axis] - 1, None, axis=axis)
         before = jnp.concatenate(
@@ -69,34 +129,45 @@ def double_linear(x: jax.Array) -> jax.Array:
         after = jnp.concatenate(
             [jax.lax.slice_in_dim(x, 1, None, axis=axis), last], axis
         )
-        pairs = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
-        x = pairs.reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
+        phases = []
+        for i in range(s):
+            offset = (i + 0.5) / s - 0.5  # from the middle of the coarse pixel
+            other = before if offset < 0 else after
+            phases.append((1 - abs(offset)) * x + abs(offset) * other)
+        x = jnp.stack(phases, axis + 1)
+        x = x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
     return x
 
 
 class Conv(nn.Module):
-    """A convolution of its inputs, as if they had been concatenated in that order."""
+    """A convolution of its inputs, as if they had been concatenated in that order.
+
+    SAME padding is symmetric, (kernel - 1) / 2 zeros a side, whatever the stride is.
+    """
 
     features: int
-    size: int = 3
+    kernel_size: Sizes = (3,)
     padding: Padding = "SAME"
     bias: bool = True
     dtype: Any = jnp.float32
+    strides: Sizes = (1,)
 
     @nn.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:
         """`[B, *S, C_i]` each to `[B, *S', features]`."""
         axes = "XYZ"[: inputs[0].ndim - 2]
+        sizes = each_axis(self.kernel_size, len(axes))
         channels = [x.shape[-1] for x in inputs]
-        shape = (self.size,) * len(axes) + (sum(channels), self.features)
+        shape = (*sizes, sum(channels), self.features)
         kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
         parts = jnp.split(kernel, list(_cumulative(channels)), axis=-2)
+        ends = [(size // 2 if self.padding == "SAME" else 0,) * 2 for size in sizes]
         y = sum(
             jax.lax.conv_general_dilated(
                 x.astype(self.dtype),
                 part,
-                window_strides=(1,) * len(axes),
-                padding=self.padding,
+                window_strides=each_axis(self.strides, len(axes)),
+                padding=ends,
                 dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
             )
             for x, part in zip(inputs, parts, strict=True)
@@ -112,35 +183,42 @@ def _cumulative(channels: list[int]) -> list[int]:
 
 
 class UpConv(nn.Module):
-    """The paper's up-convolution, or an interpolation with a 3x3 convolution.
+    """The paper's up-convolution, or an interpolation followed by a convolution.
 
-    Either doubles the size and returns `features` channels. With VALID padding the
-    interpolations lose `sizes.UPSAMPLING_LOSS` pixels a side, so that no output pixel
-    depends on how the border was treated.
+    Either multiplies the size by the stride and returns `features` channels. With VALID
+    padding an interpolation loses the pixels that depend on how the border was treated:
+    those of `sizes.interpolation_loss`, and those of the convolution.
     """
 
     features: int
     upsample: Upsample = "transpose"
     padding: Padding = "SAME"
     dtype: Any = jnp.float32
+    strides: Sizes = (2,)
+    kernel_size: Sizes = (3,)  # of the convolution after an interpolation
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, *S, C]` to `[B, *2S, features]`."""
+        """`[B, *S, C]` to `[B, *(stride S), features]`."""
+        strides = each_axis(self.strides, x.ndim - 2)
         if self.upsample != "transpose":
-            double = {"nearest": double_nearest, "linear": double_linear}[self.upsample]
-            y = double(x)
+            interpolate = {"nearest": upsample_nearest, "linear": upsample_linear}
+            y = interpolate[self.upsample](x, strides)
             if self.upsample == "linear" and self.padding == "VALID":
-                y = centre(y, tuple(size - 2 for size in y.shape[1:-1]))
-            return Conv(self.features, 3, self.padding, dtype=self.dtype)(y)
-        spatial = x.ndim - 2
-        twos = (2,) * spatial
-        shape = (x.shape[-1], math.prod(twos), self.features)
+                losses = map(interpolation_loss, strides)
+                left = [
+                    n - 2 * loss for n, loss in zip(y.shape[1:-1], losses, strict=True)
+                ]
+                y = centre(y, tuple(left))
+            conv = Conv(self.features, self.kernel_size, self.padding, dtype=self.dtype)
+            return conv(y)
+        shape = (x.shape[-1], math.prod(strides), self.features)
         kernel = self.param("kernel", he_normal_up, shape).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         y = jnp.einsum("...c,cpf->...pf", x.astype(self.dtype), kernel)
         y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
-        return interleave(y.reshape(*x.shape[:-1], *twos, self.features), spatial)
+        y = y.reshape(*x.shape[:-1], *strides, self.features)
+        return interleave(y, strides)
 
 
 class Normalization(nn.Module):
@@ -193,40 +271,125 @@ class AttentionGate(nn.Module):
         """Scales every pixel of the skip by a number in (0, 1)."""
         hidden = max(skip.shape[-1] // 2, 1)
         # W_x x + W_g g with one bias is a 1x1 convolution of the two together.
-        q = nn.relu(Conv(hidden, 1, dtype=self.dtype, name="project")(skip, gate))
-        return skip * nn.sigmoid(Conv(1, 1, dtype=self.dtype, name="score")(q))
+        q = nn.relu(Conv(hidden, (1,), dtype=self.dtype, name="project")(skip, gate))
+        return skip * nn.sigmoid(Conv(1, (1,), dtype=self.dtype, name="score")(q))
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions, each with norm and activation; residual if asked.
+def sinusoids(time: jax.Array, features: int) -> jax.Array:
+    """Sines and then cosines of a time, `f32[B]` to `f32[B, features]`.
 
-    A residual block adds a 1x1 projection of its inputs before the last activation
-    (He et al. 2016), cropped to what VALID convolutions leave.
+    Their angular frequencies fall from 1 to 10000^-(1 - 2 / features) in a geometric
+    series (Vaswani et al. 2017, section 3.5). A time in units of steps, 0 to 1000, uses
+    them well.
+    """
+    half = features // 2
+    frequencies = LONGEST_PERIOD ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = jnp.asarray(time, jnp.float32)[:, None] * frequencies[None]
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids and two dense layers, four times as wide (Ho et al. 2020, appendix B).
+
+    The result is activated, ready for the dense layer of each block.
     """
 
     features: int
-    padding: Padding
-    norm: Norm
-    activation: str
-    residual: bool
-    axis_name: str | None
-    dtype: Any
+    dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, inputs: tuple[jax.Array, ...], train: bool) -> jax.Array:
-        """`[B, *S, C_i]` each to `[B, *S', features]`, S' = S - 4 when VALID."""
-        activation = getattr(jax.nn, self.activation)
-        bias = self.norm == "none"  # a norm takes the mean away, and has its own
+    def __call__(self, time: jax.Array) -> jax.Array:
+        """`f32[B]` to `[B, 4 features]`."""
+        x = sinusoids(time, self.features)
+        for _ in range(2):
+            x = nn.silu(nn.Dense(4 * self.features, dtype=self.dtype)(x))
+        return x
 
-        def normalize(x: jax.Array) -> jax.Array:
-            return Normalization(self.norm, self.axis_name, self.dtype)(x, train=train)
 
-        def conv() -> Conv:
-            return Conv(self.features, 3, self.padding, bias, self.dtype)
+class Block(nn.Module):
+    """Convolutions, each with norm and activation; with a shortcut if asked.
 
-        x = activation(normalize(conv()(*inputs)))
-        x = normalize(conv()(x))
-        if self.residual:
-            short = Conv(self.features, 1, dtype=self.dtype, name="shortcut")(*inputs)
-            x = x + centre(short, x.shape[1:-1])
-        return activation(x)
+    The shortcut is added before the last activation (He et al. 2016). It is averaged
+    over the pixels of a stride, and cropped to what VALID convolutions leave.
+
+    Attributes:
+      features: channels of the output.
+      style: of all blocks of the network.
+      convolutions: their number.
+      kernel_size: of every convolution.
+      strides: of the first convolution.
+      residual: the shortcut. "projection" is a 1x1 convolution of the inputs;
+        "identity" is the one input itself, followed by a 1x1 convolution without bias
+        and a norm if the number of channels changes (ResNet-D, He et al. 2019, as in
+        nnU-Net's residual encoder).
+    """
+
+    features: int
+    style: Style = Style()
+    convolutions: int = 2
+    kernel_size: Sizes = (3,)
+    strides: Sizes = (1,)
+    residual: Residual = "none"
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: tuple[jax.Array, ...],
+        train: bool,
+        time: jax.Array | None = None,
+    ) -> jax.Array:
+        """Applies the block.
+
+        Args:
+          inputs: `[B, *S, C_i]` each, as if concatenated.
+          train: takes the statistics of the batch.
+          time: what `TimeEmbedding` returned. A dense layer makes one number for each
+            channel of it, which is added after the first norm: before, the norm would
+            take it away again.
+
+        Returns:
+          `[B, *S', features]`; S' = S - convolutions (kernel - 1) with VALID padding.
+        """
+        arrays = inputs
+        for i in range(self.convolutions):
+            first, last = i == 0, i == self.convolutions - 1
+            x = self._convolution(self.strides if first else (1,))(*arrays)
+            x = self._normalize(x, train)
+            if first and time is not None:
+                x = x + self._shift(time, x.ndim)
+            if last and self.residual != "none":
+                x = x + centre(self._shortcut(inputs, train), x.shape[1:-1])
+            arrays = (self.style.activation(x),)
+        return arrays[0]
+
+    def _convolution(self, strides: Sizes) -> Conv:
+        padding, norm, conv_bias, *_ = self.style
+        bias = conv_bias or norm == "none"  # a norm takes the mean away; it has its own
+        size, dtype = self.kernel_size, self.style.dtype
+        return Conv(self.features, size, padding, bias, dtype, strides)
+
+    def _normalize(
+        self, x: jax.Array, train: bool, name: str | None = None
+    ) -> jax.Array:
+        style = self.style
+        norm = Normalization(style.norm, style.axis_name, style.dtype, name=name)
+        return norm(x, train=train)
+
+    def _shift(self, time: jax.Array, ndim: int) -> jax.Array:
+        shift = nn.Dense(self.features, dtype=self.style.dtype, name="time")(time)
+        return shift.reshape(len(shift), *(1,) * (ndim - 2), self.features)
+
+    def _shortcut(self, inputs: tuple[jax.Array, ...], train: bool) -> jax.Array:
+        inputs = tuple(average_pool(x, self.strides) for x in inputs)
+        projection = self.residual == "projection"
+        if not projection and inputs[0].shape[-1] == self.features:
+            return inputs[0]
+        conv = Conv(
+            self.features,
+            (1,),
+            bias=projection,
+            dtype=self.style.dtype,
+            name="shortcut",
+        )
+        x = conv(*inputs)
+        return x if projection else self._normalize(x, train, "shortcut_norm")

@@ -1,79 +1,150 @@
-"""The size arithmetic of a U-Net: what goes in, what comes out.
+"""The size arithmetic of a U-Net along one axis.
 
-Every size and margin is in pixels along one axis; axes are independent. `depth` counts
-the poolings, so the paper's network has depth 4.
+Sizes, margins and halos are in pixels of the image. Axes are independent of each other.
+Level 0 is the finest one, and a U-Net of d strides has d + 1 levels.
 """
 
-from typing import Literal
+import itertools
+import operator
+from typing import Literal, NamedTuple
 
 Padding = Literal["VALID", "SAME"]
 Upsample = Literal["transpose", "nearest", "linear"]
-
-# What one upsampling loses at either end, in pixels of the finer grid, in a VALID
-# network: the 3x3 convolution after an interpolation needs one pixel, and so does
-# linear interpolation itself. The 2x2 up-convolution needs none.
-UPSAMPLING_LOSS = {"transpose": 0, "nearest": 1, "linear": 2}
+Downsample = Literal["pool", "conv"]
 
 
-def margin(depth: int, padding: Padding, upsample: Upsample = "transpose") -> int:
-    """The border that the output lacks on each side: 92 for the paper's network.
+class Axis(NamedTuple):
+    """A U-Net along one axis.
 
-    Two 3x3 convolutions take 2 pixels a side, once at the bottom and twice at every
-    level above it, and a pixel of level i is 2^i pixels of the image:
-    2 * 2^d + 2 * 2 * (2^d - 1) = 6 * 2^d - 4 (Ronneberger et al. 2015, figure 1).
+    Attributes:
+      strides: from each level to the next, d numbers.
+      kernels: the size of the convolutions of each level; odd.
+      down: the number of convolutions of each level on the contracting path.
+      up: the number of convolutions of each level on the expanding path, d numbers.
+      padding: of all convolutions.
+      upsample: what leads to the next finer level.
+      downsample: what leads to the next coarser level. With "conv" it is the first
+        convolution of that level, and padding must be SAME.
     """
-    if padding == "SAME":
+
+    strides: tuple[int, ...]
+    kernels: tuple[int, ...]
+    down: tuple[int, ...]
+    up: tuple[int, ...]
+    padding: Padding = "VALID"
+    upsample: Upsample = "transpose"
+    downsample: Downsample = "pool"
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """The pixels of the image along one pixel of each level."""
+        return tuple(itertools.accumulate(self.strides, operator.mul, initial=1))
+
+
+def margin(axis: Axis) -> int:
+    """Returns the border that the output lacks on each side: 92 for the paper's net.
+
+    There, two 3x3 convolutions take 2 pixels a side, once at the bottom and twice at
+    every level above it, and a pixel of level i is 2^i pixels of the image: 6 * 2^d - 4
+    for depth d (Ronneberger et al. 2015, figure 1).
+    """
+    if axis.padding == "SAME":
         return 0
-    scale = 2**depth
-    return 6 * scale - 4 + UPSAMPLING_LOSS[upsample] * (scale - 1)
+    scales, reaches = axis.scales, _reaches(axis)
+    down = sum(map(_product, scales, reaches, axis.down))
+    up = sum(map(_product, scales, reaches, axis.up))
+    between = (_upsampling(axis, level) for level in range(len(axis.strides)))
+    return down + up + sum(map(operator.mul, scales, between))
 
 
-def halo(depth: int, upsample: Upsample = "transpose") -> int:
-    """How far from an output pixel an input pixel can lie that it depends on.
+def halo(axis: Axis) -> int:
+    """Returns how far an input pixel can lie from an output pixel that depends on it.
 
-    For SAME padding: the ends of the interval that one output pixel sees are followed
-    along the longest path, down to the bottom of the U and back. It differs with the
-    place of a pixel among the 2^d that are pooled into one; this is the largest, 107
-    for the paper's depth. (The VALID margin, 92, is what the output lacks.)
+    For SAME padding: the ends of the interval that one output pixel depends on are
+    followed along the longest path, down to the bottom of the U and back. The distance
+    varies with the place of the pixel among those that are pooled into one; this is the
+    largest, 107 for the paper's depth. (The VALID margin, 92, is what the output
+    lacks.)
     """
     return max(
         max(pixel - first, last - pixel)
-        for pixel in range(2**depth)
-        for first, last in [_field(pixel, depth, upsample)]
+        for pixel in range(axis.scales[-1])
+        for first, last in [_receptive_interval(pixel, axis)]
     )
 
 
-def _field(pixel: int, depth: int, upsample: Upsample) -> tuple[int, int]:
-    """The first and the last input pixel that an output pixel depends on."""
+def is_valid(size: int, axis: Axis) -> bool:
+    """True if every stride divides the size it meets, and an output is left."""
+    return size > 2 * margin(axis) and (size - _lost(axis)) % axis.scales[-1] == 0
+
+
+def valid_size(size: int, axis: Axis) -> int:
+    """Returns the smallest legal input size that is not below `size`.
+
+    With SAME padding the legal sizes are the multiples of the coarsest stride. For the
+    paper's VALID network they are 16 k + 60 from 188 up ("select the input tile size
+    such that all 2x2 max-pooling operations are applied to a layer with an even x- and
+    y-size", section 2).
+    """
+    size = max(size, 2 * margin(axis) + 1)
+    return size + (_lost(axis) - size) % axis.scales[-1]
+
+
+def interpolation_loss(stride: int) -> int:
+    """Returns the outermost pixels of a linear interpolation that lack a neighbour.
+
+    With half-pixel centres, stride // 2 of the finer pixels lie outside of the centre
+    of the outermost coarse pixel, on each side.
+    """
+    return stride // 2
+
+
+def _lost(axis: Axis) -> int:
+    """The pixels that the contracting path takes off an image before its last stride.
+
+    What remains after them must be a multiple of the coarsest stride.
+    """
+    if axis.padding == "SAME":
+        return 0
+    above = slice(len(axis.strides))
+    losses = map(_product, axis.scales[above], _reaches(axis)[above], axis.down[above])
+    return 2 * sum(losses)
+
+
+def _receptive_interval(pixel: int, axis: Axis) -> tuple[int, int]:
+    """The first and the last input pixel that an output pixel depends on.
+
+    The skips add nothing: a pixel of level i lies within the coarser pixel that covers
+    it, and the path through that one sees at least as much.
+    """
     first = last = pixel
-    reach = {"transpose": 0, "nearest": 1, "linear": 2}[upsample]
-    for _ in range(depth):  # up the expanding path, against the data's direction
-        first, last = (first - 2 - reach) // 2, (last + 2 + reach) // 2
-    first, last = first - 2, last + 2
-    for _ in range(depth):  # and down the contracting one
-        first, last = 2 * first - 2, 2 * last + 1 + 2
+    reaches = _reaches(axis)
+    for level, stride in enumerate(axis.strides):  # from the output down to the bottom
+        reach = reaches[level] * axis.up[level] + _upsampling(axis, level)
+        first, last = (first - reach) // stride, (last + reach) // stride
+    for level in reversed(range(len(axis.kernels))):  # and up to the input
+        strided = axis.downsample == "conv" and level > 0
+        reach = reaches[level] * (axis.down[level] - strided)
+        first, last = first - reach, last + reach
+        if level > 0:
+            stride, reach = axis.strides[level - 1], reaches[level] if strided else 0
+            first, last = stride * first - reach, stride * last + max(reach, stride - 1)
     return first, last
 
 
-def is_valid(
-    size: int, depth: int, padding: Padding, upsample: Upsample = "transpose"
-) -> bool:
-    """Whether every pooling sees an even size and something is left at the end."""
-    before_first_pooling = 0 if padding == "SAME" else 4 * (2**depth - 1)
-    divisible = (size - before_first_pooling) % 2**depth == 0
-    return divisible and size > 2 * margin(depth, padding, upsample)
+def _upsampling(axis: Axis, level: int) -> int:
+    """How far, in pixels of a level, the upsampling that leads to it reaches."""
+    kernel, stride = axis.kernels[level], axis.strides[level]
+    return {
+        "transpose": 0,
+        "nearest": kernel // 2,
+        "linear": kernel // 2 + interpolation_loss(stride),
+    }[axis.upsample]
 
 
-def valid_size(
-    size: int, depth: int, padding: Padding, upsample: Upsample = "transpose"
-) -> int:
-    """The smallest legal input size that is not below `size`.
+def _reaches(axis: Axis) -> tuple[int, ...]:
+    return tuple(kernel // 2 for kernel in axis.kernels)
 
-    Legal are the multiples of 2^depth with SAME padding, and 16 k + 60 from 188 up for
-    the paper's VALID network ("select the input tile size such that all 2x2 max-pooling
-    operations are applied to a layer with an even x- and y-size", section 2).
-    """
-    size = max(size, 2 * margin(depth, padding, upsample) + 1)
-    while not is_valid(size, depth, padding, upsample):
-        size += 1
-    return size
+
+def _product(scale: int, reach: int, count: int) -> int:
+    return scale * reach * count

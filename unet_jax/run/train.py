@@ -143,7 +143,7 @@ def _batches(config: ConfigDict, parts: Parts, start: int) -> Iterator[pipeline.
         parts.train,
         seed=config.seed,
         crop=config.crop,
-        margin=parts.model.margin,
+        margin=parts.model.geometry(len(config.crop)).margin,
         batch_size=config.batch_size,
         shard=(jax.process_index(), jax.process_count()),
     )

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from unet_jax.models import UNet, sizes
+from unet_jax.models import UNet
 from unet_jax.run.plan import fitting
 
 SAME = UNet(padding="SAME")
@@ -36,15 +36,28 @@ def test_window_is_a_cube_of_the_world_within_the_image(shape, aspect, pixels, w
 )
 def test_fit_of_a_padded_network(shape, depth, crop):
     model, got = next(fitting.fits(SAME, shape, (1.0,) * len(shape)))
-    assert (model.depth, got) == (depth, crop)
+    assert (len(model.widths) - 1, got) == (depth, crop)
 
 
 def test_fit_of_the_papers_network():
     model, crop = next(fitting.fits(UNet(), (512, 512), (1.0, 1.0)))
-    assert (model.depth, crop) == (4, (572, 572))  # figure 2
-    # with depth 4 a crop of 284 would answer for 100, less than half of it
+    assert (len(model.widths), crop) == (5, (572, 572))  # figure 2
+    # with 5 levels a crop of 284 would answer for 100, less than half of it
     model, crop = next(fitting.fits(UNet(), (100, 100), (1.0, 1.0)))
-    assert (model.depth, crop) == (3, (188, 188))  # 44 a side: 100 of 188
+    assert (len(model.widths), crop) == (4, (188, 188))  # 44 a side: 100 of 188
+
+
+def test_a_network_with_strides_for_every_level_keeps_its_levels():
+    flat = UNet(
+        (32, 64, 128),
+        padding="SAME",
+        strides=((1, 2, 2), (2, 2, 2)),
+        kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3)),
+    )
+    model, crop = next(fitting.fits(flat, (35, 50, 39), (1.0,) * 3))
+    assert (model.widths, crop) == (flat.widths, (36, 52, 40))
+    model, crop = next(fitting.fits(flat, (9, 5, 9), (1.0,) * 3))  # too few pixels
+    assert (model.widths, crop) == (flat.widths, (10, 8, 12))
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
@@ -56,7 +69,7 @@ def test_fits_are_legal_and_ever_smaller(padding, shape):
     assert len(found) > 1
     assert volumes == sorted(set(volumes), reverse=True)
     for fitted, crop in found:
-        assert all(sizes.is_valid(n, fitted.depth, padding) for n in crop)
+        assert fitted.geometry(len(crop)).valid_shape(crop) == crop
         assert crop[0] % 2 == 0
 
 

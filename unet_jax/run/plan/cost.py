@@ -91,7 +91,7 @@ def _batches(config: ConfigDict, parts: Parts) -> Iterator[pipeline.Batch]:
         parts.train,
         seed=config.seed,
         crop=config.crop,
-        margin=parts.model.margin,
+        margin=parts.model.geometry(len(config.crop)).margin,
         batch_size=config.batch_size,
     )
     steps = 1 + 2 * config.threads + TIMED

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import flax.linen as nn
 
+from unet_jax.geometry import Geometry
+
 # of the largest crop, if it is a square or a cube: the paper's tile of 572 is the
 # largest that its network takes below 576
 EDGE = {1: 2**14, 2: 576, 3: 128}
@@ -63,9 +65,10 @@ def window(
         whole |= short
 
 
-def answered(crop: tuple[int, ...], margin: int) -> tuple[int, ...]:
+def answered(crop: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
     """The part of a crop that a network answers for."""
-    return tuple(size - 2 * margin for size in crop)
+    pairs = zip(crop, geometry.margin, strict=True)
+    return tuple(size - 2 * margin for size, margin in pairs)
 
 
 def widths(given: tuple[int, ...], levels: int, axes: int) -> tuple[int, ...]:
@@ -87,30 +90,36 @@ def _fit(
 
     Its lowest level keeps 4 pixels along each axis, and of a VALID network at least
     half of every edge of the crop is answered for. The crop has at most `pixels`, but
-    for rounding up, to sizes that the network takes, where it holds the whole image.
+    for rounding up, to sizes that the network takes, where it holds the whole image. A
+    network whose strides, kernels or depths are given level by level keeps its levels.
     """
     for levels in range(max(LEVELS, len(model.widths)), 1, -1):
         tried = model.clone(widths=widths(model.widths, levels, len(shape)))
-        needed = tuple(size + 2 * tried.margin for size in shape)
+        if tried.fault():
+            continue
+        fitting, geometry = tried, tried.geometry(len(shape))
+        margins = zip(shape, geometry.margin, strict=True)
+        needed = tuple(size + 2 * margin for size, margin in margins)
         edges = window(needed, aspect, pixels)
-        if min(_lowest(tried, edge) for edge in edges) >= LOWEST:
+        if min(_lowest(geometry, edges)) >= LOWEST:
             break
     multiples = (space, *(1 for _ in shape[1:]))
     sizes = zip(edges, needed, multiples, strict=True)
-    return tried, tuple(_legal(tried, *size) for size in sizes)
+    legal = (_legal(geometry, axis, *size) for axis, size in enumerate(sizes))
+    return fitting, tuple(legal)
 
 
-def _lowest(model: nn.Module, edge: int) -> int:
+def _lowest(geometry: Geometry, edges: tuple[int, ...]) -> list[int]:
     """Pixels of the lowest level that answer for something; 0 where few do."""
-    answered = edge - 2 * model.margin
-    return answered // 2**model.depth if 2 * answered >= edge else 0
+    parts = zip(edges, answered(edges, geometry), geometry.multiple, strict=True)
+    return [n // stride if 2 * n >= edge else 0 for edge, n, stride in parts]
 
 
-def _legal(model: nn.Module, edge: int, needed: int, multiple: int) -> int:
+def _legal(geometry: Geometry, axis: int, edge: int, needed: int, multiple: int) -> int:
     """The nearest size that the network takes: above `needed`, or below `edge`."""
 
     def fits(size: int) -> bool:
-        return model.valid_size(size) == size and size % multiple == 0
+        return geometry.valid_size(size, axis) == size and size % multiple == 0
 
     above = next(filter(fits, itertools.count(max(needed, 1))))
     if edge >= needed:

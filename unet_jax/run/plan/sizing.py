@@ -19,6 +19,7 @@ from unet_jax.data import resample
 from unet_jax.data.account import Fact
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, naming
+from unet_jax.geometry import Geometry
 from unet_jax.report.words import shape as times
 from unet_jax.run.plan import cost, fitting, rules
 from unet_jax.run.plan.rules import Choice
@@ -84,7 +85,8 @@ def sized(
     with naming("config.parallel"):
         layout = binding.field(parallel, config, "parallel")()
     given = binding.model(config, None)
-    alone = config.batch_size == 1 and given.margin > 0  # the paper's one large tile
+    margin = given.geometry(len(space.median)).margin
+    alone = config.batch_size == 1 and any(margin)  # the paper's one large tile
     batches = functools.partial(
         rules.batch_size,
         sum(map(math.prod, space.shapes)),
@@ -96,13 +98,14 @@ def sized(
     limit = SHARE * free
     bearable = math.inf  # pixels in a batch
     for model, crop in fitting.fits(given, space.median, space.aspect, layout.space):
-        pixels, window = math.prod(crop), fitting.answered(crop, model.margin)
+        geometry = model.geometry(len(crop))
+        pixels, window = math.prod(crop), fitting.answered(crop, geometry)
         while floor * pixels <= bearable:
             most = min(1 if alone else rules.MOST, bearable // pixels)
             batch = batches(math.prod(window), most=int(most))
             choices = (
                 _crop(crop, window, space, short=bearable < math.inf),
-                _widths(model, window),
+                _widths(model, geometry, window),
                 _batch(batch, floor, layout.replicas, short=bearable < math.inf),
                 *_sampling(config, facts, window, space),
             )
@@ -158,8 +161,9 @@ def _crop(
     return Choice("crop", crop, why)
 
 
-def _widths(model: nn.Module, window: tuple[int, ...]) -> Choice:
-    lowest = min(size // 2**model.depth for size in window)
+def _widths(model: nn.Module, geometry: Geometry, window: tuple[int, ...]) -> Choice:
+    pairs = zip(window, geometry.multiple, strict=True)
+    lowest = min(size // stride for size, stride in pairs)
     why = f"{len(model.widths)} levels, of which the lowest keeps {lowest} pixels"
     return Choice("model.widths", model.widths, why)
 
