@@ -2,7 +2,9 @@
 
 Paper     none; a U-Net of middle size with today's habits
 Data      a folder with images/ and masks/, whose files share their stems; or with
-          train/, val/ and test/ that have these
+          train/, val/ and test/ that have these. Beside them, or instead of masks/,
+          may be instances/ (object ids) and targets/ (images to be predicted), and
+          unlabelled/ (images without labels)
 Command   python main.py --config=configs/folder.py --config.data.root=DIR
           and before that the same with --mode=inspect
 Measured  nothing: every folder is another
@@ -34,6 +36,8 @@ def get_config() -> ConfigDict:
             "images": "images",
             "masks": "masks",
             "instances": "instances",  # object ids
+            "targets": "targets",  # images to be restored or predicted
+            "unlabelled": "unlabelled",  # images without labels
             "axes": 2,  # 3: volumes, and then the crop has three sizes
             "channels": 0,  # 1 | 3 makes grey or RGB of all; 0: what most of them need
             "classes": (),  # names by id, the background first; (): as the masks say
@@ -54,6 +58,9 @@ def get_config() -> ConfigDict:
             "leaks": "refuse",  # allow: the same image in two given splits
             "links": False,  # True: links may lead out of the root
             "records": "",  # where to keep a large folder's records, to read them fast
+            # the survey.json of another run: files that have not changed since then are
+            # not read again before training
+            "survey": "",
         }
     )
     config.model.widths = (32, 64, 128, 256)

@@ -1,10 +1,14 @@
-"""Synthetic cells, drawn by the project: nothing to download.
+"""Synthetic cells that touch, told apart: nothing to download.
 
-Paper     none; a small U-Net with today's habits
+Paper     Stringer et al. 2021 (Cellpose, Nature Methods 18): vectors to the centre of
+          each cell; a small U-Net with today's habits
 Data      64 images of 128 x 128 to train on, 8 to validate, 16 to test
 Command   ./launch.sh
-Measured  Dice of the test images 0.969, of the cells alone 0.962, after 250 steps on 2
-          shared CPU cores (2026-11-21, jax 0.10.2, one seed)
+Measured  MEASURED
+
+Classes alone, and a watershed that parts them, as other tools do it:
+--config.task.name=semantic --config.loss="({'name':'cross_entropy'},{'name':'dice'})"
+with and without --config.predict.postprocess="({'name':'watershed'},)".
 """
 
 from ml_collections import ConfigDict
@@ -28,9 +32,24 @@ def get_config() -> ConfigDict:
         }
     )
     config.model.widths = (16, 32, 64, 128)
-    config.metrics += (  # of objects: cells that touch must be told apart
+    config.task = ConfigDict({"name": "flow"})
+    config.loss = (  # of the foreground, and of the vectors
+        ConfigDict({"name": "cross_entropy", "scale": 1.0}),
+        ConfigDict({"name": "dice", "scale": 1.0, "smooth": 1.0}),
+        ConfigDict({"name": "l2", "scale": 1.0}),
+    )
+    # Exact moves only: a crop is a whole image here, and a rotation would fill its
+    # corners with mirrored halves of cells.
+    config.augment = (
+        ConfigDict({"name": "flip"}),
+        ConfigDict({"name": "turn"}),
+        ConfigDict({"name": "brightness", "sigma": 0.1}),
+        ConfigDict({"name": "gamma", "low": 0.7, "high": 1.5, "probability": 0.5}),
+    )
+    config.metrics = (
         ConfigDict({"name": "average_precision"}),
         ConfigDict({"name": "panoptic_quality"}),
         ConfigDict({"name": "aggregated_jaccard"}),
+        *config.metrics,
     )
     return config

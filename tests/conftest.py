@@ -1,6 +1,7 @@
 """Eight fake devices for every test, no silent broadcasting, and tiny runs."""
 
 import os
+import sys
 import zipfile
 
 # Most of the tests' time is compilation, and most of that is optimisation.
@@ -18,8 +19,58 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture
 def tiny():
-    """A run of the quickstart that takes seconds: 4 steps of a network of 2 levels."""
+    """A run that takes seconds: 4 steps of a network of 2 levels on small cells."""
     return _tiny()
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+    """The folder of a package of somebody else's, which can be imported as `theirs`."""
+    package = tmp_path / "path/theirs"
+    package.mkdir(parents=True)
+    for name, text in THEIRS.items():
+        (package / name).write_text(text)
+    monkeypatch.syspath_prepend(package.parent)
+    yield package
+    for name in [name for name in sys.modules if name.split(".")[0] == "theirs"]:
+        del sys.modules[name]
+
+
+THEIRS = {
+    "losses.py": """
+import functools
+from unet_jax.specs import NonNegative
+
+GAMMA = 2.0
+
+def focal(logits, label, scale=1.0, *, gamma: NonNegative = GAMMA):
+    return scale * gamma * logits + label
+
+def vague(x: "not an annotation", *, rate: "nor is this"):
+    return x * rate
+
+half = functools.partial(focal, gamma=0.5)
+smallest = min
+""",
+    "nets.py": """
+import flax.linen as nn
+
+class Pixelwise(nn.Module):
+    width: int
+    outputs: int = 2
+
+    @nn.compact
+    def __call__(self, image, *, train=False, seed=None):
+        hidden = nn.Dense(self.width)(image)
+        return nn.Dense(self.outputs)(hidden)
+""",
+    "sets.py": """
+from unet_jax.data import cells
+
+def squares(*, edge: int = 8):
+    return cells(shape=(edge, edge), train=2, val=1, test=1)
+""",
+}
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +85,10 @@ def trained(tmp_path_factory):
 
 
 def _tiny():
-    from configs import quickstart
+    from configs import base
 
-    config = quickstart.get_config()
+    config = base.get_config()
+    config.name = "tiny"
     config.steps = 4
     config.log_every = 1
     config.eval_every = config.checkpoint_every = 2
@@ -45,6 +97,8 @@ def _tiny():
     sizes = {"shape": (20, 24), "train": 3, "val": 2, "test": 3}
     config.data = ConfigDict({"name": "cells", **sizes})
     config.augment = (ConfigDict({"name": "flip"}),)
+    objects = ("average_precision", "panoptic_quality", "aggregated_jaccard")
+    config.metrics += tuple(ConfigDict({"name": name}) for name in objects)
     return config
 
 

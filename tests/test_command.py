@@ -29,6 +29,8 @@ def parse(monkeypatch):
         )
         flags.DEFINE_string("workdir", None, "", flag_values=values)
         flags.DEFINE_enum("mode", "train", ["train"], "", flag_values=values)
+        flags.DEFINE_integer("count", None, "", 1, flag_values=values)
+        flags.DEFINE_boolean("trust", False, "", flag_values=values)
         monkeypatch.setattr(flags, "FLAGS", values)
         sys.modules.pop("config_config", None)  # else the last file is still in it
         command.parser(CONFIGS)(argv)
@@ -78,7 +80,11 @@ def test_a_value_may_stand_apart_from_its_flag(parse, tmp_path):
     config = parse("--config", f"{CONFIGS}/isbi.py", "--config.optimizer.clip", "-1")
     assert (config.name, config.optimizer.clip) == ("isbi", -1)
     (tmp_path / "config.json").write_text('{"name": "mine"}')
-    assert parse("--workdir", str(tmp_path)).name == "mine"
+    arguments = ("--workdir", str(tmp_path), "--count", "4", "--trust")
+    assert parse(*arguments).name == "mine"
+    assert (flags.FLAGS.count, flags.FLAGS.trust) == (4, True)
+    parse(ISBI, "--trust", "false")
+    assert not flags.FLAGS.trust
 
 
 def test_of_a_field_that_is_set_twice_the_last_counts(parse):
@@ -99,6 +105,16 @@ def test_without_a_config_it_is_the_quickstart_or_what_workdir_holds(parse, tmp_
     assert (config.name, config.steps, config.seed) == ("isbi", 7, 3)
 
 
+def test_the_run_folder_that_a_config_is_read_from(monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    for file in ("configs/saved.py", "./configs/saved.py", f"{CONFIGS}/saved.py"):
+        assert command.run_folder(f"{file}:runs/a", CONFIGS) == Path("runs/a")
+    home = command.run_folder("configs/saved.py:~/a", CONFIGS)
+    assert home == Path.home() / "a"
+    for file in ("configs/isbi.py", "configs/isbi.py:x", "mine/saved.py:runs/a"):
+        assert command.run_folder(file, CONFIGS) is None
+
+
 MISTAKES = {
     "--config.loss[7].smooth=1": ["--config.loss[7].smooth", "not so many", "[0]"],
     "--config.crop[0]=64": ["--config.crop[0]", "whole tuple"],
@@ -113,6 +129,8 @@ MISTAKES = {
     "--config.model=UNet": ["--config.model.name=UNet", "\"{'name':'UNet'}\""],
     "--confg.steps=8": ["confg.steps"],
     "--mode=trian": ["--mode=trian", "train"],
+    "--count=0": ["--count=0"],
+    "--trust=maybe": ["--trust=maybe"],
     "config.steps=3": ["did you mean --config.steps=3?"],
     "--config.augment.flip=1": ["--config.augment.flip: a tuple has elements"],
     "configs/isbi.py": ["unexpected", "did you mean --config=configs/isbi.py"],

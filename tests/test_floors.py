@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 WORDS = {"arrays", "command", "errors", "geometry", "specs"}
 UPPER = {
-    "step": 2,
+    "methods": 2,
     "inference": 2,
     "build": 3,
     "run": 4,

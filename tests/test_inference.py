@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from scipy.stats import entropy as scipy_entropy
 
-from unet_jax import inference, parallel, tiling, views
+from unet_jax import inference, parallel, tasks, tiling, views
 from unet_jax.errors import UserError
 from unet_jax.inference import Inference, Want
 from unet_jax.models import UNet
+from unet_jax.tasks import Data
 
-ALL = Want(probabilities=True, doubt=True)
+DATA = Data(("background", "a", "b", "c"), axes=2, channels=1)
+SOFTMAX, SIGMOID = tasks.semantic(DATA), tasks.multilabel(DATA)
+ALL = Want(prediction=True, doubt=True)
 
 
 def members(model, count=1, channels=1):
@@ -23,8 +26,8 @@ def members(model, count=1, channels=1):
 
 
 def ask(model, variables, images, **how):
-    options = {k: how.pop(k) for k in ("edges", "batch", "independent") if k in how}
-    options = {"independent": False, "channels": 1} | options
+    options = {k: how.pop(k) for k in ("edges", "batch", "task") if k in how}
+    options = {"task": SOFTMAX, "channels": 1} | options
     asked = Inference(model, here=parallel.here(), **options)
     shape = images[0].shape[:-1]
     reads = [lambda box, image=image: image[tuple(box)] for image in images]
@@ -51,8 +54,8 @@ def by_hand(model, variables, image, seen):
     answers = []
     for one in variables:
         for view in seen:
-            logits = model.apply(one, np.asarray(views.see(padded, view)))
-            back = np.asarray(views.unsee(np.asarray(logits), view))[0]
+            logits = model.apply(one, np.asarray(views.apply_view(padded, view)))
+            back = np.asarray(views.invert_view(np.asarray(logits), view))[0]
             answers.append(softmax(back[: shape[0], : shape[1]]))
     return np.stack(answers)
 
@@ -65,11 +68,11 @@ def test_the_mean_over_members_and_views(padding, tta):
     (image,) = pictures()
     (got,) = ask(model, variables, [image], edges=(36, 44), views=seen, want=ALL)
     every = by_hand(model, variables, image, seen)
-    np.testing.assert_allclose(got["probabilities"], every.mean(0), atol=2e-6)
+    np.testing.assert_allclose(got["prediction"], every.mean(0), atol=2e-6)
     members_mean = every.reshape(2, len(seen), *every.shape[1:]).mean(1)
     doubts = scipy_entropy(members_mean, axis=-1).mean(0)
     np.testing.assert_allclose(got["doubt"], doubts, atol=2e-6)
-    np.testing.assert_array_equal(got["label"], got["probabilities"].argmax(-1))
+    np.testing.assert_array_equal(got["label"], got["prediction"].argmax(-1))
     (one,) = ask(model, variables[:1], [image], views=seen, want=ALL)
     alone = by_hand(model, variables[:1], image, seen)  # its views are the members
     np.testing.assert_allclose(
@@ -97,9 +100,7 @@ def test_images_of_a_batch_do_not_see_each_other():
     assert len(together) == 3
     for image, answer in zip(images, together, strict=True):
         (alone,) = ask(model, variables, [image], want=ALL)
-        np.testing.assert_allclose(
-            answer["probabilities"], alone["probabilities"], atol=2e-6
-        )
+        np.testing.assert_allclose(answer["prediction"], alone["prediction"], atol=2e-6)
 
 
 def test_independent_classes_answer_for_themselves():
@@ -109,18 +110,18 @@ def test_independent_classes_answer_for_themselves():
         model,
         variables,
         [image],
-        independent=True,
-        want=ALL._replace(logits=True),
+        task=SIGMOID,
+        want=ALL._replace(output=True),
         edges=(60, 60),
     )
     np.testing.assert_allclose(
-        got["probabilities"], 1 / (1 + np.exp(-got["logits"])), rtol=1e-5
+        got["prediction"], 1 / (1 + np.exp(-got["output"])), rtol=1e-5
     )
-    np.testing.assert_array_equal(got["label"], got["probabilities"] > 0.5)
-    p = got["probabilities"]
+    np.testing.assert_array_equal(got["label"], got["prediction"] > 0.5)
+    p = got["prediction"]
     pair = np.stack([p, 1 - p], -1)
     np.testing.assert_allclose(
-        inference.entropy(p, independent=True),
+        inference.entropy(SIGMOID, p),
         scipy_entropy(pair, axis=-1).sum(-1),
         rtol=1e-4,
     )
@@ -133,27 +134,27 @@ def test_norms_over_space_are_blended_from_probabilities(capsys):
     assert got["label"].shape == image.shape[:-1]
     assert got["label"].dtype == np.uint8
     assert "overlap by half and are blended" in capsys.readouterr().out
-    want = Want(probabilities=True)
+    want = Want(prediction=True)
     (full,) = ask(model, variables, [image], edges=(32, 32), want=want)
-    np.testing.assert_array_equal(got["label"], full["probabilities"].argmax(-1))
-    np.testing.assert_allclose(full["probabilities"].sum(-1), 1, atol=1e-6)
+    np.testing.assert_array_equal(got["label"], full["prediction"].argmax(-1))
+    np.testing.assert_allclose(full["prediction"].sum(-1), 1, atol=1e-6)
 
 
 def test_out_of_memory_means_smaller_tiles_and_the_same_answer(monkeypatch, capsys):
     model = UNet((2, 3))
     variables, images = members(model), pictures(2, (90, 90))
     expected = ask(model, variables, images, want=ALL)
-    look = Inference._look
+    look = Inference._predict_tiles
 
     def full(self, members, batch, *rest):
         if batch.shape[1] > 60:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
         return look(self, members, batch, *rest)
 
-    monkeypatch.setattr(Inference, "_look", full)
+    monkeypatch.setattr(Inference, "_predict_tiles", full)
     got = ask(model, variables, images, want=ALL)
     for a, b in zip(got, expected, strict=True):
-        np.testing.assert_allclose(a["probabilities"], b["probabilities"], atol=2e-6)
+        np.testing.assert_allclose(a["prediction"], b["prediction"], atol=2e-6)
     assert "memory is short: " in capsys.readouterr().out
 
 
@@ -161,7 +162,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch):
     def broken(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: the device is on fire")
 
-    monkeypatch.setattr(Inference, "_look", broken)
+    monkeypatch.setattr(Inference, "_predict_tiles", broken)
     model = UNet((2, 3))
     with pytest.raises(jax.errors.JaxRuntimeError, match="on fire"):
         ask(model, members(model), pictures())
@@ -174,7 +175,7 @@ def test_tiles_fit_into_the_memory_that_is_free(capsys):
     read = [lambda box: image[tuple(box)]]
 
     def asked(free):
-        make = functools.partial(Inference, model, channels=1, independent=False)
+        make = functools.partial(Inference, model, channels=1, task=SOFTMAX)
         one = make(here=here._replace(free=lambda: free))
         (answer,) = one.whole(variables, (300, 200), read)
         return answer["label"]
@@ -210,16 +211,14 @@ def test_images_of_many_sizes_share_programs(padding, monkeypatch):
     monkeypatch.setattr(inference, "PROGRAMS", 3)
     model = UNet((2, 3), padding=padding)
     variables = members(model)
-    shared = Inference(model, here=parallel.here(), channels=1, independent=False)
+    shared = Inference(model, here=parallel.here(), channels=1, task=SOFTMAX)
     for size in (90, 70, 80, *range(71, 90)):
         (image,) = pictures(1, (size, size + 1))
         read = [lambda box, image=image: image[tuple(box)]]
-        want = Want(probabilities=True)
+        want = Want(prediction=True)
         (got,) = shared.whole(variables, image.shape[:-1], read, want=want)
         (alone,) = ask(model, variables, [image], want=want)
-        np.testing.assert_allclose(
-            got["probabilities"], alone["probabilities"], atol=2e-6
-        )
+        np.testing.assert_allclose(got["prediction"], alone["prediction"], atol=2e-6)
     assert len(shared._programs) == 3
 
 
@@ -227,28 +226,28 @@ def test_a_batch_that_was_asked_for_is_given_up_when_memory_is_short(monkeypatch
     def full(self, members, batch, *rest):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(Inference, "_look", full)
+    monkeypatch.setattr(Inference, "_predict_tiles", full)
     model = UNet((2, 3))
     with pytest.raises(UserError, match="a tile of 18 x 18 pixels, the least"):
         ask(model, members(model), pictures(1, (90, 90)), edges=(60, 60), batch=64)
 
 
 def test_an_image_that_does_not_fit_leaves_the_next_as_it_was(monkeypatch, capsys):
-    model, look = UNet((2, 3)), Inference._look
+    model, look = UNet((2, 3)), Inference._predict_tiles
     small, large = pictures(1, (30, 40)) + pictures(1, (300, 200))
-    asked = Inference(model, here=parallel.here(), channels=1, independent=False)
+    asked = Inference(model, here=parallel.here(), channels=1, task=SOFTMAX)
     variables, shapes = members(model), []
 
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(Inference, "_look", full)
+    monkeypatch.setattr(Inference, "_predict_tiles", full)
     with pytest.raises(UserError, match="needs more memory than there is"):
         next(asked.whole(variables, (30, 40), [lambda box: small[tuple(box)]]))
     assert len(capsys.readouterr().out.splitlines()) < 6  # each took less than before
     monkeypatch.setattr(
         Inference,
-        "_look",
+        "_predict_tiles",
         lambda self, who, batch, *a: (
             shapes.append(batch.shape) or look(self, who, batch, *a)
         ),

@@ -9,7 +9,9 @@ import pytest
 from unet_jax import losses
 from unet_jax.errors import UserError
 
-EXCLUSIVE = {name: getattr(losses, name) for name in losses.__all__} | {
+PUBLIC = {name: getattr(losses, name) for name in losses.__all__}
+VALUE = {name: f for name, f in PUBLIC.items() if losses.kind(f) == "value"}
+EXCLUSIVE = {name: f for name, f in PUBLIC.items() if name not in VALUE} | {
     "steep focal": functools.partial(losses.focal, gamma=0.5),
     "bare dice": functools.partial(losses.dice, smooth=0.0),
     "foreground dice": functools.partial(losses.dice, background=False),
@@ -18,52 +20,61 @@ EXCLUSIVE = {name: getattr(losses, name) for name in losses.__all__} | {
 }
 INDEPENDENT = {k: v for k, v in EXCLUSIVE.items() if k != "foreground dice"}
 CASES = [
-    pytest.param(loss, independent, id=f"{name}, {kind}")
-    for kind, independent, cases in (
-        ("exclusive", False, EXCLUSIVE),
-        ("independent", True, INDEPENDENT),
+    pytest.param(loss, target, id=f"{name}, {target}")
+    for target, cases in (
+        ("exclusive", EXCLUSIVE),
+        ("independent", INDEPENDENT),
+        ("value", VALUE),
     )
     for name, loss in cases.items()
 ]
-each_loss = pytest.mark.parametrize(("loss", "independent"), CASES)
+each_loss = pytest.mark.parametrize(("loss", "target"), CASES)
 
 
-def draw(independent, shape=(2, 4, 6), classes=3, seed=0):
-    """Random logits, label and weight; the label has no ignored pixel."""
+def draw(target, shape=(2, 4, 6), classes=3, seed=0):
+    """Random output, target and weight; a label has no ignored pixel."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(size=(*shape, classes)).astype(np.float32)
-    if independent:
-        label = rng.integers(0, 2, (*shape, classes))
+    output = rng.normal(size=(*shape, classes)).astype(np.float32)
+    if target == "independent":
+        truth = rng.integers(0, 2, (*shape, classes))
+    elif target == "exclusive":
+        truth = rng.integers(0, classes, shape)
     else:
-        label = rng.integers(0, classes, shape)
+        truth = rng.normal(size=output.shape)
     weight = rng.uniform(0.5, 2, shape).astype(np.float32)
-    return jnp.asarray(logits), jnp.asarray(label, jnp.int32), jnp.asarray(weight)
+    truth = jnp.asarray(truth, jnp.float32 if target == "value" else jnp.int32)
+    return jnp.asarray(output), truth, jnp.asarray(weight)
 
 
 @functools.partial(jax.jit, static_argnums=0)  # one compilation for most tests
-def value_and_grad(loss, logits, label, weight):
+def value_and_grad(loss, output, truth, weight):
     """The losses `[B]` and the gradient of their sum."""
-    value, pull = jax.vjp(lambda x: loss(x, label, weight), logits)
+    value, pull = jax.vjp(lambda x: loss(x, truth, weight), output)
     return value, pull(jnp.ones_like(value))[0]
 
 
-# What holds for every loss.
+# Invariants of every loss.
 
 
 @each_loss
-def test_only_the_pixels_that_count_matter_and_not_their_layout(loss, independent):
-    """Row 1 has weight 0 and row 2 is ignored; their logits are anything at all. The
-    same loss and gradient come from the other two rows, laid out as a volume."""
-    plane = draw(independent)
+def test_only_the_pixels_that_count_matter_and_not_their_layout(loss, target):
+    """Row 1 has weight 0, as has row 2 where no label can be ignored; their outputs are
+    anything at all. The same loss and gradient come from the other two rows, laid out
+    as a volume."""
+    plane = draw(target)
     volume = [x[:, ::3].reshape(2, 2, 2, 3, *x.shape[3:]) for x in plane]
     expected, gradient = value_and_grad(loss, *volume)
 
-    logits, label, weight = plane
+    output, truth, weight = plane
     anything = np.array([[0], [1e4], [-1e4], [3e38], [np.inf], [np.nan]])
+    if target == "value":
+        truth, weight = truth.at[:, 2].set(np.nan), weight.at[:, 2].set(0)
+    else:
+        truth = truth.at[:, 2].set(-1)
     value, grad = value_and_grad(
         loss,
-        logits.at[:, 1:3].set(anything * [1, -1, 1]),
-        label.at[:, 2].set(-1),
+        output.at[:, 1:3].set(anything * [1, -1, 1]),
+        truth,
         weight.at[:, 1].set(0),
     )
     np.testing.assert_allclose(value, expected, rtol=1e-5)
@@ -74,9 +85,9 @@ def test_only_the_pixels_that_count_matter_and_not_their_layout(loss, independen
 
 
 @each_loss
-def test_an_example_without_weight_costs_nothing(loss, independent):
-    logits, label, weight = draw(independent)
-    value, grad = value_and_grad(loss, 1e4 * logits, label, weight.at[0].set(0))
+def test_an_example_without_weight_costs_nothing(loss, target):
+    output, truth, weight = draw(target)
+    value, grad = value_and_grad(loss, 1e4 * output, truth, weight.at[0].set(0))
     assert value.shape == (2,)
     assert value[0] == 0
     assert value[1] > 0
@@ -85,29 +96,43 @@ def test_an_example_without_weight_costs_nothing(loss, independent):
 
 
 @each_loss
-def test_the_right_answer_costs_nothing_and_the_wrong_one_does(loss, independent):
-    _, label, weight = draw(independent)
-    truth = label if independent else jax.nn.one_hot(label, 3)
-    sure = 100.0 * (2 * truth - 1)
-    value, grad = value_and_grad(loss, sure, label, weight)
-    np.testing.assert_allclose(value, 0, atol=1e-6)
+def test_the_right_answer_costs_nothing_and_the_wrong_one_does(loss, target):
+    """The least value of `charbonnier` is its epsilon, 0.001."""
+    _, truth, weight = draw(target)
+    if target == "value":
+        right, wrong = truth, truth + 1
+    else:
+        truths = truth if target == "independent" else jax.nn.one_hot(truth, 3)
+        right = 100.0 * (2 * truths - 1)
+        wrong = -right
+    least = 1e-3 if loss is losses.charbonnier else 0
+    value, grad = value_and_grad(loss, right, truth, weight)
+    np.testing.assert_allclose(value, least, atol=1e-6)
     np.testing.assert_allclose(grad, 0, atol=1e-6)
-    assert (value_and_grad(loss, -sure, label, weight)[0] > 0.5).all()
+    assert (value_and_grad(loss, wrong, truth, weight)[0] > 0.5).all()
 
 
 @each_loss
-def test_a_step_down_the_gradient_lowers_the_loss(loss, independent):
-    logits, label, weight = draw(independent)
-    before, grad = value_and_grad(loss, logits, label, weight)
-    after, _ = value_and_grad(loss, logits - 0.1 * grad, label, weight)
+def test_a_step_down_the_gradient_lowers_the_loss(loss, target):
+    output, truth, weight = draw(target)
+    before, grad = value_and_grad(loss, output, truth, weight)
+    after, _ = value_and_grad(loss, output - 0.1 * grad, truth, weight)
     assert (after < before).all()
 
 
 @each_loss
-def test_shapes_that_do_not_belong_together_are_refused(loss, independent):
-    logits, label, weight = draw(independent)
-    with pytest.raises(AssertionError):
-        loss(logits, label[:, 1:], weight)
+def test_shapes_that_do_not_belong_together_are_refused(loss, target):
+    output, truth, weight = draw(target)
+    for wrong in (
+        (output, truth[:, 1:], weight),
+        (output, truth, weight[:, 1:]),
+        (output[:, 1:], truth, weight),
+        (output[..., :1], truth, weight),
+    ):
+        if target == "exclusive" and wrong[0].shape[-1] == 1:
+            continue  # ids say nothing of the number of classes
+        with pytest.raises(AssertionError):
+            loss(*wrong)
 
 
 # Cross-entropy and focal loss.
@@ -135,7 +160,7 @@ def test_cross_entropy_by_hand():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_cross_entropy_against_optax(smoothing):
-    logits, label, weight = draw(independent=False)
+    logits, label, weight = draw("exclusive")
     truth = optax.losses.smooth_labels(jax.nn.one_hot(label, 3), smoothing)
     cost = optax.losses.softmax_cross_entropy(logits, truth)
     np.testing.assert_allclose(
@@ -143,7 +168,7 @@ def test_cross_entropy_against_optax(smoothing):
         np.average(cost, (1, 2), weight),
         rtol=1e-5,
     )
-    logits, label, weight = draw(independent=True)
+    logits, label, weight = draw("independent")
     yes_no = optax.losses.smooth_labels(jax.nn.one_hot(label, 2), smoothing)
     cost = optax.losses.sigmoid_binary_cross_entropy(logits, yes_no[..., 1])
     np.testing.assert_allclose(
@@ -155,7 +180,7 @@ def test_cross_entropy_against_optax(smoothing):
 
 def test_an_independent_answer_may_be_missing():
     """The mean runs over the answers that are there, here 3 of 4."""
-    logits, label, _ = draw(independent=True, shape=(1, 1, 2), classes=2)
+    logits, label, _ = draw("independent", shape=(1, 1, 2), classes=2)
     cost = optax.losses.sigmoid_binary_cross_entropy(logits, label)
     np.testing.assert_allclose(
         losses.cross_entropy(logits, label.at[0, 0, 0, 0].set(-1), jnp.ones((1, 1, 2))),
@@ -166,7 +191,7 @@ def test_an_independent_answer_may_be_missing():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_against_optax(gamma):
-    logits, label, weight = draw(independent=True)
+    logits, label, weight = draw("independent")
     cost = optax.losses.sigmoid_focal_loss(logits, label, gamma=gamma)
     np.testing.assert_allclose(
         losses.focal(logits, label, weight, gamma=gamma),
@@ -176,7 +201,7 @@ def test_focal_against_optax(gamma):
 
 
 def test_a_softmax_of_two_is_a_sigmoid_of_the_difference():
-    logits, label, weight = draw(independent=False, classes=2)
+    logits, label, weight = draw("exclusive", classes=2)
     difference = logits[..., 1:] - logits[..., :1]
     for loss in (losses.cross_entropy, losses.focal):
         np.testing.assert_allclose(
@@ -189,7 +214,7 @@ def test_a_softmax_of_two_is_a_sigmoid_of_the_difference():
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.focal])
 def test_class_weights_of_the_wrong_length_name_both_lengths(loss):
     with pytest.raises(UserError, match=r"length 2 .* 3 classes"):
-        jax.jit(functools.partial(loss, class_weights=(1.0, 2.0)))(*draw(False))
+        jax.jit(functools.partial(loss, class_weights=(1.0, 2.0)))(*draw("exclusive"))
 
 
 # Dice and Tversky.
@@ -214,7 +239,7 @@ def test_dice_and_tversky_by_hand():
 
 
 def test_tversky_against_optax():
-    logits, label, _ = draw(independent=False)
+    logits, label, _ = draw("exclusive")
     np.testing.assert_allclose(
         losses.tversky(
             logits, label, jnp.ones(label.shape), alpha=0.3, beta=0.7, smooth=2.0
@@ -226,9 +251,9 @@ def test_tversky_against_optax():
     )
 
 
-@pytest.mark.parametrize("independent", [False, True])
-def test_dice_is_an_even_tversky(independent):
-    batch = draw(independent)
+@pytest.mark.parametrize("target", ["exclusive", "independent"])
+def test_dice_is_an_even_tversky(target):
+    batch = draw(target)
     np.testing.assert_allclose(
         losses.dice(*batch, smooth=3.0),
         losses.tversky(*batch, alpha=0.5, beta=0.5, smooth=1.5),
@@ -239,7 +264,7 @@ def test_dice_is_an_even_tversky(independent):
 @pytest.mark.parametrize("loss", [losses.dice, losses.tversky])
 def test_independent_classes_have_no_background(loss):
     with pytest.raises(UserError, match="background=False needs exclusive classes"):
-        loss(*draw(independent=True), background=False)
+        loss(*draw("independent"), background=False)
 
 
 # Lovász.
@@ -262,7 +287,7 @@ def jaccard_extension(errors, truth):
 
 @pytest.mark.parametrize("classes", ["present", "all"])
 def test_lovasz_softmax_by_its_definition(classes):
-    logits, label, weight = draw(independent=False, classes=4)
+    logits, label, weight = draw("exclusive", classes=4)
     label = jnp.where(label == 3, 2, label).at[0, :2].set(-1)  # nothing is class 3
     p = np.asarray(jax.nn.softmax(logits), np.float64)
     expected = []
@@ -282,7 +307,7 @@ def test_lovasz_softmax_by_its_definition(classes):
 
 
 def test_lovasz_hinge_by_its_definition():
-    logits, label, weight = draw(independent=True)
+    logits, label, weight = draw("independent")
     label = label.at[1, ..., 2].set(0)  # an absent class still counts
     x, g = np.asarray(logits, np.float64), np.asarray(label)
     errors = np.maximum(0, 1 - x * (2 * g - 1)).reshape(2, -1, 3)
@@ -296,8 +321,8 @@ def test_lovasz_hinge_by_its_definition():
 
 
 def test_lovasz_of_a_sure_prediction_is_one_minus_iou():
-    _, label, weight = draw(independent=False)
-    prediction = np.asarray(draw(independent=False, seed=1)[1])
+    _, label, weight = draw("exclusive")
+    prediction = np.asarray(draw("exclusive", seed=1)[1])
     truth = np.asarray(label)
     iou = [
         np.mean(
@@ -333,26 +358,89 @@ def test_lovasz_gradient_of_a_large_image():
     np.testing.assert_allclose(grad.ravel(), -sign * rise, rtol=1e-5, atol=1e-11)
 
 
-# The sum of several.
+# Losses of values.
+
+
+def test_value_losses_by_hand():
+    """Two pixels of two channels and weights 1 and 3, and one that has no weight. The
+    Pythagorean triples of charbonnier are 1.8, 0.75, 1.95 and so on."""
+    output = jnp.array([[[1.0, 2.0], [0.0, 0.4], [9.0, 9.0]]])
+    value = jnp.array([[[1.0, 3.8], [-1.0, 0.0], [0.0, 0.0]]])
+    weight = jnp.array([[1.0, 3.0, 0.0]])
+    smooth = functools.partial(losses.charbonnier, epsilon=0.75)
+    for loss, expected in (
+        (losses.l1, (0 + 1.8 + 3 * (1 + 0.4)) / 8),
+        (losses.l2, (0 + 3.24 + 3 * (1 + 0.16)) / 8),
+        (smooth, (0.75 + 1.95 + 3 * (1.25 + 0.85)) / 8),
+    ):
+        np.testing.assert_allclose(loss(output, value, weight), [expected], rtol=1e-6)
+
+
+def test_l2_against_optax():
+    output, value, weight = draw("value")
+    cost = optax.losses.squared_error(output, value).mean(-1)
+    expected = np.average(cost, (1, 2), weight)
+    np.testing.assert_allclose(losses.l2(output, value, weight), expected, rtol=1e-5)
+
+
+# The sum of several, and outputs of several sizes.
+
+
+def test_the_second_argument_names_the_kind():
+    assert losses.kind(losses.l1) == "value"
+    assert losses.kind(functools.partial(losses.dice, smooth=0.0)) == "label"
+
+    def other(prediction, truth, weight):
+        return weight
+
+    with pytest.raises(UserError, match=r"not \(prediction, truth, weight\)"):
+        losses.kind(other)
+    with pytest.raises(UserError, match=r"not \(output, value\)"):
+        losses.kind(lambda output, value: output)
 
 
 def test_weighted_sum_adds_up_and_skips_what_counts_nothing():
     def never(logits, label, weight):
         raise RuntimeError("computed")
 
-    batch = draw(independent=False)
+    logits, label, weight = draw("exclusive")
+    output, value, _ = draw("value", seed=1)
     total = losses.weighted_sum(
-        [(0.25, losses.cross_entropy), (0.0, never), (2.0, losses.dice)]
+        [(0.25, losses.cross_entropy), (0.0, never), (2.0, losses.l1)]
     )
     np.testing.assert_allclose(
-        total(*batch),
-        0.25 * losses.cross_entropy(*batch) + 2 * losses.dice(*batch),
+        total(
+            {"label": logits, "value": output}, {"label": label, "value": value}, weight
+        ),
+        0.25 * losses.cross_entropy(logits, label, weight)
+        + 2 * losses.l1(output, value, weight),
         rtol=1e-6,
     )
     with pytest.raises(UserError, match="scale"):
         losses.weighted_sum([(0.0, never)])
 
 
-def test_the_public_names_are_all_tested_here():
-    tested = {getattr(f, "func", f).__name__ for f in EXCLUSIVE.values()}
-    assert tested == set(losses.__all__)
+def test_deep_supervision_by_hand():
+    """Outputs smaller than the target, of every pixel, and of every second row and
+    fourth column; the coarser one counts half as much."""
+    _, value, weight = draw("value", (2, 10, 12))
+    _, label, _ = draw("exclusive", (2, 10, 12))
+    fine, coarse = draw("value", (2, 8, 8))[0], draw("value", (2, 4, 2), seed=1)[0]
+    total = losses.weighted_sum([(1.0, losses.l1), (1.0, losses.cross_entropy)])
+
+    def parts(rows, columns, output):
+        cut = (slice(None), rows, columns)
+        both = {"label": output, "value": output}
+        return both, {"label": label[cut], "value": value[cut]}, weight[cut]
+
+    first = parts(slice(1, 9), slice(2, 10), fine)
+    # In the middle 8 x 8 pixels: rows 1, 3, 5, 7 and columns 2, 6.
+    second = parts(slice(2, 9, 2), slice(4, 10, 4), coarse)
+    targets = {"label": label, "value": value}
+    np.testing.assert_allclose(
+        losses.deep_supervision(
+            total, [first[0], second[0]], targets, weight, [(1, 1), (2, 4)]
+        ),
+        2 / 3 * total(*first) + 1 / 3 * total(*second),
+        rtol=1e-5,
+    )

@@ -78,6 +78,29 @@ def test_a_mistake_is_one_line_and_a_failure(tmp_path):
     assert not run.exists()
 
 
+def test_a_run_folder_runs_no_code_without_trust(tmp_path):
+    """The module leaves a file behind when it is imported, and then fails."""
+    module, trace, run = (tmp_path / name for name in ("stranger.py", "trace", "run"))
+    module.write_text(f"open({str(trace)!r}, 'w').close()\n1 / 0")
+    run.mkdir()
+    config = {"name": "run", "loss": [{"name": "stranger:loss"}]}
+    (run / "config.json").write_text(json.dumps(config))
+    stranger = (f"--workdir={run}", "--mode=evaluate")
+    code, stdout, stderr = main(*stranger, PYTHONPATH=str(tmp_path))
+    assert (code, stdout) == (1, "")
+    assert stderr.startswith(f"error: config.loss[0].name in {run} is 'stranger:loss'")
+    assert "--trust" in stderr
+    assert stderr.count("\n") == 1
+    assert not trace.exists()
+    code, _, stderr = main("--trust", f"--workdir={run}", PYTHONPATH=str(tmp_path))
+    assert trace.exists()
+    assert code == 1
+    assert stderr == (
+        f"error: config.loss[0].name: cannot import 'stranger': {module}, line 2: "
+        "ZeroDivisionError: division by zero\n"
+    )
+
+
 def free_address():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

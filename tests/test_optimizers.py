@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from unet_jax import optimizers
+from unet_jax.errors import UserError
 
 PARAMS = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0])}
 GRADS = {"kernel": jnp.array([[0.3, 0.4]]), "bias": jnp.array([0.0])}
@@ -48,3 +49,29 @@ def test_names_are_optaxs(name):
     ours = getattr(optimizers, name)(lambda _: 0.1, learning_rate=0.1)
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3)  # noqa: E731
     jax.tree.map(close, update(ours), update(theirs))
+
+
+def test_frozen_parameters_have_no_update_and_no_share_in_the_clip():
+    params = {"down0": PARAMS, "head0": PARAMS}
+    grads = {"down0": {"kernel": jnp.full((1, 2), 1e3), "bias": jnp.ones(1)}}
+    grads["head0"] = GRADS  # of norm 1/2
+    adam = optimizers.sgd(
+        lambda _: 1.0, learning_rate=1.0, momentum=0.0, weight_decay=0.1, clip=1.0
+    )
+    tx = optimizers.frozen(adam, ("down*",), params)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    np.testing.assert_array_equal(updates["down0"]["kernel"], 0)
+    np.testing.assert_array_equal(updates["down0"]["bias"], 0)
+    expected = -(GRADS["kernel"] + 0.1 * PARAMS["kernel"])
+    np.testing.assert_allclose(updates["head0"]["kernel"], expected, rtol=1e-6)
+
+
+def test_patterns_are_those_of_a_shell():
+    params = {"down0": PARAMS, "down10": PARAMS, "head0": PARAMS}
+    tx = optimizers.frozen(optax.sgd(1.0), ("down?/*", "*/bias"), params)
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    kept = {name for name in params if not updates[name]["kernel"].any()}
+    assert kept == {"down0"}
+    assert not any(updates[name]["bias"].any() for name in params)
+    with pytest.raises(UserError, match="'up' matches no parameter; they begin with d"):
+        optimizers.frozen(optax.sgd(1.0), ("up",), params)

@@ -47,7 +47,9 @@ def test_a_sheet_holds_images_of_any_size_and_volumes():
     for shape in ((20, 30), (10, 12), (5, 8, 9)):
         label = rng.integers(0, 2, shape)
         image = rng.normal(size=(*shape, 1)) * 1e5
-        rows.append(pictures.row(image, label, label, COLOURS))
+        painted = pictures.paint(label, COLOURS, axes=len(shape))
+        wrong = pictures.differ(label, label, axes=len(shape))
+        rows.append(pictures.row([pictures.grey(image), painted, painted, wrong]))
     assert rows[0].shape == (20, 4 * 30 + 3 * pictures.GAP, 3)
     assert rows[2].shape[0] == 8
     sheet = pictures.sheet(rows)
@@ -89,3 +91,31 @@ def test_heat_rises_from_black_to_white():
     heat = pictures.heat(np.array([[0.0, 0.5, 1.0, 9.0]]), top=1.0)
     np.testing.assert_array_equal(heat[0, [0, 2, 3]], [[0] * 3, [255] * 3, [255] * 3])
     assert heat[0, 1, 0] > heat[0, 1, 1] > heat[0, 1, 2]
+
+
+def test_values_are_drawn_on_the_scale_of_another_image():
+    target = np.linspace(0, 100, 101).reshape(1, 101, 1)
+    np.testing.assert_array_equal(
+        pictures.grey(target / 2, like=target)[0, 100], [int(255 * 49 / 98)] * 3
+    )
+    apart = pictures.deviation(target, target + np.where(target > 50, 98, -98))
+    np.testing.assert_array_equal(apart[0, 0], pictures.MISSED)
+    np.testing.assert_array_equal(apart[0, 100], pictures.INVENTED)
+    right = pictures.deviation(target, target)
+    np.testing.assert_array_equal(right[0, 50], pictures.RIGHT)
+
+
+def test_neighbouring_objects_have_different_colours():
+    painted = pictures.paint_objects(np.array([[0, 1, 2, 8, IGNORE]]))[0]
+    np.testing.assert_array_equal(painted[[0, 4]], [[0] * 3, pictures.UNKNOWN])
+    assert (painted[1] != painted[2]).any()
+    np.testing.assert_array_equal(painted[1], painted[3])  # after all seven
+
+
+def test_a_contact_sheet_fills_its_rows():
+    images = [np.full((2, 3, 3), i, np.uint8) for i in range(5)]
+    sheet = pictures.contact_sheet(images, 3)
+    gap = pictures.GAP
+    assert sheet.shape == (2 * 2 + gap, 3 * 3 + 2 * gap, 3)
+    assert (sheet[2 + gap, 3 + gap] == 4).all()
+    assert (sheet[2 + gap :, -3:] == 255).all()

@@ -13,9 +13,9 @@ ALL = [getattr(views, name) for name in views.__all__]
 @pytest.mark.parametrize("shape", [(4, 6), (3, 4, 5)])
 def test_every_view_can_be_undone_and_no_two_are_the_same(make, shape):
     image = np.random.default_rng(0).normal(size=(2, *shape, 1)).astype("f4")
-    seen = [np.asarray(views.see(image, view)) for view in make(len(shape))]
+    seen = [np.asarray(views.apply_view(image, view)) for view in make(len(shape))]
     for view, there in zip(make(len(shape)), seen, strict=True):
-        np.testing.assert_array_equal(views.unsee(there, view), image)
+        np.testing.assert_array_equal(views.invert_view(there, view), image)
     np.testing.assert_array_equal(seen[0], image)
     assert len({(there.shape, there.tobytes()) for there in seen}) == len(seen)
 
@@ -28,17 +28,34 @@ def test_how_many_there_are():
 
 def test_by_hand():
     image = np.array([[1, 2], [3, 4]])[None, ..., None]
-    turned = views.see(image, View(turns=1))[0, ..., 0]
+    turned = views.apply_view(image, View(turns=1))[0, ..., 0]
     np.testing.assert_array_equal(turned, [[2, 4], [1, 3]])  # counter-clockwise
-    mirrored = views.see(image, View(turns=1, mirrored=(1,)))[0, ..., 0]
+    mirrored = views.apply_view(image, View(turns=1, mirrored=(1,)))[0, ..., 0]
     np.testing.assert_array_equal(mirrored, [[4, 2], [3, 1]])
 
 
 def test_d4_is_a_group():
     """What one view makes of another is a third."""
     image = np.arange(9).reshape(1, 3, 3, 1)
-    seen = {np.asarray(views.see(image, view)).tobytes() for view in views.d4(2)}
+    seen = {np.asarray(views.apply_view(image, view)).tobytes() for view in views.d4(2)}
     for first in views.d4(2):
         for second in views.d4(2):
-            both = np.asarray(views.see(views.see(image, first), second))
+            both = np.asarray(views.apply_view(views.apply_view(image, first), second))
             assert both.tobytes() in seen
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (5, 6, 6)])
+def test_vectors_turn_with_the_image(shape):
+    """The gradient of a turned potential, turned back, is the gradient."""
+    axes = len(shape)
+    potential = np.random.default_rng(0).normal(size=shape).astype("f4")
+
+    def field(array):
+        return np.stack(np.gradient(array), axis=-1)
+
+    for view in {*views.d4(axes), *views.flips(axes)}:
+        turned = np.asarray(views.apply_view(potential[None, ..., None], view))
+        seen = np.concatenate([field(turned[0, ..., 0]), turned[0]], axis=-1)
+        back = np.asarray(views.invert_view(seen[None], view, vectors=axes))[0]
+        np.testing.assert_allclose(back[..., :axes], field(potential), atol=1e-5)
+        np.testing.assert_array_equal(back[..., axes], potential)

@@ -1,17 +1,22 @@
-"""The vocabulary: what the arrays are called, and the check at every door.
+"""Names and shapes of the arrays that every other file uses.
 
-`*S` stands for the spatial shape, (H, W) for images and (D, H, W) for volumes; nothing
-here or above cares which. B counts examples, C channels and K classes.
+`*S` is the spatial shape, (H, W) for images and (D, H, W) for volumes; nothing here or
+above depends on the number of axes. B counts examples, C channels and K classes.
 
 A label holds exclusive class ids, `i32[*S]` in 0..K-1, or K independent answers,
-`i32[*S, K]` of 0 and 1: a label with a class axis means a sigmoid head, one without it
-a softmax head. A negative label is ignored, by every loss and every metric.
+`i32[*S, K]` of 0 and 1. A negative label is ignored by every loss and every metric.
+
+A batch is a dict of arrays. An array is *spatial* if its first axes, after B, are those
+of the image; then it is cut, moved and resampled with the image. Spatial arrays of
+floats are interpolated, integers and `weight` take the nearest pixel.
 """
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
@@ -19,11 +24,39 @@ Image = jax.Array  # f32[B, *S, C]
 Label = jax.Array  # i32[B, *S] exclusive, or i32[B, *S, K] independent
 Weight = jax.Array  # f32[B, *S], how much a pixel counts in the loss
 Logits = jax.Array  # f32[B, *S, K]
+Value = jax.Array  # f32[B, *S, C], numbers that a network is to give
 Seed = jax.Array  # u32[B], the randomness that belongs to each example
-Batch = dict[str, jax.Array]  # image, label, weight, seed
-Example = dict[str, jax.Array]  # the same without the axis B
+Batch = dict[str, jax.Array]  # image, seed, and what the data set and the task bring
+Example = dict[str, Any]  # the same without the axis B
 
-IGNORE = -1  # the label of a pixel that nobody annotated
+IGNORE = -1  # the label of a pixel without an annotation
+
+
+class Segmentation(NamedTuple):
+    """Classes and, once a function has found them, objects."""
+
+    label: np.ndarray  # i32[*S] class ids, or i32[*S, K] of 0 and 1 (independent)
+    objects: np.ndarray | None = None  # i32[*S] ids 1.., 0 = background
+
+
+def spatial(example: Example) -> list[str]:
+    """Returns the names of the arrays of an example that have the image's pixels."""
+    shape = example["image"].shape[:-1]
+    return [
+        name
+        for name, value in example.items()
+        if isinstance(value, np.ndarray | jax.Array)
+        and value.shape[: len(shape)] == shape
+    ]
+
+
+def interpolated(name: str, array: np.ndarray | jax.Array) -> bool:
+    """True if a spatial array is interpolated; False if it takes the nearest pixel.
+
+    A mean of two class ids is a third class, so integers are not interpolated. Weights
+    belong to the label of their pixel and stay with it.
+    """
+    return jnp.issubdtype(array.dtype, jnp.floating) and name != "weight"
 
 
 def check(logits: Logits, label: Label, weight: Weight) -> None:
@@ -44,23 +77,6 @@ def centre(array: jax.Array, shape: tuple[int, ...], first: int = 1) -> jax.Arra
         start = (array.shape[axis] - size) // 2
         array = jax.lax.slice_in_dim(array, start, start + size, axis=axis)
     return array
-
-
-def probabilities(logits: Logits, *, independent: bool) -> jax.Array:
-    """`f32[..., K]`: the softmax over exclusive classes or K sigmoids."""
-    if independent:
-        return jax.nn.sigmoid(logits)
-    return jax.nn.softmax(logits)
-
-
-def decide(probabilities: jax.Array, *, independent: bool) -> Label:
-    """The most likely label: `i32[...]` class ids, or `i32[..., K]` of 0 and 1.
-
-    On the host, of a NumPy array, as on the device.
-    """
-    if independent:
-        return (probabilities > 0.5).astype(np.int32)
-    return probabilities.argmax(axis=-1).astype(np.int32)
 
 
 def components(label: np.ndarray) -> np.ndarray:

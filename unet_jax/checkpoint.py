@@ -1,23 +1,26 @@
 """Checkpoints of a run: the latest two and the best, saved while training goes on.
 
-A checkpoint holds the state and, as JSON beside it, what else prediction needs: the
-configuration and the pre-processing.
+A checkpoint has two parts, each a tree of arrays in a folder of its own: `variables`,
+which prediction and fine-tuning read, and `training`, the arrays of the state that are
+not among them. Config and pre-processing stand beside them as JSON.
 """
 
 import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from unet_jax.errors import UserError
 
 FOLDER = "checkpoints"
+VARIABLES, TRAINING = "variables", "training"
 _policies = ocp.training.preservation_policies
 
 
@@ -26,8 +29,9 @@ class Checkpoints:
 
     Args:
       workdir: the run folder.
-      best: the score by which a checkpoint is best, the higher the better; checkpoints
-        that were saved without scores only count as latest.
+      best: the score by which a checkpoint is best, the higher the better, or the
+        lower of a loss; checkpoints that were saved without scores only count as
+        latest.
     """
 
     def __init__(self, workdir: Path, best: str) -> None:
@@ -76,23 +80,32 @@ class Checkpoints:
         return max(scored, key=lambda c: (self._score(c.metrics), c.step)).step
 
     def save(
-        self, step: int, state: Any, about: Any, scores: Mapping[str, float | None]
+        self,
+        step: int,
+        state: Any,
+        variables: Callable[[Any], Any],
+        about: Any,
+        scores: Mapping[str, float | None],
     ) -> None:
         """Starts to save; returns as soon as the state may be donated.
 
         Args:
           step: the number of updates behind the state.
           state: a tree of arrays.
+          variables: state -> those of its arrays that prediction needs.
           about: JSON data that belongs to the state.
           scores: what the state was measured to be worth, if it was; None is a score
             that does not exist, and the worst.
         """
         if step == self.latest:
             return
-        worth = {k: -math.inf if v is None else v for k, v in scores.items()}
+        worth = {
+            k: self._worst(k) if v is None else float(v) for k, v in scores.items()
+        }
+        parts = split(state, variables)
         self._orbax.save_checkpointables_async(
             step,
-            {"state": state},
+            {VARIABLES: parts.variables, TRAINING: parts.training},
             force=True,
             metrics=worth or None,
             custom_metadata=about,
@@ -102,28 +115,113 @@ class Checkpoints:
         """Waits for the saves that are under way."""
         self._orbax.wait()
 
-    def restore(self, step: int, like: Any) -> Any:
-        """The state of a step, shaped and placed as the abstract state `like`.
+    def restore(self, step: int, like: Any, variables: Callable[[Any], Any]) -> Any:
+        """Returns the state of a step.
+
+        Args:
+          step: of the checkpoint.
+          like: the abstract state, with shapes and places.
+          variables: as it was saved with.
 
         Raises:
-          UserError: the checkpoint is damaged.
+          UserError: the checkpoint is damaged, or of another format.
         """
+        parts = split(like, variables)
+        wanted = {VARIABLES: parts.variables, TRAINING: parts.training}
+        tree = self._load(step, wanted)
+        return parts.join(tree[VARIABLES], tree[TRAINING])
+
+    def variables(self, step: int, like: Any) -> Any:
+        """Returns the variables of a step, shaped and placed as the abstract `like`.
+
+        Raises:
+          UserError: the checkpoint is damaged, or of another format.
+        """
+        return self._load(step, {VARIABLES: like})[VARIABLES]
+
+    def shapes(self, step: int) -> Any:
+        """Returns the shapes of the variables of a step, as they are on the disk."""
+        tree = self._orbax.checkpointables_metadata(step).metadata[VARIABLES]
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+    def _load(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
+        folder = self._orbax.directory / str(step)
+        _check_format(folder)
         try:
             with _one_voice():
-                tree = self._orbax.load_checkpointables(step, {"state": like})
+                return self._orbax.load_checkpointables(step, wanted)
         except (ValueError, KeyError, FileNotFoundError) as error:
             raise UserError(
-                f"checkpoint {self._orbax.directory / str(step)} is damaged; move it "
-                "away to go on from the one before"
+                f"checkpoint {folder} is damaged; move it away to go on from the one "
+                "before"
             ) from error
-        return tree["state"]
 
     def about(self, step: int) -> Any:
         """The JSON data that was saved with the state of a step."""
         return _about(self._orbax.directory / str(step))
 
     def _score(self, metrics: Mapping[str, float]) -> float:
-        return metrics.get(self._best, -math.inf)
+        score = metrics.get(self._best, self._worst(self._best))
+        return -score if _is_loss(self._best) else score
+
+    def _worst(self, name: str) -> float:
+        return math.inf if _is_loss(name) else -math.inf
+
+
+class Split(NamedTuple):
+    """A state in two parts that have no array in common.
+
+    Attributes:
+      variables: the tree of those that prediction needs.
+      training: the other arrays, by their paths in the state.
+      join: `(variables, training) -> state`.
+    """
+
+    variables: Any
+    training: dict[str, Any]
+    join: Callable[[Any, dict[str, Any]], Any]
+
+
+def split(state: Any, variables: Callable[[Any], Any]) -> Split:
+    """Splits a state, concrete or abstract, so that each array is in one part.
+
+    Args:
+      state: a tree.
+      variables: state -> a tree of some of its arrays, none of them changed.
+    """
+    paths, structure = jax.tree_util.tree_flatten_with_path(state)
+    leaves = [leaf for _, leaf in paths]
+    # Marks in place of arrays tell which ones `variables` picks.
+    marks = [_Mark(i) for i in range(len(leaves))]
+    picked = variables(jax.tree.unflatten(structure, marks))
+    chosen = [mark.index for mark in jax.tree.leaves(picked)]
+    rest = {
+        jax.tree_util.keystr(path, simple=True, separator="."): i
+        for i, (path, _) in enumerate(paths)
+        if i not in set(chosen)
+    }
+
+    def join(variables: Any, training: dict[str, Any]) -> Any:
+        found = dict(zip(chosen, jax.tree.leaves(variables), strict=True))
+        found |= {i: training[path] for path, i in rest.items()}
+        return jax.tree.unflatten(structure, [found[i] for i in range(len(leaves))])
+
+    return Split(
+        variables=jax.tree.map(lambda mark: leaves[mark.index], picked),
+        training={path: leaves[i] for path, i in rest.items()},
+        join=join,
+    )
+
+
+class _Mark:
+    """A leaf that stands for the array at one place of a state."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+def _is_loss(name: str) -> bool:
+    return name.rpartition("/")[2] == "loss"
 
 
 @contextlib.contextmanager
@@ -143,6 +241,21 @@ def steps(workdir: Path) -> list[int]:
     """The steps of a run folder's finished checkpoints, in order."""
     names = [path.name for path in (workdir / FOLDER).glob("*")]
     return sorted(int(name) for name in names if name.isdecimal())
+
+
+def check_format(workdir: Path) -> None:
+    """Raises UserError if an earlier version wrote the checkpoints of a run folder."""
+    for step in steps(workdir):
+        _check_format(workdir / FOLDER / str(step))
+
+
+def _check_format(checkpoint: Path) -> None:
+    if (checkpoint / "state").exists():
+        raise UserError(
+            f"checkpoint {checkpoint} is of the format before 0.2, which this version "
+            "does not read: predict with the version that wrote it, or train again in "
+            "another --workdir"
+        )
 
 
 def newest(workdir: Path) -> Any:

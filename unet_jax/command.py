@@ -1,4 +1,4 @@
-"""The command line's manners: a mistake gets one line, and never a traceback."""
+"""The command line: parses the flags, and answers a mistake with one line."""
 
 import contextlib
 import functools
@@ -14,9 +14,9 @@ from absl import flags
 
 from unet_jax.errors import UserError, choices
 
-SAVED = "saved.py"  # the config that reads the one of a run folder
-FLAGS = r"--?(config|config[.\[].*|workdir|mode|input|output|ensemble)"
-RUN = ("config.json", "checkpoints")  # what shows that a folder holds a run
+SAVED = "saved.py"  # the config file that reads the config of a run folder
+FLAGS = r"--?(config|config[.\[].*|workdir|mode|input|output|ensemble|count|trust)"
+RUN = ("config.json", "checkpoints")  # a folder with one of these holds a run
 MEANINGS = {
     "as a ConfigDict": "{0}={1}: this is a spec; write {0}.name={1}, or all of it, "
     "{0}=\"{{'name':'{1}'}}\"",
@@ -29,7 +29,7 @@ MEANINGS = {
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """Prints a user's mistake in one line and exits with code 1."""
+    """Prints a mistake of the user in one line and exits with code 1."""
     try:
         yield
     except UserError as error:
@@ -42,10 +42,10 @@ def one_line() -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """Ends the process where an exit or Ctrl-C asks for it, whatever its threads do.
+    """Ends the process on an exit or Ctrl-C, without waiting for its threads.
 
-    Left to Python, threads that still read a damaged checkpoint or run compiled code
-    would have their say after the line that matters.
+    Otherwise threads that read a damaged checkpoint or run compiled code would print
+    their own errors after the line that matters.
     """
     try:
         yield
@@ -62,7 +62,11 @@ def at_once() -> Iterator[None]:
 
 
 def parser(configs: Path) -> Callable[[list[str]], list[str]]:
-    """A parser of `sys.argv` for `app.run`, which knows where the configs lie."""
+    """Returns a parser of `sys.argv` for `app.run`.
+
+    Args:
+      configs: the folder of the config files.
+    """
 
     def parse(argv: list[str]) -> list[str]:
         with one_line():
@@ -84,11 +88,24 @@ def parser(configs: Path) -> Callable[[list[str]], list[str]]:
     return parse
 
 
+def run_folder(config: str, configs: Path) -> Path | None:
+    """Returns the run folder that a config was read from; None for a file of the user.
+
+    Args:
+      config: the value of --config.
+      configs: the folder of the config files.
+    """
+    file, *workdir = re.split(r"(?<=\.py):", config, maxsplit=1)
+    if workdir and Path(file).resolve() == (configs / SAVED).resolve():
+        return Path(*workdir).expanduser()
+    return None
+
+
 def with_flags(verb: Callable, holders: Sequence[flags.FlagHolder]) -> Callable:
-    """A verb with the flags that it takes, each named as one of its keywords.
+    """Binds the flags that are given to the keywords of a verb that have their names.
 
     Raises:
-      UserError: one that it needs is not given, or one is given that it does not take.
+      UserError: a flag that the verb needs is missing, or it takes no such flag.
     """
     given = {h.name: h.value for h in holders if h.value}
     keywords = {
@@ -106,7 +123,7 @@ def with_flags(verb: Callable, holders: Sequence[flags.FlagHolder]) -> Callable:
 
 
 def _joined(argv: list[str]) -> list[str]:
-    """`--flag value` as `--flag=value`."""
+    """Writes `--flag value` as `--flag=value`."""
     joined = argv[:1]
     for argument in argv[1:]:
         flag = re.fullmatch(FLAGS, joined[-1])
@@ -118,12 +135,12 @@ def _joined(argv: list[str]) -> list[str]:
 
 
 def _with_config(argv: list[str], configs: Path) -> list[str]:
-    """Puts --config first, where its overrides need it, and finds one if none is given.
+    """Puts --config first, as its overrides need, and adds it if it is missing.
 
-    Without one it is the config that --workdir holds, or else the quickstart.
+    The default is the config that --workdir holds, or else the quickstart.
     """
     program, *given = argv
-    # of a field that is set twice the last value counts; a tuple would grow instead
+    # a field that is set twice has the last value; ml_collections would join tuples
     given = list({_field(a) or (i, a): a for i, a in enumerate(given)}.values())
     named = [a for a in given if re.match(r"--?config(=|$)", a)]
     if not named:
@@ -149,8 +166,10 @@ def _field(argument: str) -> str | None:
 
 
 def _in_file(error: BaseException | None, file: str) -> str | None:
-    """Where and how a config file went wrong, if that is what the error tells."""
+    """Line and message of an error in a config file; None if it is not in the file."""
     while error:
+        if isinstance(error, UserError):  # it says where by itself
+            return str(error)
         if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():
             return f"{error.filename}, line {error.lineno}: {error.msg}"
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
@@ -162,7 +181,7 @@ def _in_file(error: BaseException | None, file: str) -> str | None:
 
 
 def _explain(error: Exception, argv: list[str]) -> str | None:
-    """What absl and ml_collections mean by their exceptions, if it is known."""
+    """Rewords an exception of absl or ml_collections; None if it is not known."""
     text = " ".join(str(error.args[0] if error.args else error).split())
     paths = [a.split("=")[0] for a in argv if re.match(r"--?config[.\[]", a)]
     if wrong := re.search(r"get_config\(\) (missing|takes) .*", text):
@@ -195,7 +214,7 @@ def _explain(error: Exception, argv: list[str]) -> str | None:
 
 
 def _reword(text: str) -> str:
-    """What absl says of a value that it cannot parse, in the words of this house."""
+    """Rewords the message of absl for a value that it cannot parse."""
     flag = re.match(r"flag (--?config[.\[][^=]*)=(.*?): ", text)
     meant = next((m for words, m in MEANINGS.items() if words in text), None)
     if not flag or not meant:

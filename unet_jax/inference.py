@@ -1,8 +1,8 @@
-"""What a network, or several, say of images of any size, on the devices of a process.
+"""Tiled inference with one network or an ensemble, on the devices of this process.
 
-The images go through in tiles (tiling.py), the tiles in batches of one shape, and each
-batch through every member of an ensemble in every view. Members, views and all that
-follows stay on the devices; what comes back is read while the next batch is computed.
+Images are cut into tiles (tiling.py), tiles are grouped into batches of one shape, and
+each batch goes through every member of the ensemble in every view. The predictions are
+averaged on the devices; results are read while the next batch is computed.
 """
 
 import collections
@@ -16,16 +16,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy import special as jax_special
-from scipy import special
 
 from unet_jax import tiling
-from unet_jax.arrays import decide, probabilities
 from unet_jax.errors import UserError
 from unet_jax.logs import say
 from unet_jax.parallel import Here
+from unet_jax.tasks import Task
 from unet_jax.tiling import Answer, Read, Tiles
-from unet_jax.views import View, see, unsee
+from unet_jax.views import View, apply_view, invert_view
 
 SHARE = 0.5  # of the free memory that one program may take
 PROGRAMS = 16  # from which on an image of yet another size goes through one of them
@@ -34,18 +32,20 @@ DeviceError = jax.errors.JaxRuntimeError  # out of memory, or else: see `shrink`
 
 
 class Want(NamedTuple):
-    """What is asked for besides the label, which everybody gets.
+    """The results that a caller wants besides the label.
 
     Attributes:
-      probabilities: `f32[*S, K]`, the mean over members and views.
+      prediction: `f32[*S, channels]`, the mean over members and views; a task without
+        classes has no label, and always gives it.
       doubt: `f32[*S]`, the mean of the members' entropies, in nats. A member is a run,
         with its mean over the views; where there is one run, each view is a member.
-      logits: `f32[*S, K]`, of the last member in the last view.
+      output: `f32[*S, channels]`, the network's own, of the last member in the last
+        view.
     """
 
-    probabilities: bool = False
+    prediction: bool = False
     doubt: bool = False
-    logits: bool = False
+    output: bool = False
 
 
 LABEL = Want()
@@ -55,9 +55,9 @@ class Inference:
     """Runs a network over images; its compiled programs are kept, by shape.
 
     Args:
-      model: with `geometry(axes)`, as `unet_jax.models` describes it.
+      model: a network, with `geometry(axes)`.
+      task: what its output means.
       channels: C of every image.
-      independent: whether the classes are (sigmoid), not exclusive (softmax).
       here: the devices.
       edges: the largest size of a tile along each axis; () leaves it to the memory.
       batch: tiles on all devices at a time; 0 leaves it to the memory.
@@ -70,8 +70,8 @@ class Inference:
         self,
         model: nn.Module,
         *,
+        task: Task,
         channels: int,
-        independent: bool,
         here: Here,
         edges: tuple[int, ...] = (),
         batch: int = 0,
@@ -80,7 +80,8 @@ class Inference:
         if edges:
             tiling.check_edges(edges, self._geometry(len(edges)))
         self.here = here
-        self._channels, self._independent = channels, independent
+        self.task = task
+        self._channels = channels
         self._named = self._edges, self._batch = edges, batch
         self._pixels = 0  # that a device takes at a time; 0: not yet known
         self._taken = 0  # pixels that a device takes now
@@ -89,10 +90,10 @@ class Inference:
         self._programs: dict[tuple[int, ...], Any] = {}
         place = functools.partial(jax.jit, out_shardings=here.rows)
         self._forward = place(functools.partial(model.apply, train=False))
-        self._see = place(see, static_argnums=1)
-        self._unsee = place(_unsee, static_argnums=(1, 2))
-        self._add = place(_add, static_argnums=(2, 3))
-        self._finish = place(_finish, static_argnums=(1, 2, 3))
+        self._apply_view = place(apply_view, static_argnums=1)
+        self._predict = place(self._prediction, static_argnums=1)
+        self._add = place(self._added, static_argnums=2)
+        self._finish = place(self._results, static_argnums=(1, 2))
 
     def rows(
         self,
@@ -104,30 +105,31 @@ class Inference:
         want: Want = LABEL,
         passed: Callable[[int, int], None] = lambda done, of: None,
     ) -> Iterator[Answer]:
-        """What the members say of images of one shape, some rows after the other.
+        """Predicts images of one shape, some rows after the other.
 
         Args:
           members: the variables of each, as `here.put_state` placed them.
           shape: the spatial shape of every image.
           images: what reads a box of each, normalised, `f32[*box, C]`.
           views: how they are looked at.
-          want: what is asked for.
-          passed: is told how many tiles are done, and of how many.
+          want: the results.
+          passed: called with how many tiles are done, and of how many.
 
         Yields:
           The arrays for consecutive rows of the first image, then of the next, by name:
-          `label`, `u8[*S]` or `u8[*S, K]` (`i32` with more than 256 classes), and what
-          is asked for.
+          `label`, `u8[*S]` or `u8[*S, K]` (`i32` with more than 256 classes), if the
+          task has classes, and what is wanted.
 
         Raises:
           DeviceError: to be shown to `shrink`, and then tried again.
           UserError: there is not the memory for the least tile.
         """
         tiles, size = self._settle(members, shape)
-        asked = want._replace(probabilities=want.probabilities or tiles.blend)
+        needed = tiles.blend or self.task.decide is None
+        asked = want._replace(prediction=want.prediction or needed)
         cuts = (tiling.cut(tiles, tile, read) for read in images for tile in tiles)
         answers = self._stream(
-            lambda batch: self._look(members, batch, views, asked), cuts, size
+            lambda batch: self._predict_tiles(members, batch, views, asked), cuts, size
         )
         answers = _counting(answers, len(images) * tiles.count, passed)
         if not tiles.blend:
@@ -135,10 +137,10 @@ class Inference:
                 yield from tiling.assemble(tiles, answers)
             return
         self._tell_of_blending()
-        answers = map(_without_label, answers)  # of labels there is no mean
+        answers = map(_without_label, answers)  # labels have no mean
         for _ in images:
             for rows in tiling.assemble(tiles, answers):
-                yield rows | {"label": _label(rows["probabilities"], self._independent)}
+                yield rows | self._decided(rows["prediction"])
 
     def whole(
         self,
@@ -273,7 +275,7 @@ class Inference:
         for count, answers in waiting:
             yield from _unstack(count, answers)
 
-    def _look(
+    def _predict_tiles(
         self,
         members: Sequence[Any],
         batch: jax.Array,
@@ -285,59 +287,51 @@ class Inference:
             asked = [[one] for one in asked[0]]
         total: Any = 0, 0
         for member in asked:
-            said: Any = 0
+            predicted: Any = 0
             for variables, view in member:
-                seen = self._see(batch, view)
-                logits = self._program(variables, seen.shape)(variables, seen)
-                said = said + self._unsee(logits, view, self._independent)
-            total = self._add(total, said, len(member), self._independent)
-        answers = self._finish(total, len(asked), want, self._independent)
-        return answers | ({"logits": logits} if want.logits else {})
+                seen = self._apply_view(batch, view)
+                output = self._program(variables, seen.shape)(variables, seen)
+                predicted = predicted + self._predict(output, view)
+            total = self._add(total, predicted, len(member))
+        results = self._finish(total, len(asked), want)
+        return results | ({"output": output} if want.output else {})
+
+    def _prediction(self, output: jax.Array, view: View) -> jax.Array:
+        """The prediction from one view, turned back."""
+        prediction = self.task.activate(output)
+        return invert_view(prediction, view, vectors=self.task.vectors)
+
+    def _added(self, total: Any, predicted: jax.Array, views: int) -> Any:
+        """Adds a member's mean over so many views, and its entropy."""
+        mean = predicted / views
+        doubt = jnp.zeros(mean.shape[:-1])
+        if self.task.entropy:
+            doubt = self.task.entropy(self.task.probabilities(mean))
+        return total[0] + mean, total[1] + doubt
+
+    def _results(self, total: Any, count: int, want: Want) -> dict[str, jax.Array]:
+        mean = total[0] / count
+        results = self._decided(mean)
+        if want.prediction:
+            results["prediction"] = mean
+        if want.doubt:
+            results["doubt"] = total[1] / count
+        return results
+
+    def _decided(self, prediction: Any) -> dict[str, Any]:
+        """The label of a prediction on the device or on the host, if it has one."""
+        return {"label": self.task.decide(prediction)} if self.task.decide else {}
 
 
-def entropy(mean: np.ndarray, *, independent: bool) -> np.ndarray:
-    """The entropy in nats, `f32[*S]`, of probabilities `f32[*S, K]`.
+def entropy(task: Task, probabilities: np.ndarray) -> np.ndarray:
+    """Returns the entropy in nats, `f32[*S]`, of probabilities `f32[*S, K]`.
 
-    Of independent classes it is the sum of each one's.
+    It is computed on the host row by row: a volume leaves no memory for copies of it.
     """
-    total = np.empty(mean.shape[:-1], np.float32)
-    for i, row in enumerate(mean):  # a volume has no room for copies of all of it
-        total[i] = _sum_up(special.entr, row, independent)
+    total = np.empty(probabilities.shape[:-1], np.float32)
+    for i, row in enumerate(probabilities):
+        total[i] = task.entropy(row)
     return total
-
-
-def _sum_up(entr: Callable, p: Any, independent: bool) -> Any:
-    return (entr(p) + entr(1 - p) if independent else entr(p)).sum(-1)
-
-
-def _unsee(logits: jax.Array, view: View, independent: bool) -> jax.Array:
-    """What was said in one view, turned back."""
-    return unsee(probabilities(logits, independent=independent), view)
-
-
-def _add(total: Any, said: jax.Array, views: int, independent: bool) -> Any:
-    """Adds the mean of what a member said in so many views, and its entropy."""
-    p = said / views
-    return total[0] + p, total[1] + _sum_up(jax_special.entr, p, independent)
-
-
-def _finish(
-    total: Any, count: int, want: Want, independent: bool
-) -> dict[str, jax.Array]:
-    mean = total[0] / count
-    answers = {"label": _label(mean, independent)}
-    if want.probabilities:
-        answers["probabilities"] = mean
-    if want.doubt:
-        answers["doubt"] = total[1] / count
-    return answers
-
-
-def _label(mean: Any, independent: bool) -> Any:
-    """The most likely label, in 8 bits where they are enough; of NumPy or of JAX."""
-    label = decide(mean, independent=independent)
-    few = independent or mean.shape[-1] <= 256
-    return label.astype(np.uint8) if few else label
 
 
 def _without_label(answer: Answer) -> Answer:
@@ -361,7 +355,7 @@ def _counting(
 def _collect(rows: Iterator[Answer], height: int) -> Answer:
     """The rows of one image, joined."""
     parts: list[Answer] = []
-    while sum(len(part["label"]) for part in parts) < height:
+    while sum(len(next(iter(part.values()))) for part in parts) < height:
         parts.append(next(rows))
     if len(parts) == 1:
         return parts[0]

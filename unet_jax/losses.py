@@ -1,30 +1,49 @@
-"""Losses: how wrong the logits are, one number an example.
+"""Losses: the error of a network's output, one number for each example.
 
-Every loss is `(logits, label, weight, *, <numbers>) -> f32[B]`, for any number of
-spatial axes: logits `f32[B, *S, K]`, weight `f32[B, *S]`, and a label `i32[B, *S]` of
-exclusive classes (softmax) or `i32[B, *S, K]` of independent ones (sigmoid). Shapes
-that do not belong together raise AssertionError. A pixel of weight 0 or with a negative
-label takes no part, whatever its logits are; an example that has no other pixels has
+The second argument of a loss names the kind of target that it reads; a task has targets
+of one kind or of both.
+
+- `(logits, label, weight, *, <numbers>) -> f32[B]` compares logits `f32[B, *S, K]` with
+  a label `i32[B, *S]` of exclusive classes (softmax) or `i32[B, *S, K]` of independent
+  ones (sigmoid).
+- `(output, value, weight, *, <numbers>) -> f32[B]` compares numbers `f32[B, *S, C]`.
+
+The weight is `f32[B, *S]`, for any number of spatial axes. Shapes that do not belong
+together raise AssertionError. A pixel of weight 0 or with a negative label takes no
+part, whatever the output and the value are; an example that has no other pixels has
 loss 0 and no gradient.
 
 In the formulas w, p and g are the weight, the probability and the truth (0 or 1) of
 one class at one pixel, and sums run over the pixels of an example.
 """
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from unet_jax import arrays
-from unet_jax.arrays import IGNORE, Label, Logits, Weight
+from unet_jax.arrays import IGNORE, Label, Logits, Value, Weight, centre
 from unet_jax.errors import UserError
 from unet_jax.specs import BelowOne, NonNegative, Positive
 
-__all__ = ["cross_entropy", "dice", "focal", "lovasz", "tversky"]
+__all__ = [
+    "charbonnier",
+    "cross_entropy",
+    "dice",
+    "focal",
+    "l1",
+    "l2",
+    "lovasz",
+    "tversky",
+]
 
-Loss = Callable[[Logits, Label, Weight], jax.Array]
+Term = Callable[[jax.Array, jax.Array, Weight], jax.Array]  # a loss of one kind
+ByKind = Mapping[str, jax.Array]
+Loss = Callable[[ByKind, ByKind, Weight], jax.Array]  # of all outputs and targets
 
 
 def cross_entropy(
@@ -163,16 +182,91 @@ def lovasz(
     return _divide((loss * present).sum(axis=-1), present.sum(axis=-1))
 
 
-def weighted_sum(terms: Sequence[tuple[float, Loss]]) -> Loss:
-    """Returns the loss `sum scale * loss`; a loss of scale 0 is not computed."""
-    terms = [(scale, loss) for scale, loss in terms if scale != 0]
+def l1(output: Value, value: Value, weight: Weight) -> jax.Array:
+    """The weighted mean of |output - value|, over pixels and channels."""
+    difference, weight = _differences(output, value, weight)
+    # The gradient of `jnp.abs` is 1 at 0; that of a pixel without an error must be 0.
+    return _mean(difference * jnp.sign(difference), weight)
+
+
+def l2(output: Value, value: Value, weight: Weight) -> jax.Array:
+    """The weighted mean of (output - value)^2, over pixels and channels."""
+    difference, weight = _differences(output, value, weight)
+    return _mean(jnp.square(difference), weight)
+
+
+def charbonnier(
+    output: Value, value: Value, weight: Weight, *, epsilon: Positive = 1e-3
+) -> jax.Array:
+    """The weighted mean of sqrt((output - value)^2 + epsilon^2): a smooth `l1`.
+
+    Charbonnier et al. 1994, in the form of Lai et al. 2017 (LapSRN). `epsilon`, in the
+    units of the scaled target, is where the quadratic bottom passes into `l1`, and the
+    loss of a perfect output.
+    """
+    difference, weight = _differences(output, value, weight)
+    return _mean(jnp.sqrt(jnp.square(difference) + epsilon**2), weight)
+
+
+def kind(loss: Term) -> str:
+    """Returns the kind of target that a loss reads, 'label' or 'value'.
+
+    Raises:
+      UserError: its second argument is called something else.
+    """
+    names = list(inspect.signature(loss).parameters)
+    if len(names) < 3 or names[1] not in ("label", "value"):
+        raise UserError(
+            "a loss must have the arguments (logits, label, weight) or (output, value, "
+            f"weight), not ({', '.join(names)})"
+        )
+    return names[1]
+
+
+def weighted_sum(terms: Sequence[tuple[float, Term]]) -> Loss:
+    """Returns the loss `sum scale * term`; a term of scale 0 is not computed."""
+    terms = [(scale, kind(term), term) for scale, term in terms if scale != 0]
     if not terms:
         raise UserError("no term has a scale other than 0; give one")
 
-    def total(logits: Logits, label: Label, weight: Weight) -> jax.Array:
-        return sum(scale * loss(logits, label, weight) for scale, loss in terms)
+    def total(outputs: ByKind, targets: ByKind, weight: Weight) -> jax.Array:
+        return sum(
+            scale * term(outputs[kind], targets[kind], weight)
+            for scale, kind, term in terms
+        )
 
     return total
+
+
+def deep_supervision(
+    loss: Loss,
+    outputs: Sequence[ByKind],
+    targets: ByKind,
+    weight: Weight,
+    strides: Sequence[tuple[int, ...]],
+) -> jax.Array:
+    """Returns the loss `f32[B]` of outputs that may be smaller or coarser than targets.
+
+    Output i has one pixel for every `strides[i]` of the target along each axis and
+    counts 2^-i, normalised to a sum of 1 (nnU-Net's weights, but for the coarsest,
+    which nnU-Net leaves out). Each is compared with the middle of the target, every
+    `strides[i]`-th pixel.
+    """
+    total = 0.0
+    for i, (output, stride) in enumerate(zip(outputs, strides, strict=False)):
+        shape = next(iter(output.values())).shape[1:-1]
+        coarse = {kind: _coarse(t, shape, stride) for kind, t in targets.items()}
+        total += 0.5**i * loss(output, coarse, _coarse(weight, shape, stride))
+    return total / sum(0.5**i for i in range(len(outputs)))
+
+
+def _coarse(
+    array: jax.Array, shape: tuple[int, ...], stride: tuple[int, ...]
+) -> jax.Array:
+    """The middle `shape * stride` of an array, every `stride`-th pixel of it."""
+    array = centre(array, tuple(n * s for n, s in zip(shape, stride, strict=True)))
+    middle = (slice(s // 2, None, s) for s in stride)
+    return array[(slice(None), *middle)]
 
 
 class _Pixels(NamedTuple):
@@ -200,6 +294,18 @@ def _pixels(logits: Logits, label: Label, weight: Weight) -> _Pixels:
     return _Pixels(logits, truth, jnp.where(counts, weight, 0), independent)
 
 
+def _differences(
+    output: Value, value: Value, weight: Weight
+) -> tuple[jax.Array, jax.Array]:
+    """Returns `output - value` and its weights, `f32[B, *S, C]`, 0 where none count."""
+    chex.assert_equal_shape([output, value])
+    chex.assert_shape(weight, output.shape[:-1])
+    weight = jnp.broadcast_to(weight[..., None], output.shape)
+    counts = weight > 0
+    output, value = jnp.where(counts, output, 0), jnp.where(counts, value, 0)
+    return output - value, jnp.where(counts, weight, 0)
+
+
 def _log_likelihood(pixels: _Pixels) -> list[tuple[jax.Array, jax.Array]]:
     """For each answer a class can have: whether it is the truth, and its log p."""
     logits, truth = pixels.logits, pixels.truth
@@ -211,7 +317,7 @@ def _log_likelihood(pixels: _Pixels) -> list[tuple[jax.Array, jax.Array]]:
 
 def _overlap(pixels: _Pixels) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Soft true positives, false positives and false negatives, each `f32[B, K]`."""
-    p = arrays.probabilities(pixels.logits, independent=pixels.independent)
+    p = (jax.nn.sigmoid if pixels.independent else jax.nn.softmax)(pixels.logits)
     g, w = pixels.truth, pixels.weight
     space = range(1, p.ndim - 1)
     return tuple(

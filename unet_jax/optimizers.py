@@ -5,9 +5,13 @@ schedule already peaks at `learning_rate`. Weight decay leaves biases and the sc
 and offsets of norms alone. `clip` bounds the global norm of the gradient; 0 is off.
 """
 
+import fnmatch
+from typing import Any
+
 import jax
 import optax
 
+from unet_jax.errors import UserError
 from unet_jax.specs import BelowOne, NonNegative, Positive
 
 __all__ = ["adam", "adamw", "lamb", "sgd"]
@@ -70,6 +74,51 @@ def lamb(
     """Layer-wise adaptive rates for large batches (You et al. 2020)."""
     numbers = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
     return optax.chain(_clip(clip), optax.lamb(schedule, **numbers, mask=_kernels))
+
+
+def frozen(
+    tx: optax.GradientTransformation, patterns: tuple[str, ...], params: optax.Params
+) -> optax.GradientTransformation:
+    """Keeps the parameters whose names match a pattern as they are.
+
+    They get no update, no weight decay and no share in the norm of the gradient.
+
+    Args:
+      tx: the optimizer of the others.
+      patterns: as in a shell, for names such as 'down0/Conv_0/kernel'; '*' matches
+        '/', too, so 'down*' is the whole contracting path.
+      params: a tree with the structure of the parameters.
+
+    Raises:
+      UserError: a pattern matches no parameter, or all parameters are kept.
+    """
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            tops = dict.fromkeys(name.split("/")[0] for name in names)
+            raise UserError(
+                f"{pattern!r} matches no parameter; they begin with {', '.join(tops)}"
+            )
+
+    def is_kept(path: Any, _: Any) -> bool:
+        return any(fnmatch.fnmatchcase(path_name(path), p) for p in patterns)
+
+    def kept(tree: optax.Params) -> optax.Params:
+        return jax.tree_util.tree_map_with_path(is_kept, tree)
+
+    def trained(tree: optax.Params) -> optax.Params:
+        return jax.tree.map(lambda keep: not keep, kept(tree))
+
+    if not any(jax.tree.leaves(trained(params))):
+        raise UserError("all parameters would be kept; leave some of them to train")
+    return optax.chain(
+        optax.masked(tx, trained), optax.masked(optax.set_to_zero(), kept)
+    )
+
+
+def path_name(path: Any) -> str:
+    """Returns the name of a parameter, such as 'down0/Conv_0/kernel'."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _kernels(params: optax.Params) -> optax.Params:

@@ -36,13 +36,46 @@ GAP, BAND = 4, 16  # pixels between the pictures, and of the line of titles
 LEAST = 4 * 64  # pixels that the titles need
 
 
-def grey(image: np.ndarray) -> Picture:
-    """An image `[*S, C]`, stretched between its 1st and 99th percentile."""
-    image = _slice(np.asarray(image, np.float32), image.ndim - 1)
-    image = image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
-    low, high = np.percentile(image, (1, 99))
+def grey(image: np.ndarray, *, like: np.ndarray | None = None) -> Picture:
+    """Draws an image `[*S, C]` between the 1st and the 99th percentile of `like`.
+
+    Args:
+      image: one channel, or red, green and blue.
+      like: an image of the same shape; the image itself if there is none.
+    """
+    low, high = np.percentile(_plane(image if like is None else like), (1, 99))
+    image = _plane(image)
     scaled = np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255
     return np.broadcast_to(scaled, (*scaled.shape[:2], 3)).astype(np.uint8)
+
+
+def _plane(image: np.ndarray) -> np.ndarray:
+    """The middle slice of an image `[*S, C]`, with one channel or three."""
+    image = _slice(np.asarray(image, np.float32), image.ndim - 1)
+    return image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
+
+
+def deviation(target: np.ndarray, value: np.ndarray) -> Picture:
+    """Draws where values are below the target in red, and above it in blue.
+
+    Full colour is half of the target's range between its 1st and 99th percentile.
+    """
+    target, value = _plane(target), _plane(value)
+    low, high = np.percentile(target, (1, 99))
+    apart = (value - target).mean(-1) / max((high - low) / 2, 1e-6)
+    share = np.clip(np.abs(apart), 0, 1)[..., None]
+    colour = np.where(apart[..., None] < 0, MISSED, INVENTED)
+    return (RIGHT + share * (colour - np.array(RIGHT))).astype(np.uint8)
+
+
+def paint_objects(objects: np.ndarray) -> Picture:
+    """Draws object ids `[*S]`: neighbours in number have different colours."""
+    objects = _slice(objects, objects.ndim)
+    palette = np.array([(0, 0, 0), *VIVID], np.uint8)
+    index = np.where(objects > 0, 1 + (objects - 1) % len(VIVID), 0)
+    picture = palette[index]
+    picture[objects == IGNORE] = UNKNOWN
+    return picture
 
 
 def paint(label: np.ndarray, colours: Colours, *, axes: int) -> Picture:
@@ -118,17 +151,8 @@ def _edges(ids: np.ndarray) -> np.ndarray:
     return np.any([ids != other for other in beside], axis=0)
 
 
-def row(
-    image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, colours: Colours
-) -> Picture:
-    """Input, truth, prediction and error side by side."""
-    axes = image.ndim - 1
-    parts = (
-        grey(image),
-        paint(truth, colours, axes=axes),
-        paint(prediction, colours, axes=axes),
-        differ(truth, prediction, axes=axes),
-    )
+def row(parts: Sequence[Picture]) -> Picture:
+    """Puts pictures of one size side by side."""
     height = parts[0].shape[0]
     gap = np.full((height, GAP, 3), 255, np.uint8)
     joined = [piece for part in parts for piece in (part, gap)]
@@ -156,6 +180,18 @@ def sheet(rows: Sequence[Picture]) -> Picture:
         spread = ((0, GAP), (0, missing), (0, 0))
         padded.append(np.pad(picture, spread, constant_values=255))
     return np.concatenate(padded)
+
+
+def contact_sheet(images: Sequence[Picture], columns: int) -> Picture:
+    """Puts pictures of one size in rows of so many columns, with white between."""
+    height, width = images[0].shape[:2]
+    rows = -(-len(images) // columns)
+    shape = (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3)
+    sheet = np.full(shape, 255, np.uint8)
+    for i, picture in enumerate(images):
+        top, left = (height + GAP) * (i // columns), (width + GAP) * (i % columns)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
 
 
 def png(picture: Picture) -> bytes:

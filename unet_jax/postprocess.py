@@ -1,22 +1,26 @@
-"""What mends a segmentation after the network, and what parts it into objects.
+"""Corrections of a segmentation after the network, and its division into objects.
 
-Every public function is `(segmentation, probabilities, *, <options>) -> Segmentation`.
+A function that corrects is `(segmentation, probabilities, *, <options>) ->
+Segmentation`. A function that finds objects is `(label, probabilities, *, <options>) ->
+Segmentation`; it serves tasks that do not find objects themselves.
+
 The probabilities are `f32[*S, K]`, for exclusive classes with the background first, for
-independent ones without it; independent classes are mended one by one. Components are
-connected through faces, holes too, and nothing here cares how many axes there are.
+independent ones without it; independent classes are corrected one by one. Components
+are connected through faces, holes too, for any number of axes.
 
 Once objects are found they cover the foreground, every class above 0, and nothing else;
 the functions that come later keep it so.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from unet_jax import arrays
+from unet_jax.arrays import Segmentation
 from unet_jax.errors import UserError
 from unet_jax.specs import Count, Proportion, Whole
 
@@ -26,14 +30,7 @@ LEVELS = 256  # of probability from 0 to 1, at which the water of watershed halt
 DRY = np.float32(-np.inf)  # the height of a pixel that is never flooded
 
 
-class Segmentation(NamedTuple):
-    """Classes and, once a function has found them, objects."""
-
-    label: np.ndarray  # i32[*S] class ids, or i32[*S, K] of 0 and 1 (independent)
-    objects: np.ndarray | None = None  # i32[*S] ids 1.., 0 = background
-
-
-Function = Callable[[Segmentation, np.ndarray], Segmentation]
+Function = Callable[..., Segmentation]
 
 
 def largest_component(
@@ -88,13 +85,12 @@ def fill_holes(segmentation: Segmentation, probabilities: np.ndarray) -> Segment
     return _masked(label, objects, probabilities)
 
 
-def components(segmentation: Segmentation, probabilities: np.ndarray) -> Segmentation:
+def components(label: np.ndarray, probabilities: np.ndarray) -> Segmentation:
     """Makes every component of a class above 0 an object; touching classes stay apart.
 
     Independent classes may overlap and objects may not: theirs are the components of
     the pixels that have any class.
     """
-    label = segmentation.label
     kinds = label
     if label.ndim == probabilities.ndim:
         kinds = _foreground(label, probabilities)
@@ -102,7 +98,7 @@ def components(segmentation: Segmentation, probabilities: np.ndarray) -> Segment
 
 
 def watershed(
-    segmentation: Segmentation,
+    label: np.ndarray,
     probabilities: np.ndarray,
     *,
     seed: Proportion = 0.8,
@@ -118,7 +114,7 @@ def watershed(
     of the foreground without a seed is one object.
 
     Args:
-      segmentation: what to part; objects found already are found anew, the label stays.
+      label: `i32[*S]` or `i32[*S, K]`, which stays as it is.
       probabilities: `f32[*S, K]`. That of the foreground is the sum over exclusive
         classes above 0, and the highest of independent ones.
       seed: the probability above which an object is sure.
@@ -130,7 +126,6 @@ def watershed(
     Raises:
       UserError: `border` is no class, or the only one.
     """
-    label = segmentation.label
     foreground = _foreground(label, probabilities)
     height = _height(probabilities, label.ndim == probabilities.ndim, border)
     sure = foreground & (height > seed)
@@ -149,9 +144,12 @@ def chain(functions: Sequence[Function]) -> Function:
     The objects that are left are numbered 1, 2, 3, ... in the end.
     """
 
-    def mend(segmentation: Segmentation, probabilities: np.ndarray) -> Segmentation:
+    def postprocess(
+        segmentation: Segmentation, probabilities: np.ndarray
+    ) -> Segmentation:
         for function in functions:
-            segmentation = function(segmentation, probabilities)
+            first = segmentation.label if finds_objects(function) else segmentation
+            segmentation = function(first, probabilities)
         label, objects = segmentation
         if objects is None:
             return segmentation
@@ -159,7 +157,12 @@ def chain(functions: Sequence[Function]) -> Function:
         there[0] = False
         return Segmentation(label, (there.cumsum() * there).astype(np.int32)[objects])
 
-    return mend
+    return postprocess
+
+
+def finds_objects(function: Function) -> bool:
+    """True if a function takes a label and finds its objects."""
+    return next(iter(inspect.signature(function).parameters)) == "label"
 
 
 def foreground_objects(label: np.ndarray, *, independent: bool = False) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 __all__ = ["d4", "flips", "none", "paper", "rot4"]
 
@@ -58,15 +59,36 @@ def paper(axes: int) -> tuple[View, ...]:
     return d4(axes)[:7]
 
 
-def see(image: jax.Array, view: View) -> jax.Array:
-    """`[B, *S, C]` as the view has it."""
+def apply_view(image: jax.Array, view: View) -> jax.Array:
+    """Turns and mirrors `[B, *S, C]`."""
     last = image.ndim - 2
     image = jnp.rot90(image, view.turns, (last - 1, last))
     return jnp.flip(image, [axis + 1 for axis in view.mirrored])
 
 
-def unsee(image: jax.Array, view: View) -> jax.Array:
-    """The inverse of `see`."""
-    last = image.ndim - 2
-    image = jnp.flip(image, [axis + 1 for axis in view.mirrored])
-    return jnp.rot90(image, -view.turns, (last - 1, last))
+def invert_view(prediction: jax.Array, view: View, *, vectors: int = 0) -> jax.Array:
+    """Undoes `apply_view` for a prediction `[B, *S, C]` of the image that it gave.
+
+    Args:
+      prediction: of the turned and mirrored image.
+      view: the view.
+      vectors: the first so many channels are the components of a vector, one for each
+        spatial axis. They turn with the image: a mirrored axis changes the sign of its
+        component, a quarter turn exchanges two.
+    """
+    last = prediction.ndim - 2
+    prediction = jnp.flip(prediction, [axis + 1 for axis in view.mirrored])
+    prediction = jnp.rot90(prediction, -view.turns, (last - 1, last))
+    if not vectors:
+        return prediction
+    matrix = jnp.asarray(_matrix(view, vectors), prediction.dtype)
+    turned = jnp.einsum("...a,ab->...b", prediction[..., :vectors], matrix)
+    return jnp.concatenate([turned, prediction[..., vectors:]], axis=-1)
+
+
+def _matrix(view: View, axes: int) -> np.ndarray:
+    """`[axes, axes]`: a component in the view (row) to components in the image."""
+    quarter = np.eye(axes)  # from q(i, j) = p(j, n - 1 - i) of a quarter turn
+    quarter[-2:, -2:] = [[0, -1], [1, 0]]
+    mirror = np.diag([-1.0 if axis in view.mirrored else 1.0 for axis in range(axes)])
+    return mirror @ np.linalg.matrix_power(quarter, view.turns)

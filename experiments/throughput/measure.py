@@ -49,7 +49,7 @@ def examples(folder: Path, records: str, cache: float):
     room = pipeline.Room(cache * 2**30)
     prepared = pipeline.prepare(
         source,
-        normalize=normalize.in_memory(normalize.standard),
+        measure=normalize.in_memory(normalize.standard),
         weigh=weights.uniform,
         room=room,
     )

@@ -32,6 +32,10 @@ def batch(shape, classes=()):
         "label": jnp.asarray(rng.integers(-1, 3, (2, *shape, *classes)), jnp.int8),
         "weight": jnp.asarray(rng.uniform(size=(2, *shape)), jnp.float32),
         "seed": jnp.arange(2, dtype=jnp.uint32),
+        "instances": jnp.asarray(rng.integers(0, 9, (2, *shape)), jnp.int32),
+        "potential": jnp.asarray(rng.normal(size=(2, *shape)), jnp.float32),
+        "target": jnp.asarray(rng.normal(size=(2, *shape, 3)), jnp.float32),
+        "factors": jnp.asarray(rng.normal(size=(2, 5)), jnp.float32),  # not spatial
     }
 
 
@@ -69,19 +73,27 @@ def run_all(operations, example):
 
 
 def test_something_changes_and_stays_finite():
-    given = one((8, 8))
+    """Operations on values change the image alone."""
+    values, given = {"blur", "brightness", "contrast", "gamma", "noise"}, one((8, 8))
     for name, got in run_all({n: getattr(augment, n) for n in augment.__all__}, given):
-        assert not np.array_equal(got["image"], given["image"]), name
+        same = {k for k in given if np.array_equal(got[k], given[k])}
+        assert "image" not in same, name
         assert np.isfinite(got["image"]).all(), name
+        if name in values:
+            assert same == given.keys() - {"image"}, name
+        else:
+            assert not same & {"potential", "target"}, name
 
 
 def test_no_strength_is_the_identity():
     none = {n: functools.partial(getattr(augment, n), **k) for n, k in NONE.items()}
     given = one((3, 5, 6))
     for name, got in run_all(none, given):
-        np.testing.assert_allclose(got["image"], given["image"], atol=1e-6)
-        for unchanged in ("label", "weight", "seed"):
-            np.testing.assert_array_equal(got[unchanged], given[unchanged], name)
+        assert got.keys() == given.keys()
+        for key in ("image", "potential", "target"):
+            np.testing.assert_allclose(got[key], given[key], atol=2e-6, err_msg=name)
+        for key in ("label", "weight", "seed", "instances", "factors"):
+            np.testing.assert_array_equal(got[key], given[key], name)
 
 
 def test_shards_of_space_give_the_same_example():
@@ -93,7 +105,9 @@ def test_shards_of_space_give_the_same_example():
     operations = (augment.elastic, augment.turn, augment.blur)
     run = jax.jit(jax.vmap(augment.chain([(1.0, each) for each in operations])))
     keys, given = jax.random.split(jax.random.key(4), 2), batch((16, 16))
-    del given["seed"]
+    del given["seed"], given["factors"]
     whole, shards = run(keys, given), run(keys, jax.device_put(given, rows))
-    np.testing.assert_allclose(shards["image"], whole["image"], atol=1e-3)
-    assert np.mean(shards["label"] != whole["label"]) < 0.01  # ties
+    for key in ("image", "potential", "target"):
+        np.testing.assert_allclose(shards[key], whole[key], atol=1e-3)
+    for key in ("label", "instances"):
+        assert np.mean(shards[key] != whole[key]) < 0.01  # ties

@@ -16,13 +16,24 @@ KEYS = jax.random.split(jax.random.key(0), 32)
 
 
 def cells(shape, seed=0):
-    """Blobs of the labels -1..2; the image shows the label, the weight its square."""
+    """Blobs of the labels -1..2; the image shows the label, the weight its square.
+
+    Other arrays follow: ids and a potential of the pixels, and a target of 2 channels.
+    """
     noise = np.random.default_rng(seed).normal(size=shape)
     smooth = scipy.ndimage.gaussian_filter(noise, 2)
     edges = np.quantile(smooth, [0.25, 0.5, 0.75])
     label = np.digitize(smooth, edges).astype(np.int32) - 1
     image = label[..., None].astype(np.float32)
-    return {"image": image, "label": label, "weight": image[..., 0] ** 2}
+    place = np.arange(label.size, dtype=np.int32).reshape(shape)
+    return {
+        "image": image,
+        "label": label,
+        "weight": image[..., 0] ** 2,
+        "instances": place,
+        "potential": place / np.float32(2),
+        "target": np.stack([noise, -noise], -1).astype(np.float32),
+    }
 
 
 def ramps(shape):
@@ -90,8 +101,11 @@ def test_permutations_of_waiting_moves_are_permutations_of_the_result():
 
     run = jax.jit(jax.vmap(waiting_and_settled, in_axes=(0, None)))
     got, expected = run(KEYS, cells((4, 10, 10)))
-    np.testing.assert_allclose(got["image"], expected["image"], atol=1e-3)
-    assert np.mean(got["label"] != expected["label"]) < 1e-3  # ties
+    for key in ("image", "target"):
+        np.testing.assert_allclose(got[key], expected[key], atol=1e-3)
+    np.testing.assert_allclose(got["potential"], expected["potential"], atol=0.05)
+    for key in ("label", "weight", "instances"):
+        assert np.mean(got[key] != expected[key]) < 1e-3  # ties
 
 
 def test_scale_and_shift_and_rotation_look_where_they_should():
@@ -146,7 +160,7 @@ def test_rotation_then_shift_is_one_affine_map_sampled_once():
     np.testing.assert_allclose(got["image"][..., 0], expected, atol=1e-2)
 
 
-def test_elastic_moves_image_label_and_weight_to_the_same_place():
+def test_elastic_moves_all_arrays_to_the_same_place():
     example = cells((48, 40))
 
     @jax.jit
@@ -162,6 +176,13 @@ def test_elastic_moves_image_label_and_weight_to_the_same_place():
     np.testing.assert_allclose(got["image"][..., 0], linear, atol=1e-3)
     np.testing.assert_array_equal(got["label"], scipy_at(example["label"], order=0))
     np.testing.assert_array_equal(got["weight"], got["label"] ** 2)
+    ids = scipy_at(example["instances"], order=0)
+    np.testing.assert_array_equal(got["instances"], ids)
+    potential = scipy_at(example["potential"], order=1)
+    np.testing.assert_allclose(got["potential"], potential, atol=0.05)
+    for c in range(2):
+        linear = scipy_at(example["target"][..., c], order=1)
+        np.testing.assert_allclose(got["target"][..., c], linear, atol=1e-3)
     assert np.mean(got["label"] != example["label"]) > 0.2
 
 

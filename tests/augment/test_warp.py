@@ -19,21 +19,42 @@ def displaced(move, here, shape):
 
 @pytest.mark.parametrize("shape", [(17, 24), (5, 9, 12), (1, 6, 7)])
 def test_sample_agrees_with_scipy_inside_and_far_outside(shape):
+    """Floats are interpolated; integers, masks and the weight take the nearest."""
     rng = np.random.default_rng(0)
-    image = rng.normal(size=(*shape, 2)).astype(np.float32)
-    label = rng.integers(-1, 4, shape).astype(np.int32)
-    weight = rng.uniform(size=shape).astype(np.float32)
+    smooth = {
+        "image": rng.normal(size=(*shape, 2)).astype(np.float32),
+        "potential": rng.normal(size=shape).astype(np.float32),
+        "target": rng.normal(size=(*shape, 3)).astype(np.float32),
+    }
+    nearest = {
+        "label": rng.integers(-1, 4, shape).astype(np.int32),
+        "weight": rng.uniform(size=shape).astype(np.float32),
+        "instances": rng.integers(0, 1000, shape).astype(np.int32),
+        "mask": rng.integers(0, 2, (*shape, 2)) > 0,
+    }
+    rest = {"factors": np.arange(3, dtype=np.float32), "seed": np.uint32(7)}
     size = np.array(shape).reshape(-1, *[1] * len(shape))
     at = (rng.uniform(-1.7, 2.7, (len(shape), *shape)) * size).astype(np.float32)
-    got = jax.jit(warp.sample)({"image": image, "label": label, "weight": weight}, at)
+    got = jax.jit(warp.sample)(smooth | nearest | rest, at)
 
     def scipy_at(values, order):
-        return scipy.ndimage.map_coordinates(values, at, order=order, mode="mirror")
+        channels = values.reshape(*shape, -1)
+        done = [
+            scipy.ndimage.map_coordinates(
+                channels[..., c], at, order=order, mode="mirror"
+            )
+            for c in range(channels.shape[-1])
+        ]
+        return np.stack(done, axis=-1).reshape(values.shape)
 
-    expected = np.stack([scipy_at(image[..., c], 1) for c in range(2)], axis=-1)
-    np.testing.assert_allclose(got["image"], expected, atol=1e-4)
-    np.testing.assert_array_equal(got["label"], scipy_at(label, 0))
-    np.testing.assert_array_equal(got["weight"], scipy_at(weight, 0))
+    for name, values in smooth.items():
+        np.testing.assert_allclose(got[name], scipy_at(values, 1), atol=1e-4)
+    for name, values in nearest.items():
+        np.testing.assert_array_equal(got[name], scipy_at(values, 0), name)
+    for name, values in (smooth | nearest | rest).items():
+        assert got[name].dtype == values.dtype, name
+    for name, values in rest.items():
+        np.testing.assert_array_equal(got[name], values)
 
 
 def test_sample_moves_independent_labels_with_their_pixel():

@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from unet_jax.build import build
+from unet_jax.build.training import build
 from unet_jax.errors import UserError
 
 VALID = {"name": "UNet", "widths": (2, 4, 8, 16, 32)}
@@ -22,7 +22,9 @@ MISTAKES = [
         (ConfigDict({"name": "dice", "scale": 0.0}),),
         ["config.loss: no term has a scale other than 0"],
     ),
-    ("head", "softmix", ["config.head", "did you mean 'softmax'"]),
+    ("head", "softmax", ["config.head is no longer a field", "config.task"]),
+    ("task", "multilabel", ["config.task must be a spec, {'name': ...}"]),
+    ("freeze", "down*", ["config.freeze must be a tuple", "text, not 'down*'"]),
     ("precision", "fp16", ["config.precision", "'float32' or 'bfloat16'"]),
     ("crop", (188.5, 188), ["config.crop", "(188.5, 188)"]),
     ("spacing", (1.0,), ["config.spacing=1", "2 sizes", "config.crop=16,16"]),
@@ -185,7 +187,7 @@ def test_a_score_may_be_asked_for_twice_with_other_options(tiny):
         ConfigDict({"name": "f1", "threshold": 0.9}),
         ConfigDict({"name": "dice"}),
     )
-    names = [name for name, _ in build(tiny).metrics]
+    names = [name for name, _ in build(tiny).judging.metrics]
     assert names == ["f1", "f1(threshold=0.9)", "dice"]
     tiny.metrics += (ConfigDict({"name": "dice"}),)
     with pytest.raises(UserError, match="config.metrics has dice more than once"):

@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from unet_jax.build import build
+from unet_jax.build.training import build
 
 
-def test_a_sigmoid_head_has_no_channel_for_the_background(tiny):
-    tiny.head = "sigmoid"
+def test_classes_that_overlap_have_no_channel_for_the_background(tiny):
+    tiny.task.name = "multilabel"
     parts = build(tiny)
-    assert parts.predicting.classes == ("cell",)
+    assert parts.judging.predicting.task.classes == ("cell",)
     assert parts.model.outputs == 1
     assert parts.train[0]["label"].shape == (20, 24, 1)
 

@@ -35,8 +35,26 @@ def test_a_thumbnail_holds_the_means_of_blocks(shape):
         means[place] = image[box].mean()
     means -= means.mean()
     found = account.thumbnail(image)
-    np.testing.assert_allclose(found, means / np.linalg.norm(means), atol=1e-5)
+    assert found.dtype == np.int8
+    np.testing.assert_allclose(found, 127 * means / np.abs(means).max(), atol=0.501)
     assert not account.thumbnail(np.full((*shape, 1), 7, np.uint8)).any()
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f2", "f8", "?"])
+def test_a_target_of_any_type_is_measured_and_a_label_may_lack(dtype):
+    image = RNG.integers(0, 200, (9, 7, 1), dtype=np.uint8)
+    target = RNG.integers(0, 90, (9, 7, 2)).astype(dtype)
+    fact = measure({"id": "a", "image": image, "target": target}, "train")
+    assert (fact.target_channels, fact.target_dtype) == (2, str(target.dtype))
+    for channel, found in enumerate(fact.target_intensity):
+        wanted = np.percentile(target[..., channel].astype(float), account.PERCENTS)
+        np.testing.assert_allclose(found, wanted, rtol=1e-3)
+    assert not fact.labelled
+    assert fact.pixels == {}
+    labelled = measure({"id": "a", "image": image, "label": np.zeros((9, 7), int)})
+    assert labelled.labelled
+    assert (labelled.target_channels, labelled.target_dtype) == (0, "")
+    assert labelled.target_intensity == ()
 
 
 def test_pixels_are_counted_with_those_that_are_ignored(monkeypatch):

@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 
+from unet_jax import tasks
 from unet_jax.data import normalize, weights
 from unet_jax.data.examples import prepare
 from unet_jax.data.resample import between
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError
+from unet_jax.tasks import Data
 
 RNG = np.random.default_rng(0)
 LABEL = np.repeat(np.array([[0, 1, 2], [2, -1, 1]], np.int32), 4, 0).repeat(4, 1)
 IMAGE = RNG.integers(0, 255, (*LABEL.shape, 1), dtype=np.uint8)
 WANTED = (0.5, 1.5)
+CHANNELS = tasks.multilabel(Data(("none", "a", "b"), axes=2, channels=1)).prepare
 
 
 def ready(*spacings, record=(), **kwargs):
@@ -24,7 +27,7 @@ def ready(*spacings, record=(), **kwargs):
 
     source = Source("scans", ("none", "a", "b"), (), 1, len(spacings), load)
     given = {
-        "normalize": normalize.in_memory(normalize.unit),
+        "measure": normalize.in_memory(normalize.unit),
         "weigh": weights.border,
         "spacing": WANTED,
     }
@@ -64,7 +67,7 @@ def test_each_image_has_a_spacing_of_its_own():
 
 def test_ids_become_channels_after_they_are_resampled():
     ids = ready((1.0, 1.0))[0]["label"]
-    channels = ready((1.0, 1.0), independent=True)[0]["label"]
+    channels = ready((1.0, 1.0), add_truth=CHANNELS)[0]["label"]
     np.testing.assert_array_equal(channels[..., 0] == 1, ids == 1)
     np.testing.assert_array_equal((channels < 0).all(-1), ids < 0)
 

@@ -7,9 +7,16 @@ from skimage import exposure
 from unet_jax.data import normalize
 from unet_jax.errors import UserError
 
-standard = normalize.in_memory(normalize.standard)
-unit = normalize.in_memory(normalize.unit)
-percentile = normalize.in_memory(normalize.percentile)
+
+def normalized_by(measure):
+    """The function that measures an image and applies its scale."""
+    scale = normalize.in_memory(measure)
+    return lambda image: scale(image)(image)
+
+
+standard = normalized_by(normalize.standard)
+unit = normalized_by(normalize.unit)
+percentile = normalized_by(normalize.percentile)
 ALL = [standard, unit, percentile]
 
 
@@ -44,9 +51,9 @@ def test_unit_leaves_floats():
 
 
 def test_percentile_is_rescale_intensity_of_each_channel(image):
-    out = normalize.in_memory(
-        functools.partial(normalize.percentile, low=2.0, high=90.0)
-    )(image)
+    out = normalized_by(functools.partial(normalize.percentile, low=2.0, high=90.0))(
+        image
+    )
     for c in range(2):
         ends = tuple(np.percentile(image[..., c], (2, 90)))
         want = exposure.rescale_intensity(
@@ -96,3 +103,10 @@ def test_a_mean_of_pieces_is_that_of_the_whole(monkeypatch, image):
     monkeypatch.setattr(normalize, "PIECE", 300)
     assert [s.start for s in normalize.cuts((40, 30))] == [0, 10, 20, 30]
     np.testing.assert_allclose(standard(image), scale(image), atol=1e-6)
+
+
+@pytest.mark.parametrize("measure", [normalize.standard, normalize.unit])
+def test_a_scale_goes_back_to_the_units_of_the_image(measure):
+    image = np.random.default_rng(0).integers(0, 60000, (9, 8, 2), dtype=np.uint16)
+    scale = normalize.in_memory(measure)(image)
+    np.testing.assert_allclose(scale.back(scale(image)), image, rtol=1e-5, atol=0.01)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from unet_jax.data import weights
+from unet_jax.data.examples import unlabelled
 from unet_jax.data.pipeline import Room, batches, iterate, prepare
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError
@@ -32,8 +33,13 @@ def atlas(length=10, calls=None):
     return Source("atlas", names, ((0, 0, 0),) * PLACE.size, 2, length, load)
 
 
+def as_it_is(image):
+    """Measures nothing: the scale of an image is the identity."""
+    return np.float32
+
+
 def ready(source=None, weigh=weights.uniform, **kwargs):
-    return prepare(source or atlas(), normalize=lambda x: x, weigh=weigh, **kwargs)
+    return prepare(source or atlas(), measure=as_it_is, weigh=weigh, **kwargs)
 
 
 def made(examples=None, **kwargs):
@@ -186,7 +192,8 @@ def test_an_abandoned_run_leaves_quickly_and_says_nothing():
         "label = np.zeros((32, 32), np.int32)\n"
         "record = {'image': label[..., None], 'label': label, 'id': 'r'}\n"
         "s = source.Source('s', ('a',), (), 1, 3, lambda i: record)\n"
-        "e = pipeline.prepare(s, normalize=np.float32, weigh=weights.border)\n"
+        "scale = lambda image: np.float32\n"
+        "e = pipeline.prepare(s, measure=scale, weigh=weights.border)\n"
         "b = pipeline.batches(e, seed=0, crop=(16, 16), margin=(0, 0), batch_size=2)\n"
         "stream = pipeline.iterate(b, start=0, steps=10**9)\n"
         "next(stream)\n"
@@ -237,15 +244,57 @@ def tiny(**changes):
     return Source("tiny", ("none", "a", "b"), (), 1, 1, lambda i: record)
 
 
-def test_independent_classes_get_a_channel_each():
-    example = ready(tiny(), independent=True)[0]
+def test_a_task_may_change_the_label_and_the_weight_is_of_the_class_ids():
+    def add_truth(example):
+        assert example["image"].dtype == np.float32  # all else is done
+        return example | {"label": ONE_HOT}
+
+    example = ready(tiny(), add_truth=add_truth)[0]
     np.testing.assert_array_equal(example["label"], ONE_HOT)
     np.testing.assert_array_equal(example["weight"], [[1, 1], [1, 0]])
 
 
+def test_a_task_may_make_the_label_of_other_arrays():
+    def add_truth(example):
+        return example | {"label": (example["instances"] > 0).astype(np.int32)}
+
+    cells = np.array([[0, 7], [9, 9]], np.int32)
+    record = {"image": np.zeros((2, 2, 1), np.uint8), "instances": cells, "id": "r7"}
+    source = tiny()._replace(load=lambda i: record)
+    seen = []
+
+    def weigh(label, instances):
+        seen.extend([label, instances])
+        return weights.uniform(label)
+
+    example = ready(source, weigh, add_truth=add_truth, needs=("instances",))[0]
+    np.testing.assert_array_equal(example["label"], [[0, 1], [1, 1]])
+    np.testing.assert_array_equal(seen[0], example["label"])
+    np.testing.assert_array_equal(seen[1], cells)
+
+
+def test_a_mistake_that_a_task_finds_names_the_record():
+    def add_truth(example):
+        raise UserError("it has no cells")
+
+    with pytest.raises(UserError, match="^tiny, r7: it has no cells$"):
+        ready(tiny(), add_truth=add_truth)[0]
+
+
+def test_records_without_what_a_task_needs_are_named():
+    with pytest.raises(UserError, match="^tiny, r7: has no target; add it"):
+        ready(tiny(), needs=("label", "target"))[0]
+
+
+def test_an_example_without_a_label_counts_everywhere():
+    record = {"image": np.zeros((2, 2, 1), np.uint8), "id": "r7"}
+    example = ready(tiny()._replace(load=lambda i: record), needs=())[0]
+    np.testing.assert_array_equal(example["weight"], np.ones((2, 2)))
+
+
 def test_channels_hold_0_and_1():
     with pytest.raises(UserError, match=r"^tiny, r7: .*holds 2"):
-        ready(tiny(label=ONE_HOT * 2), independent=True)[0]
+        ready(tiny(label=ONE_HOT * 2))[0]
 
 
 def test_a_label_with_a_class_axis_keeps_it():
@@ -255,7 +304,7 @@ def test_a_label_with_a_class_axis_keeps_it():
         seen.append(label)
         return weights.uniform(label)
 
-    example = ready(tiny(label=ONE_HOT), weigh, independent=True)[0]
+    example = ready(tiny(label=ONE_HOT), weigh)[0]
     np.testing.assert_array_equal(example["label"], ONE_HOT)
     np.testing.assert_array_equal(seen[0], [[0, 1], [1, -1]])
 
@@ -267,7 +316,6 @@ BAD = {
     "instances": ({"instances": np.zeros((2, 3), int)}, r"\(2, 3\).*\(2, 2\)"),
     "nan": ({"image": np.full((2, 2, 1), np.nan)}, "NaN"),
     "ids": ({"label": IDS * 255}, "510"),
-    "channels": ({"label": ONE_HOT}, "config.head=sigmoid"),
 }
 
 
@@ -298,3 +346,162 @@ def test_impossible_numbers_are_refused(wrong):
 def test_an_empty_source_is_refused():
     with pytest.raises(UserError, match="atlas holds no records"):
         ready(atlas(length=0))
+
+
+def photographs(length=7, first=100, **arrays):
+    """A source of images alone, whose pixels know where they come from."""
+
+    def load(i):
+        image = np.stack([np.full_like(PLACE, first + i), PLACE], -1)
+        return {"image": image.astype(np.float32), "id": f"u{i}"} | arrays
+
+    names = tuple(map(str, range(PLACE.size)))
+    return Source("photographs", names, (), 2, length, load)
+
+
+def extended():
+    """The atlas with arrays that no part of the pipeline knows."""
+    arrays = {
+        "instances": PLACE + 1,
+        "potential": PLACE / 2.0,
+        "vector": np.stack([PLACE, -PLACE, PLACE], -1).astype(np.float32),
+        "factors": np.array([1.0, 2.0, 3.0], np.float32),  # not spatial
+    }
+    plain = atlas()
+    return plain._replace(load=lambda i: plain.load(i) | arrays)
+
+
+def mixed(source=None, size=3, labelled=None, **kwargs):
+    examples = labelled or ready()
+    others = unlabelled(source or photographs(), examples[0], measure=as_it_is)
+    given = {"batch_size": 5, "unlabelled": others, "unlabelled_size": size}
+    return made(examples, **given | kwargs)
+
+
+def test_every_array_of_an_example_is_in_the_batch():
+    batch = made(ready(extended()))[0]
+    got = {k: (v.dtype.name, v.shape) for k, v in batch.items()}
+    assert got == {
+        "image": ("float32", (4, 8, 12, 2)),
+        "label": ("int32", (4, 8, 12)),
+        "weight": ("float32", (4, 8, 12)),
+        "instances": ("int32", (4, 8, 12)),
+        "potential": ("float64", (4, 8, 12)),
+        "vector": ("float32", (4, 8, 12, 3)),
+        "factors": ("float32", (4, 3)),
+        "seed": ("uint32", (4,)),
+    }
+    place = batch["label"]
+    np.testing.assert_array_equal(batch["instances"], place + 1)
+    np.testing.assert_array_equal(batch["potential"], place / 2)
+    np.testing.assert_array_equal(batch["vector"][..., 1], -place)
+    np.testing.assert_array_equal(batch["factors"], [[1, 2, 3]] * 4)
+
+
+def test_labelled_rows_come_first_and_the_others_have_no_weight():
+    batch = mixed()[0]
+    rows = records(batch)
+    assert all(row < 10 for row in rows[:2])
+    assert all(row >= 100 for row in rows[2:])
+    np.testing.assert_array_equal(batch["label"][:2], batch["image"][:2, ..., 1])
+    assert (batch["label"][2:] == -1).all()
+    assert (batch["weight"][:2] == 1).all()
+    assert (batch["weight"][2:] == 0).all()
+    assert batch["image"].shape == (5, 8, 12, 2)
+
+
+def test_unlabelled_rows_have_blanks_for_all_other_arrays():
+    batch = mixed(labelled=ready(extended()))[0]
+    plain = made(ready(extended()))[0]
+    assert batch.keys() == plain.keys()
+    for name in plain:
+        assert batch[name].dtype == plain[name].dtype
+        assert batch[name].shape[1:] == plain[name].shape[1:]
+        if name not in ("image", "label", "seed"):
+            assert (batch[name][:2] != 0).any()
+            assert (batch[name][2:] == 0).all()
+
+
+def test_only_the_image_of_an_unlabelled_record_is_read():
+    """A label that is not there is not an error, and one that is there is not used."""
+    batch = mixed(photographs(label=np.full((3, 3), 10**6)))[0]
+    assert (batch["label"][2:] == -1).all()
+    wrong = photographs(image=np.full((*SHAPE, 2), np.nan))
+    with pytest.raises(UserError, match="^photographs, u.: image has NaN"):
+        mixed(wrong)[0]
+    with pytest.raises(UserError, match="photographs holds no records"):
+        mixed(photographs(length=0))
+
+
+def test_unlabelled_images_change_no_labelled_example():
+    """What a step sees of them is what a run without the others would see."""
+    both, alone = mixed(), made(batch_size=2)
+    for step in (0, 3, 11):
+        first = {k: v[:2] for k, v in both[step].items()}
+        same(first, alone[step])
+
+
+def test_unlabelled_epochs_are_whole_and_in_an_order_of_their_own():
+    run = mixed(photographs(length=10))
+    streams = [
+        sum((records(run[s])[i:j] for s in range(10)), []) for i, j in ((0, 2), (2, 5))
+    ]
+    labelled, others = streams
+    for start in (0, 10):
+        assert sorted(labelled[start : start + 10]) == list(range(10))
+    for start in (0, 10, 20):
+        assert sorted(others[start : start + 10]) == list(range(100, 110))
+    assert [i - 100 for i in others[:20]] != labelled
+
+
+def test_labelled_and_unlabelled_examples_draw_nothing_in_common():
+    """With the same images in both, neither crops nor seeds are those of the other."""
+    run = mixed(photographs(length=10, first=0))
+    seeds, corners = {}, {}
+    for step in range(20):
+        batch = run[step]
+        for row in range(5):
+            kind = row >= 2
+            corner = tuple(batch["image"][row, 0, 0].tolist())
+            seeds.setdefault(kind, []).append(int(batch["seed"][row]))
+            corners.setdefault(kind, []).append(corner)
+    assert not set(seeds[False]) & set(seeds[True])
+    assert len(set(seeds[True])) == len(seeds[True])
+    met = Counter(corners[False]) & Counter(corners[True])
+    assert met.total() < 10  # of 40: 13 x 9 places in each of 10 images
+
+
+def test_a_mixed_step_is_always_the_same_batch_and_a_seed_makes_another_run():
+    same(mixed()[7], mixed()[7])
+    runs = [mixed(seed=s) for s in (3, 4)]
+    orders = [sum((records(run[s])[2:] for s in range(5)), []) for run in runs]
+    assert orders[0] != orders[1]
+    assert not set(runs[0][0]["seed"]) & set(runs[1][0]["seed"])
+
+
+def test_shards_cut_a_mixed_batch():
+    whole = mixed(batch_size=6)[5]
+    for count in (2, 3):
+        shards = [mixed(batch_size=6, shard=(i, count))[5] for i in range(count)]
+        same(whole, {k: np.concatenate([part[k] for part in shards]) for k in whole})
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_mixed_run_goes_on_in_the_middle(threads):
+    run = mixed()
+    steps = list(iterate(mixed(), start=4, steps=9, threads=threads))
+    for got, step in zip(steps, range(4, 9), strict=True):
+        same(got, run[step])
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_there_is_room_for_labelled_examples(size):
+    with pytest.raises(UserError, match=f"{size} of 5 examples cannot be unlabelled"):
+        mixed(size=size)
+
+
+def test_unlabelled_rows_need_unlabelled_images():
+    with pytest.raises(UserError, match="give unlabelled images"):
+        made(unlabelled_size=2)
+    plain = mixed(size=0)[0]
+    same(plain, made(batch_size=5)[0])

@@ -88,6 +88,39 @@ def test_folds_are_interleaved_and_partition_the_slices(tiny):
     assert sorted(tested) == every
 
 
+@pytest.mark.parametrize(
+    ("labelled", "kept"),
+    [
+        (1, ["train-07"]),
+        (2, ["train-03", "train-08"]),
+        (3, [f"train-0{i}" for i in (3, 7, 9)]),
+    ],
+)
+def test_few_of_the_training_slices_may_keep_their_labels(labelled, kept, tiny):
+    """Of 2, 3, 4, 7, 8, 9 those in the middle of equal parts."""
+    whole, splits = data.isbi2012(**tiny), data.isbi2012(labelled=labelled, **tiny)
+    assert ids(splits.train) == kept
+    assert splits.train.name == "isbi2012/train"
+    others = [name for name in ids(whole.train) if name not in kept]
+    assert ids(splits.unlabelled) == others
+    assert splits.unlabelled.length == len(others)
+    assert splits.unlabelled.name == "isbi2012/unlabelled"
+    record, images = splits.unlabelled.load(0), map(whole.train.load, range(6))
+    assert record.keys() == {"image", "id"}
+    same = next(image for image in images if image["id"] == record["id"])
+    np.testing.assert_array_equal(record["image"], same["image"])
+    assert "label" in splits.train.load(0)
+    for name in ("val", "test"):
+        assert ids(getattr(splits, name)) == ids(getattr(whole, name))
+
+
+@pytest.mark.parametrize("labelled", [0, 6])
+def test_all_training_slices_keep_their_labels_unless_told(labelled, tiny):
+    splits = data.isbi2012(labelled=labelled, **tiny)
+    assert splits.train.length == 6
+    assert splits.unlabelled is None
+
+
 def test_the_challenge_volume_is_all_ignored(tiny):
     prepared, builder = map(
         importlib.import_module, ("unet_jax.data.prepared", BUILDER)
@@ -193,6 +226,7 @@ def test_a_bad_archive_is_refused_and_leaves_nothing(spoil, words, tmp_path):
         ({"fold": 5}, "fold must be 0 to 4"),
         ({"folds": 2}, "config.data.folds must be a whole number of 3 or more"),
         ({"folds": 11}, "folds must be 3 to 10"),
+        ({"labelled": 7}, "labelled must be 0 to 6, not 7"),
     ],
 )
 def test_folds_out_of_range(number, line, tiny):

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from unet_jax import tasks
 from unet_jax.data.resample import between
 from unet_jax.errors import UserError
+from unet_jax.tasks import Data
 
 OWN, SPACING, TARGET = (9, 14, 11), (1.0, 0.7, 2.0), (0.8, 1.1, 1.5)
 
@@ -65,8 +67,8 @@ def test_the_wanted_spacing_changes_nothing_to_the_bit():
     assert not change.changes
     assert change.image(image) is image
     assert change.label(label) is label
-    answer = {"label": label, "probabilities": noise(*OWN, 2)}
-    assert change.answer(answer, independent=False) is answer
+    results = {"label": label, "prediction": noise(*OWN, 2)}
+    assert change.results(results, None) is results
 
 
 def test_along_slices_that_are_far_apart_the_nearest_is_taken():
@@ -117,18 +119,22 @@ def test_instances_keep_their_numbers():
 
 def test_an_answer_is_decided_on_the_grid_of_the_file():
     change = between((4,), (1.0,), (2.0,))
+    kind = Data(("background", "cell"), axes=1, channels=1)
+    exclusive, overlapping = tasks.semantic(kind), tasks.multilabel(kind)
     p = np.array([0.1, 0.7], np.float32)  # at 1 and 3 mm: 0.1, 0.25, 0.55, 0.7
     said = {
         "label": np.array([0, 1], np.uint8),
-        "probabilities": np.stack([1 - p, p], -1),
+        "prediction": np.stack([1 - p, p], -1),
     }
-    got = change.answer(said, independent=False)
-    np.testing.assert_allclose(got["probabilities"][:, 1], [0.1, 0.25, 0.55, 0.7])
+    got = change.results(said, exclusive.decide)
+    np.testing.assert_allclose(got["prediction"][:, 1], [0.1, 0.25, 0.55, 0.7])
     assert got["label"].dtype == np.uint8
     np.testing.assert_array_equal(got["label"], [0, 0, 1, 1])
-    alone = {"label": said["label"][:, None], "probabilities": p[:, None]}
-    got = change.answer(alone, independent=True)
+    alone = {"label": said["label"][:, None], "prediction": p[:, None]}
+    got = change.results(alone, overlapping.decide)
     np.testing.assert_array_equal(got["label"], [[0], [0], [1], [1]])
+    values = change.results({"prediction": p[:, None]}, None)
+    assert list(values) == ["prediction"]  # a task without classes has no label
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
+from unet_jax import tasks
 from unet_jax.data import pipeline, sampling, weights
-from unet_jax.data.examples import Room, prepare
+from unet_jax.data.examples import Room, prepare, unlabelled
 from unet_jax.data.source import Source
 from unet_jax.specs import bind
 
 pytest.importorskip("grain", reason="grain feeds the training")
 
 SHAPE = (40, 50)
-PLAIN = {"normalize": lambda x: x, "weigh": weights.uniform}
+PLAIN = {"measure": lambda image: np.float32, "weigh": weights.uniform}
 
 
 def one_percent():
@@ -34,11 +35,7 @@ def source(label, length=4, axes=2):
 def ready(spec, label=None, **kwargs):
     sample = bind(sampling, spec, "config.sampling")
     label = one_percent() if label is None else label
-    given = {
-        "normalize": lambda x: x,
-        "weigh": lambda label, ids: weights.uniform(label),
-    }
-    return prepare(source(label), sample=sample, **given | kwargs)
+    return prepare(source(label), sample=sample, **PLAIN | kwargs)
 
 
 def made(examples, **kwargs):
@@ -172,32 +169,53 @@ def test_independent_classes_are_channels():
     label = np.zeros((*SHAPE, 2), np.int32)
     label[5, 5, 0] = label[5, 5, 1] = 1  # both at once
     label[30:, :, 1] = -1
-    ids = sampling.places(label, 2, sampling.balanced)
-    np.testing.assert_allclose(ids["chances"][-1], 1)
-    places = ids["places"]
+    places, chances = sampling.places(label, 2, sampling.balanced)
+    np.testing.assert_allclose(chances[-1], 1)
     assert (places == (5, 5)).all(-1).sum() == 2  # once for each
-    examples = ready({"name": "balanced"}, label, independent=True)
+    examples = ready({"name": "balanced"}, label)
     hits = sum((part > 0).any() for part in middles(examples, 1000))
     assert hits > 600  # two of three classes are there alone
-    exclusive = ready({"name": "foreground"}, independent=True)[0]
-    assert {tuple(p) for p in exclusive["places"].tolist()} >= {(39, 0), (10, 30)}
+    task = tasks.multilabel(tasks.Data(("none", "a", "b"), axes=2, channels=1))
+    exclusive = ready({"name": "foreground"}, add_truth=task.prepare)[0]
+    pixels, _ = exclusive["places"]
+    assert {tuple(p) for p in pixels.tolist()} >= {(39, 0), (10, 30)}
 
 
 def test_places_are_thinned_evenly_and_counted_in_the_memory():
     label = np.zeros((100, 100), np.int32)
-    found = sampling.places(label, 2, sampling.balanced)["places"]
+    found, _ = sampling.places(label, 2, sampling.balanced)
     assert len(found) == sampling.MOST
     assert len(np.unique(found, axis=0)) == sampling.MOST
     per_row = np.bincount(found[:, 0], minlength=100)
     assert set(per_row.tolist()) <= {40, 41, 42}
     example = ready({"name": "balanced"})[0]
-    size = sum(v.nbytes for v in example.values() if isinstance(v, np.ndarray))
-    plain = sum(example[k].nbytes for k in ("image", "label", "weight"))
-    assert size == plain + 4 * 2 * len(example["places"]) + 8 * len(example["chances"])
+    pixels, chances = example["places"]
+    size = sum(example[k].nbytes for k in ("image", "label", "weight"))
+    size += 4 * 2 * len(pixels) + 8 * len(chances)
     for room, kept in ((size, 1), (size - 1, 0)):
         examples = ready({"name": "balanced"}, room=Room(room))
         examples[0]
         assert len(examples._kept) == kept
+
+
+def test_places_do_not_reach_the_batch():
+    batch = made(ready({"name": "balanced"}))[0]
+    assert batch.keys() == {"image", "label", "weight", "seed"}
+    assert sampling.places(one_percent(), 2, sampling.uniform) is None
+
+
+def test_unlabelled_images_are_cut_from_anywhere():
+    """Their crops are those that a label without a chosen pixel would get."""
+    spec = {"name": "foreground", "probability": 1.0}
+    examples = ready(spec)
+    measure = PLAIN["measure"]
+    others = unlabelled(source(one_percent(), length=1), examples[0], measure=measure)
+    starts = set()
+    for step in range(200):
+        mixed = {"unlabelled": others, "unlabelled_size": 3}
+        batch = made(examples, crop=(38, 48), margin=(0, 0), **mixed)[step]
+        starts |= set(batch["image"][1:, 0, 0, 0].astype(int).tolist())
+    assert starts == {50 * y + x for y in range(3) for x in range(3)}
 
 
 def test_volumes_are_sampled_alike():

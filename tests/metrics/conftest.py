@@ -29,12 +29,12 @@ def make(
         return np.where(ignored, -1, parts).astype(np.int32)
 
     return Case(
-        truth,
-        prediction,
-        np.asarray(probabilities),
-        found(truth) if true_objects is None else np.asarray(true_objects),
-        found(prediction) if objects is None else np.asarray(objects),
-        spacing or (1.0,) * (truth.ndim - independent),
+        spacing=spacing or (1.0,) * (truth.ndim - independent),
+        truth=truth,
+        prediction=prediction,
+        probabilities=np.asarray(probabilities),
+        true_objects=found(truth) if true_objects is None else np.asarray(true_objects),
+        objects=found(prediction) if objects is None else np.asarray(objects),
     )
 
 

@@ -1,4 +1,4 @@
-"""What holds for every metric that a spec may name."""
+"""What holds for every metric of classes and objects that a spec may name."""
 
 import dataclasses
 
@@ -18,7 +18,8 @@ LOWER = {
     "surface_distance",
     "warping_error",
 }
-every_metric = pytest.mark.parametrize("name", metrics.__all__)
+VALUE = {"mae", "psnr", "ssim"}  # see test_values.py
+every_metric = pytest.mark.parametrize("name", sorted({*metrics.__all__} - VALUE))
 each_kind = pytest.mark.parametrize("independent", [False, True])
 
 
@@ -72,6 +73,25 @@ def noisy(case):
 def test_options_are_checked_by_their_annotations(spec, field):
     with pytest.raises(UserError, match=rf"config\.metrics\[0\]\.{field}"):
         specs.bind(metrics, spec, "config.metrics[0]")
+
+
+@pytest.mark.parametrize("name", metrics.__all__)
+def test_the_kind_says_which_result_is_read(noisy, name):
+    """The others can be missing."""
+    image, metric = noisy(independent=False), bound(name)
+    assert (metric.kind == "value") == (name in VALUE)
+    if metric.kind == "label":
+        others = {"objects": None}
+    elif metric.kind == "objects":
+        others = {"truth": None, "prediction": None, "probabilities": None}
+    else:
+        arrays = {"target": np.eye(12)[..., None], "value": np.ones((12, 12, 1))}
+        image = dataclasses.replace(image, **arrays)
+        fields = (field.name for field in dataclasses.fields(image))
+        others = {field: None for field in fields if field not in arrays}
+    expected = metric.measure(image)
+    alone = metric.measure(dataclasses.replace(image, **others))
+    np.testing.assert_array_equal(alone, expected)
 
 
 @every_metric

@@ -469,7 +469,7 @@ def test_a_time_changes_the_output_of_every_block():
     model = UNet((2, 3), padding="SAME", norm="instance", dropout=0.0)
     timed = model.clone(time_features=4)
     image = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
-    time = jnp.array([0.0, 700.0])
+    time = jnp.array([0.0, 0.7])
     init = jax.jit(lambda key: timed.init(key, image, time=time))
     params = init(jax.random.key(1))["params"]
     blocks = {name for name in params if "time" in params[name]}
@@ -496,9 +496,9 @@ def test_a_time_changes_the_output_of_every_block():
         if name != "time"
     }
     jax.tree.map(np.testing.assert_array_equal, plain, without)
-    with pytest.raises(ValueError, match="time_features=4 was given no time"):
-        timed.apply({"params": params}, image)
-    with pytest.raises(ValueError, match="time_features=0 was given a time"):
+    early = timed.apply({"params": params}, image)  # without a time it is 0
+    np.testing.assert_array_equal(early, forward(params, 0 * time))
+    with pytest.raises(UserError, match="time_features is 0, and the method needs"):
         model.apply({"params": plain}, image, time=time)
 
 

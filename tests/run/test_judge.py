@@ -6,14 +6,15 @@ import pytest
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from unet_jax.build import build
+from unet_jax.build.training import build
 from unet_jax.data.pipeline import Examples, Room
 from unet_jax.run import judge
 
 
 def start(config):
     parts = build(config)
-    return parts, parts.init(jax.random.key(1)).variables
+    state = parts.init(jax.random.key(1))
+    return parts.judging, parts.judging.method.variables(state)
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
@@ -25,14 +26,15 @@ def test_scores_are_those_of_whole_images(tiny, padding):
     parts, variables = start(tiny)
     judged = judge.judge(parts, variables, "test", parts.test, as_predicted=True)
 
-    margin = parts.model.geometry(2).margin[0]
+    model = build(tiny).model
+    margin = model.geometry(2).margin[0]
     right = total = 0
     hits, sizes = np.zeros(2), np.zeros(2)
     for i in range(11):
         image, label = parts.test[i]["image"], parts.test[i]["label"]
         pad = [(margin, margin)] * 2 + [(0, 0)]
         image = np.pad(image, pad, mode="reflect")
-        logits = parts.model.apply(variables, image[None])[0]
+        logits = model.apply(variables, image[None])[0]
         prediction = np.argmax(logits, axis=-1)
         assert prediction.shape == label.shape
         right += int((prediction == label).sum())
@@ -44,7 +46,7 @@ def test_scores_are_those_of_whole_images(tiny, padding):
             size[k] = int((prediction == k).sum() + (label == k).sum())
         assert judged.images[i]["id"] == parts.test[i]["id"]
         assert judged.images[i]["dice"] == pytest.approx((hit / size).mean(), abs=1e-6)
-        loss = parts.loss(logits, label, parts.test[i]["weight"])
+        loss = parts.loss(logits, parts.test[i])
         assert judged.images[i]["loss"] == pytest.approx(float(loss), rel=1e-4)
         hits, sizes = hits + hit, sizes + size
     scores = judged.scores
@@ -79,7 +81,7 @@ def test_what_the_config_makes_of_predictions_is_what_is_judged(tiny):
     assert judged.confusion[:, 1].sum() == 0  # nothing is that large
     assert judged.scores["test/panoptic_quality"] == 0
     assert judged.scores["test/loss"] is None  # of a mean over views there is none
-    alone = judge.judge(parts, variables, "val", parts.val, as_predicted=False)
+    alone = judge.judge(parts, variables, "val", build(tiny).val, as_predicted=False)
     assert alone.scores["val/loss"] > 0
     assert alone.confusion[:, 1].sum() > 0
 

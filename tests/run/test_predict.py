@@ -116,7 +116,7 @@ def test_what_is_wrong_costs_one_line_and_the_others_go_on(trained, tmp_path, ca
         (line,) = [line for line in told if f"{name}:" in line]
         assert line.startswith("error: ")
         assert words in line
-    assert "4 of 5 files could not be segmented:" in stdout
+    assert "4 of 5 files could not be predicted:" in stdout
     assert sorted(p.name for p in out.iterdir()) == [
         "good_labels.png",
         "good_overlay.png",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import unet_jax
-from unet_jax.build import build
+from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data import cells
 from unet_jax.errors import UserError
@@ -29,12 +29,12 @@ def test_predictions_are_what_evaluation_saw_to_the_bit(trained, devices, monkey
     chosen = jax.devices()[:devices]
     monkeypatch.setattr(jax, "local_devices", lambda: chosen)
     predictor = unet_jax.Predictor.load(workdir)
-    parts = build(config)
+    parts = build(config).judging
     with Checkpoints(workdir, "val/dice") as checkpoints:
-        like = parts.layout.abstract(jax.eval_shape(parts.init, jax.random.key(0)))
-        state = checkpoints.restore(checkpoints.best, like)
+        like = parts.predicting.inference.here.abstract(parts.predicting.variables)
+        variables = checkpoints.variables(checkpoints.best, like)
     for index in range(3):
-        seen = judge.look(parts, state.variables, parts.test, index)
+        seen = judge.predict_case(parts, variables, parts.test, index)
         image = raw(index)
         np.testing.assert_array_equal(
             predictor.probabilities(image), seen.probabilities

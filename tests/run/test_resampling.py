@@ -1,6 +1,5 @@
 """A run whose images have pixels of several sizes, from training to files."""
 
-import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -10,7 +9,7 @@ from scipy.spatial.distance import directed_hausdorff
 
 import unet_jax
 from unet_jax import data
-from unet_jax.build import build, predicting
+from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
@@ -51,11 +50,11 @@ def run(trained, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "cells", scans)
         train(config, workdir)
-        parts = build(config)
+        parts = build(config).judging
     with Checkpoints(workdir, "val/dice") as checkpoints:
-        like = parts.layout.abstract(jax.eval_shape(parts.init, jax.random.key(0)))
-        state = checkpoints.restore(checkpoints.best, like)
-    return config, workdir, parts, state.variables
+        like = parts.predicting.inference.here.abstract(parts.predicting.variables)
+        variables = checkpoints.variables(checkpoints.best, like)
+    return config, workdir, parts, variables
 
 
 def test_predictions_are_what_evaluation_saw_to_the_bit(run):
@@ -63,7 +62,7 @@ def test_predictions_are_what_evaluation_saw_to_the_bit(run):
     predictor = unet_jax.Predictor.load(workdir)
     for index in range(3):
         image, spacing = raw(index), SPACINGS[index]
-        seen = judge.look(parts, variables, parts.test, index)
+        seen = judge.predict_case(parts, variables, parts.test, index)
         got = predictor.probabilities(image, spacing)
         assert got.shape == (*image.shape[:2], 2)
         np.testing.assert_allclose(got.sum(-1), 1, atol=1e-6)
@@ -83,7 +82,7 @@ def test_scores_are_those_of_the_files_own_pixels(run):
     assert judged.confusion.sum() == sum(raw(i)[..., 0].size for i in range(3))
     assert judged.scores["test/loss"] > 0
     for index, spacing in enumerate(SPACINGS):
-        seen = judge.look(parts, variables, parts.test, index)
+        seen = judge.predict_case(parts, variables, parts.test, index)
         true, said = surface(seen.truth, spacing), surface(seen.prediction, spacing)
         farthest = max(directed_hausdorff(*x)[0] for x in ((true, said), (said, true)))
         assert judged.images[index]["hausdorff"] == pytest.approx(farthest)
@@ -109,11 +108,3 @@ def test_files_are_segmented_on_their_own_grid(run, tmp_path, capsys):
     np.testing.assert_array_equal(labels, predictor.labels(raw(0), SPACINGS[0]))
     (line,) = capsys.readouterr().err.splitlines()
     assert "photo.png: the size of its pixels is not known" in line
-
-
-def test_a_checkpoint_from_before_resampling_leaves_images_as_they_are(run):
-    config, _, parts, _ = run
-    old = dict(parts.predicting.preprocessing)
-    assert old.pop("spacing") == list(SPACINGS[2])
-    change = predicting(config, old).resampling((7, 9), None)
-    assert change.shape == (7, 9)

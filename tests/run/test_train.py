@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build import build
+from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.run import evaluate, folder, train
@@ -28,7 +28,8 @@ def final(config, workdir):
     parts = build(config)
     with Checkpoints(workdir, "val/dice") as checkpoints:
         like = parts.layout.abstract(jax.eval_shape(parts.init, jax.random.key(0)))
-        return jax.device_get(checkpoints.restore(config.steps, like))
+        variables = parts.judging.method.variables
+        return jax.device_get(checkpoints.restore(config.steps, like, variables))
 
 
 def test_a_stopped_run_goes_on_as_if_it_never_had(tiny, tmp_path, monkeypatch, capsys):
@@ -182,11 +183,11 @@ def test_volumes_train_like_images(tiny, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"head": "sigmoid"},
+        {"task": ConfigDict({"name": "multilabel"})},
         {"parallel": ConfigDict({"name": "mesh", "space": 4})},
         {"model": ConfigDict({"name": "UNet", "widths": (2, 4)}), "crop": (44, 44)},
     ],
-    ids=["sigmoid", "mesh", "valid"],
+    ids=["multilabel", "mesh", "valid"],
 )
 def test_other_runs_reach_their_scores(tiny, tmp_path, change):
     tiny.update(change)

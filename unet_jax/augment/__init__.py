@@ -6,8 +6,8 @@ from the key, keeps every shape and dtype, and runs under `jit` and `vmap`:
     augment = chain([(1.0, elastic), (1.0, rotation), (0.5, gamma)])
     batch = jax.vmap(augment)(keys, batch)
 
-The names in `__all__` are those that a spec may use. Image, label and weight move
-together, in the order in which the operations are listed, and however many of them
+The names in `__all__` are those that a spec may use. All spatial arrays of an example
+move together, in the order in which the operations are listed, and however many of them
 move the pixels, the pixels are interpolated once: see `warp.py`.
 """
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unet_jax import arrays
 from unet_jax.arrays import Example
 from unet_jax.augment.draws import log_uniform
-from unet_jax.augment.warp import PIXELS, append, spatial
+from unet_jax.augment.warp import append, spatial
 from unet_jax.errors import UserError
 from unet_jax.specs import NonNegative, Positive, Within
 
@@ -120,7 +121,7 @@ def _affine(example: Example, matrix: jax.Array) -> Example:
 
 def _mirror(example: Example, axis: int) -> Example:
     """Mirrors the pixels at once, and the moves that wait, as vectors, with them."""
-    mirrored = {k: jnp.flip(example[k], axis) for k in PIXELS}
+    mirrored = {k: jnp.flip(example[k], axis) for k in arrays.spatial(example)}
     if "moves" in example:
         moves = (jnp.flip(move, axis + 1) for move in example["moves"])
         mirrored["moves"] = tuple(move.at[axis].multiply(-1) for move in moves)
@@ -129,7 +130,7 @@ def _mirror(example: Example, axis: int) -> Example:
 
 def _quarter(example: Example, a: int, b: int) -> Example:
     """Turns the pixels by 90 degrees at once, and the moves that wait with them."""
-    turned = {k: jnp.rot90(example[k], axes=(a, b)) for k in PIXELS}
+    turned = {k: jnp.rot90(example[k], axes=(a, b)) for k in arrays.spatial(example)}
     if "moves" in example:
         moves = (jnp.rot90(move, axes=(a + 1, b + 1)) for move in example["moves"])
         turned["moves"] = tuple(

@@ -17,13 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.interpolate import CubicSpline
 
+from unet_jax import arrays
 from unet_jax.arrays import Example
-
-PIXELS = ("image", "label", "weight")  # the arrays of an example that have pixels
 
 
 def spatial(example: Example) -> tuple[int, ...]:
-    """The spatial shape of an example, (H, W) or (D, H, W)."""
+    """Returns the spatial shape of an example, (H, W) or (D, H, W)."""
     return example["image"].shape[:-1]
 
 
@@ -93,23 +92,33 @@ def _contract(values: jax.Array, weights: list[list[jax.Array]]) -> jax.Array:
 def sample(example: Example, at: jax.Array) -> Example:
     """Reads an example `at` points, `f32[n, *S]` in pixels, mirrored at the borders.
 
-    The image is interpolated linearly; label and weight take the nearest pixel, so
-    that no new label appears. The edge pixel is not repeated (numpy's 'reflect').
+    Spatial arrays of floats are interpolated linearly; integers and the weight take the
+    nearest pixel, so that no new label appears. The edge pixel is not repeated (numpy's
+    'reflect').
     """
     shape = spatial(example)
-    image, label, weight = (
-        example[k].reshape(-1, *example[k].shape[len(shape) :]) for k in PIXELS
-    )
+    flat = {
+        name: example[name].reshape(-1, *example[name].shape[len(shape) :])
+        for name in arrays.spatial(example)
+    }
+    smooth = [name for name in flat if arrays.interpolated(name, example[name])]
     inside = [_mirrored(x, size) for x, size in zip(at, shape, strict=True)]
     lower = [jnp.floor(x) for x in inside]
-    mixed = 0.0
+    mixed = dict.fromkeys(smooth, 0.0)
     for corner in itertools.product((0, 1), repeat=len(shape)):
         index = [low + up for low, up in zip(lower, corner, strict=True)]
         shares = [1 - jnp.abs(x - i) for x, i in zip(inside, index, strict=True)]
-        mixed += math.prod(shares)[..., None] * image[_flat(index, shape)]
+        share, place = math.prod(shares), _flat(index, shape)
+        for name in smooth:
+            mixed[name] += _expand(share, flat[name]) * flat[name][place]
     nearest = _flat([jnp.floor(x + 0.5) for x in inside], shape)
-    moved = {"image": mixed, "label": label[nearest], "weight": weight[nearest]}
-    return {**example, **moved}
+    rest = {name: flat[name][nearest] for name in flat if name not in mixed}
+    return {**example, **mixed, **rest}
+
+
+def _expand(share: jax.Array, flat: jax.Array) -> jax.Array:
+    """Adds an axis of 1 for each axis of an array besides its pixels."""
+    return share.reshape(*share.shape, *[1] * (flat.ndim - 1))
 
 
 def _mirrored(x: jax.Array, size: int) -> jax.Array:

@@ -3,62 +3,31 @@
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from unet_jax.data.source import Source
+from unet_jax import losses
+from unet_jax.arrays import Example, spatial
+from unet_jax.build.fields import FIELDS, REPLACED, keys
+from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, choices, naming
 from unet_jax.geometry import Geometry
 from unet_jax.logs import say
+from unet_jax.methods import Method
+from unet_jax.metrics.case import Metric
 from unet_jax.parallel import Layout
-from unet_jax.specs import BelowOne, Count, NonNegative, Positive, Spec, Within, check
+from unet_jax.specs import Spec, check
+from unet_jax.tasks import Task
 
 Terms = list[tuple[float, Callable]]  # a number, of the term, and what it is for
 
 
-def _is_name(text: str) -> bool:
-    """Whether a text can be the name of a folder in another."""
-    return Path(text).name == text not in ("", ".", "..")
-
-
-# All that is read of a config, and what it must be.
-FIELDS = {
-    "name": Annotated[str, Within("that can name a folder", _is_name)],
-    "seed": Annotated[int, Within("from 0 to 2^31 - 1", lambda n: 0 <= n < 2**31)],
-    "steps": Count,
-    "batch_size": Count,
-    "crop": tuple[Count, ...],
-    "log_every": Count,
-    "eval_every": Count,
-    "checkpoint_every": Count,
-    "data": Spec,
-    "spacing": tuple[Positive, ...],
-    "normalize": Spec,
-    "weight_map": Spec,
-    "sampling": Spec,
-    "cache": NonNegative,
-    "threads": Count,
-    "model": Spec,
-    "head": Literal["softmax", "sigmoid"],
-    "precision": Literal["float32", "bfloat16"],
-    "loss": tuple[Spec, ...],
-    "augment": tuple[Spec, ...],
-    "optimizer": Spec,
-    "schedule": Spec,
-    "ema": BelowOne,
-    "parallel": Spec,
-    "metrics": tuple[Spec, ...],
-    "predict": Mapping,  # build.Options says what is in it
-}
-
-
 def plain(value: Any) -> Any:
-    """A field without ml_collections: a spec as a dict, of a tuple each."""
+    """Converts ConfigDicts to plain dicts, recursively."""
     if isinstance(value, tuple):
         return tuple(map(plain, value))
     if isinstance(value, ConfigDict):
@@ -67,16 +36,29 @@ def plain(value: Any) -> Any:
 
 
 def fields(config: ConfigDict) -> None:
-    """Every field is known and there, and is what it must be."""
-    for field in config:
-        if field not in FIELDS:
-            inside = [f"{name}.{field}" for name in FIELDS if _has(config, name, field)]
-            hint = f"did you mean {inside[0]!r}?" if inside else choices(field, FIELDS)
-            raise UserError(f"config has no field {field!r}; {hint}")
-    for field, hint in FIELDS.items():
-        if field not in config:
-            raise UserError(f"config.{field} is missing; configs/base.py has it")
-        check(plain(config[field]), hint, f"config.{field}")
+    """Checks a config against the table of fields.
+
+    Raises:
+      UserError: a field is unknown or missing, or its value is not of its type.
+    """
+    known = {field.name: field for field in FIELDS if "." not in field.name}
+    for name in config:
+        if name in REPLACED:
+            raise UserError(f"config.{name} is no longer a field; {REPLACED[name]}")
+        if name not in known:
+            inside = [f"{outer}.{name}" for outer in known if _has(config, outer, name)]
+            hint = f"did you mean {inside[0]!r}?" if inside else choices(name, known)
+            raise UserError(f"config has no field {name!r}; {hint}")
+    for name, field in known.items():
+        if name not in config:
+            raise UserError(
+                f"config.{name} is missing; begin with base.get_config() of configs/, "
+                "which sets every field"
+            )
+        if field.type is Mapping:
+            section(config, name)
+        else:
+            check(plain(config[name]), field.type, f"config.{name}")
     if not config.crop:
         raise UserError("config.crop needs a size for each axis, such as 188,188")
     if len(config.spacing) not in (0, len(config.crop)):
@@ -86,11 +68,32 @@ def fields(config: ConfigDict) -> None:
         )
 
 
+def section(config: ConfigDict, name: str) -> dict[str, Any]:
+    """Returns the keys of a field that is not a spec, with defaults for missing ones.
+
+    Args:
+      config: the config of a run.
+      name: the field, such as `predict`.
+
+    Raises:
+      UserError: a key is unknown, or its value is not of its type.
+    """
+    known, given = keys(name), plain(config[name])
+    check(given, Mapping, f"config.{name}")
+    for key, value in given.items():
+        if key not in known:
+            raise UserError(f"config.{name} has no {key!r}; {choices(key, known)}")
+        check(value, known[key].type, f"config.{name}.{key}")
+    return {key: field.default for key, field in known.items()} | given
+
+
 def best_score(config: ConfigDict) -> str:
-    """The validation score that chooses the best checkpoint; higher is better."""
-    if not config.metrics:
-        raise UserError("config.metrics must name a score, such as dice")
-    return f"val/{metric_names(config)[0]}"
+    """Returns the validation score that chooses the best checkpoint.
+
+    The highest of the first metric is best; without metrics, the lowest loss.
+    """
+    names = metric_names(config)
+    return f"val/{names[0]}" if names else "val/loss"
 
 
 def metric_names(config: ConfigDict) -> list[str]:
@@ -100,7 +103,7 @@ def metric_names(config: ConfigDict) -> list[str]:
       UserError: one is asked for twice with the same options.
     """
     specs = plain(config.metrics)
-    plainly = [spec["name"] for spec in specs]
+    plainly = [_short_name(spec) for spec in specs]
     names = [
         name if plainly.count(name) == 1 else _with_options(spec)
         for name, spec in zip(plainly, specs, strict=True)
@@ -111,9 +114,14 @@ def metric_names(config: ConfigDict) -> list[str]:
     return names
 
 
+def _short_name(spec: Spec) -> str:
+    """The name of a metric; of an external one that of the function."""
+    return spec["name"].rpartition(":")[2]
+
+
 def _with_options(spec: Spec) -> str:
     options = ",".join(f"{k}={v}" for k, v in spec.items() if k != "name")
-    return f"{spec['name']}({options})" if options else spec["name"]
+    return f"{_short_name(spec)}({options})" if options else _short_name(spec)
 
 
 def _has(config: ConfigDict, name: str, field: str) -> bool:
@@ -213,34 +221,68 @@ def cache(
         )
 
 
+def has_unlabelled(config: ConfigDict, splits: Splits, needed: int) -> None:
+    """Raises UserError if unlabelled images are needed and the data set has none."""
+    if needed and splits.unlabelled is None:
+        raise UserError(
+            f"config.method: {config.method.name!r} needs images without labels, and "
+            f"{splits.train.name} has none; put them into a folder unlabelled/ beside "
+            "the images, or choose another --config.method.name"
+        )
+
+
+def scored(
+    config: ConfigDict, method: Method, metrics: tuple[tuple[str, Metric], ...]
+) -> tuple[tuple[str, Metric], ...]:
+    """Returns the metrics, after a look at whether the method can be scored by them.
+
+    Raises:
+      UserError: a generator has metrics, or another method has none.
+    """
+    if method.sample and metrics:
+        raise UserError(
+            f"config.metrics: the method {config.method.name!r} generates images, and "
+            'they have no truth; set --config.metrics="()"'
+        )
+    if not method.sample and not metrics:
+        raise UserError("config.metrics must name a score, such as dice or psnr")
+    return metrics
+
+
 def rehearse(
-    config: ConfigDict,
-    operations: Terms,
-    loss: Terms,
-    *,
-    channels: int,
-    classes: int,
+    config: ConfigDict, operations: Terms, loss: Terms, task: Task, example: Example
 ) -> None:
-    """Shows every term the shapes of a crop, so that it objects here, not in a step."""
-    crop = config.crop
-    label = (*crop, classes) if config.head == "sigmoid" else crop
-    example = {
-        "image": jax.ShapeDtypeStruct((*crop, channels), jnp.float32),
-        "label": jax.ShapeDtypeStruct(label, jnp.int32),
-        "weight": jax.ShapeDtypeStruct(crop, jnp.float32),
+    """Shows every term the shapes of a crop, so that it objects here, not in a step.
+
+    Args:
+      config: of the run.
+      operations: of the augmentation.
+      loss: its terms.
+      task: with the targets that the terms read.
+      example: a prepared one.
+    """
+    crop, axes = tuple(config.crop), len(config.crop)
+    cut = {
+        name: jax.ShapeDtypeStruct((*crop, *array.shape[axes:]), array.dtype)
+        for name, array in example.items()
+        if name in spatial(example)
     }
     for i, (_, operation) in enumerate(operations):
         with naming(f"config.augment[{i}]"):
-            example = jax.eval_shape(operation, jax.random.key(0), example)
-    one = jax.ShapeDtypeStruct
-    for i, (_, term) in enumerate(loss):
-        with naming(f"config.loss[{i}]"):
-            jax.eval_shape(
-                term,
-                one((1, *crop, classes), jnp.float32),
-                one((1, *label), jnp.int32),
-                one((1, *crop), jnp.float32),
-            )
+            cut = jax.eval_shape(operation, jax.random.key(0), cut)
+    batch = {
+        name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
+        for name, x in cut.items()
+        if name != "moves"
+    }
+    targets = jax.eval_shape(task.targets, batch)
+    output = jax.ShapeDtypeStruct((1, *crop, task.channels), jnp.float32)
+    outputs = jax.eval_shape(task.outputs, output)
+    for i, (scale, term) in enumerate(loss):
+        if scale:
+            kind = losses.kind(term)
+            with naming(f"config.loss[{i}]"):
+                jax.eval_shape(term, outputs[kind], targets[kind], batch["weight"])
 
 
 def _legal(geometry: Geometry, crop: Sequence[int]) -> str:

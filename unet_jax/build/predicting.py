@@ -1,131 +1,193 @@
-"""What a run needs to segment images: built without its data."""
+"""The parts of a run that predict, built without its data."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import parallel, postprocess, views
+from unet_jax.arrays import Segmentation
 from unet_jax.build import binding, checks
 from unet_jax.data import normalize
+from unet_jax.data.normalize import Scale
 from unet_jax.data.resample import Resampling, between
 from unet_jax.errors import UserError, naming
 from unet_jax.inference import Inference
-from unet_jax.postprocess import Segmentation
-from unet_jax.specs import Count, Spec, Whole, bind, check_keywords
+from unet_jax.specs import Spec, bind
+from unet_jax.tasks import Data, Task
 from unet_jax.views import View
 
 
 class Options(NamedTuple):
-    """What `config.predict` says."""
+    """The fields of `config.predict`; build/fields.py describes them."""
 
-    tta: Literal["none", "flips", "rot4", "d4", "paper"] = "none"
-    tile: tuple[Count, ...] = ()
-    batch: Whole = 0
-    channels: Literal["exact", "convert"] = "exact"
-    save_probabilities: bool = False
-    save_uncertainty: bool = False
-    postprocess: tuple[Spec, ...] = ()
+    tta: str
+    tile: tuple[int, ...]
+    batch: int
+    channels: str
+    save_probabilities: bool
+    save_uncertainty: bool
+    postprocess: tuple[Spec, ...]
 
 
 class Predicting(NamedTuple):
-    """How a run segments images; built of its config and pre-processing alone.
+    """The parts that predict; built from a config and its pre-processing alone.
 
     Attributes:
+      task: what the output of the network means.
       inference: the network, on the devices of this process.
-      init: `key -> state`, whose shapes a checkpoint has.
+      variables: shapes of the variables of the network, as a checkpoint has them.
       measure: the pieces of a raw image -> its `normalize.Scale`.
+      value_scale: the scale of an image -> that of the values predicted from it.
       views: of test-time augmentation.
-      mend: post-processing, `(segmentation, probabilities) -> segmentation`.
-      options: what else `config.predict` says.
+      postprocess: `(segmentation, probabilities) -> segmentation`.
+      options: the other fields of `config.predict`.
       preprocessing: JSON data that is saved with every checkpoint.
     """
 
+    task: Task
     inference: Inference
-    init: Callable
-    measure: Callable[[normalize.Pieces], normalize.Scale]
+    variables: Any
+    measure: Callable[[normalize.Pieces], Scale]
+    value_scale: Callable[[Scale], Scale]
     views: tuple[View, ...]
-    mend: Callable[[Segmentation, np.ndarray], Segmentation]
+    postprocess: Callable[[Segmentation, np.ndarray], Segmentation]
     options: Options
     preprocessing: dict[str, Any]
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the model's outputs."""
-        return outputs(self.preprocessing)
-
-    @property
-    def independent(self) -> bool:
-        """Whether they are independent (sigmoid), not exclusive (softmax)."""
-        return self.preprocessing["head"] == "sigmoid"
-
-    @property
     def convert(self) -> bool:
-        """Whether grey becomes RGB, or RGB grey, as it did in training or is wished."""
-        trained = self.preprocessing.get("convert", False)  # absent in older runs
-        return trained or self.options.channels == "convert"
+        """True if grey becomes RGB, or RGB grey, as in training or on request."""
+        return self.preprocessing["convert"] or self.options.channels == "convert"
+
+    def segment(self, label: np.ndarray, prediction: np.ndarray) -> Segmentation:
+        """Returns classes and objects of a whole image, after post-processing.
+
+        Args:
+          label: `[*S]` or `[*S, K]`, of any integer type.
+          prediction: `f32[*S, channels]`.
+        """
+        found = self.task.segment(label.astype(np.int32), prediction)
+        return self.postprocess(found, self.task.probabilities(prediction))
 
     def resampling(
         self, shape: tuple[int, ...], spacing: Sequence[float] | None
     ) -> Resampling:
-        """How an image of this shape is brought to the network, and back.
+        """Returns how an image of this shape is brought to the network, and back.
 
         Raises:
           UserError: the network needs a spacing, and it is not known or not possible.
         """
-        spacing = spacing or self.preprocessing.get("file_spacing")  # of older runs: no
-        return between(shape, spacing, spacing_of(self.preprocessing))
+        spacing = spacing or self.preprocessing["file_spacing"]
+        return between(shape, spacing, tuple(self.preprocessing["spacing"]))
 
 
 def predicting(config: ConfigDict, preprocessing: dict[str, Any]) -> Predicting:
-    """Builds what segments images, without the data that the run was trained on.
+    """Builds the parts that predict.
+
+    Args:
+      config: of the run.
+      preprocessing: what was saved with its checkpoints.
 
     Raises:
       UserError: a field of the config is wrong.
     """
-    chosen, mend = options(config)
-    classes, channels = len(outputs(preprocessing)), preprocessing["channels"]
-    independent = preprocessing["head"] == "sigmoid"
-    _rehearse(mend, classes, independent=independent)
-    model = binding.model(config, None).clone(outputs=classes)
+    task = binding.task(config, data_of(preprocessing))
+    chosen, postprocessing = options(config, task)
+    axes, channels = preprocessing["spatial_axes"], preprocessing["channels"]
+    model = binding.model(config, None).clone(outputs=task.channels)
     with naming("config.predict.tile"):
         inference = Inference(
             model,
+            task=task,
             channels=channels,
-            independent=independent,
             here=parallel.here(),
-            edges=_edges(chosen, preprocessing["spatial_axes"]),
+            edges=_edges(chosen, axes),
             batch=chosen.batch,
         )
     return Predicting(
+        task=task,
         inference=inference,
-        init=binding.init(config, model, binding.optimizer(config)[1], channels),
+        variables=jax.eval_shape(binding.variables(config, model, channels)),
         measure=binding.field(normalize, config, "normalize"),
-        views=getattr(views, chosen.tta)(preprocessing["spatial_axes"]),
-        mend=mend,
+        value_scale=value_scale(task, preprocessing["target_scale"]),
+        views=getattr(views, chosen.tta)(axes),
+        postprocess=postprocessing,
         options=chosen,
         preprocessing=preprocessing,
     )
 
 
-def options(config: ConfigDict) -> tuple[Options, Callable]:
-    """What `config.predict` says, and its post-processing as one function."""
-    values = checks.plain(config.predict)
-    check_keywords(Options, values, "config.predict")
-    chosen = Options(**values)
-    mends = [
+def value_scale(task: Task, own: Sequence[Sequence[float]]) -> Callable:
+    """Returns the function from the scale of an image to that of its values.
+
+    Args:
+      task: whose values may have the units of the image, or units of their own.
+      own: offsets and widths of the latter.
+    """
+    if task.units != "own":
+        return lambda scale: scale._replace(clip=False)
+    return lambda scale: Scale(*map(np.asarray, own))
+
+
+def options(config: ConfigDict, task: Task) -> tuple[Options, Callable]:
+    """Returns the fields of `config.predict`, and post-processing as one function."""
+    chosen = Options(**checks.section(config, "predict"))
+    functions = [
         bind(postprocess, spec, f"config.predict.postprocess[{i}]")
         for i, spec in enumerate(chosen.postprocess)
     ]
-    return chosen, postprocess.chain(mends)
+    _check_serve(task, config.task.name, chosen, functions)
+    return chosen, postprocess.chain(functions)
 
 
-def _rehearse(mend: Callable, classes: int, *, independent: bool) -> None:
+def _check_serve(
+    task: Task, name: str, chosen: Options, functions: Sequence[Callable]
+) -> None:
+    """Raises UserError if the task gives no results that the options ask for."""
+    for i, function in enumerate(functions):
+        field = f"config.predict.postprocess[{i}]: {chosen.postprocess[i]['name']!r}"
+        if not task.classes:
+            raise UserError(f"{field} corrects labels, and the task {name!r} has none")
+        if task.finds_objects and postprocess.finds_objects(function):
+            raise UserError(
+                f"{field} finds objects in labels, and the task {name!r} finds them "
+                "itself; leave it out"
+            )
+    if chosen.save_probabilities and not task.probabilities:
+        raise UserError(
+            f"config.predict.save_probabilities: the task {name!r} has no classes; set "
+            "it to False"
+        )
+    if chosen.save_uncertainty and not task.entropy:
+        raise UserError(
+            f"config.predict.save_uncertainty: the values of the task {name!r} have no "
+            "entropy; set it to False"
+        )
+    if task.classes:
+        _rehearse(task, functions)
+
+
+def _rehearse(task: Task, functions: Sequence[Callable]) -> None:
     """Shows post-processing one pixel, so that it objects before there is an image."""
-    label = np.zeros((1, 1, classes) if independent else (1, 1), np.int32)
+    prediction = np.full((1, 1, task.channels), 1 / task.channels, np.float32)
+    label = task.decide(prediction).astype(np.int32)
     with naming("config.predict.postprocess"):
-        mend(Segmentation(label), np.full((1, 1, classes), 1 / classes, np.float32))
+        postprocess.chain(functions)(
+            Segmentation(label), task.probabilities(prediction)
+        )
+
+
+def data_of(preprocessing: dict[str, Any]) -> Data:
+    """Returns the facts about the training data that a task depends on."""
+    return Data(
+        classes=tuple(preprocessing["classes"]),
+        axes=preprocessing["spatial_axes"],
+        channels=preprocessing["channels"],
+        target_channels=preprocessing["target_channels"],
+    )
 
 
 def _edges(options: Options, axes: int) -> tuple[int, ...]:
@@ -135,17 +197,3 @@ def _edges(options: Options, axes: int) -> tuple[int, ...]:
     if options.tile and len(options.tile) != axes:
         raise UserError(f"needs {axes} sizes, not {options.tile}")
     return options.tile
-
-
-def spacing_of(preprocessing: dict[str, Any]) -> tuple[float, ...]:
-    """The size of a pixel that images are resampled to; (), as they are.
-
-    A checkpoint from before there was one does not name it.
-    """
-    return tuple(preprocessing.get("spacing", ()))
-
-
-def outputs(preprocessing: dict[str, Any]) -> tuple[str, ...]:
-    """The classes that the network has outputs for: of a sigmoid no background."""
-    background = preprocessing["head"] == "sigmoid"
-    return tuple(preprocessing["classes"][background:])

@@ -1,8 +1,9 @@
 """The data of a config, read through before any training."""
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from types import MappingProxyType
 
 from ml_collections import ConfigDict
 
@@ -15,19 +16,22 @@ from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, naming
 from unet_jax.logs import say
 
+NONE: Mapping[str, str] = MappingProxyType({})
 
-def sound(config: ConfigDict, split: Path | None = None) -> Splits:
-    """The splits of the data that a config names; what was found in them is said.
+
+def sound(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
+    """Returns the splits of the data that a config names, and prints the findings.
 
     Args:
       config: of the run.
-      split: the file with the split of a run that goes on, if it has one.
+      notes: keywords of the data set that name files of the run folder; those that
+        the data set does not have are left out.
 
     Raises:
       UserError: the spec is wrong, the data cannot be found, or have mistakes in them,
         which are then all listed.
     """
-    splits = _checked(_splits(config, split), config)
+    splits = _checked(_splits(config, notes), config)
     if account := splits.account:
         warnings = [fault.text for fault in account.faults if fault.level == "warning"]
         for line in (*account.said, *(f"warning: {text}" for text in warnings)):
@@ -37,18 +41,18 @@ def sound(config: ConfigDict, split: Path | None = None) -> Splits:
     return splits
 
 
-def survey(config: ConfigDict, split: Path | None = None) -> Splits:
+def survey(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
     """The splits with their account; of a data set without one, every record is read.
 
     Args:
       config: of the run.
-      split: as in `sound`.
+      notes: as in `sound`.
 
     Raises:
       UserError: a field of the config is wrong, or the data cannot be found.
     """
     checks.fields(config)
-    splits = _splits(config, split)
+    splits = _splits(config, notes)
     if splits.account is None:
         splits = splits._replace(account=_account(splits, config.threads))
     return _checked(splits, config)
@@ -77,9 +81,10 @@ def _checked(splits: Splits, config: ConfigDict) -> Splits:
 
 def _unfit(config: ConfigDict, source: Source, account: Account) -> Iterator[Fault]:
     """What the config makes of classes that may overlap, and of the size of pixels."""
-    if source.independent and config.head != "sigmoid":
+    task = binding.task(config, binding.ANY_DATA)
+    if source.independent and not task.overlapping:
         text = f"{account.root}: each class has a mask of its own, and may overlap "
-        yield Fault("error", "head", text + "others; set --config.head=sigmoid")
+        yield Fault("error", "task", text + "others; set --config.task.name=multilabel")
     for fact in account.facts:
         try:
             with naming(fact.image):
@@ -88,9 +93,10 @@ def _unfit(config: ConfigDict, source: Source, account: Account) -> Iterator[Fau
             yield Fault("error", "spacing", str(error))
 
 
-def _splits(config: ConfigDict, split: Path | None) -> Splits:
-    given = {"split": str(split)} if split else {}
+def _splits(config: ConfigDict, notes: Mapping[str, str]) -> Splits:
     make_splits = binding.field(data, config, "data")
+    known = inspect.signature(make_splits).parameters
+    given = {name: path for name, path in notes.items() if name in known}
     with naming("config.data"):
         return make_splits(**given)
 

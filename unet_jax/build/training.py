@@ -1,8 +1,9 @@
-"""A whole run, built: network, step, data."""
+"""A whole run, built: network, method, data."""
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,55 +12,119 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from unet_jax import augment, losses, metrics, parallel, step
+from unet_jax import augment, optimizers, parallel
+from unet_jax.arrays import Example
 from unet_jax.build import binding, checks
-from unet_jax.build.predicting import Predicting, options, outputs, predicting
+from unet_jax.build.predicting import (
+    Predicting,
+    data_of,
+    options,
+    predicting,
+    value_scale,
+)
 from unet_jax.build.surveying import resampled, sound
 from unet_jax.data import examples, normalize, sampling, weights
-from unet_jax.data.source import Splits
-from unet_jax.errors import UserError, naming
+from unet_jax.data.examples import Examples
+from unet_jax.data.source import Source, Splits
+from unet_jax.errors import naming
+from unet_jax.losses import Loss
+from unet_jax.methods import Ingredients, Method
+from unet_jax.methods.method import unlabelled_rows
 from unet_jax.metrics.case import Metric
-from unet_jax.specs import NonNegative, Proportion, bind
+from unet_jax.specs import Proportion
+from unet_jax.tasks import Task
+
+MEASURED = 64  # training images that the scale of samples is measured on, at most
+
+
+class Judging(NamedTuple):
+    """The parts that score a run.
+
+    Attributes:
+      predicting: the parts that predict.
+      method: the way to learn.
+      metrics: names and metrics.
+      loss: of one whole image, `(output f32[*S, channels], example) -> f32[]`.
+      test: the test split.
+    """
+
+    predicting: Predicting
+    method: Method
+    metrics: tuple[tuple[str, Metric], ...]
+    loss: Callable[[np.ndarray, Example], jax.Array]
+    test: Examples
 
 
 class Parts(NamedTuple):
     """A run, built.
 
     Attributes:
+      judging: the parts that score it.
       model: the network.
       schedule: the learning rate, step -> rate.
       layout: where arrays live.
       train_step: `(state, batch, key) -> (state, scalars)`, compiled for the layout.
-      init: `key -> state`, not yet on the devices.
-      loss: of one whole image, `(logits, label, weight) -> f32[]`.
-      metrics: names and metrics.
-      predicting: how images are segmented.
-      train, val, test: prepared examples.
+      init: `(key, variables=None) -> state`, not yet on the devices.
+      train: the training split.
+      val: the validation split.
+      unlabelled: images without annotations; None if the method takes none.
+      unlabelled_size: how many examples of a batch are of these.
       notes: JSON data for the run folder, by file name.
     """
 
+    judging: Judging
     model: nn.Module
     schedule: optax.Schedule
     layout: parallel.Layout
     train_step: Callable
     init: Callable
-    loss: Callable
-    metrics: tuple[tuple[str, Metric], ...]
-    predicting: Predicting
-    train: examples.Examples
-    val: examples.Examples
-    test: examples.Examples
+    train: Examples
+    val: Examples
+    unlabelled: Examples | None
+    unlabelled_size: int
     notes: Mapping[str, Any]
 
 
+class Generating(NamedTuple):
+    """The parts that draw images.
+
+    Attributes:
+      method: with its `sample`.
+      variables: shapes of the variables of the network.
+      shape: of one image, `(*S, C)`.
+      here: the devices of this process.
+    """
+
+    method: Method
+    variables: Any
+    shape: tuple[int, ...]
+    here: parallel.Here
+
+
+class Learning(NamedTuple):
+    """The parts of a config that need no data, bound to a task."""
+
+    task: Task
+    method: Method
+    model: nn.Module
+    schedule: optax.Schedule
+    loss: Loss
+    metrics: tuple[tuple[str, Metric], ...]
+    operations: checks.Terms
+    terms: checks.Terms
+
+
 def build(
-    config: ConfigDict, *, split: Path | None = None, splits: Splits | None = None
+    config: ConfigDict,
+    *,
+    notes: Mapping[str, str] = MappingProxyType({}),
+    splits: Splits | None = None,
 ) -> Parts:
-    """Builds everything that a run needs; compiles and computes nothing yet.
+    """Builds everything that training needs; compiles and computes nothing yet.
 
     Args:
       config: of the run.
-      split: the file with the split of the data, of a run that goes on, if it has one.
+      notes: keywords of the data set that name files of the run folder.
       splits: the data, where they have been read already.
 
     Raises:
@@ -69,80 +134,200 @@ def build(
     make_layout = binding.field(parallel, config, "parallel")
     with naming("config.parallel"):
         layout = make_layout()
-    loss = binding.terms(losses, config, "loss", "scale", NonNegative)
-    with naming("config.loss"):
-        total = losses.weighted_sum(loss)
-    operations = binding.terms(augment, config, "augment", "probability", Proportion)
-    scores = _metrics(config)
-    options(config)
-    schedule, tx = binding.optimizer(config)
-    model = binding.model(config, layout.axis_name)  # of two outputs, to check the crop
-    checks.sizes(config, model, layout)
+    checks.sizes(config, binding.model(config, layout.axis_name), layout)
+    draft = _learning(config, binding.task(config, binding.ANY_DATA), layout.axis_name)
+    options(config, draft.task)
+    with naming("config.batch_size"):
+        share = unlabelled_rows(draft.method.unlabelled, config.batch_size)
 
-    splits = splits or sound(config, split)
+    splits = splits or sound(config, notes)
     source = splits.train
-    shape, (train, val, test) = _prepared(config, splits)
-    shapes = resampled(config, splits.account) or [shape]
-    preprocessing = _preprocessing(config, splits)
-    model = model.clone(outputs=len(outputs(preprocessing)))
-    checks.crop(config, source, shapes, model.geometry(len(config.crop)).margin)
+    checks.has_unlabelled(config, splits, share)
+    task = binding.task(config, binding.data_of(config, splits))
+    learning = _learning(config, task, layout.axis_name)
+    preprocessing = _preprocessing(config, splits, learning)
+    prepare = _preparing(config, splits, task, preprocessing)
+    with naming("config.data"):
+        train = prepare(splits.train)
+        val = prepare(splits.val, judged=True)
+        test = prepare(splits.test, judged=True)
+    first = train[0]  # is checked, and kept
+    shapes = resampled(config, splits.account) or [train.shape(0)]
+    margin = learning.model.geometry(len(config.crop)).margin
+    checks.crop(config, source, shapes, margin)
     checks.cache(config, source, shapes)
-    checks.rehearse(
-        config, operations, loss, channels=source.channels, classes=model.outputs
+    checks.rehearse(config, learning.operations, learning.terms, task, first)
+    return Parts(
+        judging=_judging(config, preprocessing, learning, test),
+        model=learning.model,
+        schedule=learning.schedule,
+        layout=layout,
+        train_step=layout.compile_train(learning.method.update),
+        init=binding.init(config, learning.method, source.channels),
+        train=train,
+        val=val,
+        unlabelled=_unlabelled(config, splits.unlabelled, first) if share else None,
+        unlabelled_size=share,
+        notes=splits.notes,
     )
 
-    update = functools.partial(
-        step.train_step,
+
+def judging(
+    config: ConfigDict, preprocessing: dict[str, Any], notes: Mapping[str, str]
+) -> Judging:
+    """Builds the parts that score a finished run, on its test split alone.
+
+    Args:
+      config: of the run.
+      preprocessing: what was saved with its checkpoints.
+      notes: as in `build`.
+
+    Raises:
+      UserError: a field of the config is wrong, or the data cannot be found.
+    """
+    checks.fields(config)
+    binding.task(config, binding.ANY_DATA)
+    splits = sound(config, notes)
+    task = binding.task(config, binding.data_of(config, splits))
+    prepare = _preparing(config, splits, task, preprocessing)
+    with naming("config.data"):
+        test = prepare(splits.test, judged=True)
+    return _judging(config, preprocessing, _learning(config, task, None), test)
+
+
+def generating(config: ConfigDict, preprocessing: dict[str, Any]) -> Generating:
+    """Builds the parts that draw images, without data.
+
+    Args:
+      config: of the run.
+      preprocessing: what was saved with its checkpoints.
+
+    Raises:
+      UserError: a field of the config is wrong.
+    """
+    checks.fields(config)
+    learning = _learning(config, binding.task(config, data_of(preprocessing)), None)
+    channels = preprocessing["channels"]
+    shapes = jax.eval_shape(binding.variables(config, learning.model, channels))
+    return Generating(
+        method=learning.method,
+        variables=shapes,
+        shape=(*config.crop, channels),
+        here=parallel.here(),
+    )
+
+
+def _learning(config: ConfigDict, task: Task, axis_name: str | None) -> Learning:
+    total, terms = binding.loss(config, task)
+    operations = binding.terms(augment, config, "augment", "probability", Proportion)
+    schedule, tx = binding.optimizer(config)
+    model = binding.model(config, axis_name).clone(outputs=task.channels)
+    if config.freeze:
+        shapes = jax.eval_shape(binding.variables(config, model))["params"]
+        with naming("config.freeze"):
+            tx = optimizers.frozen(tx, config.freeze, shapes)
+    parts = Ingredients(
         model=model,
+        task=task,
         loss=total,
         augment=augment.chain(operations),
         tx=tx,
         ema=config.ema,
     )
-    return Parts(
+    method = binding.method(config, parts)
+    if method.sample:
+        method = method._replace(
+            sample=jax.jit(method.sample, static_argnums=2), score=jax.jit(method.score)
+        )
+    return Learning(
+        task=task,
+        method=method,
         model=model,
         schedule=schedule,
-        layout=layout,
-        train_step=layout.compile_train(update),
-        init=binding.init(config, model, tx, source.channels),
-        loss=jax.jit(functools.partial(step.image_loss, loss=total)),
-        metrics=scores,
-        predicting=predicting(config, preprocessing),
-        train=train,
-        val=val,
-        test=test,
-        notes=splits.notes,
+        loss=total,
+        metrics=checks.scored(config, method, binding.scores(config, task)),
+        operations=operations,
+        terms=terms,
     )
 
 
-def _prepared(
-    config: ConfigDict, splits: Splits
-) -> tuple[tuple[int, ...], list[examples.Examples]]:
-    """The shape of the first image, and the splits."""
-    normalizer = normalize.in_memory(binding.field(normalize, config, "normalize"))
+def _judging(
+    config: ConfigDict,
+    preprocessing: dict[str, Any],
+    learning: Learning,
+    test: Examples,
+) -> Judging:
+    return Judging(
+        predicting=predicting(config, preprocessing),
+        method=learning.method,
+        metrics=learning.metrics,
+        loss=_whole_loss(learning.task, learning.loss),
+        test=test,
+    )
+
+
+def _whole_loss(task: Task, loss: Loss) -> Callable[[np.ndarray, Example], jax.Array]:
+    """The loss of one whole image, without augmentation."""
+
+    @jax.jit
+    def of_batch(output: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+        output, batch = jax.tree.map(lambda x: x[None], (output, batch))
+        targets = task.targets(batch)
+        return loss(task.outputs(output), targets, batch["weight"])[0]
+
+    def of_example(output: np.ndarray, example: Example) -> jax.Array:
+        arrays = {k: v for k, v in example.items() if isinstance(v, np.ndarray)}
+        if task.units:  # judged targets have the units of the files
+            arrays["target"] = example["scale"](example["target"])
+        return of_batch(output, arrays)
+
+    return of_example
+
+
+def _preparing(
+    config: ConfigDict, splits: Splits, task: Task, preprocessing: dict[str, Any]
+) -> Callable[..., Examples]:
+    """`(source, judged) -> Examples`; all share the memory of `config.cache`."""
     weigh = binding.field(weights, config, "weight_map")
     sample = binding.field(sampling, config, "sampling")
     prepare = functools.partial(
         examples.prepare,
-        normalize=normalizer,
+        measure=_measure(config, splits.train.channels),
         weigh=_weighing(weigh, weights.counter(splits.train)),
-        independent=config.head == "sigmoid",
+        add_truth=task.prepare,
+        needs=task.needs,
+        value_scale=value_scale(task, preprocessing["target_scale"]),
         room=examples.Room(config.cache * 2**30),
         spacing=tuple(config.spacing),
     )
-    with naming("config.data"):
-        prepared = [
-            prepare(splits.train, sample=sample),
-            prepare(splits.val, judged=True),
-            prepare(splits.test, judged=True),
-        ]
+
+    def prepared(source: Source, *, judged: bool = False) -> Examples:
+        if judged:
+            return prepare(source, judged=True)
+        return prepare(source, sample=sample)
+
+    return prepared
+
+
+def _measure(config: ConfigDict, channels: int) -> Callable:
+    measure = normalize.in_memory(binding.field(normalize, config, "normalize"))
     with naming("config.normalize"):
-        normalizer(np.zeros((1, 1, splits.train.channels), np.float32))
-    return prepared[0].shape(0), prepared  # the first one is checked, and kept
+        measure(np.zeros((1, 1, channels), np.float32))
+    return measure
+
+
+def _unlabelled(config: ConfigDict, source: Source, first: Example) -> Examples:
+    return examples.unlabelled(
+        source,
+        first,
+        measure=_measure(config, source.channels),
+        room=examples.Room(config.cache * 2**30),
+        spacing=tuple(config.spacing),
+    )
 
 
 def _weighing(weigh: Callable, count: weights.Count) -> Callable:
-    """A weight map that can count the training set; what is wrong names its field."""
+    """A weight map that can count the training set; its errors name its field."""
 
     def weighed(label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
         with naming("config.weight_map"):
@@ -151,33 +336,43 @@ def _weighing(weigh: Callable, count: weights.Count) -> Callable:
     return weighed
 
 
-def _preprocessing(config: ConfigDict, splits: Splits) -> dict[str, Any]:
+def _preprocessing(
+    config: ConfigDict, splits: Splits, learning: Learning
+) -> dict[str, Any]:
     source, account = splits.train, splits.account
+    own = learning.task.units == "own"
+    generates = learning.method.sample is not None
     return {
-        "head": config.head,
         "classes": list(source.classes),
         "colours": [list(colour) for colour in source.colours],
         "channels": source.channels,
+        "target_channels": source.target_channels,
         "spatial_axes": len(config.crop),
         "normalize": checks.plain(config.normalize),
         "convert": source.convert,
         "label_map": [list(pair) for pair in account.mapping] if account else [],
         "spacing": list(config.spacing),
         "file_spacing": list(source.spacing),
+        "target_scale": _target_scale(source) if own else [],
+        "samples": _sample_scale(config, source) if generates else {},
     }
 
 
-def _metrics(config: ConfigDict) -> tuple[tuple[str, Metric], ...]:
-    """Names and metrics; the highest of the first one chooses the best checkpoint."""
-    made = []
-    for i, spec in enumerate(checks.plain(config.metrics)):
-        make = bind(metrics, spec, f"config.metrics[{i}]")
-        with naming(f"config.metrics[{i}]"):
-            made.append(make())
-    named = tuple(zip(checks.metric_names(config), made, strict=True))
-    if not named or named[0][1].lower:
-        raise UserError(
-            "config.metrics must begin with a score that is better when it is higher, "
-            "such as dice: the first one chooses the best checkpoint"
-        )
-    return named
+def _target_scale(source: Source) -> list[list[float]]:
+    """Mean and deviation of all training targets, per channel."""
+    targets = (source.load(i)["target"] for i in range(source.length))
+    first = next(targets)
+    scale = normalize.standard(lambda: itertools.chain([first], targets))
+    return [scale.offset.tolist(), scale.width.tolist()]
+
+
+def _sample_scale(config: ConfigDict, source: Source) -> dict[str, Any]:
+    """The mean scale and the type of training images, which generated ones get."""
+    measure = _measure(config, source.channels)
+    images = [source.load(i)["image"] for i in range(min(source.length, MEASURED))]
+    scales = [measure(image) for image in images]
+    return {
+        "offset": np.mean([scale.offset for scale in scales], axis=0).tolist(),
+        "width": np.mean([scale.width for scale in scales], axis=0).tolist(),
+        "dtype": str(images[0].dtype),
+    }

@@ -9,6 +9,15 @@ from unet_jax.data.catalogue import tfds
 from unet_jax.data.folders import folder
 from unet_jax.data.microscopy import dic_hela, isbi2012, phc_u373
 from unet_jax.data.nuclei import dsb2018
-from unet_jax.data.synthetic import cells
+from unet_jax.data.synthetic import cells, noisy_cells
 
-__all__ = ["cells", "dic_hela", "dsb2018", "folder", "isbi2012", "phc_u373", "tfds"]
+__all__ = [
+    "cells",
+    "dic_hela",
+    "dsb2018",
+    "folder",
+    "isbi2012",
+    "noisy_cells",
+    "phc_u373",
+    "tfds",
+]

@@ -1,4 +1,4 @@
-"""What is found when every record of a data set is read once, before any training."""
+"""Facts about a data set, and its faults: the result of reading every record once."""
 
 import hashlib
 import math
@@ -11,12 +11,16 @@ import numpy as np
 from unet_jax.arrays import IGNORE
 from unet_jax.errors import UserError
 
-# image: ndarray [*S, C], raw: u8, u16 or f32
-# label: i32[*S], class ids; or i32[*S, K] of 0 and 1, where classes are independent
-#   (all but the background); -1 where nobody annotated
-# id: str, the same in every run
-# instances: i32[*S], object ids, 0 = background; only where the data set has them
-# spacing: tuple of floats, the size of a pixel along each axis; only where it is known
+# Always there:
+#   image: ndarray [*S, C], raw: u8, u16 or f32
+#   id: str, the same in every run
+# Only where the data set has them:
+#   label: i32[*S], class ids; or i32[*S, K] of 0 and 1, where classes are independent
+#     (all but the background); -1 where nobody annotated
+#   instances: i32[*S], object ids, 0 = background
+#   target: ndarray [*S, C'], raw, of any dtype: an image to be restored or predicted
+#   spacing: tuple of floats, the size of a pixel along each axis
+# A data set may add more, under keys of its own.
 Record = dict[str, Any]
 
 PERCENTS = (0.0, 0.5, 50.0, 99.5, 100.0)
@@ -24,14 +28,15 @@ SAMPLE = 2**16  # pixels of an image that its percentiles are taken of, at most
 SHOWN = 5  # names in a line about many
 PIECE = 2**22  # values that are looked at together
 CELLS = {2: 24, 3: 8}  # blocks along each axis of a thumbnail
+DEEPEST = 127  # the largest value of a thumbnail
 
 
 class Fact(NamedTuple):
-    """One record, as it was found.
+    """Measurements of one record.
 
     Attributes:
       id: of the record.
-      split: 'train', 'val' or 'test'; '' before it is in one.
+      split: 'train', 'val', 'test' or 'unlabelled'; '' before it is in one.
       image, mask: the files, relative to the root; '' where there are none.
       kind: the format: 'png', 'jpg', 'tif', 'nii.gz', 'zarr'; 'array' without a file.
       shape: *S.
@@ -41,12 +46,17 @@ class Fact(NamedTuple):
       intensity: of every channel the `PERCENTS`, of at most `SAMPLE` pixels.
       pixels: how many pixels each class id has, -1 the ignored ones. Where classes
         are independent a pixel may count several times, and the background is 0.
+        Empty where there is no label.
       values: how many pixels each value of the mask file has, as the file has it:
         '255', or '255,0,0' of a colour; empty where there is no file.
       objects: how many there are; None where the data set has no instances.
       digest: the same for images of the same pixels.
-      thumbnail: `f32[n, n]`, or with three axes, of mean 0 and length 1: the means of
-        blocks; all 0 where the image is flat. Products tell how alike images are.
+      thumbnail: `i8[n, n]`, or with three axes: the means of blocks, around the mean of
+        the image and scaled to 127; all 0 where the image is constant.
+      target: the file, relative to the root; '' where there is none.
+      target_channels: C' of the target; 0 where there is none.
+      target_dtype: of the target; '' where there is none.
+      target_intensity: the same as `intensity`, of the target.
     """
 
     id: str
@@ -64,10 +74,19 @@ class Fact(NamedTuple):
     objects: int | None
     digest: str
     thumbnail: np.ndarray
+    target: str = ""
+    target_channels: int = 0
+    target_dtype: str = ""
+    target_intensity: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def labelled(self) -> bool:
+        """True if the record has a label."""
+        return bool(self.pixels or self.values)
 
 
 class Fault(NamedTuple):
-    """Something that is wrong, or odd.
+    """A thing that is wrong with the data, or odd.
 
     Attributes:
       level: an 'error' keeps a run from starting.
@@ -81,7 +100,7 @@ class Fault(NamedTuple):
 
 
 class Account(NamedTuple):
-    """All that was found.
+    """Facts and faults of a data set.
 
     Attributes:
       root: the folder, or the name of the data set.
@@ -101,19 +120,31 @@ class Account(NamedTuple):
 
     @property
     def errors(self) -> tuple[Fault, ...]:
-        """What must be mended first."""
+        """The faults that keep a run from starting."""
         return tuple(fault for fault in self.faults if fault.level == "error")
 
 
 def measure(record: Record, split: str = "", **more: Any) -> Fact:
-    """Measures a record; `more` are the attributes that only a file knows.
+    """Measures a record.
 
-    Without a label, `pixels` are among them.
+    Args:
+      record: of any keys beside `image` and `id`.
+      split: that it is in.
+      **more: attributes that only its file knows. `pixels` are counted from the label
+        unless they are among them.
     """
-    image, label = record["image"], record.get("label")
+    image, label, target = (record.get(key) for key in ("image", "label", "target"))
     given = {"image": "", "mask": "", "kind": "array", "values": {}} | more
-    if "pixels" not in given:
+    if label is None:
+        given = {"pixels": {}} | given
+    elif "pixels" not in given:
         given["pixels"] = count(label, independent=label.ndim == image.ndim)
+    if target is not None:
+        given |= {
+            "target_channels": target.shape[-1],
+            "target_dtype": str(target.dtype),
+            "target_intensity": intensity(target),
+        }
     objects = None
     if "instances" in record:
         ids = np.unique(record["instances"])
@@ -125,7 +156,7 @@ def measure(record: Record, split: str = "", **more: Any) -> Fact:
         channels=image.shape[-1],
         dtype=str(image.dtype),
         spacing=tuple(record.get("spacing", ())),
-        intensity=_intensity(image),
+        intensity=intensity(image),
         objects=objects,
         digest=digest(image),
         thumbnail=thumbnail(image),
@@ -134,7 +165,7 @@ def measure(record: Record, split: str = "", **more: Any) -> Fact:
 
 
 def count(label: np.ndarray, *, independent: bool) -> dict[int, int]:
-    """Pixels of each class id that is there, and of -1, the ignored ones."""
+    """Counts the pixels of each class id, and of -1, the ignored ones."""
     total: Counter[int] = Counter()
     for piece in pieces(label):
         if independent:
@@ -148,13 +179,13 @@ def count(label: np.ndarray, *, independent: bool) -> dict[int, int]:
 
 
 def pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Runs of the first axis of `[*S, ...]`: no copy is then as large as a volume."""
+    """Cuts `[*S, ...]` along the first axis, to be copied piece by piece."""
     step = max(PIECE // max(array[:1].size, 1), 1)
     return (array[i : i + step] for i in range(0, len(array), step))
 
 
 def digest(image: np.ndarray) -> str:
-    """A text that two images share if they have the same shape and pixels."""
+    """Returns a text that images share if they have the same shape and pixels."""
     total = hashlib.sha1(f"{image.shape} {image.dtype}".encode())
     for piece in pieces(image):
         total.update(np.ascontiguousarray(piece))
@@ -162,7 +193,12 @@ def digest(image: np.ndarray) -> str:
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
-    """The means of blocks of an image `[*S, C]`, of mean 0 and length 1."""
+    """Shrinks an image `[*S, C]` to `i8[n, ...]`, the means of n blocks per axis.
+
+    The mean over the image is taken away and the largest difference becomes 127, so
+    that neither brightness nor contrast count. 8 bits suffice to compare images, and
+    keep the survey of a large folder small. A constant image becomes 0.
+    """
     means = image
     axes = image.ndim - 1
     cells = CELLS.get(axes, 4)
@@ -174,13 +210,13 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
         means = sums / widths.reshape(-1, *[1] * (axes - axis))
     grey = means.mean(-1)
     grey -= grey.mean()
-    length = np.linalg.norm(grey)
-    flat = length <= 1e-6 * math.sqrt(grey.size)
-    return (np.zeros_like(grey) if flat else grey / length).astype(np.float32)
+    if np.linalg.norm(grey) <= 1e-6 * math.sqrt(grey.size):
+        return np.zeros(grey.shape, np.int8)
+    return np.rint(DEEPEST * (grey / np.abs(grey).max())).astype(np.int8)
 
 
 def merged(facts: Iterable[Fact]) -> dict[int, int]:
-    """The pixels of each class over several records."""
+    """Sums the pixels of each class over several records."""
     total: dict[int, int] = {}
     for fact in facts:
         for k, pixels in fact.pixels.items():
@@ -188,8 +224,13 @@ def merged(facts: Iterable[Fact]) -> dict[int, int]:
     return dict(sorted(total.items()))
 
 
-def _intensity(image: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    """The ends are those of all pixels, and what is between of some drawn at random."""
+def intensity(image: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    """Returns the `PERCENTS` of every channel of `[*S, C]`.
+
+    The lowest and the highest are those of all pixels. The others are those of `SAMPLE`
+    pixels, drawn at random, where there are more.
+    """
+    image = image.view(np.uint8) if image.dtype == bool else image
     flat = image.reshape(-1, image.shape[-1])
     ends = flat.min(0), flat.max(0)
     if len(flat) > SAMPLE:
@@ -209,7 +250,7 @@ def refuse(account: Account) -> None:
 
 
 def together(*faults: Fault) -> tuple[Fault, ...]:
-    """The faults, of which many that differ in nothing but the file become one."""
+    """Merges faults of which more than `SHOWN` differ in nothing but the file."""
     files: dict[Fault, list[str]] = {}
     for fault in dict.fromkeys(faults):
         file, _, rest = fault.text.partition(": ")
@@ -222,7 +263,7 @@ def together(*faults: Fault) -> tuple[Fault, ...]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
+    """Joins at most `SHOWN` names, and says how many more there are."""
     each = list(dict.fromkeys(names))
     more = f" and {len(each) - SHOWN} more" if len(each) > SHOWN else ""
     return ", ".join(each[:SHOWN]) + more

@@ -1,19 +1,21 @@
-"""Records -> prepared examples: checked, resampled, normalised, weighed, once each."""
+"""Records become examples: checked, resampled, normalised and weighed, once each."""
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from unet_jax.arrays import IGNORE, Example
+from unet_jax.arrays import IGNORE, Example, interpolated, spatial
 from unet_jax.data import sampling
 from unet_jax.data.account import Record
+from unet_jax.data.normalize import Scale
 from unet_jax.data.resample import Resampling, between
 from unet_jax.data.source import Source
 from unet_jax.data.weights import shown
 from unet_jax.errors import UserError, naming
 
-__all__ = ["Examples", "Room", "prepare", "resampling"]
+__all__ = ["Examples", "Room", "prepare", "resampling", "unlabelled"]
 
 
 class Room:
@@ -60,7 +62,7 @@ class Examples:
         if last == index:
             return example
         example = self._load(index)
-        size = sum(v.nbytes for v in example.values() if isinstance(v, np.ndarray))
+        size = _bytes(example)
         with self._lock:
             self._shapes[index] = example["image"].shape[:-1]
             if index not in self._kept and self._room.take(size):
@@ -79,9 +81,11 @@ class Examples:
 def prepare(
     source: Source,
     *,
-    normalize: Callable[[np.ndarray], np.ndarray],
+    measure: Callable[[np.ndarray], Scale],
     weigh: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
-    independent: bool = False,
+    add_truth: Callable[[Example], Example] = lambda example: example,
+    needs: tuple[str, ...] = ("label",),
+    value_scale: Callable[[Scale], Scale] = lambda scale: scale,
     room: Room | None = None,
     spacing: tuple[float, ...] = (),
     judged: bool = False,
@@ -90,23 +94,25 @@ def prepare(
     """Checks, resamples, normalises and weighs the records of a source, once each.
 
     Args:
-      source: where the records come from. Its first class is the background.
-      normalize: image `[*S, C]` -> `f32[*S, C]`. It sees the file's own pixels: after
+      source: where the records come from.
+      measure: image `[*S, C]` -> its `Scale`. It sees the file's own pixels: after
         interpolation, integers would be none (nnU-Net normalises first, too).
       weigh: class ids `i32[*S]`, as `weights.shown` gives them, and object ids or None
-        -> weight `f32[*S]`.
-      independent: turn class ids into one channel of 0 and 1 for each class but the
-        background, `i32[*S, K]`, as a label that has a class axis has them already.
+        -> weight `f32[*S]`. Examples without a label have weight 1.
+      add_truth: example -> example with the arrays that a task needs besides.
+      needs: the keys that every record must have.
+      value_scale: the scale of an image -> that of its `target`.
       room: the memory to keep examples in; none keeps the last one only.
       spacing: the size of a pixel that images are resampled to; () leaves them.
       judged: the examples are measured, not learnt from: all but the image stays on
-        the grid of the file, where the truth is.
+        the grid of the file, where the truth is, and targets keep their units.
       sample: a function of `sampling`, how crops are drawn.
 
     Returns:
-      Examples: `image f32[*S, C]`, `label i32[*S]` or `i32[*S, K]`, `weight f32[*S]`;
-      of the record, its `id` and, if it has them, `instances` and `spacing`; and what
-      `sampling.places` finds.
+      Examples: `image f32[*S, C]`, `weight f32[*S]` and what the record has: `label
+      i32[*S]` or `i32[*S, K]`, `instances i32[*S]`, `target f32[*S, C']`, any other
+      arrays, its `id` and its `spacing`. `places` is what `sampling.places` finds;
+      `scale` of judged examples is that of the values predicted from the image.
 
     Raises:
       UserError: the source is empty or, when it is read, a record is not as it should
@@ -115,28 +121,80 @@ def prepare(
     if not source.length:
         raise UserError(f"{source.name} holds no records")
 
+    def with_truth(example: Example) -> Example:
+        ids = _ids(example)  # of the classes, before a task makes channels of them
+        example = add_truth(example)
+        after = _ids(example)
+        if after is None:
+            return example | {"weight": np.ones(example["image"].shape[:-1], "f4")}
+        ids = after if ids is None else np.where(after < 0, IGNORE, ids)
+        places = sampling.places(example["label"], ids.ndim, sample)
+        weight = weigh(ids, example.get("instances"))
+        return example | {"weight": weight, "places": places}
+
     def load(index: int) -> Example:
         record = source.load(index)
-        if fault := _fault(record, source, independent):
+        where = f"{source.name}, {record['id']}"
+        if fault := _fault(record, source, needs):
+            raise UserError(f"{where}: {fault}")
+        change = resampling(source, record, spacing)
+        scale = measure(record["image"])
+        example = _typed(record)
+        with naming(where):
+            if judged:
+                example = with_truth(example) | {"scale": value_scale(scale)}
+            elif "target" in example:
+                example["target"] = value_scale(scale)(record["target"])
+            example["image"] = change.image(scale(record["image"]))
+            if not judged:
+                example = with_truth(example | _resampled(record, example, change))
+        if change.changes and not judged:
+            example["spacing"] = spacing
+        return {k: _read_only(v) for k, v in example.items()}
+
+    return Examples(load, source.length, room or Room(0))
+
+
+def unlabelled(
+    source: Source,
+    like: Example,
+    *,
+    measure: Callable[[np.ndarray], Scale],
+    room: Room | None = None,
+    spacing: tuple[float, ...] = (),
+) -> Examples:
+    """Prepares images without annotations, with the arrays that labelled ones have.
+
+    Args:
+      source: where the records come from; only their images are read.
+      like: a labelled example. The arrays of it that an image lacks are filled in: the
+        label is ignored, the weight is 0 and so is all else.
+      measure: as in `prepare`.
+      room: as in `prepare`.
+      spacing: as in `prepare`.
+
+    Raises:
+      UserError: as in `prepare`.
+    """
+    if not source.length:
+        raise UserError(f"{source.name} holds no records")
+    axes = like["image"].ndim - 1
+    arrays = {k: v for k, v in like.items() if isinstance(v, np.ndarray)}
+    pixels = [name for name in spatial(like) if name != "image"]
+
+    def load(index: int) -> Example:
+        record = source.load(index)
+        if fault := _fault({"image": record["image"]}, source, ()):
             raise UserError(f"{source.name}, {record['id']}: {fault}")
         change = resampling(source, record, spacing)
-        image = change.image(normalize(record["image"]))
-        label = np.maximum(np.asarray(record["label"], np.int32), IGNORE)
-        instances = record.get("instances")
-        if not judged:
-            label = change.label(label)
-            instances = None if instances is None else change.nearest(instances)
-        ids = shown(label, image.ndim - 1)
-        if independent and label.ndim < image.ndim:
-            label = _channels(label, len(source.classes) - 1)
-        example = {"image": image, "label": label, "weight": weigh(ids, instances)}
-        if instances is not None:
-            example["instances"] = np.asarray(instances, np.int32)
-        example |= sampling.places(label, ids.ndim, sample)
-        kept = {k: record[k] for k in ("id", "spacing") if k in record}
-        if change.changes and not judged:
-            kept["spacing"] = spacing
-        return {k: _read_only(v) for k, v in example.items()} | kept
+        image = change.image(measure(record["image"])(record["image"]))
+        example = {k: np.zeros_like(v) for k, v in arrays.items()}
+        for name in pixels:
+            shape = (*image.shape[:-1], *like[name].shape[axes:])
+            blank = IGNORE if name == "label" else 0
+            example[name] = np.full(shape, blank, like[name].dtype)
+        example |= {"image": image, "id": record["id"]}
+        return {k: _read_only(v) for k, v in example.items()}
 
     return Examples(load, source.length, room or Room(0))
 
@@ -144,42 +202,88 @@ def prepare(
 def resampling(
     source: Source, record: Record, spacing: tuple[float, ...]
 ) -> Resampling:
-    """How a record is brought to pixels of the size `spacing`.
+    """Returns the resampling of a record to pixels of the size `spacing`.
 
     Raises:
-      UserError: it cannot be; the line names the source and the record.
+      UserError: it is not possible; the line names the source and the record.
     """
     with naming(f"{source.name}, {record['id']}"):
         return between(record["image"].shape[:-1], record.get("spacing"), spacing)
 
 
-def _fault(record: Record, source: Source, independent: bool) -> str | None:
-    """What is wrong with a record, in words, if anything is."""
-    image, label, instances = record["image"], record["label"], record.get("instances")
-    space, classes = image.shape[:-1], len(source.classes)
+def _typed(record: Record) -> Example:
+    """The record with arrays of the types that examples have, `label` in -1..K-1."""
+    example = dict(record)
+    if "label" in record:
+        label = np.asarray(record["label"], np.int32)
+        example["label"] = np.maximum(label, IGNORE)
+    if record.get("instances") is not None:
+        example["instances"] = np.asarray(record["instances"], np.int32)
+    else:
+        example.pop("instances", None)
+    if "target" in record:
+        example["target"] = np.asarray(record["target"], np.float32)
+    return example
+
+
+def _resampled(record: Record, example: Example, change: Resampling) -> Example:
+    """The spatial arrays of a record but its image, on the grid of the network."""
+    arrays = {}
+    for name in spatial(record):
+        if name == "label":
+            arrays[name] = change.label(example[name])
+        elif name in example and name != "image":
+            smooth = interpolated(name, example[name])
+            arrays[name] = (change.image if smooth else change.nearest)(example[name])
+    return arrays
+
+
+def _ids(example: Example) -> np.ndarray | None:
+    """The class ids of an example, of which weights are made; None without a label."""
+    if "label" not in example:
+        return None
+    return shown(example["label"], example["image"].ndim - 1)
+
+
+def _fault(record: Record, source: Source, needs: tuple[str, ...]) -> str | None:
+    """The fault of a record in words, if it has one."""
+    image, classes = record["image"], len(source.classes)
+    space = image.shape[:-1]
     if image.shape[-1] != source.channels:
         return f"image {image.shape} must have {source.channels} channels, last"
-    if label.shape not in (space, (*space, classes - 1)):
-        return f"label {label.shape} must fit an image {space} of {classes} classes"
-    if label.shape != space and not independent:
-        return "label has independent classes, which need config.head=sigmoid"
-    if instances is not None and instances.shape != space:
-        return f"instances are {instances.shape}, but the image is {space}"
     if not np.isfinite(image).all():
         return "image has NaN or infinite pixels; replace them or leave it out"
-    most = classes - 1 if label.shape == space else 1
-    if label.max(initial=0) > most:
-        return f"label holds {label.max()}, more than {most}: map its values to classes"
+    for name in needs:
+        if record.get(name) is None:
+            return f"has no {name}; add it, or choose another --config.task.name"
+    if (label := record.get("label")) is not None:
+        if label.shape not in (space, (*space, classes - 1)):
+            return f"label {label.shape} must fit an image {space} of {classes} classes"
+        most = classes - 1 if label.shape == space else 1
+        if label.max(initial=0) > most:
+            held = label.max()
+            return f"label holds {held}, more than {most}: map its values to classes"
+    if (instances := record.get("instances")) is not None and instances.shape != space:
+        return f"instances are {instances.shape}, but the image is {space}"
+    if (target := record.get("target")) is not None:
+        if target.shape != (*space, source.target_channels):
+            return f"target {target.shape} must fit an image {space}, channels last"
+        if not np.isfinite(target).all():
+            return "target has NaN or infinite pixels; replace them or leave it out"
     return None
 
 
-def _channels(label: np.ndarray, classes: int) -> np.ndarray:
-    """`i32[*S]` of 0..K -> `i32[*S, K]` of 0 and 1; a negative id stays in all K."""
-    label = label[..., None]
-    return np.where(label < 0, label, label == np.arange(1, classes + 1)).astype("i4")
+def _bytes(example: Example) -> int:
+    """The memory that the arrays of an example take."""
+    places = example.get("places") or ()
+    arrays = [v for v in example.values() if isinstance(v, np.ndarray)]
+    return sum(array.nbytes for array in (*arrays, *places))
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
-    view = array.view()
+def _read_only(value: Any) -> Any:
+    """The value itself or, of an array, a view that cannot be written to."""
+    if not isinstance(value, np.ndarray):
+        return value
+    view = value.view()
     view.flags.writeable = False
     return view

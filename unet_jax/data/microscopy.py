@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from unet_jax.data.prepared import builder_of, prepare, records
-from unet_jax.data.source import Source, Splits, subset
+from unet_jax.data.source import Source, Splits, subset, withhold_labels
 from unet_jax.errors import UserError
 from unet_jax.specs import Whole, Within
 
@@ -13,7 +13,12 @@ COLOURS = ((40, 40, 40), (235, 235, 235))
 
 
 def isbi2012(
-    *, fold: Whole = 0, folds: _Folds = 5, manual_dir: str = "", data_dir: str = ""
+    *,
+    fold: Whole = 0,
+    folds: _Folds = 5,
+    labelled: Whole = 0,
+    manual_dir: str = "",
+    data_dir: str = "",
 ) -> Splits:
     """The 30 labelled sections of the ISBI 2012 challenge, cross-validated.
 
@@ -26,6 +31,8 @@ def isbi2012(
     Args:
       fold: the fold to test on, 0 to `folds` - 1.
       folds: how many there are, at least 3.
+      labelled: how many of the training sections keep their labels, evenly spaced; the
+        others are `unlabelled`, for semi-supervised training. 0: all keep them.
       manual_dir: a folder with ISBI-2012-challenge.zip, or with what was in it; ''
         downloads it. Looked into once: afterwards the prepared records are used.
       data_dir: where the prepared records go; '' is TFDS's own folder.
@@ -37,25 +44,32 @@ def isbi2012(
         raise UserError(f"fold must be 0 to {folds - 1}, not {fold}")
     module = builder_of("isbi2012")
     prepared = prepare(module.Builder, manual_dir, data_dir)
-    labelled = Source(
+    sections = Source(
         name="isbi2012",
         classes=module.CLASSES,
         colours=COLOURS,
         channels=1,
         **records(prepared, "train"),
     )
-    if folds > labelled.length:
-        raise UserError(f"folds must be 3 to {labelled.length}, not {folds}")
-    part = [(i - fold) % folds for i in range(labelled.length)]
+    if folds > sections.length:
+        raise UserError(f"folds must be 3 to {sections.length}, not {folds}")
+    part = [(i - fold) % folds for i in range(sections.length)]
 
     def take(name: str, parts: range) -> Source:
         chosen = [i for i, p in enumerate(part) if p in parts]
-        return subset(labelled, chosen, f"isbi2012/{name}")
+        return subset(sections, chosen, f"isbi2012/{name}")
 
+    train, unlabelled = take("train", range(2, folds)), None
+    if labelled > train.length:
+        raise UserError(f"labelled must be 0 to {train.length}, not {labelled}")
+    if 0 < labelled < train.length:
+        kept = [(2 * i + 1) * train.length // (2 * labelled) for i in range(labelled)]
+        train, unlabelled = withhold_labels(train, kept, "isbi2012/unlabelled")
     return Splits(
-        train=take("train", range(2, folds)),
+        train=train,
         val=take("val", range(1, 2)),
         test=take("test", range(1)),
+        unlabelled=unlabelled,
     )
 
 

@@ -41,6 +41,10 @@ class Scale(NamedTuple):
         scaled = np.where(flat, 0, scaled)
         return (np.clip(scaled, 0, 1) if self.clip else scaled).astype(np.float32)
 
+    def back(self, scaled: np.ndarray) -> np.ndarray:
+        """`f32[..., C]` of this scale to values of the units that it was made for."""
+        return (scaled * self.width + self.offset).astype(np.float32)
+
 
 def standard(pieces: Pieces) -> Scale:
     """Zero mean and unit variance in each channel of the image; 0 if it is constant.
@@ -96,13 +100,9 @@ def percentile(pieces: Pieces, *, low: _Percent = 1.0, high: _Percent = 99.0) ->
 
 def in_memory(
     measure: Callable[[Pieces], Scale],
-) -> Callable[[np.ndarray], np.ndarray]:
-    """The function of a whole image `[*S, C]` -> `f32[*S, C]`."""
-
-    def normalize(image: np.ndarray) -> np.ndarray:
-        return measure(lambda: (image[rows] for rows in cuts(image.shape[:-1])))(image)
-
-    return normalize
+) -> Callable[[np.ndarray], Scale]:
+    """Returns the function that measures a whole image `[*S, C]`."""
+    return lambda image: measure(lambda: (image[r] for r in cuts(image.shape[:-1])))
 
 
 def cuts(shape: tuple[int, ...]) -> Iterator[slice]:

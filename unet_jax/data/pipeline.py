@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_jax.arrays import Batch, Example, window
+from unet_jax.arrays import Batch, Example, spatial, window
 from unet_jax.data import sampling
 from unet_jax.data.examples import Examples, Room, prepare
 from unet_jax.errors import UserError
@@ -33,6 +33,8 @@ def batches(
     margin: tuple[int, ...],
     batch_size: int,
     shard: tuple[int, int] = (0, 1),
+    unlabelled: Examples | None = None,
+    unlabelled_size: int = 0,
 ) -> "grain.MapDataset":
     """The endless training set, of which `dataset[step]` is the batch of that step.
 
@@ -51,11 +53,14 @@ def batches(
         padding.
       batch_size: of all shards together.
       shard: (index, count): this process's share of every batch.
+      unlabelled: further examples with the same arrays, without annotations.
+      unlabelled_size: how many rows of every batch, the last ones, are of these.
 
     Returns:
-      Batches of `image f32[b, *crop, C]`, `label i32[b, *crop]` or with K last,
-      `weight f32[b, *crop]`, `seed u32[b]`, b = batch_size / count. In one run no two
-      seeds are the same, until 2^32 examples have been seen.
+      Batches of every array that the examples have, such as `image f32[b, *crop, C]`,
+      `label i32[b, *crop]` and `weight f32[b, *crop]`, and `seed u32[b]`, b =
+      batch_size / count. In one run no two labelled examples have the same seed, until
+      2^32 of them have been seen.
 
     Raises:
       UserError: a number above is not possible; or, on reading, a bad record.
@@ -69,8 +74,17 @@ def batches(
         raise UserError(f"crop {crop} must be larger than twice the margin {margin}")
     if batch_size < 1 or batch_size % count:
         raise UserError(f"batch_size {batch_size} must be a multiple of {count} shards")
+    draw = _draw(examples, seed, crop, margin)
+    if unlabelled_size:
+        if not unlabelled or unlabelled_size >= batch_size:
+            raise UserError(
+                f"{unlabelled_size} of {batch_size} examples cannot be unlabelled; "
+                "leave room for labelled ones, and give unlabelled images"
+            )
+        other = _draw(unlabelled, seed, crop, margin, stream=1)
+        draw = _mixed(draw, other, batch_size - unlabelled_size, unlabelled_size)
     # Not Grain's shuffle: looking one place up there takes 0.5 ms.
-    stream = grain.MapDataset.range(ENDLESS).map(_draw(examples, seed, crop, margin))
+    stream = grain.MapDataset.range(ENDLESS).map(draw)
     return stream.batch(batch_size // count)[index::count]
 
 
@@ -90,22 +104,47 @@ def iterate(
         yield from reader
 
 
-def _draw(
-    examples: Examples, seed: int, crop: tuple[int, ...], margin: tuple[int, ...]
+def _mixed(
+    first: Callable[[int], Example],
+    second: Callable[[int], Example],
+    size: int,
+    other_size: int,
 ) -> Callable[[int], Example]:
-    """The example at each position of the endless stream, cut and with its seed."""
+    """A stream of batches with `size` examples of one stream, then of another."""
+
+    def draw(position: int) -> Example:
+        step, row = divmod(position, size + other_size)
+        if row < size:
+            return first(step * size + row)
+        return second(step * other_size + row - size)
+
+    return draw
+
+
+def _draw(
+    examples: Examples,
+    seed: int,
+    crop: tuple[int, ...],
+    margin: tuple[int, ...],
+    stream: int = 0,
+) -> Callable[[int], Example]:
+    """The example at each position of an endless stream, cut and with its seed.
+
+    Streams of different numbers have nothing random in common.
+    """
     length = len(examples)
-    first = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    # To numpy (seed, epoch, 0) is (seed, epoch): a chosen example counts from 1.
+    more = (0, stream) if stream else ()
+    first = int(np.random.SeedSequence([seed, *more]).generate_state(1)[0])
 
     @functools.lru_cache(maxsize=2)  # threads meet where one epoch ends
     def order(epoch: int) -> np.ndarray:
-        return np.random.default_rng((seed, epoch)).permutation(length)
+        return np.random.default_rng((seed, epoch, *more)).permutation(length)
 
     def draw(position: int) -> Example:
         epoch, place = divmod(position, length)
         chosen = int(order(epoch)[place])
-        # From 1: to numpy (seed, epoch, 0) is (seed, epoch), which made the order.
-        rng = np.random.default_rng((seed, epoch, 1 + chosen))
+        rng = np.random.default_rng((seed, epoch, 1 + chosen, *more[1:]))
         # Counted, not drawn: drawn seeds would meet after some 2^16 examples.
         own = np.uint32((first + epoch * length + chosen) % 2**32)
         return _cut(examples[chosen], rng, crop, margin) | {"seed": own}
@@ -126,7 +165,7 @@ def _cut(
     space = example["weight"].shape
     if len(space) != len(crop):
         raise UserError(f"crop {crop} must have {len(space)} sizes for {example['id']}")
-    held = sampling.draw(example, rng)
+    held = sampling.draw(example.get("places"), rng)
     origin = []
     for axis, (size, length, lost) in enumerate(zip(space, crop, margin, strict=True)):
         low, high = sorted((0, size - (length - 2 * lost)))
@@ -134,4 +173,5 @@ def _cut(
             low = max(low, int(held[axis]) - (length - 2 * lost) + 1)
             high = min(high, int(held[axis]))
         origin.append(int(rng.integers(low, high, endpoint=True)) - lost)
-    return {k: window(example[k], origin, crop) for k in ("image", "label", "weight")}
+    arrays = {k: v for k, v in example.items() if isinstance(v, np.ndarray)}
+    return arrays | {k: window(example[k], origin, crop) for k in spatial(example)}

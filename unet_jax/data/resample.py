@@ -10,13 +10,13 @@ through slices that have little in common: there the nearest is taken.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage, sparse
 
-from unet_jax.arrays import IGNORE, decide
+from unet_jax.arrays import IGNORE
 from unet_jax.errors import UserError
 
 ANISOTROPY = 3.0  # nnU-Net's threshold
@@ -69,21 +69,21 @@ class Resampling(NamedTuple):
         """`f32[*shape, ...]` -> `f32[*own, ...]`, linearly."""
         return self._interpolated(array, self.own, 1)
 
-    def answer(
-        self, answer: dict[str, np.ndarray], *, independent: bool
+    def results(
+        self, results: dict[str, np.ndarray], decide: Callable | None
     ) -> dict[str, np.ndarray]:
-        """What a network said, on the grid of the file: the label is decided there.
+        """Brings the results of inference to the grid of the file.
 
         Args:
-          answer: arrays of `shape` by name, with the `label` and `probabilities` that
-            `inference.Inference` gives.
-          independent: whether the classes are (sigmoid), not exclusive (softmax).
+          results: arrays of `shape` by name, with the `prediction` and, where there are
+            classes, the `label` that `inference.Inference` gives.
+          decide: prediction -> label, which is decided on the new grid; None where
+            there are no classes.
         """
         if not self.changes:
-            return answer
-        own = {k: self.back(array) for k, array in answer.items() if k != "label"}
-        label = decide(own["probabilities"], independent=independent)
-        return own | {"label": label.astype(answer["label"].dtype)}
+            return results
+        own = {k: self.back(array) for k, array in results.items() if k != "label"}
+        return own | ({"label": decide(own["prediction"])} if decide else {})
 
     def _interpolated(
         self, array: np.ndarray, shape: tuple[int, ...], order: int

@@ -17,6 +17,7 @@ __all__ = ["balanced", "foreground", "uniform"]
 MOST = 4096  # pixels of a class that are kept for each image
 
 Sample = Callable[[np.ndarray], np.ndarray]
+Places = tuple[np.ndarray, np.ndarray]  # pixels, and the sums of their chances
 
 
 def uniform(classes: np.ndarray) -> np.ndarray:
@@ -39,7 +40,7 @@ def balanced(classes: np.ndarray) -> np.ndarray:
     return np.full(len(classes), 1 / max(len(classes), 1))
 
 
-def places(label: np.ndarray, axes: int, sample: Sample) -> dict[str, np.ndarray]:
+def places(label: np.ndarray, axes: int, sample: Sample) -> Places | None:
     """The pixels that the crops of one image are drawn by, found once.
 
     Args:
@@ -48,8 +49,8 @@ def places(label: np.ndarray, axes: int, sample: Sample) -> dict[str, np.ndarray
       sample: a function of this module.
 
     Returns:
-      `places i32[n, axes]`, of each class at most `MOST` in even steps, and `chances
-      f64[n]`, the sums of their chances up to each; nothing where all chances are 0.
+      The pixels `i32[n, axes]`, of each class at most `MOST` in even steps, and the
+      sums `f64[n]` of their chances up to each; None where all chances are 0.
     """
     classes = _ids(label, axes)
     found, chances = [], []
@@ -63,22 +64,19 @@ def places(label: np.ndarray, axes: int, sample: Sample) -> dict[str, np.ndarray
             found.append(np.stack(np.unravel_index(pixels, mask.shape), axis=1))
             chances.append(np.full(len(pixels), chance / len(pixels)))
     if not found:
-        return {}
-    return {
-        "places": np.concatenate(found).astype(np.int32),
-        "chances": np.concatenate(chances).cumsum(),
-    }
-
-
-def draw(example: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray | None:
-    """The pixel `i32[axes]` that a crop must hold; None if it may be from anywhere."""
-    if "places" not in example:
         return None
-    chances = example["chances"]
+    return np.concatenate(found).astype(np.int32), np.concatenate(chances).cumsum()
+
+
+def draw(places: Places | None, rng: np.random.Generator) -> np.ndarray | None:
+    """Draws the pixel `i32[axes]` that a crop must hold; None if it is free."""
+    if places is None:
+        return None
+    pixels, chances = places
     # a sum of chances may miss 1 by its rounding, which must not mean "from anywhere"
     whole = 1.0 if chances[-1] < 1 - 1e-9 else chances[-1]
     index = int(np.searchsorted(chances, whole * rng.random(), side="right"))
-    return example["places"][index] if index < len(chances) else None
+    return pixels[index] if index < len(chances) else None
 
 
 def _ids(label: np.ndarray, axes: int) -> list[int]:

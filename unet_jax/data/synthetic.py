@@ -1,4 +1,4 @@
-"""Microscopy that never was: fluorescent cells, drawn from a seed, in 2-D and 3-D.
+"""Synthetic microscopy: fluorescent cells, drawn from a seed, in 2-D and 3-D.
 
 Nothing is downloaded and nothing is stored: record i of a split is drawn when it is
 loaded, from a random generator that belongs to (seed, split, i) alone. The constants
@@ -9,7 +9,7 @@ Otsu's scores a Dice of 0.84, a U-Net of 16 to 128 channels 0.94 after 250 steps
 import functools
 import math
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -24,12 +24,27 @@ _Cover = Annotated[float, Within("above 0, to 0.8", lambda c: 0 < c <= 0.8)]
 Shape = tuple[int, ...]
 
 
+class _Scene(NamedTuple):
+    """Two exposures of the same cells.
+
+    Attributes:
+      image: `u8[*S]`, of few photons.
+      clean: `u8[*S]`, the same light without noise.
+      instances: `i32[*S]`.
+    """
+
+    image: np.ndarray
+    clean: np.ndarray
+    instances: np.ndarray
+
+
 def cells(
     *,
     shape: tuple[Count, ...] = (128, 128),
     train: Count = 64,
     val: Count = 8,
     test: Count = 16,
+    unlabelled: Whole = 0,
     seed: Whole = 0,
     diameter: _Diameter = 22.0,
     cover: _Cover = 0.45,
@@ -37,57 +52,106 @@ def cells(
 ) -> Splits:
     """Cells that touch, unevenly lit, blurred and noisy: `u8[*S, 1]` with instances.
 
-    Where two cells touch, one pixel of background parts them, so the connected
+    Where two cells touch, one pixel of background separates them, so the connected
     components of the label, diagonals included, are the instances.
 
     Args:
       shape: `*S`, the size of an image in pixels; two axes or more.
-      train: how many images to learn from.
-      val: how many to choose by.
-      test: how many to report.
+      train: how many images to train on.
+      val: how many images to validate with.
+      test: how many images to test on.
+      unlabelled: how many more images there are without labels.
       seed: another seed is another data set.
       diameter: of a cell of middle size, in pixels.
-      cover: about how much of an image the cells cover, in (0, 0.8].
-      photons: that the brightest pixels count; fewer is noisier.
+      cover: the share of an image that the cells cover, about, in (0, 0.8].
+      photons: the count of the brightest pixels; fewer is noisier.
 
     Raises:
       UserError: `shape` has fewer than two axes.
     """
+    draw = _drawing(shape, diameter=diameter, cover=cover, photons=photons)
+    sizes = {"train": train, "val": val, "test": test, "unlabelled": unlabelled}
+    return _splits("cells", draw, sizes, seed, targets=False)
+
+
+def noisy_cells(
+    *,
+    shape: tuple[Count, ...] = (128, 128),
+    train: Count = 64,
+    val: Count = 8,
+    test: Count = 16,
+    unlabelled: Whole = 0,
+    seed: Whole = 0,
+    diameter: _Diameter = 22.0,
+    cover: _Cover = 0.45,
+    photons: Positive = 20.0,
+) -> Splits:
+    """Cells photographed twice, for denoising: a noisy image and a clean target.
+
+    Image, label and instances are those of `cells` with the same arguments. The target
+    `u8[*S, 1]` is the limit of a long exposure at the same brightness: it has neither
+    shot noise nor read noise, and is rounded to 8 bits as the image is.
+
+    Args:
+      shape: `*S`, the size of an image in pixels; two axes or more.
+      train: how many images to train on.
+      val: how many images to validate with.
+      test: how many images to test on.
+      unlabelled: how many more noisy images there are, without labels and targets.
+      seed: another seed is another data set.
+      diameter: of a cell of middle size, in pixels.
+      cover: the share of an image that the cells cover, about, in (0, 0.8].
+      photons: the count of the brightest pixels of the image; fewer is noisier.
+
+    Raises:
+      UserError: `shape` has fewer than two axes.
+    """
+    draw = _drawing(shape, diameter=diameter, cover=cover, photons=photons)
+    sizes = {"train": train, "val": val, "test": test, "unlabelled": unlabelled}
+    return _splits("noisy_cells", draw, sizes, seed, targets=True)
+
+
+def _drawing(shape: Shape, **options: float) -> Callable[[np.random.Generator], _Scene]:
     if len(shape) < 2:
         raise UserError(f"shape must have two sizes or more, not {shape}")
-    draw = functools.partial(
-        _draw, shape=shape, diameter=diameter, cover=cover, photons=photons
-    )
-    return Splits(
-        train=_source("train", train, (seed, 0), draw),
-        val=_source("val", val, (seed, 1), draw),
-        test=_source("test", test, (seed, 2), draw),
-    )
+    return functools.partial(_draw, shape=shape, **options)
 
 
-def _source(
-    split: str,
-    length: int,
-    key: tuple[int, int],
-    draw: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]],
-) -> Source:
-    def load(index: int) -> Record:
-        image, instances = draw(np.random.default_rng([*key, index]))
-        return {
-            "image": image[..., None],
-            "label": (instances > 0).astype(np.int32),
-            "instances": instances,
-            "id": f"{split}-{index:04d}",
-        }
+def _splits(
+    name: str,
+    draw: Callable[[np.random.Generator], _Scene],
+    sizes: dict[str, int],
+    seed: int,
+    *,
+    targets: bool,
+) -> Splits:
+    """Returns the splits; each draws from a stream of random numbers of its own."""
 
-    return Source(
-        name=f"cells/{split}",
-        classes=("background", "cell"),
-        colours=((0, 0, 0), (64, 200, 120)),
-        channels=1,
-        length=length,
-        load=load,
-    )
+    def load(split: str, stream: int, index: int) -> Record:
+        scene = draw(np.random.default_rng([seed, stream, index]))
+        record = {"image": scene.image[..., None], "id": f"{split}-{index:04d}"}
+        if split == "unlabelled":
+            return record
+        record["label"] = (scene.instances > 0).astype(np.int32)
+        record["instances"] = scene.instances
+        if targets:
+            record["target"] = scene.clean[..., None]
+        return record
+
+    sources = {
+        split: Source(
+            name=f"{name}/{split}",
+            classes=("background", "cell"),
+            colours=((0, 0, 0), (64, 200, 120)),
+            channels=1,
+            length=length,
+            load=functools.partial(load, split, stream),
+            target_channels=int(targets and split != "unlabelled"),
+        )
+        for stream, (split, length) in enumerate(sizes.items())
+        if length or split != "unlabelled"
+    }
+    return Splits(**sources)
 
 
 def _draw(
@@ -97,14 +161,14 @@ def _draw(
     diameter: float,
     cover: float,
     photons: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One `u8[*S]` micrograph and its `i32[*S]` instances."""
+) -> _Scene:
+    """Draws cells and photographs them."""
     centres, radii = _scatter(rng, shape, diameter / 2, cover * rng.uniform(0.7, 1.2))
     owner, level = _grow(rng, shape, centres, radii, warp=0.08 * diameter)
     instances = _part(owner, smallest=(diameter / 4) ** len(shape))
     scene = _stain(rng, instances, level, diameter)
     scene += _debris(rng, shape, diameter)
-    return _expose(rng, scene, diameter, photons), instances
+    return _Scene(*_expose(rng, scene, diameter, photons), instances)
 
 
 def _scatter(
@@ -144,7 +208,7 @@ def _grow(
     radii: np.ndarray,
     warp: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whose cell a pixel lies in, from 1, 0 = nobody's; and how far out, 0 to 1.
+    """Returns the cell of each pixel, 0 = none, and how far out it lies in it, 0 to 1.
 
     A cell is an ellipsoid in a space warped smoothly by about `warp` px. Where two
     overlap, a pixel goes to the one it lies deeper in: a flat wall, as cells have.
@@ -211,8 +275,11 @@ def _debris(rng: np.random.Generator, shape: Shape, diameter: float) -> np.ndarr
 
 def _expose(
     rng: np.random.Generator, scene: np.ndarray, diameter: float, photons: float
-) -> np.ndarray:
-    """What the camera makes of it: blur, haze, uneven light, noise, 8 bits."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Photographs a scene: blur, haze, uneven light and 8 bits, with noise and without.
+
+    The shot noise is a Poisson distribution, the read noise a normal one of 1.5.
+    """
     shape = scene.shape
     sharp = ndimage.gaussian_filter(scene, rng.uniform(0.5, 1.0))
     haze = ndimage.gaussian_filter(scene, 0.5 * diameter, truncate=2.5)
@@ -222,7 +289,11 @@ def _expose(
     light *= photons / np.percentile(light, 99.5)
     count = rng.poisson(light) + rng.normal(0, 1.5, shape)
     gain = rng.uniform(0.7, 1.05) * 255 / photons
-    return np.clip(np.rint(8 + gain * count), 0, 255).astype(np.uint8)
+    return _eight_bits(8 + gain * count), _eight_bits(8 + gain * light)
+
+
+def _eight_bits(light: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(light), 0, 255).astype(np.uint8)
 
 
 def _lamp(rng: np.random.Generator, shape: Shape) -> np.ndarray:

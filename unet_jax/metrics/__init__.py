@@ -27,6 +27,7 @@ from unet_jax.metrics.overlap import (
     precision,
     recall,
 )
+from unet_jax.metrics.values import mae, psnr, ssim
 from unet_jax.metrics.warping import warping_error
 
 __all__ = [
@@ -41,12 +42,15 @@ __all__ = [
     "hausdorff",
     "hausdorff95",
     "iou",
+    "mae",
     "panoptic_quality",
     "pixel_error",
     "precision",
+    "psnr",
     "rand_error",
     "recall",
     "seg",
+    "ssim",
     "surface_dice",
     "surface_distance",
     "v_info",

@@ -1,4 +1,4 @@
-"""What a metric is, and the one image that it looks at.
+"""The records of a metric and of one judged image.
 
 A metric measures every image by an array of fixed shape; the arrays of several images
 add up, over processes too, and the sum is scored once. So a set has one score that
@@ -15,24 +15,31 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """One image, as people see it and as the model does; all arrays on the host.
+    """One image with its truth and its prediction; all arrays on the host.
+
+    A task with classes fills in the first five, a task of values the last two; the
+    others are None.
 
     Attributes:
+      spacing: the size of a pixel along each axis; 1 where it is not known.
       truth: `i32[*S]` of 0..K-1, or `i32[*S, K]` of 0 and 1 for independent classes;
-        negative where nobody annotated.
+        negative where there is no annotation.
       prediction: the same shape, without negatives.
       probabilities: `f32[*S, K]`.
       true_objects: `i32[*S]`, object ids, 0 = background; negative is ignored.
       objects: `i32[*S]`, the predicted ones.
-      spacing: the size of a pixel along each axis; 1 where it is not known.
+      target: `f32[*S, C]`, the true values, in the units of the target files.
+      value: `f32[*S, C]`, the predicted ones.
     """
 
-    truth: np.ndarray
-    prediction: np.ndarray
-    probabilities: np.ndarray
-    true_objects: np.ndarray
-    objects: np.ndarray
     spacing: tuple[float, ...]
+    truth: np.ndarray | None = None
+    prediction: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    true_objects: np.ndarray | None = None
+    objects: np.ndarray | None = None
+    target: np.ndarray | None = None
+    value: np.ndarray | None = None
 
     @property
     def classes(self) -> int:
@@ -41,12 +48,12 @@ class Case:
 
     @property
     def independent(self) -> bool:
-        """Whether the classes are independent (sigmoid), not exclusive (softmax)."""
+        """True if the classes are independent (sigmoid), not exclusive (softmax)."""
         return self.truth.ndim == self.probabilities.ndim
 
     @functools.cached_property
     def known(self) -> np.ndarray:
-        """`bool`, of the shape of `truth`: where somebody annotated."""
+        """`bool`, of the shape of `truth`: the annotated pixels."""
         return self.truth >= 0
 
 
@@ -65,8 +72,9 @@ class Metric(NamedTuple):
       score: a sum of such arrays, to a score.
       reduction: what the score of a set is, in words: 'over all pixels', 'mean over
         images'.
-      lower: whether lower is better.
+      lower: True if lower is better.
       unit: 'distance', in the units of `Case.spacing`, or '', a plain number.
+      kind: of the result that it reads: 'label', 'objects' or 'value'.
     """
 
     measure: Callable[[Case], np.ndarray]
@@ -74,3 +82,4 @@ class Metric(NamedTuple):
     reduction: str
     lower: bool = False
     unit: Literal["", "distance"] = ""
+    kind: Literal["label", "objects", "value"] = "label"

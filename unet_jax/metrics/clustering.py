@@ -41,7 +41,8 @@ def rand_error() -> Metric:
     def score(sums: np.ndarray) -> Score:
         return Score(float(ratio(*sums)))
 
-    return Metric(measure, score, "mean over images", lower=True)
+    reduction = "mean over images"
+    return Metric(measure, score, reduction, lower=True, kind="objects")
 
 
 def v_rand(*, thresholds: Thresholds = TENTHS) -> Metric:

@@ -44,7 +44,7 @@ def average_precision(*, thresholds: tuple[Proportion, ...] = HALF_TO_ALL) -> Me
         tp, fp, fn = sums.T
         return Score(float(ratio(tp, tp + fp + fn).mean()))
 
-    return Metric(measure, score, REDUCTION)
+    return Metric(measure, score, REDUCTION, kind="objects")
 
 
 def f1(*, threshold: Proportion = 0.5) -> Metric:
@@ -54,7 +54,9 @@ def f1(*, threshold: Proportion = 0.5) -> Metric:
         tp, fp, fn = sums
         return Score(float(ratio(2 * tp, 2 * tp + fp + fn)))
 
-    return Metric(lambda case: _found(case, threshold), score, REDUCTION)
+    return Metric(
+        lambda case: _found(case, threshold), score, REDUCTION, kind="objects"
+    )
 
 
 def panoptic_quality() -> Metric:
@@ -74,7 +76,7 @@ def panoptic_quality() -> Metric:
         iou, tp, fp, fn = sums
         return Score(float(ratio(iou, tp + fp / 2 + fn / 2)))
 
-    return Metric(measure, score, REDUCTION)
+    return Metric(measure, score, REDUCTION, kind="objects")
 
 
 def aggregated_jaccard() -> Metric:
@@ -97,7 +99,7 @@ def aggregated_jaccard() -> Metric:
         united = (true[row[best]] + predicted[column[best]]).sum() - both
         return np.array([both, united + lone])
 
-    return Metric(measure, _ratio, REDUCTION)
+    return Metric(measure, _ratio, REDUCTION, kind="objects")
 
 
 def seg() -> Metric:
@@ -112,7 +114,7 @@ def seg() -> Metric:
         overlaps = _overlaps(case)
         return np.array([overlaps.iou[_covered(overlaps)].sum(), overlaps.true.size])
 
-    return Metric(measure, _ratio, REDUCTION)
+    return Metric(measure, _ratio, REDUCTION, kind="objects")
 
 
 def det() -> Metric:
@@ -136,7 +138,7 @@ def det() -> Metric:
         cost, nothing = sums
         return Score(float(1 - ratio(min(cost, nothing), nothing)))
 
-    return Metric(measure, score, REDUCTION)
+    return Metric(measure, score, REDUCTION, kind="objects")
 
 
 class _Overlaps(NamedTuple):

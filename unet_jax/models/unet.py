@@ -36,6 +36,8 @@ Even = Annotated[
     int, Within("that is even, 0 or more", lambda n: n >= 0 and n % 2 == 0)
 ]
 
+TIMES = 1000.0  # the embedding is made for 1000 steps (Ho et al. 2020)
+
 # Fields with entries from level 0 on, and by how many they are fewer than the levels.
 ENTRIES = {"encoder_depths": 0, "decoder_depths": 1, "strides": 1, "kernels": 0}
 
@@ -119,19 +121,19 @@ class UNet(nn.Module):
             reflection at the far end, and the output is cropped back.
           train: turns dropout, batch statistics and deep supervision on.
           seed: `u32[B]`, which determines the dropout masks; only read in training.
-          time: `f32[B]`, required if `time_features` is set, and only then. A range of
-            about 0 to 1000 suits the embedding.
+          time: `f32[B]`, the time of a diffusion from 0 (an image) to 1 (noise); 0 by
+            default. Needs `time_features`.
 
         Returns:
           `f32[B, *(S - 2 margin), K]`; with deep supervision in training a tuple of
           logits, of which element i belongs to level i.
 
         Raises:
-          ValueError: a VALID network would have nothing left, or `time` is missing, or
-            the network does not take one.
+          ValueError: a VALID network would have nothing left.
+          UserError: there is a `time`, and `time_features` is 0.
         """
         seed = jnp.arange(len(image)) if seed is None else seed
-        time = self._embed(time)
+        time = self._embed(time, len(image))
         geometry = self.geometry(image.ndim - 2)
         x = _pad(image, geometry)
         *skips, bottom = self._contract(x, train, seed, time)
@@ -231,14 +233,15 @@ class UNet(nn.Module):
             name=f"upconv{level}",
         )
 
-    def _embed(self, time: jax.Array | None) -> jax.Array | None:
-        if (time is None) != (self.time_features == 0):
-            raise ValueError(
-                f"a network with time_features={self.time_features} was given "
-                f"{'no time' if time is None else 'a time'}"
+    def _embed(self, time: jax.Array | None, batch: int) -> jax.Array | None:
+        if self.time_features == 0:
+            if time is None:
+                return None
+            raise UserError(
+                "config.model.time_features is 0, and the method needs a network that "
+                "sees the time; set --config.model.time_features=32"
             )
-        if time is None:
-            return None
+        time = jnp.zeros(batch) if time is None else TIMES * time
         return TimeEmbedding(self.time_features, self.dtype, name="time")(time)
 
     def fault(self) -> str | None:

@@ -3,6 +3,7 @@
 from unet_jax.run.evaluate import evaluate
 from unet_jax.run.inspect import inspect
 from unet_jax.run.predict import predict
+from unet_jax.run.sample import sample
 from unet_jax.run.train import train
 
-__all__ = ["evaluate", "inspect", "predict", "train"]
+__all__ = ["evaluate", "inspect", "predict", "sample", "train"]

@@ -1,18 +1,20 @@
-"""The verb `evaluate`: the best checkpoint of a run, judged on the test split."""
+"""The verb `evaluate`: scores the best checkpoint of a run on the test split."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
-from unet_jax.build import Parts, build
+from unet_jax.build.training import Judging, judging
 from unet_jax.checkpoint import FOLDER, Checkpoints
 from unet_jax.metrics.calibration import reliability
 from unet_jax.run import folder, reporting
-from unet_jax.run.judge import judge
+from unet_jax.run.judge import Judged, judge
+from unet_jax.run.sample import judge_samples
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> int:
@@ -22,21 +24,31 @@ def evaluate(config: ConfigDict, workdir: Path) -> int:
       UserError: the folder holds no checkpoint, or one of another config.
     """
     folder.check_trained(workdir)
-    parts = build(config, split=folder.split(workdir, config))
     folder.claim(workdir, config)
     with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
+        preprocessing = checkpoints.about(checkpoints.best)["preprocessing"]
+        parts = judging(config, preprocessing, folder.notes(workdir, config))
         report(config, workdir, parts, checkpoints)
     return 0
 
 
+def score(
+    parts: Judging, variables: Any, split: str, examples: Any, *, as_predicted: bool
+) -> Judged:
+    """Scores a split: images against their truth, or those of a generator."""
+    if parts.method.sample:
+        return judge_samples(parts, variables, split, examples)
+    return judge(parts, variables, split, examples, as_predicted=as_predicted)
+
+
 def report(
-    config: ConfigDict, workdir: Path, parts: Parts, checkpoints: Checkpoints
+    config: ConfigDict, workdir: Path, parts: Judging, checkpoints: Checkpoints
 ) -> None:
-    """Judges the best checkpoint: a table, `scores.json`, `report.html`, a picture."""
+    """Scores the best checkpoint: a table, `scores.json`, `report.html`, a picture."""
     best = checkpoints.best
-    shapes = jax.eval_shape(parts.init, jax.random.key(0))
-    state = checkpoints.restore(best, parts.layout.abstract(shapes))
-    judged = judge(parts, state.variables, "test", parts.test, as_predicted=True)
+    here = parts.predicting.inference.here
+    variables = checkpoints.variables(best, here.abstract(parts.predicting.variables))
+    judged = score(parts, variables, "test", parts.test, as_predicted=True)
     if jax.process_index() != 0:
         return
     images = len(parts.test)
@@ -48,18 +60,25 @@ def report(
         "predict": folder.as_json(config)["predict"],
         "true_objects": reporting.true_objects(parts),
         "reductions": {name: metric.reduction for name, metric in parts.metrics},
-        "confusion": judged.confusion.tolist(),
-        "reliability": {
-            name: [None if np.isnan(x) else x for x in values.tolist()]
-            for name, values in reliability(judged.reliability).items()
-        },
+        "confusion": None if judged.confusion is None else judged.confusion.tolist(),
+        "reliability": _reliability(judged),
         "per_image": judged.images,
     }
     text = json.dumps(about, indent=2) + "\n"
     logs.write(workdir / folder.SCORES, text.encode())
     logs.write(workdir / folder.PICTURE, pictures.png(judged.drawn))
-    page = reporting.html(config, workdir, parts, state.variables, judged, best)
+    page = reporting.html(config, workdir, parts, variables, judged, best)
     logs.write(workdir / folder.REPORT, page.encode())
     title = f"{config.name}: {images} test images, checkpoint of step {best}"
-    logs.table(title, judged.scores, parts.predicting.classes)
+    logs.table(title, judged.scores, parts.predicting.task.classes)
     logs.say(f"wrote {workdir}/: {folder.SCORES}, {folder.REPORT}, {folder.PICTURE}")
+
+
+def _reliability(judged: Judged) -> dict[str, list[float | None]] | None:
+    """The table of confidence and accuracy; None without classes."""
+    if judged.reliability is None:
+        return None
+    return {
+        name: [None if np.isnan(x) else x for x in values.tolist()]
+        for name, values in reliability(judged.reliability).items()
+    }

@@ -1,4 +1,4 @@
-"""The run folder: what it holds, and whether a config belongs to it."""
+"""The run folder: its files, and the checks that a config belongs to it."""
 
 import json
 from collections.abc import Mapping
@@ -9,42 +9,27 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax.build.checks import best_score
-from unet_jax.checkpoint import newest, steps
-from unet_jax.data.folders.splits import FILE as SPLIT
+from unet_jax.build.fields import may_change, revive
+from unet_jax.checkpoint import check_format, newest, steps
+from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write
+from unet_jax.specs import externals, source_of
 
 ABSENT = "absent"
 CONFIG, SCORES = "config.json", "scores.json"
 REPORT, PICTURE = "report.html", "predictions.png"
-
-# What may change when a run goes on: how far, how it is watched, and where it runs.
-FREE = (
-    "steps",
-    "log_every",
-    "eval_every",
-    "checkpoint_every",
-    "cache",
-    "threads",
-    "name",
-    "metrics",
-    "predict",
-    "parallel",
-    "data.manual_dir",
-    "data.data_dir",
-    "data.root",
-    "data.records",
-)
+EXTERNAL = "external"  # in config.json: which file defines each external name
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:
-    """Makes the folder, or makes sure that what it holds is a run of this config.
+    """Makes the folder, or checks that it holds a run of this config.
 
-    A run without a checkpoint may be begun anew: what failed at its start is mended.
+    A run without a checkpoint may begin again with another config.
 
     Raises:
       UserError: the folder cannot be made, or holds something else, or another run;
-        then the line names the fields that differ.
+        the line then names the fields that differ.
     """
     make(workdir)
     if not steps(workdir):
@@ -57,7 +42,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
             news.append(f"steps: {there} before, {here} now; the schedule ends there")
         elif there is ABSENT and "." not in name:
             news.append(f"{name}: the run is older than this field; it is now {here}")
-        elif not _free(name):
+        elif not may_change(name):
             wrong.append(f"{name} is {there} there and {here} here")
     if wrong:
         raise UserError(
@@ -79,7 +64,7 @@ def make(workdir: Path) -> None:
 
 
 def _check_vacant(workdir: Path) -> None:
-    """Nothing that somebody may want to keep is there to be written over."""
+    """Raises UserError if training would overwrite the files of something else."""
     if (workdir / SCORES).exists():
         raise UserError(
             f"{workdir} holds the scores of a run whose checkpoints are gone; choose "
@@ -92,6 +77,7 @@ def _check_vacant(workdir: Path) -> None:
 
 def check_trained(workdir: Path) -> None:
     """Raises UserError unless there is a checkpoint to judge or to predict with."""
+    check_format(workdir)
     if not steps(workdir):
         raise UserError(
             f"{workdir} holds no finished checkpoint; train first, or name another "
@@ -100,10 +86,10 @@ def check_trained(workdir: Path) -> None:
 
 
 def chosen_by(workdir: Path, config: ConfigDict) -> str:
-    """The validation score by which the best checkpoint of a folder is chosen.
+    """Returns the validation score that chooses the best checkpoint of a folder.
 
-    It is the first of the config that the run began with, whatever is judged later: a
-    checkpoint that was scored by something else cannot be compared.
+    It is the first metric of the config that the run began with. Another metric cannot
+    choose later: the older checkpoints have no value of it.
     """
     if not steps(workdir):
         return best_score(config)
@@ -112,48 +98,88 @@ def chosen_by(workdir: Path, config: ConfigDict) -> str:
 
 
 def stored(workdir: Path) -> dict[str, Any]:
-    """The config of the run in a folder: config.json, or else its newest checkpoint's.
+    """Returns the config of a run: config.json, or else that of its newest checkpoint.
 
     Raises:
       UserError: there is neither.
     """
+    check_format(workdir)
     try:
-        return json.loads((workdir / CONFIG).read_text())
+        config = json.loads((workdir / CONFIG).read_text())
     except (FileNotFoundError, ValueError):
-        return newest(workdir)["config"]
+        config = newest(workdir)["config"]
+    return {name: value for name, value in config.items() if name != EXTERNAL}
+
+
+def check_trusted(config: Mapping[str, Any], workdir: Path, *, trust: bool) -> None:
+    """Checks that a config from a run folder may import what it names.
+
+    A run folder is data: without the user's consent, no code runs because a folder
+    names it. Call this before anything is built from the config; it imports nothing.
+
+    Args:
+      config: as it was read from the folder: a dict or a ConfigDict.
+      workdir: the run folder.
+      trust: the user's consent.
+
+    Raises:
+      UserError: there is no consent, and a spec has an external name.
+    """
+    for field, value in () if trust else config.items():
+        for place, name in externals(value, f"config.{field}"):
+            raise UserError(
+                f"{place} in {workdir} is {name!r}, code from outside unet_jax; if you "
+                "trust it, add --trust (in Python: trust=True)"
+            )
 
 
 def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
-    """Writes the config and what the data note, from one process of a run."""
+    """Writes config.json and the notes of the data, from one process of a run.
+
+    Args:
+      workdir: the run folder.
+      config: the config of the run; the files that define its external names are
+        written beside its fields.
+      notes: JSON data by file name.
+    """
     if jax.process_index() == 0:
-        for name, data in {CONFIG: as_json(config), **notes}.items():
-            write(workdir / name, (json.dumps(data, indent=2) + "\n").encode())
+        data = as_json(config)
+        names = [name for key in data for _, name in externals(data[key], key)]
+        if names:
+            data[EXTERNAL] = {name: str(source_of(name)) for name in names}
+        for file, content in {CONFIG: data, **notes}.items():
+            write_json(workdir / file, content)
 
 
-def split(workdir: Path, config: ConfigDict) -> Path | None:
-    """The file with the split of the data of a run that goes on, if it has one."""
-    path = workdir / SPLIT
-    if not (steps(workdir) and path.exists()):
-        return None
-    return path if stored(workdir)["data"]["name"] == config.data.name else None
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON data, indented unless it is a survey, which may be large."""
+    indent = None if path.name == SURVEY_FILE else 2
+    write(path, (json.dumps(content, indent=indent) + "\n").encode())
+
+
+def notes(workdir: Path, config: ConfigDict) -> dict[str, str]:
+    """Returns the notes of a run folder that the data set of a config can use.
+
+    The survey of the files always, since it is checked against them; the split only if
+    the folder holds a run of this data set that goes on.
+
+    Returns:
+      Keywords of the data set, and the paths of their files.
+    """
+    names = ["survey"]
+    if steps(workdir) and stored(workdir)["data"]["name"] == config.data.name:
+        names.append("split")
+    paths = {name: workdir / f"{name}.json" for name in names}
+    return {name: str(path) for name, path in paths.items() if path.exists()}
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:
-    """The config as JSON data; tuples become lists."""
+    """Returns the config as JSON data, with lists for tuples."""
     return json.loads(config.to_json())
 
 
-def revive(value: Any) -> Any:
-    """The other way: JSON has lists for tuples and dicts for specs."""
-    if isinstance(value, list):
-        return tuple(map(revive, value))
-    if isinstance(value, dict):
-        return ConfigDict({key: revive(field) for key, field in value.items()})
-    return value
-
-
 def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, str, str]]:
-    """The leaves that differ, as (dotted name, old, new), in JSON or ABSENT."""
+    """The values that differ, as (dotted name, old, new), in JSON or ABSENT."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             difference
@@ -166,7 +192,3 @@ def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, str, str
         return []
     old, new = (v if v is ABSENT else json.dumps(v) for v in (old, new))
     return [(name, old, new)]
-
-
-def _free(name: str) -> bool:
-    return any(name == free or name.startswith(f"{free}.") for free in FREE)

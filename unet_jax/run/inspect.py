@@ -8,8 +8,9 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build import survey
+from unet_jax.build.surveying import survey
 from unet_jax.data.account import Account, Fault
+from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.report import Inspection, inspected
@@ -35,11 +36,13 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     if jax.process_index() != 0:
         return 0
     folder.make(workdir)
-    splits = survey(config, folder.split(workdir, config))
+    splits = survey(config, folder.notes(workdir, config))
     inspection = _inspection(splits)
     for line in telling.lines(inspection):
         logs.say(line)
     _write(workdir, splits.account, inspection)
+    if SURVEY_FILE in splits.notes:  # so that training does not read the files again
+        folder.write_json(workdir / SURVEY_FILE, splits.notes[SURVEY_FILE])
     written = [JSON, PAGE]
     if not splits.account.errors:
         inspection = _planned(config, splits, workdir, inspection)

@@ -1,5 +1,6 @@
-"""Whole images against their labels: each measured alone, and the sums scored once."""
+"""Scores of whole images: each is measured alone, and the sums are scored once."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterator
@@ -10,15 +11,16 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from unet_jax import pictures
-from unet_jax.arrays import IGNORE
-from unet_jax.build import Parts
+from unet_jax.arrays import IGNORE, Example
+from unet_jax.build.training import Judging
 from unet_jax.data.examples import Examples
 from unet_jax.data.resample import Resampling
 from unet_jax.inference import Want
 from unet_jax.metrics import calibration_error, pixel_error
 from unet_jax.metrics.case import Case
 from unet_jax.metrics.scores import summarize
-from unet_jax.postprocess import Segmentation, foreground_objects
+from unet_jax.postprocess import foreground_objects
+from unet_jax.run import drawing
 from unet_jax.tiling import Answer
 from unet_jax.views import View
 
@@ -30,25 +32,26 @@ CONFUSION, RELIABILITY = pixel_error(), calibration_error()
 
 
 class Judged(NamedTuple):
-    """What a split says of a model.
+    """The scores of a model on one split.
 
     Attributes:
       scores: of the whole split, 'val/dice' and so on.
       images: the same of each image, after its `id`.
-      confusion: pixels of each truth (rows) and prediction, summed over the split.
-      reliability: what `calibration.reliability` makes a table of.
+      confusion: pixels of each truth (rows) and prediction, summed over the split; None
+        without classes.
+      reliability: the sums of `calibration_error`; None without classes.
       drawn: this process's first images, their truth and their prediction.
     """
 
     scores: Scores
     images: list[dict[str, Any]]
-    confusion: np.ndarray
-    reliability: np.ndarray
+    confusion: np.ndarray | None
+    reliability: np.ndarray | None
     drawn: pictures.Picture
 
 
 class Measured(NamedTuple):
-    """One image's share of it."""
+    """The measures of one image."""
 
     index: int
     id: str
@@ -57,7 +60,7 @@ class Measured(NamedTuple):
 
 
 def judge(
-    parts: Parts,
+    parts: Judging,
     variables: Any,
     split: str,
     examples: Examples,
@@ -67,82 +70,79 @@ def judge(
     """Scores a split; every process of a run measures its share of the images.
 
     A metric of the split is that of the images' summed measures, not a mean of their
-    scores. The loss is the mean of the images' losses; it does not exist of a mean over
-    several views. Where images were resampled, probabilities and logits are brought
-    back to the grid of the file, and all is measured there.
+    scores. The loss is the mean of the images' losses; it is undefined for a mean over
+    several views. Where images were resampled, predictions are brought back to the grid
+    of the file, and everything is measured there.
 
     Args:
-      parts: the run.
+      parts: of the run.
       variables: of the network.
-      split: what the names of the scores begin with.
+      split: the prefix of the names of the scores.
       examples: the images.
-      as_predicted: whether with the test-time augmentation and the post-processing of
-        `config.predict`, or the network alone.
+      as_predicted: True for the test-time augmentation and the post-processing of
+        `config.predict`, False for the network alone.
     """
     views = parts.predicting.views if as_predicted else (View(),)
-    tools = (*(metric for _, metric in parts.metrics), CONFUSION, RELIABILITY)
+    classes = bool(parts.predicting.task.classes)
+    tools = [metric for _, metric in parts.metrics]
+    tools += [CONFUSION, RELIABILITY] if classes else []
     measured, rows = [], []
     for index, example, answer in _answers(parts, variables, examples, views):
-        case = _case(parts, example, answer, mended=as_predicted)
+        case = _case(parts, example, answer, postprocess=as_predicted)
         loss = None
-        if "logits" in answer:
-            loss = float(
-                parts.loss(answer["logits"], example["label"], example["weight"])
-            )
+        if "output" in answer:
+            loss = float(parts.loss(answer["output"], example))
         measures = [np.asarray(tool.measure(case)) for tool in tools]
         measured.append(Measured(index, example["id"], loss, measures))
         if index < PICTURED * jax.process_count():
-            rows.append((index, _draw(parts, example, case)))
+            drawn = drawing.row(parts, image_of(parts, example), case)
+            rows.append((index, drawn))
     drawn = pictures.sheet([row for _, row in sorted(rows, key=lambda r: r[0])])
     return _score(parts, split, sorted(_over_processes(measured)), drawn)
 
 
-def look(parts: Parts, variables: Any, examples: Examples, index: int) -> Case:
-    """One image again, as it is predicted."""
+def predict_case(
+    parts: Judging, variables: Any, examples: Examples, index: int
+) -> Case:
+    """Predicts one image again, for the report."""
     example = examples[index]
     shape = example["image"].shape[:-1]
-    how = {"views": parts.predicting.views, "want": Want(probabilities=True)}
+    how = {"views": parts.predicting.views, "want": Want(prediction=True)}
     here = parts.predicting.inference.here
     read = [lambda box: example["image"][tuple(box)]]
     members = [here.put_state(variables)]
     answer = next(parts.predicting.inference.whole(members, shape, read, **how))
-    return _case(parts, example, _brought_back(parts, example, answer), mended=True)
+    answer = _brought_back(parts, example, answer)
+    return _case(parts, example, answer, postprocess=True)
 
 
-def image_of(parts: Parts, example: dict[str, Any]) -> np.ndarray:
-    """The image `f32[*S, C]` as the network sees it, on the grid of its truth."""
+def image_of(parts: Judging, example: Example) -> np.ndarray:
+    """Returns the image `f32[*S, C]` of the network, on the grid of its truth."""
     return _resampling(parts, example).back(example["image"])
 
 
-def _draw(parts: Parts, example: dict[str, Any], case: Case) -> pictures.Picture:
-    """Input, truth, prediction and error."""
-    colours = parts.predicting.preprocessing["colours"]
-    image = image_of(parts, example)
-    return pictures.row(image, case.truth, case.prediction, colours)
-
-
-def _resampling(parts: Parts, example: dict[str, Any]) -> Resampling:
+def _resampling(parts: Judging, example: Example) -> Resampling:
     own, spacing = example["weight"].shape, example.get("spacing")
     return parts.predicting.resampling(own, spacing)
 
 
-def _brought_back(parts: Parts, example: dict[str, Any], answer: Answer) -> Answer:
-    """What is said of an image, on the grid of its truth."""
-    independent = parts.predicting.independent
-    return _resampling(parts, example).answer(answer, independent=independent)
+def _brought_back(parts: Judging, example: Example, answer: Answer) -> Answer:
+    """The results for an image, on the grid of its truth."""
+    decide = parts.predicting.task.decide
+    return _resampling(parts, example).results(answer, decide)
 
 
 def _answers(
-    parts: Parts, variables: Any, examples: Examples, views: tuple[View, ...]
-) -> Iterator[tuple[int, dict[str, Any], Answer]]:
-    """This process's images, those of one shape together, and what is said of them."""
+    parts: Judging, variables: Any, examples: Examples, views: tuple[View, ...]
+) -> Iterator[tuple[int, Example, Answer]]:
+    """This process's images, those of one shape together, with their results."""
     inference = parts.predicting.inference
     members = [inference.here.put_state(variables)]
-    want = Want(probabilities=True, logits=len(views) == 1)
+    want = Want(prediction=True, output=len(views) == 1)
     mine = range(jax.process_index(), len(examples), jax.process_count())
-    held: dict[int, dict[str, Any]] = {}  # from the reading to the judging
+    held: dict[int, Example] = {}  # from the reading to the judging
 
-    def load(index: int) -> dict[str, Any]:
+    def load(index: int) -> Example:
         if index not in held:
             held[index] = examples[index]
         return held[index]
@@ -162,15 +162,34 @@ def _answers(
 
 
 def _case(
-    parts: Parts, example: dict[str, Any], answer: Answer, *, mended: bool
+    parts: Judging, example: Example, answer: Answer, *, postprocess: bool
 ) -> Case:
-    truth = example["label"]
-    label = answer["label"].astype(np.int32)
-    probabilities = answer["probabilities"]
-    independent = parts.predicting.independent
-    segmented = Segmentation(label)
-    if mended:
-        segmented = parts.predicting.mend(segmented, probabilities)
+    """An image with its truth and its prediction."""
+    task, prediction = parts.predicting.task, answer["prediction"]
+    axes = example["image"].ndim - 1
+    case = Case(spacing=tuple(example.get("spacing", (1.0,) * axes)))
+    if task.classes:
+        case = dataclasses.replace(
+            case, **_labels(parts, example, answer, postprocess=postprocess)
+        )
+    if task.units:
+        case = dataclasses.replace(
+            case, target=example["target"], value=example["scale"].back(prediction)
+        )
+    return case
+
+
+def _labels(
+    parts: Judging, example: Example, answer: Answer, *, postprocess: bool
+) -> dict[str, np.ndarray]:
+    """The classes and the objects of a case."""
+    task, prediction = parts.predicting.task, answer["prediction"]
+    truth, probabilities = task.truth(example["label"]), task.probabilities(prediction)
+    if postprocess:
+        segmented = parts.predicting.segment(answer["label"], prediction)
+    else:
+        segmented = task.segment(answer["label"].astype(np.int32), prediction)
+    independent = truth.ndim == probabilities.ndim
     objects, true_objects = segmented.objects, example.get("instances")
     if objects is None:
         objects = foreground_objects(segmented.label, independent=independent)
@@ -179,32 +198,33 @@ def _case(
     unknown = truth == IGNORE
     if independent:
         unknown = unknown.all(-1)
-    return Case(
-        truth=truth,
-        prediction=segmented.label,
-        probabilities=probabilities,
-        true_objects=np.where(unknown, IGNORE, true_objects),
-        objects=objects,
-        spacing=tuple(example.get("spacing", (1.0,) * unknown.ndim)),
-    )
+    return {
+        "truth": truth,
+        "prediction": segmented.label,
+        "probabilities": probabilities,
+        "true_objects": np.where(unknown, IGNORE, true_objects),
+        "objects": objects,
+    }
 
 
 def _score(
-    parts: Parts, split: str, measured: list[Measured], drawn: pictures.Picture
+    parts: Judging, split: str, measured: list[Measured], drawn: pictures.Picture
 ) -> Judged:
-    classes = parts.predicting.classes
+    classes = parts.predicting.task.classes
     losses = [one.loss for one in measured if one.loss is not None]
-    *sums, confusion, reliability = [
+    sums = [
         np.sum(each, axis=0)
         for each in zip(*(m.measures for m in measured), strict=True)
     ]
     scores = {f"{split}/loss": float(np.mean(losses)) if losses else None}
-    scores |= summarize(sums, parts.metrics, classes, split)
+    count = len(parts.metrics)
+    scores |= summarize(sums[:count], parts.metrics, classes, split)
     images = [
         {"id": one.id, "loss": one.loss}
-        | summarize(one.measures[:-2], parts.metrics, classes, "")
+        | summarize(one.measures[:count], parts.metrics, classes, "")
         for one in measured
     ]
+    confusion, reliability = sums[count:] or (None, None)
     return Judged(scores, images, confusion, reliability, drawn)
 
 

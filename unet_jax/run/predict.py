@@ -1,4 +1,4 @@
-"""The verb `predict`: files in, segmentations out, one line for each."""
+"""The verb `predict`: predicts files, and prints one line for each."""
 
 import contextlib
 import math
@@ -20,7 +20,7 @@ from unet_jax.errors import UserError
 from unet_jax.inference import DeviceError, Want
 from unet_jax.run import folder, overlay
 from unet_jax.run.predictor import Predictor
-from unet_jax.tiling import Read
+from unet_jax.tiling import Answer, Read
 
 
 def predict(
@@ -31,7 +31,7 @@ def predict(
     output: str,
     ensemble: Sequence[str] = (),
 ) -> int:
-    """Segments files with the best checkpoint of a run, or of several.
+    """Predicts files with the best checkpoint of a run, or of several.
 
     Args:
       config: of the run, `predict` as it is wanted now.
@@ -41,7 +41,7 @@ def predict(
       ensemble: further run folders, whose probabilities are averaged with the first's.
 
     Returns:
-      0, or 1 if a file could not be segmented; the others are.
+      0, or 1 if a file could not be predicted; the others are.
 
     Raises:
       UserError: there is nothing to segment or nothing to do it with.
@@ -69,7 +69,7 @@ def predict(
                 faults.append(path)
             tell(None)
     if faults:
-        print(f"{len(faults)} of {len(mine)} files could not be segmented:")
+        print(f"{len(faults)} of {len(mine)} files could not be predicted:")
         for path in faults:
             print(f"  {path}", flush=True)
     return int(bool(faults))
@@ -125,71 +125,114 @@ def _progress(count: int) -> Iterator[Callable]:
 def _file(
     predictor: Predictor, path: Path, target: Path, name: str, tell: Callable
 ) -> str:
-    """Segments one file, with less and less memory if need be; returns its line."""
+    """Predicts one file, with less and less memory if need be; returns its line."""
     setup = predictor.setup
     kind = setup.preprocessing
     with files.opened(path, axes=kind["spatial_axes"]) as grid:
         grid = files.to_channels(grid, kind["channels"], convert=setup.convert)
         while True:
             try:
-                return _segment(predictor, grid, target, name, tell)
+                return _predict(predictor, grid, target, name, tell)
             except DeviceError as error:
                 setup.inference.shrink(error)
 
 
-def _segment(
+def _predict(
     predictor: Predictor, grid: Grid, target: Path, name: str, tell: Callable
 ) -> str:
-    options = predictor.setup.options
+    options, sight = predictor.setup.options, overlay.sight_of(grid)
     want = Want(
-        probabilities=options.save_probabilities or options.save_uncertainty,
+        prediction=options.save_probabilities or options.save_uncertainty,
         doubt=options.save_uncertainty,
     )
     raws = [_finite(grid, image) for image in range(grid.count)]
-    told = {"spacing": grid.spacing, "passed": lambda *tiles: tell(tiles)}
-    rows = predictor.rows(grid.shape, raws, want, **told)
-    sight = overlay.sight_of(grid)
-    counts = np.zeros(len(predictor.setup.preprocessing["classes"]), np.int64)
-    seen: dict[str, list[np.ndarray]] = {"label": [], "objects": []}
-    found: int | None = None
+    how = {"spacing": grid.spacing, "passed": lambda *tiles: tell(tiles)}
+    tally = Tally(predictor)
+    shown: dict[str, list[np.ndarray]] = {"label": [], "objects": [], "values": []}
+    done = 0
     with contextlib.ExitStack() as stack:
-        outputs: dict[str, Canvas] = {}
+        canvases: dict[str, Canvas] = {}
+        for answer in predictor.rows(grid.shape, raws, want, **how):
+            for what, block, samples in _outputs(predictor, answer, grid):
+                if what not in canvases:
+                    form = {"samples": samples}
+                    canvas = files.canvas(
+                        target, f"{name}_{what}", grid, block.dtype, **form
+                    )
+                    canvases[what] = stack.enter_context(canvas)
+                canvases[what].put(block)
+            tally.add(answer)
+            for what in shown.keys() & answer.keys():
+                shown[what].append(overlay.rows_of(answer[what], done, grid, sight))
+            done += len(next(iter(answer.values())))
+    planes = {what: overlay.plane(rows, sight) for what, rows in shown.items() if rows}
+    pixels = overlay.pixels(raws[sight.image], grid, sight)
+    drawn = pictures.png(_picture(predictor, pixels, planes))
+    logs.write(target / f"{name}_overlay.png", drawn)
+    path = next(iter(canvases.values())).path
+    return f"{grid.path.name}: {_size(grid)}{tally.text(grid)} -> {path}"
 
-        def put(what: str, block: np.ndarray, samples: int = 0) -> None:
-            if what not in outputs:
-                canvas = files.canvas(
-                    target, f"{name}_{what}", grid, block.dtype, samples=samples
-                )
-                outputs[what] = stack.enter_context(canvas)
-            outputs[what].put(block)
 
-        done = 0
-        for answer in rows:
-            label = answer["label"]
-            put("labels", label, predictor.setup.independent * label.shape[-1])
-            if options.save_probabilities:
-                mean = answer["probabilities"]
-                put("probabilities", mean, mean.shape[-1])
-            if options.save_uncertainty:
-                put("uncertainty", predictor.doubts(answer), 2)
-            if "objects" in answer:
-                put("instances", _narrow(answer["objects"], grid))
-                found = (found or 0) + np.count_nonzero(
-                    np.bincount(answer["objects"].ravel())[1:]
-                )
-            counts += _count(label, len(counts), predictor.setup.independent)
-            for what in seen.keys() & answer.keys():
-                seen[what].append(overlay.rows_of(answer[what], done, grid, sight))
-            done += len(label)
-    sides = {what: overlay.plane(rows, sight) for what, rows in seen.items() if rows}
-    drawn = pictures.overlay(
-        overlay.pixels(raws[sight.image], grid, sight),
-        sides["label"],
-        predictor.setup.preprocessing["colours"],
-        sides.get("objects"),
-    )
-    logs.write(target / f"{name}_overlay.png", pictures.png(drawn))
-    return _line(grid, predictor, counts, found, outputs["labels"].path)
+def _outputs(
+    predictor: Predictor, answer: Answer, grid: Grid
+) -> Iterator[tuple[str, np.ndarray, int]]:
+    """The arrays of an answer to write: name, block, length of a last axis or 0."""
+    setup = predictor.setup
+    if "label" in answer:
+        label = answer["label"]
+        yield "labels", label, setup.task.overlapping * label.shape[-1]
+    if "values" in answer:
+        yield "values", answer["values"], answer["values"].shape[-1]
+    if setup.options.save_probabilities:
+        mean = setup.task.probabilities(answer["prediction"])
+        yield "probabilities", mean, mean.shape[-1]
+    if setup.options.save_uncertainty:
+        yield "uncertainty", predictor.doubts(answer), 2
+    if "objects" in answer:
+        yield "instances", _narrow(answer["objects"], grid), 0
+
+
+def _picture(
+    predictor: Predictor, pixels: np.ndarray, planes: dict[str, np.ndarray]
+) -> pictures.Picture:
+    """The classes and the objects drawn on the image, or the values beside it."""
+    if "values" in planes:
+        return pictures.row([pictures.grey(pixels), pictures.grey(planes["values"])])
+    colours = predictor.setup.preprocessing["colours"]
+    return pictures.overlay(pixels, planes["label"], colours, planes.get("objects"))
+
+
+class Tally:
+    """The pixels of each class and the objects of one file, counted as they come."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        task = predictor.setup.task
+        background = predictor.setup.preprocessing["classes"][: task.overlapping]
+        self._overlapping = task.overlapping
+        self._classes = (*background, *task.classes)
+        self._counts = np.zeros(len(self._classes), np.int64)
+        self._objects: int | None = None
+
+    def add(self, answer: Answer) -> None:
+        """Counts the next rows."""
+        if "label" in answer:
+            self._counts += _count(
+                answer["label"], len(self._classes), overlapping=self._overlapping
+            )
+        if "objects" in answer:
+            sizes = np.bincount(answer["objects"].ravel())
+            self._objects = (self._objects or 0) + np.count_nonzero(sizes[1:])
+
+    def text(self, grid: Grid) -> str:
+        """Returns the counts in words, each after a comma."""
+        pixels = grid.count * math.prod(grid.shape)
+        pairs = zip(self._classes, self._counts, strict=True)
+        words = [f"{name} {100 * count / pixels:.1f} %" for name, count in pairs]
+        if self._classes and self._counts[0] == pixels:
+            words.append(f"nothing but {self._classes[0]}")
+        if self._objects is not None:
+            words.append(f"{self._objects} objects")
+        return "".join(f", {word}" for word in words)
 
 
 def _finite(grid: Grid, image: int) -> Read:
@@ -212,29 +255,14 @@ def _narrow(objects: np.ndarray, grid: Grid) -> np.ndarray:
     return objects.astype(np.uint16 if few else np.uint32)
 
 
-def _count(label: np.ndarray, classes: int, independent: bool) -> np.ndarray:
-    """Pixels of every class; those of independent ones may add up to more than all."""
-    if not independent:
+def _count(label: np.ndarray, classes: int, *, overlapping: bool) -> np.ndarray:
+    """Pixels of every class; those of overlapping ones may add up to more than all."""
+    if not overlapping:
         return np.bincount(label.ravel(), minlength=classes)
     pixels = label.reshape(-1, classes - 1)
     return np.array([(~pixels.any(1)).sum(), *pixels.sum(0, dtype=np.int64)])
 
 
-def _line(
-    grid: Grid, predictor: Predictor, counts: np.ndarray, found: int | None, path: Path
-) -> str:
-    """What was found in a file, in one line."""
-    pixels = grid.count * math.prod(grid.shape)
-    classes = predictor.setup.preprocessing["classes"]
-    shares = [
-        f"{name} {100 * count / pixels:.1f} %"
-        for name, count in zip(classes, counts, strict=True)
-    ]
-    if counts[0] == pixels:
-        shares.append(f"nothing but {classes[0]}")
-    if found is not None:
-        shares.append(f"{found} objects")
-    size = " x ".join(
-        map(str, ([grid.count] if grid.count > 1 else []) + [*grid.shape])
-    )
-    return f"{grid.path.name}: {size}, {', '.join(shares)} -> {path}"
+def _size(grid: Grid) -> str:
+    pages = [grid.count] if grid.count > 1 else []
+    return " x ".join(map(str, [*pages, *grid.shape]))

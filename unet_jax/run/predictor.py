@@ -1,39 +1,46 @@
-"""A trained run, or several, as something to ask: image in, segmentation out."""
+"""A trained run, or several, as an object that predicts images."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.build import Predicting, predicting
-from unet_jax.build.predicting import spacing_of
+from unet_jax.build.predicting import Predicting, predicting
 from unet_jax.checkpoint import Checkpoints, newest
 from unet_jax.data.files import conversion
 from unet_jax.data.normalize import Scale, cuts
 from unet_jax.data.resample import Resampling
 from unet_jax.errors import UserError, naming
 from unet_jax.inference import DeviceError, Want, entropy
-from unet_jax.postprocess import Segmentation, foreground_objects
+from unet_jax.postprocess import foreground_objects
 from unet_jax.run import folder
 from unet_jax.tiling import Answer, Read
 
-# What the members of an ensemble must have in common.
-SHARED = ("head", "classes", "channels", "spatial_axes", "normalize")
+# The pre-processing and the fields that members of an ensemble have in common.
+SHARED = (
+    "classes",
+    "channels",
+    "target_channels",
+    "spatial_axes",
+    "normalize",
+    "spacing",
+    "target_scale",
+)
+SHARED_FIELDS = ("model", "task")
 
 
 class Predictor:
-    """Segments images of any size with the best checkpoint of a run, or of several.
+    """Predicts images of any size with the best checkpoint of a run, or of several.
 
     `Predictor.load('runs/isbi')` makes one. It needs nothing but the run folder: the
-    normalisation, the spacing, the classes and the number of channels come with the
+    normalisation, the spacing, the task and the number of channels come with the
     checkpoint.
 
     Attributes:
-      setup: how the run segments.
+      setup: the parts of the run that predict.
     """
 
     def __init__(self, setup: Predicting, members: Sequence[Any]) -> None:
@@ -41,13 +48,17 @@ class Predictor:
         self._members = members
 
     @classmethod
-    def load(cls, *runs: str | Path, **options: Any) -> "Predictor":
-        """Reads the best checkpoint of each run folder; their probabilities are meant.
+    def load(
+        cls, *runs: str | Path, trust: bool = False, **options: Any
+    ) -> "Predictor":
+        """Reads the best checkpoint of each run folder; predictions are averaged.
 
         Args:
           runs: run folders, of one network and one kind of data.
-          options: fields of `config.predict` that are to be other than in the first
-            run's config, such as `tta='d4'` or `tile=(512, 512)`.
+          trust: import the code from outside this package that the first run's config
+            names, if it does.
+          options: fields of `config.predict` that replace those of the first run's
+            config, such as `tta='d4'` or `tile=(512, 512)`.
 
         Raises:
           UserError: a folder holds no checkpoint, or the runs do not fit together.
@@ -56,9 +67,9 @@ class Predictor:
             raise UserError("Predictor.load needs a run folder, such as 'runs/isbi'")
         first = Path(runs[0]).expanduser()
         folder.check_trained(first)
-        config = ConfigDict(folder.revive(newest(first)["config"]))
-        if "predict" not in config:  # a run from before there was one
-            config.predict = ConfigDict()
+        stored = newest(first)["config"]
+        folder.check_trusted(stored, first, trust=trust)
+        config = ConfigDict(folder.revive(stored))
         with config.predict.ignore_type():  # what it must be is said when it is built
             for name, value in options.items():
                 config.predict[name] = value
@@ -66,27 +77,29 @@ class Predictor:
 
     @classmethod
     def of(cls, config: ConfigDict, runs: Sequence[Path]) -> "Predictor":
-        """The same with the first run's config, of which `predict` may be another."""
+        """Does the same with a given config, whose `predict` may be changed."""
         for run in runs:
             folder.check_trained(run)
         with Checkpoints(runs[0], folder.chosen_by(runs[0], config)) as checkpoints:
             about = checkpoints.about(checkpoints.best)
         setup = predicting(config, about["preprocessing"])
-        shapes = jax.eval_shape(setup.init, jax.random.key(0))
+        if about["preprocessing"]["samples"]:
+            raise UserError(
+                f"{runs[0]} is a generator and predicts nothing; use --mode=sample"
+            )
+        like = setup.inference.here.abstract(setup.variables)
         members = []
         for run in runs:
             with Checkpoints(run, folder.chosen_by(run, config)) as checkpoints:
                 other = checkpoints.about(checkpoints.best)
                 _check_member(run, other, about)
-                like = setup.inference.here.abstract(shapes)
-                state = checkpoints.restore(checkpoints.best, like)
-            members.append(state.variables)
+                members.append(checkpoints.variables(checkpoints.best, like))
         return cls(setup, members)
 
     def probabilities(
         self, image: np.ndarray, spacing: Sequence[float] | None = None
     ) -> np.ndarray:
-        """The probability of every class at every pixel, before post-processing.
+        """Returns the probability of every class at every pixel.
 
         Args:
           image: `[*S]` or `[*S, C]`, raw: of any real dtype, as the training images.
@@ -94,32 +107,56 @@ class Predictor:
             of use only to a run with a `config.spacing`, which needs it.
 
         Returns:
-          `f32[*S, K]`; K leaves the background out if the head is a sigmoid.
+          `f32[*S, K]`, before post-processing; classes that may overlap leave the
+          background out.
 
         Raises:
-          UserError: the image is not of the kind that the network takes.
+          UserError: the image is not of the kind that the network takes, or the task
+            has no classes.
         """
-        return self._ask(image, spacing, Want(probabilities=True))["probabilities"]
+        self._check_classes("probabilities")
+        answer = self._ask(image, spacing, Want(prediction=True))
+        return self.setup.task.probabilities(answer["prediction"])
 
     def labels(
         self, image: np.ndarray, spacing: Sequence[float] | None = None
     ) -> np.ndarray:
-        """The class of every pixel, `i32[*S]`, or `i32[*S, K]` of a sigmoid head."""
+        """Returns the class of every pixel, `i32[*S]`, or `i32[*S, K]` if they overlap.
+
+        Args and errors are as in `probabilities`.
+        """
+        self._check_classes("labels")
         return self._ask(image, spacing, Want())["label"].astype(np.int32)
 
     def objects(
         self, image: np.ndarray, spacing: Sequence[float] | None = None
     ) -> np.ndarray:
-        """Object ids, `i32[*S]`, 0 = background.
+        """Returns object ids, `i32[*S]`, 0 = background.
 
-        They are those of the config's post-processing; where it finds none, the
-        components of the foreground that are connected through faces.
+        They are those of the task or of the config's post-processing; where neither
+        finds any, the components of the foreground that are connected through faces.
+        Args and errors are as in `probabilities`.
         """
+        self._check_classes("objects")
         answer = self._ask(image, spacing, Want())
         if "objects" in answer:
             return answer["objects"]
-        independent = self.setup.independent
+        independent = self.setup.task.overlapping
         return foreground_objects(answer["label"].astype("i4"), independent=independent)
+
+    def values(
+        self, image: np.ndarray, spacing: Sequence[float] | None = None
+    ) -> np.ndarray:
+        """Returns the predicted values, `f32[*S, C]`, in the units of the targets.
+
+        Args are as in `probabilities`.
+
+        Raises:
+          UserError: as in `probabilities`, or the task predicts no values.
+        """
+        if not self.setup.task.units:
+            raise UserError("the task of this run predicts no values; ask for labels")
+        return self._ask(image, spacing, Want())["values"]
 
     def uncertainty(
         self,
@@ -127,25 +164,33 @@ class Predictor:
         kind: Literal["entropy", "mutual_information"] = "entropy",
         spacing: Sequence[float] | None = None,
     ) -> np.ndarray:
-        """How unsure the prediction is at every pixel, `f32[*S]` in nats.
+        """Returns the uncertainty of the class of every pixel, `f32[*S]` in nats.
 
-        'entropy' is that of the mean probabilities. 'mutual_information' is what the
-        members disagree about: the entropy of their mean less the mean of their
+        'entropy' is that of the mean probabilities. 'mutual_information' is the
+        disagreement of the members: the entropy of their mean less the mean of their
         entropies (Gal et al. 2017, equation 6). The members are the runs, each with its
         mean over the views of the test-time augmentation; of a single run they are its
         views, and of a single view it is 0.
         """
         if kind not in ("entropy", "mutual_information"):
             raise UserError(f"kind must be entropy or mutual_information, not {kind!r}")
-        answer = self._ask(image, spacing, Want(probabilities=True, doubt=True))
+        self._check_classes("uncertainty")
+        answer = self._ask(image, spacing, Want(prediction=True, doubt=True))
         return self.doubts(answer)[..., int(kind == "mutual_information")]
 
     def doubts(self, answer: Answer) -> np.ndarray:
-        """Entropy and mutual information, `f32[*S, 2]`, of a part of an image."""
-        independent = self.setup.independent
-        total = entropy(answer["probabilities"], independent=independent)
+        """Returns entropy and mutual information, `f32[*S, 2]`, of some results."""
+        task = self.setup.task
+        total = entropy(task, task.probabilities(answer["prediction"]))
         apart = np.maximum(total - answer["doubt"], 0)
         return np.stack([total, apart], axis=-1)
+
+    def _check_classes(self, result: str) -> None:
+        if not self.setup.task.classes:
+            raise UserError(
+                f"the task of this run has no classes, and so no {result}; ask for "
+                "values"
+            )
 
     def rows(
         self,
@@ -155,49 +200,67 @@ class Predictor:
         spacing: Sequence[float] | None = None,
         passed: Callable[[int, int], None] = lambda done, of: None,
     ) -> Iterator[Answer]:
-        """What is said of raw images of one shape, some rows after the other.
+        """Predicts raw images of one shape, some rows after the other.
 
-        Post-processing and resampling need to see an image whole, and then so do the
-        rows. After resampling, the answer is brought back to the image's own grid.
+        Post-processing, resampling and a task that finds objects need whole images, and
+        then the rows of an image come all at once. Resampled results are brought back
+        to the image's own grid.
 
         Args:
           shape: the spatial shape.
-          raws: what reads a box of each, `[*box, C]`.
-          want: what is asked for besides `label`; `objects` come if they are found.
+          raws: functions that read a box of each image, `[*box, C]`.
+          want: the results besides `label` or `values`; `objects` come if found.
           spacing: the size of their pixels along each axis, where it is known.
-          passed: is told how many tiles are done, and of how many.
+          passed: called with how many tiles are done, and of how many.
         """
-        change = self.setup.resampling(shape, spacing)
-        reads = [self._normalized(raw, shape) for raw in raws]
-        how: dict[str, Any] = {"views": self.setup.views, "passed": passed}
-        inference = self.setup.inference
-        if not self.setup.options.postprocess and not change.changes:
-            yield from inference.rows(self._members, shape, reads, want=want, **how)
+        setup = self.setup
+        change = setup.resampling(shape, spacing)
+        scales = [self._scale(raw, shape) for raw in raws]
+        reads = [_scaled(*pair) for pair in zip(raws, scales, strict=True)]
+        how: dict[str, Any] = {"views": setup.views, "passed": passed}
+        objects = bool(setup.options.postprocess) or setup.task.finds_objects
+        if not objects and not change.changes:
+            rows = setup.inference.rows(self._members, shape, reads, want=want, **how)
+            done = 0
+            for answer in rows:
+                yield self._with_values(answer, scales[done // shape[0]])
+                done += len(next(iter(answer.values())))
             return
-        how["want"] = want._replace(probabilities=True)
+        how["want"] = want._replace(prediction=True)
         if change.changes:
             reads = [_resampled(read, change) for read in reads]
-        for answer in inference.whole(self._members, change.shape, reads, **how):
-            answer = self._brought_back(answer, change)
-            label = answer["label"].astype(np.int32)
-            mended = self.setup.mend(Segmentation(label), answer["probabilities"])
-            answer["label"] = mended.label.astype(answer["label"].dtype)
-            if mended.objects is not None:
-                answer["objects"] = mended.objects
-            yield answer
+        answers = setup.inference.whole(self._members, change.shape, reads, **how)
+        for answer, scale in zip(answers, scales, strict=True):
+            yield self._finished(self._brought_back(answer, change), scale)
+
+    def _with_values(self, answer: Answer, scale: Callable[[], Scale]) -> Answer:
+        """The results for rows of an image, with values in their units."""
+        if not self.setup.task.units:
+            return answer
+        back = self.setup.value_scale(scale()).back
+        return answer | {"values": back(answer["prediction"])}
+
+    def _finished(self, answer: Answer, scale: Callable[[], Scale]) -> Answer:
+        """The results for a whole image, with its objects or its values."""
+        if not self.setup.task.classes:
+            return self._with_values(answer, scale)
+        label, objects = self.setup.segment(answer["label"], answer["prediction"])
+        answer = answer | {"label": label.astype(answer["label"].dtype)}
+        return answer if objects is None else answer | {"objects": objects}
 
     def _brought_back(self, answer: Answer, change: Resampling) -> Answer:
-        """What is said of a resampled image, on its own grid.
+        """The results for a resampled image, on its own grid.
 
-        What the members disagree about is brought back, and not their entropies: the
-        mean of neighbours is less sure than they are, which is nobody's disagreement.
+        The disagreement of the members is interpolated, not their entropies: a mean of
+        neighbours is less certain than they are, and interpolated entropy would
+        overestimate the mutual information.
         """
-        independent = self.setup.independent
+        task = self.setup.task
         if not change.changes or "doubt" not in answer:
-            return change.answer(answer, independent=independent)
+            return change.results(answer, task.decide)
         apart = change.back(self.doubts(answer)[..., 1])
-        own = change.answer(answer, independent=independent)
-        total = entropy(own["probabilities"], independent=independent)
+        own = change.results(answer, task.decide)
+        total = entropy(task, task.probabilities(own["prediction"]))
         return own | {"doubt": total - apart}
 
     def _ask(
@@ -215,14 +278,14 @@ class Predictor:
             except DeviceError as error:
                 self.setup.inference.shrink(error)
 
-    def _normalized(self, raw: Read, shape: tuple[int, ...]) -> Read:
+    def _scale(self, raw: Read, shape: tuple[int, ...]) -> Callable[[], Scale]:
         rest = [slice(0, size) for size in shape[1:]]
 
         @functools.cache
         def scale() -> Scale:  # measured when the image's turn has come
             return self.setup.measure(lambda: (raw([r, *rest]) for r in cuts(shape)))
 
-        return lambda box: scale()(raw(box))
+        return scale
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         """The image with its channels last, if it is one for this network."""
@@ -252,6 +315,11 @@ class Predictor:
         return image
 
 
+def _scaled(raw: Read, scale: Callable[[], Scale]) -> Read:
+    """Reads boxes of a raw image, normalised."""
+    return lambda box: scale()(raw(box))
+
+
 def _resampled(read: Read, change: Resampling) -> Read:
     """Reads boxes of an image that is resampled whole, when its turn has come."""
 
@@ -263,15 +331,11 @@ def _resampled(read: Read, change: Resampling) -> Read:
 
 
 def _check_member(run: Path, about: dict[str, Any], first: dict[str, Any]) -> None:
-    pairs = [
-        (name, first["preprocessing"][name], about["preprocessing"][name])
-        for name in SHARED
-    ]
-    there, here = first["preprocessing"], about["preprocessing"]
-    pairs.append(("spacing", spacing_of(there), spacing_of(here)))
-    pairs.append(("model", first["config"]["model"], about["config"]["model"]))
-    for name, there, here in pairs:
-        if there != here:
-            raise UserError(
-                f"{run} does not fit the first run: its {name} is {here}, not {there}"
-            )
+    for part, names in (("preprocessing", SHARED), ("config", SHARED_FIELDS)):
+        for name in names:
+            there, here = first[part].get(name), about[part].get(name)
+            if there != here:
+                raise UserError(
+                    f"{run} does not fit the first run: its {name} is {here}, not "
+                    f"{there}"
+                )

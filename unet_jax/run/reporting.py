@@ -1,4 +1,4 @@
-"""From what a run left behind to its report."""
+"""The report of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
-from unet_jax.build import Parts
+from unet_jax.build.training import Judging
 from unet_jax.inference import entropy
 from unet_jax.metrics.calibration import reliability
 from unet_jax.report import Case, Measure, Reliability, Report, render
-from unet_jax.run.judge import Judged, image_of, look
+from unet_jax.run import drawing
+from unet_jax.run.judge import Judged, image_of, predict_case
 
 SHOWN = 1024  # pixels along the longer side of a picture, at most
 
@@ -19,7 +20,7 @@ SHOWN = 1024  # pixels along the longer side of a picture, at most
 def html(
     config: ConfigDict,
     workdir: Path,
-    parts: Parts,
+    parts: Judging,
     variables: Any,
     judged: Judged,
     step: int,
@@ -31,28 +32,27 @@ def html(
         step=step,
         history=logs.rows(workdir),
         measures=_measures(parts),
-        classes=parts.predicting.classes,
+        classes=parts.predicting.task.classes,
         scores=judged.scores,
         images=judged.images,
-        reliability=Reliability(**reliability(judged.reliability)),
+        reliability=_reliability(judged),
         confusion=judged.confusion,
-        cases=[
-            _case(parts, variables, judged, rank, index)
-            for rank, index in _chosen(judged, parts.metrics[0][0])
-        ],
+        cases=_cases(parts, variables, judged),
         legend=_legend(parts),
     )
     return render(report)
 
 
-def true_objects(parts: Parts) -> str:
-    """What the scores of objects take for the true ones."""
+def true_objects(parts: Judging) -> str | None:
+    """Returns the origin of the true objects in words; None without classes."""
+    if not parts.predicting.task.classes:
+        return None
     if "instances" in parts.test[0]:
         return "the data set's own"
     return "face-connected components of the true classes"
 
 
-def _facts(parts: Parts, judged: Judged, step: int) -> list[tuple[str, str]]:
+def _facts(parts: Judging, judged: Judged, step: int) -> list[tuple[str, str]]:
     options = parts.predicting.options
     facts = [("checkpoint", f"step {step}"), ("test images", str(len(judged.images)))]
     if options.tta != "none":
@@ -60,10 +60,11 @@ def _facts(parts: Parts, judged: Judged, step: int) -> list[tuple[str, str]]:
     if options.postprocess:
         names = (spec["name"] for spec in options.postprocess)
         facts.append(("post-processing", ", ".join(names)))
-    return [*facts, ("true objects", true_objects(parts))]
+    objects = true_objects(parts)
+    return [*facts, ("true objects", objects)] if objects else facts
 
 
-def _measures(parts: Parts) -> list[Measure]:
+def _measures(parts: Judging) -> list[Measure]:
     distance = "spacing's units" if "spacing" in parts.test[0] else "pixels"
     units = {"": "", "distance": distance}
     return [
@@ -76,7 +77,7 @@ def _measures(parts: Parts) -> list[Measure]:
 
 
 def _chosen(judged: Judged, first: str) -> list[tuple[str, int]]:
-    """Which images to show, and why: those where the first score is defined."""
+    """The images that are shown, each with the reason, by the first score."""
     scored = [(image[first], i) for i, image in enumerate(judged.images)]
     ranked = [i for score, i in sorted(s for s in scored if s[0] is not None)]
     if not ranked:
@@ -89,26 +90,41 @@ def _chosen(judged: Judged, first: str) -> list[tuple[str, int]]:
     ]
 
 
-def _case(parts: Parts, variables: Any, judged: Judged, rank: str, index: int) -> Case:
-    example = parts.test[index]
-    seen = look(parts, variables, parts.test, index)
-    colours = parts.predicting.preprocessing["colours"]
-    axes = example["weight"].ndim
-    independent = parts.predicting.independent
-    doubt = entropy(seen.probabilities, independent=independent)
-    most = np.log(2) * seen.classes if independent else np.log(seen.classes)
+def _cases(parts: Judging, variables: Any, judged: Judged) -> list[Case]:
+    if parts.method.sample:
+        drawn = pictures.png(judged.drawn)
+        return [Case("samples", "real above, generated below", [], [("sheet", drawn)])]
+    return [
+        _case(parts, variables, judged, rank, index)
+        for rank, index in _chosen(judged, parts.metrics[0][0])
+    ]
+
+
+def _case(
+    parts: Judging, variables: Any, judged: Judged, rank: str, index: int
+) -> Case:
+    example, task = parts.test[index], parts.predicting.task
+    seen = predict_case(parts, variables, parts.test, index)
     shown = {
         "image": pictures.grey(image_of(parts, example)),
-        "truth": pictures.paint(seen.truth, colours, axes=axes),
-        "prediction": pictures.paint(seen.prediction, colours, axes=axes),
-        "error": pictures.differ(seen.truth, seen.prediction, axes=axes),
-        "uncertainty": pictures.heat(doubt, top=float(most)),
+        **drawing.panels(parts, seen),
     }
+    if seen.probabilities is not None:
+        # the entropy of an even split between all answers
+        even = np.full((1, seen.classes), 0.5 if task.overlapping else 1 / seen.classes)
+        doubt = entropy(task, seen.probabilities)
+        shown["uncertainty"] = pictures.heat(doubt, top=float(task.entropy(even)[0]))
     names = [name for name, _ in parts.metrics]
     image = judged.images[index]
     scores = [(name, image[name]) for name in names]
     drawn = [(title, pictures.png(_small(p))) for title, p in shown.items()]
     return Case(rank, image["id"], scores, drawn)
+
+
+def _reliability(judged: Judged) -> Reliability | None:
+    if judged.reliability is None:
+        return None
+    return Reliability(**reliability(judged.reliability))
 
 
 def _small(picture: pictures.Picture) -> pictures.Picture:
@@ -117,11 +133,16 @@ def _small(picture: pictures.Picture) -> pictures.Picture:
     return picture[::step, ::step]
 
 
-def _legend(parts: Parts) -> list[tuple[str, tuple[int, ...]]]:
-    kind = parts.predicting.preprocessing
+def _legend(parts: Judging) -> list[tuple[str, tuple[int, ...]]]:
+    """The colours of the pictures: of classes, unless objects are drawn, and errors."""
+    task, kind = parts.predicting.task, parts.predicting.preprocessing
+    if parts.method.sample:
+        return []
+    if not task.classes:
+        return [("error: too low", pictures.MISSED), ("too high", pictures.INVENTED)]
     classes = zip(kind["classes"], map(tuple, kind["colours"]), strict=True)
     return [
-        *classes,
+        *(() if task.finds_objects else classes),
         ("error: a class too low, missed", pictures.MISSED),
         ("error: a class too high, invented", pictures.INVENTED),
     ]

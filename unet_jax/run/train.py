@@ -1,21 +1,21 @@
-"""The verb `train`: from the last checkpoint, or from nothing, to the scores."""
+"""The verb `train`: trains a run from its last checkpoint, or from the start."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build import Parts, build
+from unet_jax.build.training import Parts, build
 from unet_jax.checkpoint import Checkpoints
-from unet_jax.data import pipeline
 from unet_jax.errors import UserError
+from unet_jax.methods.method import Scalars, State
 from unet_jax.run import folder, stopping
-from unet_jax.run.evaluate import report
-from unet_jax.run.judge import Scores, judge
-from unet_jax.step import Scalars, State
+from unet_jax.run.batches import batches
+from unet_jax.run.evaluate import report, score
+from unet_jax.run.judge import Scores
+from unet_jax.run.starting import first_state
 
 
 def train(config: ConfigDict, workdir: Path) -> int:
@@ -31,25 +31,25 @@ def train(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: the config or the folder is wrong, or a number is no longer finite.
     """
-    parts = build(config, split=folder.split(workdir, config))
+    parts = build(config, notes=folder.notes(workdir, config))
     folder.claim(workdir, config)
-    score = folder.chosen_by(workdir, config)
-    with Checkpoints(workdir, score) as checkpoints:
+    best = folder.chosen_by(workdir, config)
+    with Checkpoints(workdir, best) as checkpoints:
         if (checkpoints.latest or 0) >= config.steps:
             logs.say(f"{workdir} is finished: it has taken {checkpoints.latest} steps")
         else:
-            _check_scored(parts, score)
+            _check_scored(parts, best)
             folder.record(workdir, config, parts.notes)
-            if code := _loop(config, workdir, parts, checkpoints, score):
+            if code := _loop(config, workdir, parts, checkpoints, best):
                 return code
         checkpoints.wait()
-        report(config, workdir, parts, checkpoints)
+        report(config, workdir, parts.judging, checkpoints)
     return 0
 
 
-def _check_scored(parts: Parts, score: str) -> None:
-    name = score.removeprefix("val/")
-    if name not in dict(parts.metrics):
+def _check_scored(parts: Parts, best: str) -> None:
+    name = best.removeprefix("val/")
+    if name not in (*dict(parts.judging.metrics), "loss"):
         raise UserError(
             f"config.metrics must have {name}, by which this run's best checkpoint is "
             "chosen; any others may come and go"
@@ -61,18 +61,19 @@ def _loop(
     workdir: Path,
     parts: Parts,
     checkpoints: Checkpoints,
-    score: str,
+    best: str,
 ) -> int:
     """Runs the steps that are left; returns what `train` does."""
     key = jax.random.key(config.seed)
     state, start, waiting = _begin(config, parts, checkpoints, key)
     writer = jax.process_index() == 0
     clock = logs.Clock()
+    steps = batches(config, parts, start, config.steps)
     with (
         logs.Log(workdir, start, config.steps, writer=writer) as log,
         stopping.requests() as asked,
     ):
-        for step, batch in enumerate(_batches(config, parts, start), start + 1):
+        for step, batch in enumerate(steps, start + 1):
             state, scalars = parts.train_step(state, parts.layout.put_batch(batch), key)
             waiting.append(scalars)
             log.advance(step)
@@ -93,8 +94,9 @@ def _loop(
             with clock.paused():
                 scores: Scores = {}
                 if judging:
-                    judged = judge(
-                        parts, state.variables, "val", parts.val, as_predicted=False
+                    variables = parts.judging.method.variables(state)
+                    judged = score(
+                        parts.judging, variables, "val", parts.val, as_predicted=False
                     )
                     scores = judged.scores
                     log.scalars(step, scores)
@@ -102,12 +104,13 @@ def _loop(
                 if saving:
                     about = {
                         "config": folder.as_json(config),
-                        "preprocessing": parts.predicting.preprocessing,
+                        "preprocessing": parts.judging.predicting.preprocessing,
                         "waiting": list(waiting),  # written later, and it grows
-                        "chosen_by": score,
+                        "chosen_by": best,
                     }
                     portable = parts.layout.portable(state)
-                    checkpoints.save(step, portable, about, scores)
+                    variables = parts.judging.method.variables
+                    checkpoints.save(step, portable, variables, about, scores)
             if stop and step < config.steps:
                 logs.say(f"stopped at step {step}; the same command goes on from there")
                 return stopping.code(asked)
@@ -125,31 +128,21 @@ def _begin(
     shapes = jax.eval_shape(parts.init, key)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
     images = "{} images to train on, {} to validate, {} to test".format(
-        *map(len, (parts.train, parts.val, parts.test))
+        *map(len, (parts.train, parts.val, parts.judging.test))
     )
+    if parts.unlabelled:
+        images += f", {len(parts.unlabelled)} without labels"
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     logs.say(f"{config.name}: {images}; {count:,} parameters; {devices}")
     latest = checkpoints.latest
     if latest is None:
         logs.say("compiling the first step")
-        return parts.layout.put_state(parts.init(key)), 0, []
+        state = first_state(config, parts, key)
+        return parts.layout.put_state(state), 0, []
     logs.say(f"resuming at step {latest}")
-    state = checkpoints.restore(latest, parts.layout.abstract(shapes))
+    like = parts.layout.abstract(shapes)
+    state = checkpoints.restore(latest, like, parts.judging.method.variables)
     return state, latest, checkpoints.about(latest).get("waiting", [])
-
-
-def _batches(config: ConfigDict, parts: Parts, start: int) -> Iterator[pipeline.Batch]:
-    dataset = pipeline.batches(
-        parts.train,
-        seed=config.seed,
-        crop=config.crop,
-        margin=parts.model.geometry(len(config.crop)).margin,
-        batch_size=config.batch_size,
-        shard=(jax.process_index(), jax.process_count()),
-    )
-    return pipeline.iterate(
-        dataset, start=start, steps=config.steps, threads=config.threads
-    )
 
 
 def _fetch(waiting: list[Scalars], step: int, latest: int | None) -> list[Scalars]:

@@ -391,3 +391,26 @@ def test_a_camera_that_stands_still_does_not_make_one_group_of_all(tmp_path):
         where = {(fact.id[1], fact.split) for fact in account.facts}
         assert len(where) == 4  # every video in one split
     assert "nearly the same image" in account.faults[-1].text
+
+
+@pytest.mark.parametrize("kind", ["images", "masks", "unlabelled"])
+def test_a_folder_that_leads_out_of_the_root_needs_leave(home, tmp_path_factory, kind):
+    outside = tmp_path_factory.mktemp("outside")
+    (home / "inside").mkdir()
+    if kind == "unlabelled":
+        save(outside / f"{kind}/a.png", noise(24, 20))
+    else:
+        (home / kind).rename(outside / kind)
+    (home / kind).symlink_to(outside / kind)
+    (error,) = folder(root=str(home)).account.errors
+    assert error.kind == "link"
+    allowed = folder(root=str(home), links=True)
+    check_sound(allowed)
+    assert len(records(allowed)) == 10
+    named = {kind: str(outside / kind)}  # a place that is named needs no leave
+    check_sound(folder(root=str(home), **named))
+    if kind != "unlabelled":
+        (home / kind).unlink()
+        (outside / kind).rename(home / "inside" / kind)
+        (home / kind).symlink_to(home / "inside" / kind)
+        check_sound(folder(root=str(home)))

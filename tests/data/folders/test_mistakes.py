@@ -281,7 +281,7 @@ MISTAKES = [
     (
         class_folders,
         {},
-        "each class has a mask of its own, and may overlap others; set --config.head=",
+        "each class has a mask of its own, and may overlap others; set --config.task.",
     ),
     (all_broken, {}, "images/4.png and 5 more: cannot be read"),
     (
@@ -360,7 +360,7 @@ def test_an_argument_that_cannot_be(options, told, home):
 
 @pytest.mark.parametrize("crop", [(64, 64)])
 def test_a_crop_beyond_the_images_is_announced(crop, home, capsys, tmp_path):
-    from unet_jax.build import build
+    from unet_jax.build.training import build
 
     config = config_of_a_folder.get_config()
     config.crop, config.model.widths = crop, (2, 4)

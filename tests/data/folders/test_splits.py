@@ -41,7 +41,9 @@ def facts_of(images):
     ]
 
 
-def test_copies_are_found_and_what_only_shares_the_light_is_not():
+@pytest.mark.parametrize("block", [1, 3, 256])
+def test_copies_are_found_and_what_only_shares_the_light_is_not(block, monkeypatch):
+    monkeypatch.setattr(twins, "BLOCK", block)
     light = 200 * np.exp(-((np.mgrid[-1:1:64j, -1:1:64j]) ** 2).sum(0))
     cells = ndimage.gaussian_filter(RNG.normal(0, 60, (5, 64, 64)), (0, 2, 2))
     images = [(light + c).clip(0, 255).astype(np.uint8)[..., None] for c in cells]

@@ -7,7 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from unet_jax.build import binding, survey
+from unet_jax.build import binding
+from unet_jax.build.surveying import survey
 from unet_jax.data import sampling, weights
 from unet_jax.data.account import Account, measure
 from unet_jax.errors import UserError

@@ -1,4 +1,4 @@
-"""A person's own images and masks: found, paired, read through, mapped and split."""
+"""Folders of the user's own images: found, paired, read through, mapped and split."""
 
 from unet_jax.data.folders.folder import folder
 

@@ -1,4 +1,4 @@
-"""Whether the grids of an image and its mask are the same places in the world."""
+"""Comparison of the places in the world that an image and its mask cover."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,11 @@ CLOSE = 1e-2  # of a pixel, that two affine maps may differ by and mean the same
 
 
 def apart(found: Opened) -> Fault | None:
-    """Where an image and its mask disagree about the size or the place of pixels."""
+    """Returns a fault if the files disagree about the size or the place of pixels."""
     image = found.image
-    for grid in found.masks:
+    for grid in (*found.masks, found.target):
+        if grid is None:
+            continue
         if image.affine is not None and grid.affine is not None:
             if pointing(image) != pointing(grid):
                 said = f"{grid.path}: its axes point to {pointing(grid)}, those of its "
@@ -33,7 +35,7 @@ def apart(found: Opened) -> Fault | None:
 
 
 def pointing(grid: Grid) -> str:
-    """Where the axes of a NIfTI file point to, 'RAS' being right, front and top."""
+    """Returns the directions of a NIfTI file's axes: 'RAS' is right, front and top."""
     if grid.affine is None:
         return ""
     letters = []

@@ -1,6 +1,7 @@
-"""Which file holds the mask of which image."""
+"""Pairs of files: an image with its mask, object ids and target."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from unet_jax.data.folders import hints, keys
 from unet_jax.errors import UserError
 
 SPLITS = ("train", "val", "test")
+UNLABELLED = "unlabelled"  # the split of images without labels
 FOLDERS = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
 JPEG = (".jpg", ".jpeg")
 
@@ -17,43 +19,69 @@ ByKey = Mapping[str, Path]
 
 
 class Pair(NamedTuple):
-    """An image file and what people drew on it.
+    """An image file and the files that belong to it.
 
     Attributes:
       id: the split, if it is given, and the key: 'train/a'.
-      split: 'train', 'val', 'test', or '' where it is not given.
+      split: 'train', 'val' or 'test', or '' where it is not given; 'unlabelled' of an
+        image without labels.
       image: the file.
       masks: the mask; or, where each class has a folder of its own, one for each.
       instances: the object ids; None if there are none.
+      target: the image to be restored or predicted; None if there is none.
     """
 
     id: str
     split: str
     image: Path
-    masks: tuple[Path, ...]
-    instances: Path | None
+    masks: tuple[Path, ...] = ()
+    instances: Path | None = None
+    target: Path | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """True if there is a mask, or object ids."""
+        return bool(self.masks or self.instances)
 
 
 class Patterns(NamedTuple):
-    """Where the files of one kind are: folders or globs, relative to a root."""
+    """Places of the files of each kind: folders or globs, relative to a root."""
 
-    images: str
-    masks: str
-    instances: str
+    images: str = "images"
+    masks: str = "masks"
+    instances: str = "instances"
+    targets: str = "targets"
+    unlabelled: str = UNLABELLED
 
 
 class Found(NamedTuple):
-    """What a folder holds.
+    """The pairs of a folder.
 
     Attributes:
       pairs: by id.
-      faults: what could not be paired, or must not be read.
+      faults: files that could not be paired, or must not be read.
       classes: the folders of `masks`, where each class has one; else ().
+      unlabelled: images without labels, as pairs of an image alone.
     """
 
     pairs: tuple[Pair, ...]
     faults: tuple[Fault, ...]
     classes: tuple[str, ...]
+    unlabelled: tuple[Pair, ...] = ()
+
+
+class _Partners(NamedTuple):
+    """The files of one kind that images are paired with.
+
+    Attributes:
+      noun: 'mask' or 'target', for messages.
+      field: the argument that says where they are.
+      files: by key.
+    """
+
+    noun: str
+    field: str
+    files: ByKey
 
 
 def find(
@@ -65,8 +93,9 @@ def find(
 ) -> Found:
     """Pairs the files of a folder by their stems, or by what globs match.
 
-    The folder holds images and masks or instances, or else `train`, `val` and `test`
-    that do; of these `val` and `test` may lack masks and are then left out.
+    The folder holds images with masks, instances or targets; or else `train`, `val` and
+    `test` that do, of which `val` and `test` are left out if they have images alone.
+    Images stand alone where `masks` is '' and there is nothing else to pair them with.
 
     Args:
       root: the folder.
@@ -79,61 +108,58 @@ def find(
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; name the one with your images")
-    given = not keys.matches(root, patterns.images)
+    look = _Look(root, links, functools.cache(keys.matches), [], set())
+    given = not look.matches(root, patterns.images)
     homes = {root / name: of for name, of in FOLDERS.items()} if given else {root: ""}
-    homes = {h: of for h, of in homes.items() if keys.matches(h, patterns.images)}
+    homes = {h: of for h, of in homes.items() if look.matches(h, patterns.images)}
     if not homes:
         raise hints.nothing(root, patterns.images, SPLITS)
-    look = _Look(root, links, [], set())
     pairs: list[Pair] = []
+    kinds: dict[Path, set[str]] = {}
     named: dict[Path, tuple[str, ...]] = {}
     for home, split in homes.items():
-        if look.outside(home, patterns.images):
+        if look.outside(home, patterns[:-1]):
             continue
         images = look.files(home, patterns.images)
-        instances = look.files(home, patterns.instances)
-        masks, names = look.masks(home, patterns.masks, classes)
-        if masks:
+        partners, names = look.partners(home, patterns, classes)
+        if any(each.field == "masks" for each in partners):
             named[home / patterns.masks] = names
         known = look.unknown(home, patterns)
-        if any((*masks, instances)):
-            mine = look.pairs(home, images, masks, instances, known)
+        if partners or not patterns.masks:
+            kinds[home] = {each.noun for each in partners}
+            mine = look.pairs(home, images, partners, known)
             prefix = f"{home.name}/" if split else ""
             pairs += [p._replace(id=prefix + p.id, split=split) for p in mine]
-        elif split in ("val", "test"):
-            said = f"{look.name(home)}: there are no masks, so its images are left out"
-            look.faults.append(Fault("warning", "no masks", said))
         else:
-            said = f"{look.name(home / patterns.masks)}: there are no masks; put them "
-            said += "there with the names of their images, or say where they are: "
-            said += f"--config.data.masks={hints.another(home, {*patterns, *FOLDERS})}"
-            look.faults.append(Fault("error", "missing pair", said))
-    folder, *others = named or {root: ()}
-    for other in others:
-        if named[other] != named[folder]:
-            said = f"{look.name(other)}: has {hints.folders(named[other])}, and "
-            said += f"{look.name(folder)} has {hints.folders(named[folder])}; they "
-            look.error("missing pair", said + "must be the same")
-    return Found(tuple(pairs), tuple(look.faults), named.get(folder, ()))
+            look.without_partners(home, split, patterns)
+    look.same_kinds(kinds)
+    look.same_classes(named)
+    places = [root, *(home for home, split in homes.items() if split == "train")]
+    others = tuple(look.unlabelled(list(dict.fromkeys(places)), patterns.unlabelled))
+    look.absent([*homes, root], patterns)
+    folders = next(iter(named.values()), ())
+    return Found(tuple(pairs), tuple(look.faults), folders, others)
 
 
 class _Look(NamedTuple):
-    """What all searches of a root have in common.
+    """State that all searches of a root share.
 
     Attributes:
       root: where they begin.
       links: whether a link may lead out of it.
+      matches: `keys.matches`, which looks at each place once.
       faults: what was found to be wrong.
-      refused: keys of files that are not to be read; nothing more is said of these.
+      refused: keys of files that are not to be read; each has a fault already.
     """
 
     root: Path
     links: bool
+    matches: Callable[[Path, str], list[tuple[str, Path]]]
     faults: list[Fault]
     refused: set[str]
 
     def name(self, path: Path) -> str:
-        """A path as the user knows it: from the root on."""
+        """Returns a path as the user knows it: from the root on."""
         inside = path.is_relative_to(self.root) and path != self.root
         return str(path.relative_to(self.root) if inside else path)
 
@@ -141,34 +167,54 @@ class _Look(NamedTuple):
         self.faults.append(Fault("error", kind, text))
 
     def files(self, home: Path, pattern: str) -> dict[str, Path]:
-        """The files that a folder holds or a glob matches, by their keys."""
+        """Returns the files that a folder holds or a glob matches, by their keys."""
         found: dict[str, Path] = {}
-        for key, path in keys.matches(home, pattern):
-            if not self.links and keys.leads_out(path, self.root, home, pattern):
-                said = f"{self.name(path)}: a link that leads out of {self.root}; put "
-                said += "the file there, or allow links: --config.data.links=True"
-                self.error("link", said)
+        there = self.matches(home, pattern)
+        out: set[Path] = set()
+        if there and not self.links:
+            place = keys.place(home, pattern)
+            out = keys.leading_out((path for _, path in there), self.root, place)
+        for key, path in there:
+            if path in out:
+                text = f"{self.name(path)}: a link that leads out of {self.root}; put "
+                text += "the file there, or allow links: --config.data.links=True"
+                self.error("link", text)
                 self.refused.add(key)
             elif key in found:
-                said = f"{self.name(path)}, {self.name(found[key])}: two files of one "
-                self.error("duplicate stem", said + "stem; rename or remove one")
+                text = f"{self.name(path)}, {self.name(found[key])}: two files of one "
+                self.error("duplicate stem", text + "stem; rename or remove one")
             else:
                 found[key] = path
         return found
 
-    def outside(self, home: Path, pattern: str) -> bool:
-        """Whether a whole folder is a link that leads out."""
-        folder = home / pattern
-        if self.links or not keys.leads_out(folder, self.root, home, pattern):
+    def outside(self, home: Path, patterns: Sequence[str]) -> bool:
+        """Returns True, with faults, if whole folders are links that lead out."""
+        folders = [keys.place(home, pattern) for pattern in patterns if pattern]
+        out = [f for f in folders if keys.leading_out([f], self.root, f)]
+        if self.links or not out:
             return False
-        said = f"{self.name(folder)}: a link that leads out of {self.root}; put the "
-        self.error("link", said + "files there, or set --config.data.links=True")
+        for folder in out:
+            text = (
+                f"{self.name(folder)}: a link that leads out of {self.root}; put the "
+            )
+            self.error("link", text + "files there, or set --config.data.links=True")
         return True
+
+    def partners(
+        self, home: Path, patterns: Patterns, classes: tuple[str, ...]
+    ) -> tuple[list[_Partners], tuple[str, ...]]:
+        """Returns the files to pair images with, and the folders of classes."""
+        masks, names = self.masks(home, patterns.masks, classes)
+        partners = [_Partners("mask", "masks", of_class) for of_class in masks]
+        for noun, field in (("mask", "instances"), ("target", "targets")):
+            if found := self.files(home, getattr(patterns, field)):
+                partners.append(_Partners(noun, field, found))
+        return partners, names
 
     def masks(
         self, home: Path, pattern: str, classes: tuple[str, ...]
     ) -> tuple[list[dict[str, Path]], tuple[str, ...]]:
-        """The masks by key; of each class, where each has a folder, and their names."""
+        """Returns the masks by key: of each class, if each has a folder, with names."""
         there = _folders(home / pattern) if pattern else ()
         if not there:
             found = self.files(home, pattern)
@@ -182,75 +228,171 @@ class _Look(NamedTuple):
         found = [self.files(home, f"{pattern}/{name}") for name in names]
         for name, of_class in zip(names, found, strict=True):
             if not of_class:
-                said = f"{self.name(home / pattern / name)}: no masks in it; put those "
-                self.error("missing pair", said + "of the class there, or remove it")
+                text = f"{self.name(home / pattern / name)}: no masks in it; put those "
+                self.error("missing pair", text + "of the class there, or remove it")
         return [of_class for of_class in found if of_class], names
 
     def unknown(self, home: Path, patterns: Patterns) -> set[str]:
-        """Keys of files that would be of a pair, if their endings were known."""
-        strange = [keys.others(home, pattern) for pattern in patterns]
-        there = [dict(keys.matches(home, pattern)).keys() for pattern in patterns]
+        """Returns keys that lack a file only because its format is unknown.
+
+        These files are errors; others of an unknown format are left out.
+        """
+        paired = patterns[:-1]
+        strange = [keys.others(home, pattern) for pattern in paired]
+        if not any(strange):
+            return set()
+        there = [dict(self.matches(home, pattern)).keys() for pattern in paired]
         every = [{*one, *other} for one, other in zip(strange, there, strict=True)]
         wanted = set()
         for i, of_kind in enumerate(strange):
             rest = {key for j, found in enumerate(every) if j != i for key in found}
             lacking = of_kind.keys() & rest - there[i]
             for key in sorted(lacking):
-                said = f"{self.name(of_kind[key])}: an unknown format; save it as one "
-                self.error("unknown format", f"{said}of {', '.join(files.ENDINGS)}")
-            if aside := [path.name for k, path in of_kind.items() if k not in lacking]:
-                said = f"{self.name(home / patterns[i])}: left out, as no images: "
-                self.faults.append(Fault("warning", "left out", said + listed(aside)))
+                text = f"{self.name(of_kind[key])}: an unknown format; save it as one "
+                self.error("unknown format", f"{text}of {', '.join(files.ENDINGS)}")
+            aside = [path for key, path in of_kind.items() if key not in lacking]
+            self.left_out(home, paired[i], aside)
             wanted |= lacking
         return wanted
+
+    def left_out(self, home: Path, pattern: str, paths: Sequence[Path]) -> None:
+        """Warns of files that are no images."""
+        if paths:
+            text = f"{self.name(home / pattern)}: left out, as no images: "
+            text += listed([path.name for path in paths])
+            self.faults.append(Fault("warning", "left out", text))
 
     def pairs(
         self,
         home: Path,
         images: ByKey,
-        masks: Sequence[ByKey],
-        instances: ByKey,
+        partners: Sequence[_Partners],
         known: set[str],
     ) -> Iterator[Pair]:
-        """Every image with all that was drawn on it.
+        """Yields every image with its partners.
 
-        Where something lacks there is a fault instead, if it is not yet `known`.
+        Where one is missing there is a fault instead, if the key is not `known`.
         """
-        drawn = [found for found in (*masks, instances) if found]
-        masked = {key: path for found in drawn for key, path in found.items()}
-        if len(images) > 1 and not masked.keys() & images.keys():
-            image, mask = images[min(images)], masked[min(masked)]
-            said = f"none of {len(images)} images has a mask of its name, such as "
-            said += f"{self.name(image)} and {self.name(mask)}; say by globs what "
-            said += f"their names share: {hints.globs(home, image, mask)}"
-            self.error("missing pair", said)
+        strangers = [each for each in partners if self._strangers(home, images, each)]
+        if strangers:
             return
-        for key in sorted({*images, *masked} - known - self.refused):
-            paths = [found[key] for found in drawn if key in found]
+        every = {key for each in partners for key in each.files}
+        for key in sorted({*images, *every} - known - self.refused):
+            there = [each for each in partners if key in each.files]
+            masks = [each.files[key] for each in there if each.noun == "mask"]
             if key not in images:
-                said = f"{self.name(paths[0])}: a mask without an image; add the image"
-                self.error("missing pair", f"{said} or take the mask away")
-            elif len(paths) < len(drawn):
-                lacking = next(found for found in drawn if key not in found)
-                where = self.name(next(iter(lacking.values())).parent)
-                said = f"{self.name(images[key])}: an image without a mask in {where}; "
-                said += "add the mask or take the image away"
-                self.error("missing pair", said + hints.near(key, lacking, images))
-            elif jpeg := [path for path in paths if path.suffix.lower() in JPEG]:
-                said = f"{self.name(jpeg[0])}: a JPEG does not keep the values of a "
-                said += "mask; save it as PNG or TIFF from where it was drawn"
-                self.error("JPEG mask", said)
+                first = there[0]
+                text = f"{self.name(first.files[key])}: a {first.noun} without an "
+                text += f"image; add the image or take the {first.noun} away"
+                self.error("missing pair", text)
+            elif len(there) < len(partners):
+                for each in partners:
+                    if key not in each.files:
+                        self._missing(key, images, each)
+            elif jpeg := [path for path in masks if path.suffix.lower() in JPEG]:
+                text = f"{self.name(jpeg[0])}: a JPEG does not keep the values of a "
+                text += "mask; save it as PNG or TIFF from where it was drawn"
+                self.error("JPEG mask", text)
             else:
-                name = key or files.stem(images[key])
-                own = tuple(found[key] for found in masks)
-                yield Pair(name, "", images[key], own, instances.get(key))
+                of = {field: [] for field in Patterns._fields}
+                for each in there:
+                    of[each.field].append(each.files[key])
+                yield Pair(
+                    key or files.stem(images[key]),
+                    "",
+                    images[key],
+                    tuple(of["masks"]),
+                    next(iter(of["instances"]), None),
+                    next(iter(of["targets"]), None),
+                )
+
+    def unlabelled(self, homes: Sequence[Path], pattern: str) -> Iterator[Pair]:
+        """Yields the images without labels that are beside `images`."""
+        seen: set[Path] = set()  # an absolute pattern is the same from every home
+        for home in homes:
+            if self.outside(home, [pattern]):
+                continue
+            self.left_out(home, pattern, list(keys.others(home, pattern).values()))
+            prefix = UNLABELLED if home == self.root else f"{home.name}/{UNLABELLED}"
+            for key, path in self.files(home, pattern).items():
+                if path not in seen:
+                    seen.add(path)
+                    name = key or files.stem(path)
+                    yield Pair(f"{prefix}/{name}", UNLABELLED, path)
+
+    def without_partners(self, home: Path, split: str, patterns: Patterns) -> None:
+        """Adds a fault where there are images alone."""
+        if split in ("val", "test"):
+            text = f"{self.name(home)}: there are no masks or targets, so its images "
+            self.faults.append(Fault("warning", "no masks", text + "are left out"))
+            return
+        other = hints.another(home, {*patterns, *FOLDERS})
+        text = (
+            f"{self.name(home / patterns.masks)}: there are no masks; put them there "
+        )
+        text += "with the names of their images, or images to be predicted into "
+        text += f"{self.name(home / (patterns.targets or Patterns().targets))}, or say "
+        self.error(
+            "missing pair", f"{text}where the masks are: --config.data.masks={other}"
+        )
+
+    def same_classes(self, named: Mapping[Path, tuple[str, ...]]) -> None:
+        """Adds an error where two splits have other folders of classes."""
+        (folder, names), *others = [*named.items()] or [(self.root, ())]
+        for other, of_other in others:
+            if of_other != names:
+                text = f"{self.name(other)}: has {hints.folders(of_other)}, and "
+                text += f"{self.name(folder)} has {hints.folders(names)}; they must be "
+                self.error("missing pair", text + "the same")
+
+    def same_kinds(self, kinds: Mapping[Path, set[str]]) -> None:
+        """Adds an error where one split has masks or targets and another has none."""
+        for noun in ("mask", "target"):
+            having = [home for home, nouns in kinds.items() if noun in nouns]
+            for home in kinds:
+                if having and home not in having:
+                    text = f"{self.name(home)}: there are no {noun}s, and "
+                    text += f"{self.name(having[0])} has some; add them, or take "
+                    self.error("missing pair", text + "those away")
+
+    def absent(self, homes: Sequence[Path], patterns: Patterns) -> None:
+        """Adds an error for a place that the user names and that holds nothing."""
+        usual = Patterns()
+        for field in ("instances", "targets", "unlabelled"):
+            pattern = getattr(patterns, field)
+            if pattern in ("", getattr(usual, field)):
+                continue
+            if not any(self.matches(home, pattern) for home in homes):
+                text = f"{pattern}: there are no {field}; mend --config.data.{field}, "
+                self.error("missing pair", text + "or leave it out")
+
+    def _strangers(self, home: Path, images: ByKey, partners: _Partners) -> bool:
+        """Returns True, with a fault, if none of several images has a partner."""
+        if len(images) < 2 or partners.files.keys() & images.keys():
+            return False
+        image, other = images[min(images)], partners.files[min(partners.files)]
+        text = f"none of {len(images)} images has a {partners.noun} of its name, such "
+        text += f"as {self.name(image)} and {self.name(other)}; say by globs what "
+        text += "their names share: "
+        text += hints.globs(home, image, other, partners.field)
+        self.error("missing pair", text)
+        return True
+
+    def _missing(self, key: str, images: ByKey, partners: _Partners) -> None:
+        """Adds the error of an image without a partner."""
+        noun = partners.noun
+        where = self.name(next(iter(partners.files.values())).parent)
+        text = f"{self.name(images[key])}: an image without a {noun} in {where}; add "
+        text += f"the {noun} or take the image away"
+        text += hints.near(key, partners.files, images)
+        self.error("missing pair", text)
 
 
 def _folders(path: Path) -> tuple[str, ...]:
-    """The folders in a folder that holds no images itself."""
+    """Returns the folders in a folder that holds no images itself."""
     if not path.is_dir() or files.is_known(path):
         return ()
-    inside = [p for p in path.iterdir() if not p.name.startswith(".")]
-    if any(map(files.is_known, inside)):
+    if any(files.is_known(inside) for inside in path.iterdir()):
         return ()
+    inside = [p for p in path.iterdir() if not p.name.startswith(".")]
     return tuple(sorted(p.name for p in inside if p.is_dir()))

@@ -1,4 +1,4 @@
-"""The pixels of a pair of files: every page of them once, or one as a record."""
+"""Pixels of a pair of files: every page of them once, or one as a record."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,53 +19,58 @@ FEW = 16  # of what may be channels
 
 
 class Raw(NamedTuple):
-    """One image as it lies on the disk, with what was drawn on it.
+    """One page of the files of a pair, as stored.
 
     Attributes:
       image: `[*S, C]`.
-      mask: `[*S, C']`, of independent classes one channel each; None without masks.
+      mask: `[*S, K]`, of independent classes one channel each; None without masks.
       instances: `[*S]` of whole numbers; None without them.
-      spacing: of a pixel along each axis; () where the file does not say.
+      target: `[*S, C']`; None without one.
+      spacing: of a pixel along each axis; () where the file does not state it.
     """
 
     image: np.ndarray
     mask: np.ndarray | None
     instances: np.ndarray | None
+    target: np.ndarray | None
     spacing: tuple[float, ...]
 
 
-class Way(NamedTuple):
-    """How raw images become records.
+class ReadOptions(NamedTuple):
+    """Options for reading files, and for turning pixels into records.
 
     Attributes:
       axes: 2 of images, 3 of volumes.
-      channels: that every image is brought to.
-      multilabel: whether each channel of a mask is a class of its own.
-      coloured: whether masks with a palette mean its colours, and not its numbers.
-      ignore: the mask value that nobody annotated; '' if there is none.
-      ids: class ids by mask value; of no use where there are no masks.
-      spacing: of files that do not say theirs; () if it is not known.
+      multilabel: True if each channel of a mask is a class of its own.
+      coloured: True if a mask with a palette means its colours, and not its indices.
+      ignore: the mask value of pixels that are not annotated; '' if there is none.
+      spacing: of files that do not state theirs; () if it is not known.
+      channels: that every image is converted to.
+      target_channels: that every target is converted to.
+      ids: class ids by mask value; empty where there are no masks.
     """
 
     axes: int
-    channels: int = 0
     multilabel: bool = False
     coloured: bool = False
     ignore: str = ""
-    ids: Mapping[str, int] = MappingProxyType({})
     spacing: tuple[float, ...] = ()
+    channels: int = 0
+    target_channels: int = 0
+    ids: Mapping[str, int] = MappingProxyType({})
 
 
 class Opened(NamedTuple):
-    """The files of a pair; the pixels are not yet read."""
+    """The open files of a pair; their pixels are not yet read."""
 
     image: Grid
     masks: tuple[Grid, ...]
     instances: Grid | None
+    target: Grid | None
 
 
 @contextlib.contextmanager
-def opened(pair: Pair, way: Way) -> Iterator[Opened]:
+def opened(pair: Pair, options: ReadOptions) -> Iterator[Opened]:
     """Opens the files of a pair.
 
     Raises:
@@ -73,27 +78,31 @@ def opened(pair: Pair, way: Way) -> Iterator[Opened]:
     """
     with contextlib.ExitStack() as stack:
 
-        def grid(path: Path, *, indices: bool) -> Grid:
-            opening = files.opened(path, axes=way.axes, indices=indices)
+        def grid(path: Path | None, *, indices: bool = False) -> Grid | None:
+            if path is None:
+                return None
+            opening = files.opened(path, axes=options.axes, indices=indices)
             return stack.enter_context(opening)
 
         yield Opened(
-            grid(pair.image, indices=False),
-            tuple(grid(path, indices=not way.coloured) for path in pair.masks),
-            grid(pair.instances, indices=True) if pair.instances else None,
+            grid(pair.image),
+            tuple(grid(path, indices=not options.coloured) for path in pair.masks),
+            grid(pair.instances, indices=True),
+            grid(pair.target),
         )
 
 
-def misfit(found: Opened) -> str:
-    """What does not fit together, in one line; '' if all does."""
+def mismatch(found: Opened) -> str:
+    """Returns an error message if the files do not fit together, else ''."""
     image = found.image
-    drawn = [*found.masks, *([found.instances] if found.instances else [])]
-    for grid in drawn:
+    others = [("mask", grid) for grid in (*found.masks, found.instances) if grid]
+    others += [("target", found.target)] if found.target else []
+    for noun, grid in others:
         if grid.shape != image.shape:
             pages = _pages(grid) or _pages(image)
             remedy = pages or "save it with the size of the image"
             return (
-                f"{grid.path}: the mask is {by(grid.shape)}, its image "
+                f"{grid.path}: the {noun} is {by(grid.shape)}, its image "
                 f"{by(image.shape)}; {remedy}"
             )
         if grid.count != image.count:
@@ -122,52 +131,68 @@ def raw(found: Opened, page: int) -> Raw:
     if found.instances:
         with naming(str(found.instances.path)):
             instances = values.codes(found.instances.read(page, box))
-    spacing = found.image.spacing or ()
-    return Raw(found.image.read(page, box), mask, instances, tuple(spacing))
+    target = found.target.read(page, box) if found.target else None
+    spacing = tuple(found.image.spacing or ())
+    return Raw(found.image.read(page, box), mask, instances, target, spacing)
 
 
-def record(pair: Pair, page: int, name: str, way: Way) -> Record:
+def record(pair: Pair, page: int, name: str, options: ReadOptions) -> Record:
     """Loads a record.
+
+    Args:
+      pair: its files.
+      page: of these.
+      name: the id of the record.
+      options: with the channels and the class ids that the survey has found.
 
     Raises:
       UserError: a file has changed since it was found to be sound.
     """
-    with opened(pair, way) as found:
-        if fault := misfit(found):
-            raise UserError(fault)
+    with opened(pair, options) as found:
+        if text := mismatch(found):
+            raise UserError(text)
         read = raw(found, page)
-    change = files.conversion(read.image.shape[-1], way.channels, convert=True)
-    made: Record = {"id": name, "image": change(read.image), "label": label(read, way)}
+    made: Record = {"id": name, "image": _converted(read.image, options.channels)}
+    if (ids := label(read, options)) is not None:
+        made["label"] = ids
     if read.instances is not None:
         made["instances"] = np.maximum(read.instances, 0).astype(np.int32)
-    if spacing := read.spacing or way.spacing:
+    if read.target is not None:
+        made["target"] = _converted(read.target, options.target_channels)
+    if spacing := read.spacing or options.spacing:
         made["spacing"] = spacing
     return made
 
 
-def label(read: Raw, way: Way) -> np.ndarray:
-    """What a mask means: `i32[*S]` of class ids, or `i32[*S, K]` of 0 and 1.
+def label(read: Raw, options: ReadOptions) -> np.ndarray | None:
+    """Returns the label: `i32[*S]` of class ids, or `i32[*S, K]` of 0 and 1.
+
+    Object ids without a mask are one class. Without either there is no label.
 
     Raises:
       UserError: a value has no meaning.
     """
     if read.mask is None:
-        return (read.instances > 0).astype(np.int32)
-    if way.multilabel:
-        return values.channels(read.mask, way.ignore)
-    return values.classes(read.mask, way.ids)
+        return None if read.instances is None else (read.instances > 0).astype(np.int32)
+    if options.multilabel:
+        return values.channels(read.mask, options.ignore)
+    return values.classes(read.mask, options.ids)
+
+
+def by(sizes: Sequence[float]) -> str:
+    """Returns sizes as text: `'512 x 512'`."""
+    return " x ".join(f"{size:g}" for size in sizes)
+
+
+def _converted(image: np.ndarray, channels: int) -> np.ndarray:
+    return files.conversion(image.shape[-1], channels, convert=True)(image)
 
 
 def _pages(grid: Grid) -> str:
-    """What to say of a TIFF whose channels were taken for the width of pages."""
+    """Returns a remedy for a TIFF whose channels were taken for the width of pages."""
     if grid.count == 1 or grid.shape[-1] > FEW:
         return ""
     return (
         f"{grid.path.name} is read as {grid.count} pages of {by(grid.shape)}: if its "
         "last axis is channels, save it with metadata={'axes': 'YXC'}"
     )
-
-
-def by(sizes: Sequence[float]) -> str:
-    """`'512 x 512'`."""
-    return " x ".join(f"{size:g}" for size in sizes)

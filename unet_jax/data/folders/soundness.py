@@ -1,7 +1,8 @@
-"""What is wrong with a whole set of records, though each can be read."""
+"""Checks of a whole set of records: each can be read, but together they are wrong."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import NamedTuple
 
 from unet_jax.arrays import IGNORE
 from unet_jax.data.account import Fact, Fault, listed, merged
@@ -11,8 +12,16 @@ from unet_jax.data.folders.survey import Page
 from unet_jax.data.folders.twins import Twins
 
 
+class _Channels(NamedTuple):
+    """The channels of a file: their number, and whether all are the same."""
+
+    name: str
+    count: int
+    grey: bool
+
+
 def channels(pages: Sequence[Page], wanted: int) -> tuple[int, list[Fault]]:
-    """The number of channels that all images are brought to, and those that cannot.
+    """Returns the number of channels for all images, and faults of unlike images.
 
     Args:
       pages: of the set.
@@ -20,53 +29,75 @@ def channels(pages: Sequence[Page], wanted: int) -> tuple[int, list[Fault]]:
         and RGB files together, and else what most have. RGB files that are grey in
         every pixel count as grey.
     """
-    needed = Counter(
-        1 if page.grey and page.fact.channels == 3 else page.fact.channels
-        for page in pages
-    )
-    count = wanted or max(needed, key=lambda n: (needed[n], n), default=1)
-    if not wanted and needed.keys() == {1, 3}:
-        count = 3
-    legal = {1, 3, count} if count in (1, 3) else {count}
-    faults = []
+    images = _images(pages)
+    count = wanted or _common(images) or 1
     where = f"--config.data.channels={wanted} asks for" if wanted else "most have"
-    for page in pages:
-        if page.fact.channels not in legal:
-            text = f"{page.fact.image}: {page.fact.channels} channels, where {where} "
-            text += f"{count}; save it with {count}, or take it away"
-            faults.append(Fault("error", "channels", text))
-    odd = [p.fact.image for p in pages if p.fact.channels in legal - {count}]
-    if odd and len(odd) < len(pages):
-        become, other = ("RGB", "grey") if count == 3 else ("grey", "RGB")
-        text = f"{listed(odd)}: {become} is made of these, as the others are; "
-        text += f"--config.data.channels={4 - count} makes all of them {other}"
-        faults.append(Fault("warning", "channels", text))
+    faults = [*_unlike(images, count, where)]
+    if any(image.count == count for image in images):
+        other = "grey" if count == 3 else "RGB"
+        remedy = f"; --config.data.channels={4 - count} makes all of them {other}"
+        faults += _converted(images, count, f"the others are{remedy}")
     return count, faults
 
 
+def target_channels(pages: Sequence[Page]) -> tuple[int, list[Fault]]:
+    """Returns the number of channels for all targets, and faults of unlike targets.
+
+    It is the one that all files have. Where there are grey and RGB files, they are
+    converted as images are.
+    """
+    targets = [
+        _Channels(page.fact.target, page.fact.target_channels, page.target_grey)
+        for page in pages
+        if page.fact.target
+    ]
+    alike = {target.count for target in targets}
+    count = alike.pop() if len(alike) == 1 else _common(targets)
+    faults = [*_unlike(targets, count, "most targets have")]
+    return count, [*faults, *_converted(targets, count, "the other targets are")]
+
+
+def unlabelled_channels(pages: Sequence[Page], count: int) -> Iterator[Fault]:
+    """Yields faults of unlabelled images that are unlike those to train on.
+
+    Args:
+      pages: the unlabelled ones.
+      count: the channels of the images to train on.
+    """
+    yield from _unlike(_images(pages), count, "the images to train on have")
+    yield from _converted(_images(pages), count, "the images to train on are")
+
+
 def depth(pages: Sequence[Page]) -> Iterator[Fault]:
-    """Integers of different depths, which some normalisations treat differently."""
-    found = Counter(page.fact.dtype for page in pages)
-    rare = found.most_common()[-1][0] if len(found) > 1 else ""
-    if rare:
-        names = [page.fact.image for page in pages if page.fact.dtype == rare]
-        text = f"{listed(names)}: pixels are {rare}, elsewhere "
-        text += f"{', '.join(kind for kind in found if kind != rare)}; normalize=unit "
-        yield Fault("warning", "bit depth", text + "would scale them differently")
+    """Yields a warning if images, or targets, differ in the type of their pixels."""
+    images = [(page.fact.image, page.fact.dtype) for page in pages]
+    targets = [(p.fact.target, p.fact.target_dtype) for p in pages if p.fact.target]
+    for files, remedy in (
+        (images, "normalize=unit would scale them differently"),
+        (targets, "save all targets with one type"),
+    ):
+        found = Counter(dtype for _, dtype in files)
+        if len(found) > 1:
+            rare = found.most_common()[-1][0]
+            names = [name for name, dtype in files if dtype == rare]
+            others = ", ".join(dtype for dtype in found if dtype != rare)
+            text = f"{listed(names)}: pixels are {rare}, elsewhere {others}; {remedy}"
+            yield Fault("warning", "bit depth", text)
 
 
 def pointing(pages: Sequence[Page]) -> Iterator[Fault]:
-    """Volumes whose axes point to other places, so that left is right in some."""
+    """Yields a warning if the orientations of NIfTI volumes differ."""
     found = Counter(page.pointing for page in pages if page.pointing)
     for rare, _ in found.most_common()[1:]:
         names = [page.fact.image for page in pages if page.pointing == rare]
         text = f"{listed(names)}: axes point to {rare}, elsewhere to "
-        text += f"{found.most_common(1)[0][0]}; a network takes them as they lie"
+        text += f"{found.most_common(1)[0][0]}; volumes are "
+        text += "not reoriented, bring them to one orientation"
         yield Fault("warning", "orientation", text)
 
 
 def shares(parts: Mapping[str, str], plan: Plan, given: Set[str]) -> Iterator[Fault]:
-    """Splits that are far from the shares that were wished, as groups are large."""
+    """Yields a warning for each split that is far from the share it should have."""
     count = Counter(parts.values())
     if plan.folds or given & {"val", "test"}:
         return
@@ -81,7 +112,7 @@ def shares(parts: Mapping[str, str], plan: Plan, given: Set[str]) -> Iterator[Fa
 
 
 def leaks(facts: Sequence[Fact], found: Sequence[Twins], allow: str) -> Iterator[Fault]:
-    """Images that are in two splits, or twice in one."""
+    """Yields faults of images that are in two splits, or twice in one."""
     near = []
     for a, b, same in found:
         one, other = facts[a], facts[b]
@@ -108,8 +139,31 @@ def leaks(facts: Sequence[Fact], found: Sequence[Twins], allow: str) -> Iterator
         yield Fault("warning", "leak", text)
 
 
+def unlabelled_leaks(
+    facts: Sequence[Fact], unlabelled: Sequence[Fact], allow: str
+) -> Iterator[Fault]:
+    """Yields a fault if unlabelled images are also images to validate or test with.
+
+    Args:
+      facts: of the images that are in splits.
+      unlabelled: of the others.
+      allow: 'allow' makes it a warning.
+    """
+    held = {fact.digest: fact for fact in facts if fact.split in ("val", "test")}
+    same = [(f, held[f.digest]) for f in unlabelled if f.digest in held]
+    same = [(fact, other) for fact, other in same if fact.thumbnail.any()]
+    if same:
+        fact, other = same[0]
+        refused = allow != "allow"
+        text = f"{fact.image}: the same image as {other.image} ({other.split})"
+        text += f", and {len(same) - 1} more like this" if same[1:] else ""
+        text += "; training must not see it: remove the unlabelled one"
+        text += ", or go on with --config.data.leaks=allow" if refused else ""
+        yield Fault("error" if refused else "warning", "leak", text)
+
+
 def groups(facts: Sequence[Fact], names: Sequence[str], allow: str) -> Iterator[Fault]:
-    """Groups of which people have put some images into one split and some in another.
+    """Yields faults of groups whose images are in several splits.
 
     Args:
       facts: of the set.
@@ -128,12 +182,13 @@ def groups(facts: Sequence[Fact], names: Sequence[str], allow: str) -> Iterator[
 
 
 def multilabel(pages: Sequence[Page], classes: int) -> Iterator[Fault]:
-    """Masks of another number of classes than most, or than are named.
+    """Yields faults of masks of another number of classes than most, or than are named.
 
     Args:
       pages: of the set.
       classes: that are named, the background among them; 0 if they are not.
     """
+    pages = [page for page in pages if page.classes]
     counts = Counter(page.classes for page in pages)
     most = max(counts, key=lambda n: (counts[n], n), default=0)
     wanted = classes - 1 if classes else most
@@ -145,7 +200,7 @@ def multilabel(pages: Sequence[Page], classes: int) -> Iterator[Fault]:
 
 
 def classes(facts: Sequence[Fact], meant: Meaning) -> Iterator[Fault]:
-    """Classes that training never shows, and masks that show nothing."""
+    """Yields faults of classes that training never shows, and of empty masks."""
     train = [fact for fact in facts if fact.split == "train"]
     if not train or not meant.classes:
         return
@@ -166,10 +221,40 @@ def classes(facts: Sequence[Fact], meant: Meaning) -> Iterator[Fault]:
             yield Fault("error" if k else "warning", "class never present", text)
     if len(there.keys() - {IGNORE}) == 1:
         only = meant.classes[max(there)]
-        text = f"all masks to train on hold nothing but {only}; check them: a drawing "
-        text += "on a transparent layer, say, has lost what was transparent"
+        text = f"all masks to train on hold nothing but {only}; check them: "
+        text += "transparency may have been lost when the masks were exported"
         yield Fault("error", "empty masks", text)
     empty = [f.mask for f in facts if not any(k > 0 for k in f.pixels)]
     if empty:
         text = f"{listed(empty)}: nothing but {meant.classes[0]}"
         yield Fault("warning", "empty masks", text)
+
+
+def _images(pages: Sequence[Page]) -> list[_Channels]:
+    return [_Channels(p.fact.image, p.fact.channels, p.grey) for p in pages]
+
+
+def _common(files: Sequence[_Channels]) -> int:
+    """Returns the channels that all files can have, or most of them do; 0 of none."""
+    needed = Counter(1 if f.grey and f.count == 3 else f.count for f in files)
+    if needed.keys() == {1, 3}:
+        return 3
+    return max(needed, key=lambda n: (needed[n], n), default=0)
+
+
+def _unlike(files: Sequence[_Channels], count: int, where: str) -> Iterator[Fault]:
+    """Yields an error for each file that cannot be converted to so many channels."""
+    for file in files:
+        if file.count != count and {file.count, count} != {1, 3}:
+            text = f"{file.name}: {file.count} channels, where {where} {count}; save "
+            text += f"it with {count}, or take it away"
+            yield Fault("error", "channels", text)
+
+
+def _converted(files: Sequence[_Channels], count: int, others: str) -> Iterator[Fault]:
+    """Yields a warning that names the files that are converted."""
+    names = [file.name for file in files if {file.count, count} == {1, 3}]
+    if names:
+        become = "RGB" if count == 3 else "grey"
+        text = f"{listed(names)}: {become} is made of these, as {others}"
+        yield Fault("warning", "channels", text)

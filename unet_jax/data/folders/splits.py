@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from unet_jax.errors import UserError
 
-FILE = "split.json"
+FILE, SURVEY_FILE = "split.json", "survey.json"  # of a run folder
 NAMES = ("train", "val", "test")
 
 TOO_MANY = 1.5  # times its share: records of a group that goes elsewhere

@@ -58,7 +58,12 @@ def legend(source: Source) -> list[tuple[str, tuple[int, ...]]]:
 def pairs(splits: Splits, account: Account) -> list[Pair]:
     """Images of two splits that are alike, those of the same pixels first."""
     facts = account.facts
-    across = [t for t in twins.find(facts) if facts[t.a].split != facts[t.b].split]
+    across = [
+        twin
+        for twin in twins.find(facts)
+        if facts[twin.a].split != facts[twin.b].split
+        and {facts[twin.a].split, facts[twin.b].split} <= splits.sources.keys()
+    ]
     shown = []
     for twin in sorted(across, key=lambda twin: (not twin.same, twin))[:PAIRS]:
         two = [_plain(splits, account, facts[i]) for i in (twin.a, twin.b)]
@@ -88,7 +93,9 @@ def _plain(splits: Splits, account: Account, fact: Fact) -> Example | None:
 
 def _example(source: Source, index: int, fact: Fact, rank: str) -> Example:
     record = source.load(index)
-    says = f"{shape(fact.shape)}, foreground {percent(foreground(fact))}"
+    says = shape(fact.shape)
+    if fact.labelled:
+        says += f", foreground {percent(foreground(fact))}"
     if len(fact.shape) > 2:
         says += ", the middle slice"
     png = pictures.png(_draw(record, source.colours))
@@ -96,8 +103,10 @@ def _example(source: Source, index: int, fact: Fact, rank: str) -> Example:
 
 
 def _draw(record: Record, colours: pictures.Colours) -> pictures.Picture:
-    """A record under its classes, and with its objects' outlines, if it has them."""
+    """A record under its classes, and with the outlines of its objects, if any."""
     axes = record["image"].ndim - 1
+    if "label" not in record:
+        return pictures.grey(_seen(record["image"], axes))
     objects = record.get("instances")
     return pictures.overlay(
         _seen(record["image"], axes),

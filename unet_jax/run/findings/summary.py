@@ -84,13 +84,15 @@ def _part(name: str, facts: Sequence[Fact], classes: Sequence[str]) -> Part:
         sizes=_sizes(facts) if same else (),
         classes=shares,
         ignored=ignored / (ignored + total) if ignored else 0.0,
-        empty=tuple(fact.id for fact in facts if not foreground(fact)),
+        empty=tuple(f.id for f in facts if f.labelled and not foreground(f)),
         objects=tuple(f.objects for f in facts if f.objects is not None),
     )
 
 
 def _known(fact: Fact) -> int:
-    """How many pixels are annotated; classes that are independent share them."""
+    """The number of annotated pixels; classes that are independent share them."""
+    if not fact.labelled:
+        return 0
     return math.prod(fact.shape) - fact.pixels.get(IGNORE, 0)
 
 

@@ -2,16 +2,15 @@
 
 import itertools
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.build import Parts, build
-from unet_jax.data import pipeline
+from unet_jax.build.training import Parts, build
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
+from unet_jax.run.batches import batches
 
 TIMED = 2  # steps
 
@@ -46,7 +45,7 @@ def compiled(config: ConfigDict, splits: Splits) -> Compiled | None:
     fixed = _size(shapes) + _size(shapes.params)
     state = parts.layout.abstract(shapes)
     try:
-        batch = parts.layout.put_batch(next(_batches(config, parts)))
+        batch = parts.layout.put_batch(next(batches(config, parts, 0, 1)))
         step = parts.train_step.lower(state, batch, key).compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -65,15 +64,15 @@ def seconds(config: ConfigDict, compiled: Compiled) -> float:
       UserError: the devices have not the memory, or a record is wrong.
     """
     parts, step, key = compiled.parts, compiled.step, jax.random.key(config.seed)
-    batches = _batches(config, parts)
+    ahead = batches(config, parts, 0, 1 + 2 * config.threads + TIMED)
     try:
         state = parts.layout.put_state(parts.init(key))
-        state, _ = step(state, parts.layout.put_batch(next(batches)), key)
+        state, _ = step(state, parts.layout.put_batch(next(ahead)), key)
         jax.block_until_ready(state)
-        for _ in itertools.islice(batches, 2 * config.threads):
+        for _ in itertools.islice(ahead, 2 * config.threads):
             pass
         start = time.perf_counter()
-        for batch in itertools.islice(batches, TIMED):
+        for batch in itertools.islice(ahead, TIMED):
             state, _ = step(state, parts.layout.put_batch(batch), key)
         jax.block_until_ready(state)
         return (time.perf_counter() - start) / TIMED
@@ -84,18 +83,6 @@ def seconds(config: ConfigDict, compiled: Compiled) -> float:
             f"a step of {compiled.memory / 2**30:.3g} GiB does not fit into the memory "
             "that is left; free some of it, or plan on another machine"
         ) from error
-
-
-def _batches(config: ConfigDict, parts: Parts) -> Iterator[pipeline.Batch]:
-    dataset = pipeline.batches(
-        parts.train,
-        seed=config.seed,
-        crop=config.crop,
-        margin=parts.model.geometry(len(config.crop)).margin,
-        batch_size=config.batch_size,
-    )
-    steps = 1 + 2 * config.threads + TIMED
-    return pipeline.iterate(dataset, start=0, steps=steps, threads=config.threads)
 
 
 def _bytes(step: Any) -> int:

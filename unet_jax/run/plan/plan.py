@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.build import checks
+from unet_jax.build import binding, checks
 from unet_jax.data.account import Account, Fact
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
@@ -116,7 +116,7 @@ def _weight_map(
     given = checks.plain(config.weight_map)
     if given["name"] != "uniform":
         return Choice("weight_map", given, f"as the config has it; {why}")
-    if not rare or config.head == "sigmoid":
+    if not rare or binding.task(config, binding.ANY_DATA).overlapping:
         return Choice("weight_map", given, f"all pixels count the same; {why}")
     shares = tuple(float(f"{parts.get(k, 0):.4g}") for k in range(len(classes)))
     return Choice(

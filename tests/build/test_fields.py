@@ -1,0 +1,202 @@
+"""The table of fields: its defaults, its types, and what a resumed run may change."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base
+from unet_jax import (
+    augment,
+    data,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    parallel,
+    schedules,
+)
+from unet_jax.build import checks, fields
+from unet_jax.data import normalize, sampling, weights
+from unet_jax.errors import UserError
+from unet_jax.specs import bind, check
+
+# The defaults as configs/base.py stated them, by hand, before there was a table.
+DEFAULTS = {
+    "name": "base",
+    "seed": 0,
+    "steps": 1000,
+    "batch_size": 8,
+    "crop": (128, 128),
+    "log_every": 20,
+    "eval_every": 200,
+    "checkpoint_every": 200,
+    "init_from": "",
+    "freeze": (),
+    "data": {"name": "cells"},
+    "spacing": (),
+    "normalize": {"name": "standard"},
+    "weight_map": {"name": "uniform"},
+    "sampling": {"name": "uniform"},
+    "cache": 4.0,
+    "threads": 2,
+    "model": {
+        "name": "UNet",
+        "widths": (64, 128, 256, 512, 1024),
+        "padding": "SAME",
+        "norm": "batch",
+        "conv_bias": False,
+        "activation": "relu",
+        "negative_slope": 0.01,
+        "encoder": "plain",
+        "encoder_depths": (2,),
+        "decoder_depths": (2,),
+        "strides": ((2,),),
+        "kernels": ((3,),),
+        "downsample": "pool",
+        "upsample": "transpose",
+        "dropout": 0.0,
+        "residual": False,
+        "attention": False,
+        "deep_supervision": False,
+        "time_features": 0,
+        "remat": False,
+    },
+    "task": {"name": "semantic"},
+    "method": {"name": "supervised"},
+    "precision": "float32",
+    "loss": (
+        {"name": "cross_entropy", "scale": 1.0},
+        {"name": "dice", "scale": 1.0, "smooth": 1.0},
+    ),
+    "augment": (
+        {"name": "flip"},
+        {"name": "rotation", "degrees": 180.0, "probability": 0.5},
+        {"name": "scale", "low": 0.8, "high": 1.25, "probability": 0.5},
+        {"name": "brightness", "sigma": 0.1},
+        {"name": "gamma", "low": 0.7, "high": 1.5, "probability": 0.5},
+    ),
+    "optimizer": {
+        "name": "adam",
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "clip": 1.0,
+    },
+    "schedule": {"name": "cosine", "warmup": 50},
+    "ema": 0.0,
+    "parallel": {"name": "pmap"},
+    "metrics": (
+        {"name": "dice"},
+        {"name": "iou"},
+        {"name": "precision"},
+        {"name": "recall"},
+        {"name": "accuracy"},
+        {"name": "pixel_error"},
+        {"name": "surface_dice", "tolerance": 1.0},
+        {"name": "hausdorff95"},
+        {"name": "calibration_error"},
+        {"name": "brier"},
+    ),
+    "predict": {
+        "tta": "none",
+        "tile": (),
+        "batch": 0,
+        "channels": "exact",
+        "save_probabilities": False,
+        "save_uncertainty": False,
+        "postprocess": (),
+    },
+}
+MODULES = {
+    "data": data,
+    "normalize": normalize,
+    "weight_map": weights,
+    "sampling": sampling,
+    "model": models,
+    "loss": losses,
+    "augment": augment,
+    "optimizer": optimizers,
+    "schedule": schedules,
+    "parallel": parallel,
+    "metrics": metrics,
+}
+
+
+def test_the_defaults():
+    config = base.get_config()
+    assert checks.plain(config) == DEFAULTS
+    assert isinstance(config.loss[0], ConfigDict)  # --config.loss[0].scale=2 needs it
+    config.model.widths, config.loss[0].scale = (8, 16), 2.0
+    assert checks.plain(base.get_config()) == DEFAULTS
+
+
+def test_every_default_is_of_its_own_type():
+    checks.fields(base.get_config())
+    names = [field.name for field in fields.FIELDS]
+    assert len(set(names)) == len(names)
+    for field in fields.FIELDS:
+        assert field.comment
+        assert names.index(field.name.partition(".")[0]) <= names.index(field.name)
+        if field.default is not fields.UNSET:
+            check(field.default, field.type, field.name)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_default_spec_can_be_bound(name):
+    default = checks.plain(base.get_config()[name])
+    for spec in default if isinstance(default, tuple) else (default,):
+        own = {k: v for k, v in spec.items() if k not in ("scale", "probability")}
+        bind(MODULES[name], own, f"config.{name}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["steps", "name", "metrics", "metrics[0]", "predict.tta", "parallel.space"]
+    + [f"data.{key}" for key in ("root", "records", "manual_dir", "data_dir")],
+)
+def test_a_resumed_run_may_change(name):
+    assert fields.may_change(name.partition("[")[0])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["seed", "data", "data.name", "data.rooted", "data.split", "model.widths", "task"]
+    + ["method", "init_from", "freeze", "precision", "loss", "ema", "predicted"],
+)
+def test_a_resumed_run_may_not_change(name):
+    assert not fields.may_change(name)
+
+
+def test_a_section_has_defaults_for_what_it_lacks():
+    config = base.get_config()
+    config.predict = ConfigDict({"tta": "d4"})
+    assert checks.section(config, "predict") == {**DEFAULTS["predict"], "tta": "d4"}
+
+
+@pytest.mark.parametrize(
+    ("predict", "words"),
+    [
+        ({"tta": "d5"}, "config.predict.tta must be 'none' or .*'d4'"),
+        ({"tile": (64, 0)}, r"config.predict.tile must be a tuple.*\(64, 0\)"),
+        ({"batch": -1}, "config.predict.batch must be a whole number of 0 or more"),
+        ({"save_uncertanty": True}, "config.predict has no 'save_uncertanty'; did you"),
+    ],
+)
+def test_a_wrong_key_of_a_section_is_named(predict, words):
+    config = base.get_config()
+    config.predict = ConfigDict(predict)
+    with pytest.raises(UserError, match=words):
+        checks.fields(config)
+    with config.ignore_type():
+        config.predict = "d4"
+    with pytest.raises(UserError, match="config.predict must be a dict, not 'd4'"):
+        checks.fields(config)
+
+
+def test_a_replaced_field_says_what_replaces_it():
+    config = base.get_config()
+    config.head = "sigmoid"
+    with pytest.raises(UserError) as error:
+        checks.fields(config)
+    assert str(error.value) == (
+        "config.head is no longer a field; use config.task: {'name': 'semantic'} for "
+        "softmax, {'name': 'multilabel'} for sigmoid"
+    )

@@ -1,0 +1,78 @@
+"""One step, four layouts, one result: jit, pmap on 8 devices, mesh(1) and mesh(4).
+
+To add a method, add it to `METHODS`, with the number of unlabelled rows among the 8 of
+its batches, and to `CASES`.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.methods.parts import host_batch, ingredients, unet
+from unet_jax import augment, methods, parallel
+
+CHAIN = augment.chain(
+    [
+        (1.0, augment.flip),
+        (0.5, functools.partial(augment.elastic, sigma=2.0)),
+        (1.0, augment.noise),
+    ]
+)
+METHODS = {
+    "supervised": (methods.supervised, 0),
+    "mean_teacher": (
+        functools.partial(methods.mean_teacher, unlabelled=0.4, ramp_up=1),
+        3,
+    ),
+}
+LAYOUTS = {
+    "pmap": parallel.pmap,
+    "mesh(1)": parallel.mesh,
+    "mesh(4)": functools.partial(parallel.mesh, space=4),
+}
+NETWORKS = {
+    "same": ({"padding": "SAME", "norm": "batch", "dropout": 0.3}, (16, 16)),
+    "valid": ({"padding": "VALID", "norm": "none", "dropout": 0.3}, (28, 28)),
+}
+CASES = [("supervised", "same"), ("supervised", "valid"), ("mean_teacher", "same")]
+
+
+def two_steps(name, layout, options, shape):
+    """Two training steps of a method under a layout; None is plain jit."""
+    make, unlabelled = METHODS[name]
+    model = unet((4, 8), **options)
+    model = model.clone(axis_name=layout.axis_name if layout else None)
+    ema = 0.9 if name == "supervised" else 0.0
+    parts = ingredients(model, optax.adam(1e-3), augment=CHAIN, ema=ema)
+    method = make(parts)
+    batch = host_batch(8, unlabelled, shape)
+    state = jax.jit(method.init)(jax.random.key(0), jnp.zeros((1, *shape, 1)))
+    if layout is None:
+        update, put = jax.jit(method.update), lambda batch: batch
+    else:
+        update, put = layout.compile_train(method.update), layout.put_batch
+        state = layout.put_state(state)
+    for _ in range(2):
+        state, scalars = update(state, put(batch), jax.random.key(3))
+    return jax.device_get((state, scalars))
+
+
+@pytest.mark.parametrize(("name", "network"), CASES)
+def test_layouts_agree(name, network):
+    options, shape = NETWORKS[network]
+    state, scalars = two_steps(name, None, options, shape)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((state, scalars)))
+    for layout, make in LAYOUTS.items():
+        other, numbers = two_steps(name, make(), options, shape)
+        for a, b in zip(jax.tree.leaves(other), jax.tree.leaves(state), strict=True):
+            assert a.shape == b.shape, layout
+            np.testing.assert_allclose(a, b, atol=2e-5, err_msg=layout)
+        assert numbers.keys() == scalars.keys()
+        for key in scalars:
+            np.testing.assert_allclose(
+                numbers[key], scalars[key], rtol=1e-4, err_msg=f"{layout}: {key}"
+            )

@@ -1,0 +1,245 @@
+"""The steps that methods share, by hand and by invariants."""
+
+import functools
+from types import SimpleNamespace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.methods.parts import (
+    Linear,
+    Small,
+    host_batch,
+    ingredients,
+    on_device,
+    unet,
+)
+from unet_jax import methods
+from unet_jax.errors import UserError
+from unet_jax.methods import method
+
+KEY = jax.random.key(0)
+close = functools.partial(np.testing.assert_allclose, atol=1e-6)
+
+
+def start(parts):
+    image = host_batch()["image"]
+    return jax.jit(functools.partial(method.begin, parts))(KEY, image)
+
+
+def advanced(parts, state):
+    """The state after a step with a gradient of ones."""
+    grads = jax.tree.map(jnp.ones_like, state.params)
+    step = jax.jit(functools.partial(method.advance, parts))
+    return step(state, jnp.float32(2), state.stats, grads)
+
+
+def test_the_state_begins_with_arrays_that_share_no_memory():
+    """So that a step may be given the memory of every one of them."""
+    state = method.begin(ingredients(Small(), ema=0.9), KEY, host_batch()["image"])
+    assert state.step == 0
+    assert jax.tree.leaves(state.stats)
+    params, ema = jax.tree.leaves(state.params), jax.tree.leaves(state.ema)
+    for one, other in zip(params, ema, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.unsafe_buffer_pointer() != other.unsafe_buffer_pointer()
+    assert start(ingredients(Small())).ema == ()
+
+
+def test_the_average_of_parameters():
+    """ema <- d ema + (1 - d) params, and it is what predicts.
+
+    After t updates d is (1 + t) / (10 + t) until that exceeds the decay: 0.1 at first.
+    """
+    parts = ingredients(Linear(), optax.sgd(0.5), ema=0.75)
+    before = start(parts)  # parameters of 1, which every step lowers by 0.5
+    after, _ = advanced(parts, before)
+    close(after.ema["scale"], 0.1 * 1 + 0.9 * 0.5)
+    assert method.evaluated(after)["params"] is after.ema
+    late, _ = advanced(parts, after._replace(step=jnp.int32(1000)))
+    close(late.ema["scale"], 0.75 * after.ema["scale"] + 0.25 * 0.0)
+    off = start(ingredients(Linear()))
+    assert method.evaluated(off)["params"] is off.params
+
+
+def test_the_scalars_of_a_step_by_hand():
+    parts = ingredients(Linear(), optax.sgd(0.5))
+    after, scalars = advanced(parts, start(parts))
+    assert int(after.step) == 1
+    assert scalars.keys() == {"loss", "grad_norm", "param_norm"}
+    assert float(scalars["loss"]) == 2
+    assert float(scalars["grad_norm"]) == pytest.approx(2**0.5)  # of (1, 1)
+    assert float(scalars["param_norm"]) == pytest.approx(0.5**0.5)  # of (1/2, 1/2)
+
+
+def test_a_step_keeps_the_extra_arrays():
+    parts = ingredients(Linear())
+    state = start(parts)._replace(extra={"own": jnp.arange(3)})
+    after, _ = advanced(parts, state)
+    close(after.extra["own"], [0, 1, 2])
+
+
+def test_the_norm_is_of_the_parameters_that_come_out():
+    """A loss that is finite and whose gradient is not must not go unseen."""
+
+    def cliff(outputs, targets, weight):
+        return jnp.sqrt(jnp.maximum(0 * outputs["label"], 0)).sum((1, 2, 3))
+
+    made = methods.supervised(ingredients(Linear(), loss=cliff))
+    data = on_device(host_batch())
+    _, scalars = made.update(made.init(KEY, data["image"]), data, KEY)
+    assert scalars["loss"] == 0
+    assert not np.isfinite(scalars["param_norm"])
+
+
+def test_augmentation_depends_on_the_seed_alone():
+    """The place in the batch does not change what an example becomes."""
+
+    def augment(key, example):
+        return example | {"image": jax.random.normal(key, example["image"].shape)}
+
+    parts = ingredients(Linear(), augment=augment)
+    data = on_device(host_batch()) | {"seed": jnp.array([5, 6, 7, 5], jnp.uint32)}
+    given, reverse = data, jax.tree.map(lambda rows: rows[::-1], data)
+    first, second = (
+        method.augmented(parts, batch, KEY)["image"] for batch in (given, reverse)
+    )
+    np.testing.assert_array_equal(first, second[::-1])
+    np.testing.assert_array_equal(first[0], first[3])
+    assert np.abs(first[0] - first[1]).max() > 0.1
+    other = method.augmented(parts, data, jax.random.key(1))["image"]
+    assert np.abs(first[0] - other[0]).max() > 0.1
+
+
+def test_augmentation_sees_every_array_of_an_example():
+    def augment(key, example):
+        assert example["potential"].shape == (16, 16)
+        return example | {"potential": example["potential"] + 1}
+
+    data = on_device(host_batch()) | {"potential": jnp.zeros((4, 16, 16))}
+    got = method.augmented(ingredients(Linear(), augment=augment), data, KEY)
+    assert got.keys() == data.keys()
+    np.testing.assert_array_equal(got["potential"], 1)
+
+
+def test_dropout_depends_on_the_seed_and_the_key_alone():
+    parts, data = ingredients(Small(dropout=0.5)), on_device(host_batch())
+    state = start(parts)
+
+    @jax.jit
+    def output(data, key):
+        return method.forward(parts, state.params, state.stats, data, key)[0]
+
+    first = output(data, KEY)
+    reverse = output(jax.tree.map(lambda rows: rows[::-1], data), KEY)
+    np.testing.assert_allclose(first, reverse[::-1], atol=1e-6)
+    assert np.abs(first - output(data, jax.random.key(1))).max() > 1e-3
+    again = output(data | {"seed": data["seed"] + 1}, KEY)
+    assert np.abs(first - again).max() > 1e-3
+
+
+def test_the_forward_pass_gives_new_statistics():
+    """The running mean begins at 0 and moves by a tenth to the mean of the batch."""
+    parts, data = ingredients(Small()), on_device(host_batch())
+    state = start(parts)
+    _, stats = method.forward(parts, state.params, state.stats, data, KEY)
+    before = nn.Conv(4, (3, 3)).apply({"params": state.params["Conv_0"]}, data["image"])
+    close(stats["BatchNorm_0"]["mean"], 0.1 * before.mean((0, 1, 2)))
+    plain = ingredients(Linear())
+    assert method.forward(plain, start(plain).params, {}, data, KEY)[1] == {}
+
+
+def test_the_loss_of_a_coarse_output_is_of_the_middle_and_of_its_stride():
+    """Output 0 answers for the middle; output 1 has half the rows, a third columns."""
+    label = jnp.arange(12 * 12, dtype=jnp.int32).reshape(1, 12, 12)
+    seen = []
+
+    def loss(outputs, targets, weight):
+        seen.append((targets["label"][0].tolist(), weight[0].tolist()))
+        return jnp.full(1, outputs["label"].mean())
+
+    class Strided(Linear):
+        def geometry(self, axes):
+            assert axes == 2
+            return SimpleNamespace(strides=((1, 1), (2, 3)))
+
+    parts = ingredients(Strided(), loss=loss)
+    batch = {"image": jnp.zeros((1, 12, 12, 1)), "label": label, "weight": label * 1.0}
+    outputs = (jnp.full((1, 4, 6, 2), 3.0), jnp.full((1, 2, 2, 2), 9.0))
+    value = method.supervised_loss(parts, outputs, batch)
+    middle = np.asarray(label)[0, 4:8, 3:9]
+    assert seen[0] == (middle.tolist(), middle.tolist())
+    assert seen[1] == (middle[1::2, 1::3].tolist(),) * 2
+    assert value[0] == pytest.approx((3.0 + 9.0 / 2) / 1.5)
+    alone = method.supervised_loss(parts, outputs[0], batch)
+    assert alone[0] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("padding", "size", "sizes"), [("SAME", 64, [64, 32]), ("VALID", 60, [20, 12])]
+)
+def test_deep_supervision_lines_up_with_the_image(padding, size, sizes):
+    """A network that hands its skips through, shown a ramp, answers for its place.
+
+    The maximum of two pixels of a ramp is the second, which is the one that the coarse
+    label keeps. If the skip did not come first, the answer would be 0.
+    """
+    model = unet((1, 1, 1), padding, deep_supervision=True)
+    ramp = jnp.arange(size * size, dtype=jnp.int32).reshape(1, size, size)
+    image = ramp[..., None].astype(jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+
+    def hand_through(path, shape):
+        zeros = jnp.zeros(shape.shape)
+        if "kernel" not in str(path[-1]) or "upconv" in str(path[1]):
+            return zeros
+        centre = (0, 0) if "head" in str(path[1]) else (1, 1)
+        return zeros.at[(*centre, 0)].set(1.0)
+
+    params = jax.tree_util.tree_map_with_path(hand_through, shapes)
+    outputs = model.apply(params, image, train=True)
+    seen = []
+
+    def loss(outputs, targets, weight):
+        seen.append(outputs["label"].shape[1])
+        np.testing.assert_array_equal(outputs["label"][..., 0], targets["label"])
+        return jnp.zeros(1)
+
+    batch = {"image": image, "label": ramp, "weight": jnp.ones(ramp.shape)}
+    method.supervised_loss(ingredients(model, loss=loss), outputs, batch)
+    assert seen == sizes
+
+
+def test_the_mean_over_replicas():
+    values = {"a": jnp.arange(8.0), "b": jnp.ones((8, 2))}
+    over = jax.pmap(lambda tree: method.mean(tree, "replica"), axis_name="replica")
+    got = over(values)
+    np.testing.assert_array_equal(got["a"], 3.5)
+    np.testing.assert_array_equal(got["b"], 1)
+    assert method.mean(values, None) is values
+
+
+@pytest.mark.parametrize(
+    ("share", "size", "rows"),
+    [
+        (0.0, 4, 0),
+        (0.5, 4, 2),
+        (0.7, 10, 7),
+        (0.3, 4, 1),
+        (0.4, 4, 2),
+        (0.01, 4, 1),  # at least one of each kind
+        (0.99, 4, 3),
+        (0.0, 1, 0),
+    ],
+)
+def test_a_share_of_a_batch_is_a_number_of_rows(share, size, rows):
+    assert method.unlabelled_rows(share, size) == rows
+
+
+def test_one_row_cannot_be_of_both_kinds():
+    with pytest.raises(UserError, match="batch_size 1 .* make it 2 or more"):
+        method.unlabelled_rows(0.5, 1)

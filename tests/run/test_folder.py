@@ -1,0 +1,102 @@
+"""The run folder: what config.json holds, and whose code a folder may run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import saved
+from unet_jax.errors import UserError
+from unet_jax.run import folder, train
+
+LOSS = {"name": "theirs.losses:focal"}
+
+
+def test_config_json_names_the_files_of_external_names(theirs, tiny, tmp_path):
+    tiny.loss = (ConfigDict(LOSS), ConfigDict({"name": "dice"}))
+    tiny.data = ConfigDict({"name": "theirs.sets:squares", "edge": 6})
+    folder.record(tmp_path, tiny, {})
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written.pop("external") == {
+        "theirs.losses:focal": f"{theirs}/losses.py",
+        "theirs.sets:squares": f"{theirs}/sets.py",
+    }
+    assert folder.stored(tmp_path) == written
+    assert saved.get_config(str(tmp_path)) == tiny
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"loss": ({"name": "dice"}, LOSS)}, "config.loss[1].name"),
+        ({"model": {"name": "theirs.losses:focal"}}, "config.model.name"),
+        ({"predict": {"postprocess": [LOSS]}}, "config.predict.postprocess[0].name"),
+        ({"data": {"name": "cells", "inner": LOSS}}, "config.data.inner.name"),
+    ],
+)
+def test_external_names_need_trust(theirs, tiny, tmp_path, changes, place):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(folder.as_json(tiny) | changes))
+    for config in (folder.stored(tmp_path), saved.get_config(str(tmp_path))):
+        with pytest.raises(UserError) as error:
+            folder.check_trusted(config, tmp_path, trust=False)
+        assert str(error.value) == (
+            f"{place} in {tmp_path} is 'theirs.losses:focal', code from outside "
+            "unet_jax; if you trust it, add --trust (in Python: trust=True)"
+        )
+        folder.check_trusted(config, tmp_path, trust=True)
+    assert not [name for name in sys.modules if name.startswith("theirs")]
+
+
+def test_names_of_this_package_need_no_trust(tiny, tmp_path):
+    tiny.name = "a:b"  # the name of a run, not of a function
+    folder.check_trusted(tiny, tmp_path, trust=False)
+    folder.check_trusted(folder.as_json(tiny), tmp_path, trust=False)
+
+
+MODULES = {
+    "data": "unet_jax.data",
+    "normalize": "unet_jax.data.normalize",
+    "weight_map": "unet_jax.data.weights",
+    "sampling": "unet_jax.data.sampling",
+    "model": "unet_jax.models",
+    "loss": "unet_jax.losses",
+    "augment": "unet_jax.augment",
+    "optimizer": "unet_jax.optimizers",
+    "schedule": "unet_jax.schedules",
+    "parallel": "unet_jax.parallel",
+}
+
+
+def test_a_run_of_external_names_is_the_run_of_the_functions(tiny, trained, tmp_path):
+    """Every function of the quickstart, named by its import path."""
+    for field, module in MODULES.items():
+        specs = tiny[field] if isinstance(tiny[field], tuple) else (tiny[field],)
+        for spec in specs:
+            spec.name = f"{module}:{spec.name}"
+    train(tiny, tmp_path)
+    expected, got = (
+        json.loads((workdir / folder.SCORES).read_text())
+        for workdir in (trained[1], tmp_path)
+    )
+    assert got == expected
+
+
+def test_a_run_folder_of_the_format_before_is_one_line(tmp_path):
+    """From the command line too, where the config is read before anything else."""
+    (tmp_path / "checkpoints/3/state").mkdir(parents=True)
+    (tmp_path / "config.json").write_text('{"checkpoint_every": 2, "head": "softmax"}')
+    words = "checkpoints/3 is of the format before 0.2, which this version does not"
+    with pytest.raises(UserError, match=words):
+        saved.get_config(str(tmp_path))
+    with pytest.raises(UserError, match=words):
+        folder.check_trained(tmp_path)
+    main = Path(__file__).parents[2] / "main.py"
+    command = [sys.executable, str(main), f"--workdir={tmp_path}", "--mode=evaluate"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: checkpoint ")
+    assert len(done.stderr.splitlines()) == 1

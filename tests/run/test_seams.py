@@ -1,0 +1,257 @@
+"""Every task and every method from training to files: the loop depends on none."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+import tifffile
+from ml_collections import ConfigDict
+from PIL import Image
+
+import unet_jax
+from unet_jax import data, logs
+from unet_jax.build.training import build
+from unet_jax.checkpoint import Checkpoints
+from unet_jax.errors import UserError
+from unet_jax.run import evaluate, predict, sample, train
+
+SIZES = {"shape": (20, 24), "train": 3, "val": 2, "test": 3}
+DICE, F1, PSNR, MAE = (ConfigDict({"name": n}) for n in ("dice", "f1", "psnr", "mae"))
+VALUES = {
+    "loss": (ConfigDict({"name": "l1"}),),
+    "metrics": (PSNR, MAE),
+}
+RUNS = {
+    "multilabel": {"task": {"name": "multilabel"}, "metrics": (DICE, F1)},
+    "flow": {"task": {"name": "flow", "pixels": 1}, "metrics": (DICE, F1)},
+    "regression": {
+        "task": {"name": "regression"},
+        "data": {"name": "noisy_cells", **SIZES},
+        **VALUES,
+    },
+    "staining": {
+        "task": {"name": "regression", "units": "own"},
+        "data": {"name": "noisy_cells", **SIZES},
+        **VALUES,
+    },
+    "mean_teacher": {
+        "method": {"name": "mean_teacher", "ramp_up": 2},
+        "data": {"name": "cells", "unlabelled": 2, **SIZES},
+        "metrics": (DICE,),
+    },
+    "diffusion": {
+        "task": {"name": "regression", "target": "image"},
+        "method": {"name": "diffusion", "sampling_steps": 2},
+        "model": {"name": "UNet", "widths": (2, 4), "padding": "SAME"},
+        "loss": VALUES["loss"],
+        "metrics": (),
+    },
+}
+RUNS["diffusion"]["model"]["time_features"] = 4
+
+
+def of(config, change):
+    with config.ignore_type():
+        for name, value in change.items():
+            value = ConfigDict(value) if isinstance(value, dict) else value
+            config[name] = value
+    return config
+
+
+def final(config, workdir):
+    parts = build(config)
+    shapes = jax.eval_shape(parts.init, jax.random.key(0))
+    with Checkpoints(workdir, "val/loss") as checkpoints:
+        return jax.device_get(
+            checkpoints.restore(
+                config.steps,
+                parts.layout.abstract(shapes),
+                parts.judging.method.variables,
+            )
+        )
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_resumes_to_the_bit_and_is_judged_again(
+    tiny, tmp_path, monkeypatch, name
+):
+    config = of(tiny, RUNS[name])
+    straight, broken = tmp_path / "one", tmp_path / "two"
+    train(config, straight)
+
+    def kill_at_2(self, step):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(logs.Log, "advance", kill_at_2)
+        assert train(config, broken) == 128 + signal.SIGTERM
+    train(config, broken)
+    a, b = final(config, straight), final(config, broken)
+    assert a.step == 4
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    scores = (straight / "scores.json").read_text()
+    assert (broken / "scores.json").read_text() == scores
+    evaluate(config, broken)
+    assert (broken / "scores.json").read_text() == scores
+    assert {p.name for p in straight.iterdir()} >= {"report.html", "predictions.png"}
+    for metric in config.metrics:
+        assert f"test/{metric['name']}" in json.loads(scores)
+
+
+@pytest.fixture
+def raw():
+    return data.noisy_cells(**SIZES).test.load(0)["image"]
+
+
+def write(folder, image):
+    folder.mkdir()
+    Image.fromarray(image[..., 0]).save(folder / "a.png")
+    return str(folder)
+
+
+def test_vectors_become_objects_in_tiles_views_and_ensembles(tiny, tmp_path, raw):
+    config = of(tiny, RUNS["flow"])
+    train(config, tmp_path / "run")
+    config.seed = 1
+    train(config, tmp_path / "other")
+    config.seed = 0
+    one = unet_jax.Predictor.load(tmp_path / "run")
+    other = unet_jax.Predictor.load(tmp_path / "other")
+    both = unet_jax.Predictor.load(tmp_path / "run", tmp_path / "other")
+    mean = (one.probabilities(raw) + other.probabilities(raw)) / 2
+    np.testing.assert_allclose(both.probabilities(raw), mean, atol=1e-6)
+    apart = both.uncertainty(raw, "mutual_information")
+    assert apart.shape == raw.shape[:-1]
+    assert apart.max() > 0
+
+    seen = unet_jax.Predictor.load(tmp_path / "run", tta="d4", tile=(24,))
+    objects, labels = seen.objects(raw), seen.labels(raw)
+    np.testing.assert_array_equal(objects > 0, labels > 0)
+
+    images, out = write(tmp_path / "in", raw), tmp_path / "out"
+    assert predict(config, tmp_path / "run", input=images, output=str(out)) == 0
+    written = np.asarray(Image.open(out / "a_instances.png"))
+    np.testing.assert_array_equal(written, one.objects(raw))
+    assert (out / "a_overlay.png").exists()
+    with pytest.raises(UserError, match=r"postprocess\[0\]: 'watershed' finds objects"):
+        unet_jax.Predictor.load(tmp_path / "run", postprocess=({"name": "watershed"},))
+    small = ({"name": "remove_small", "pixels": 10**6},)
+    assert (
+        unet_jax.Predictor.load(tmp_path / "run", postprocess=small).objects(raw).max()
+        == 0
+    )
+
+
+@pytest.mark.parametrize("name", ["regression", "staining"])
+def test_values_come_back_in_their_units(tiny, tmp_path, raw, name):
+    """Twice as bright an image gives twice the values, where they are its units."""
+    config = of(tiny, RUNS[name])
+    train(config, tmp_path / "run")
+    predictor = unet_jax.Predictor.load(tmp_path / "run", tta="flips")
+    values = predictor.values(raw)
+    assert (values.shape, values.dtype) == (raw.shape, np.float32)
+    double = predictor.values(2 * raw.astype(np.float32))
+    factor = 2 if name == "regression" else 1
+    np.testing.assert_allclose(double, factor * values, rtol=1e-3, atol=1e-2)
+    with pytest.raises(UserError, match="has no classes, and so no labels; ask for va"):
+        predictor.labels(raw)
+    with pytest.raises(UserError, match="save_uncertainty: the values .* no entropy"):
+        unet_jax.Predictor.load(tmp_path / "run", save_uncertainty=True)
+
+    images, out = write(tmp_path / "in", raw), tmp_path / "out"
+    config.predict.tta = "flips"
+    assert predict(config, tmp_path / "run", input=images, output=str(out)) == 0
+    written = tifffile.imread(out / "a_values.tif")
+    np.testing.assert_allclose(written.reshape(raw.shape), values, rtol=1e-5)
+    assert sorted(p.name for p in out.iterdir()) == ["a_overlay.png", "a_values.tif"]
+
+
+def test_a_generator_draws_images_that_a_larger_count_only_adds_to(tiny, tmp_path):
+    config = of(tiny, RUNS["diffusion"])
+    train(config, tmp_path / "run")
+    few, many = tmp_path / "few", tmp_path / "many"
+    assert sample(config, tmp_path / "run", output=str(few), count=3) == 0
+    sample(config, tmp_path / "run", output=str(many), count=11)
+    assert len(list(many.glob("sample_*.png"))) == 11
+    assert (few / "samples.png").exists()
+    for path in few.glob("sample_*.png"):
+        drawn = np.asarray(Image.open(path))
+        assert (drawn.shape, drawn.dtype) == ((16, 16), np.uint8)
+        np.testing.assert_array_equal(drawn, np.asarray(Image.open(many / path.name)))
+    with pytest.raises(UserError, match="is a generator and predicts nothing; use"):
+        unet_jax.Predictor.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"task": {"name": "regression"}, **VALUES},
+            "the data set has no targets; add",
+        ),
+        (
+            {"task": {"name": "regression"}, "metrics": (PSNR,)},
+            r"config.loss\[0\]: 'cross_entropy' reads a label, and the task .*l1",
+        ),
+        (
+            {"loss": VALUES["loss"]},
+            r"config.loss\[0\]: 'l1' reads a value, and the task",
+        ),
+        (
+            {"metrics": (PSNR,)},
+            r"config.metrics\[0\]: 'psnr' reads values, and the task",
+        ),
+        (
+            {"method": {"name": "mean_teacher"}},
+            "config.method: 'mean_teacher' needs images without labels, and cells",
+        ),
+        (
+            {
+                "method": {"name": "mean_teacher"},
+                "batch_size": 1,
+                "parallel": {"name": "mesh", "space": 8},
+            },
+            "config.batch_size: 1 has no room for labelled and unlabelled images",
+        ),
+        ({"metrics": ()}, "config.metrics must name a score"),
+        (
+            RUNS["diffusion"] | {"metrics": (PSNR,)},
+            r'config.metrics: the method .* set --config.metrics="\(\)"',
+        ),
+        (
+            {"task": {"name": "flow", "step": 3}},
+            "config.task: 'flow' has no 'step'; did",
+        ),
+    ],
+    ids=range(9),
+)
+def test_a_mixture_that_makes_no_sense_is_one_line(tiny, change, words):
+    with pytest.raises(UserError, match=words) as error:
+        build(of(tiny, change))
+    assert "\n" not in str(error.value)
+
+
+def test_flow_needs_instances(tiny, monkeypatch):
+    def without(*, shape, train, val, test):
+        splits = data.cells(shape=shape, train=train, val=val, test=test)
+
+        def load(i, source):
+            record = dict(source.load(i))
+            del record["instances"]
+            return record
+
+        return splits._replace(
+            **{
+                name: source._replace(load=lambda i, s=source: load(i, s))
+                for name, source in splits.sources.items()
+            }
+        )
+
+    monkeypatch.setattr(data, "noisy_cells", without)
+    tiny.data.name = "noisy_cells"
+    with pytest.raises(UserError, match="has no instances; add it, or choose another"):
+        build(of(tiny, {"task": {"name": "flow"}}))

@@ -1,0 +1,239 @@
+"""Denoising diffusion: the network learns to remove noise, and so to draw images.
+
+An image x_0 becomes noise in T steps. With a_t for alpha bar, which falls from 1 to
+about 0, and N(0, 1) noise (equation 4 of Ho et al.),
+
+    x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise,    t = 1..T.
+
+The network sees x_t and t / T. A new image is drawn by going back from x_T to x_0.
+
+- Ho, Jain and Abbeel 2020, arXiv:2006.11239: the method and the linear schedule.
+- Nichol and Dhariwal 2021, arXiv:2102.09672: the cosine schedule, and sampling in fewer
+  steps than T.
+- Song, Meng and Ermon 2021, arXiv:2010.02502 (DDIM): sampling without fresh noise.
+- Salimans and Ho 2022, arXiv:2202.00512: prediction of the velocity.
+"""
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unet_jax.arrays import Batch, Image, Seed
+from unet_jax.errors import UserError
+from unet_jax.methods.method import (
+    Ingredients,
+    Method,
+    Scalars,
+    State,
+    Variables,
+    advance,
+    augmented,
+    begin,
+    evaluated,
+    forward,
+    mean,
+)
+from unet_jax.specs import Count, NonNegative, Proportion
+
+Schedule = Literal["cosine", "linear"]
+
+SCORED_TIMES = 10  # at which `Method.score` takes the loss
+
+
+def diffusion(
+    parts: Ingredients,
+    *,
+    steps: Count = 1000,
+    schedule: Schedule = "cosine",
+    predict: Literal["velocity", "noise"] = "velocity",
+    sampling_steps: Count = 100,
+    eta: Proportion = 0.0,
+    clip: NonNegative = 0.0,
+) -> Method:
+    """A generator of images, learnt from images alone.
+
+    The loss of an example is the mean squared error of what the network predicts, at a
+    time drawn uniformly from 1..T (`L_simple`, equation 14 of Ho et al. 2020). Labels,
+    weights and the loss of the config are not read: all pixels of an image count.
+
+    Args:
+      parts: the ingredients. The model is `(image, train, seed, time) -> output`, the
+        output shaped like the image, with `time f32[B]` = t / T.
+      steps: T.
+      schedule: of a_t, see `alpha_bar`.
+      predict: the output of the network. 'velocity' is `sqrt(a_t) noise - sqrt(1 - a_t)
+        x_0` (Salimans and Ho 2022, section 4). 'noise' is the choice of Ho et al.; x_0
+        then follows from a division by sqrt(a_t), which is almost 0 at the start of
+        sampling, so that errors grow large there unless `clip` bounds them.
+      sampling_steps: evenly spaced steps from T to 1 that sampling takes (Nichol and
+        Dhariwal 2021, section 4); at most `steps`.
+      eta: share of fresh noise in each step of sampling. 1 is the sampling of Ho et
+        al. with their smaller variance; at 0 the noise x_T determines the image, which
+        needs fewer steps (DDIM, equations 12 and 16 and table 1).
+      clip: in each step of sampling, x_0 is limited to -clip..clip, in the units of
+        the normalised image. 0: not limited.
+
+    Raises:
+      UserError: `sampling_steps` exceeds `steps`, or, at the first use, the network's
+        output is not shaped like its input.
+    """
+    if sampling_steps > steps:
+        raise UserError(
+            f"sampling_steps={sampling_steps} exceeds steps={steps}; "
+            f"set sampling_steps to {steps} or less"
+        )
+    alpha_bars = alpha_bar(schedule, steps)
+    signal = np.sqrt(alpha_bars).astype(np.float32)
+    sigma = np.sqrt(1 - alpha_bars).astype(np.float32)
+
+    def corrupt(image: Image, noise: Image, t: jax.Array) -> tuple[Image, Image]:
+        """Returns x_t, and the output that the network should give for it."""
+        shape = (len(image), *[1] * (image.ndim - 1))
+        a, s = (jnp.asarray(table)[t].reshape(shape) for table in (signal, sigma))
+        target = noise if predict == "noise" else a * noise - s * image
+        return a * image + s * noise, target
+
+    def predicted(variables: Variables, noisy: Image, t: jax.Array) -> Image:
+        """Applies the network to images of one time."""
+        time = jnp.full(len(noisy), t / steps)
+        output = parts.model.apply(variables, noisy, train=False, time=time)
+        return _checked(output, noisy)
+
+    def update(
+        state: State, batch: Batch, key: jax.Array, axis_name: str | None = None
+    ) -> tuple[State, Scalars]:
+        batch = augmented(parts, batch, key)
+        image, keys = batch["image"], _keys(key, batch["seed"])
+        draw = jax.vmap(lambda key: jax.random.randint(key, (), 1, steps + 1))
+        t = draw(_fold(keys, 0))
+        noisy, target = corrupt(image, _normal(_fold(keys, 1), image), t)
+        batch, time = {**batch, "image": noisy}, t / steps
+
+        def objective(params: Any) -> tuple[jax.Array, Any]:
+            output, stats = forward(parts, params, state.stats, batch, key, time=time)
+            return _error(_checked(output, noisy), target).mean(), stats
+
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        (value, stats), grads = gradient(state.params)
+        value, grads, stats = mean((value, grads, stats), axis_name)
+        return advance(parts, state, value, stats, grads)
+
+    def score(variables: Variables, batch: Batch, key: jax.Array) -> jax.Array:
+        image, keys = batch["image"], _keys(key, batch["seed"])
+
+        def at(t: jax.Array) -> jax.Array:
+            noise = _normal(_fold(keys, t), image)
+            noisy, target = corrupt(image, noise, jnp.full(len(image), t))
+            return _error(predicted(variables, noisy, t), target)
+
+        # the middles of equal parts of 1..T
+        times = (2 * np.arange(SCORED_TIMES) + 1) * steps // (2 * SCORED_TIMES) + 1
+        return jax.lax.map(at, jnp.asarray(times)).mean(0)
+
+    def sample(variables: Variables, keys: jax.Array, shape: tuple[int, ...]) -> Image:
+        def back(x: Image, step: _Step) -> tuple[Image, None]:
+            output = predicted(variables, x, step.t)
+            if predict == "noise":
+                clean = (x - step.sigma * output) / step.signal
+            else:
+                clean = step.signal * x - step.sigma * output
+            if clip:
+                clean = jnp.clip(clean, -clip, clip)
+            noise = (x - step.signal * clean) / step.sigma
+            x = step.clean * clean + step.noise * noise
+            if eta:
+                x = x + step.fresh * _normal(_fold(keys, step.s), x)
+            return x, None
+
+        start = _normal(_fold(keys, steps), jnp.empty((len(keys), *shape)))
+        return jax.lax.scan(back, start, _path(alpha_bars, sampling_steps, eta))[0]
+
+    return Method(
+        init=functools.partial(begin, parts),
+        update=update,
+        variables=evaluated,
+        sample=sample,
+        score=score,
+    )
+
+
+def alpha_bar(schedule: Schedule, steps: int) -> np.ndarray:
+    """Returns the share of the variance of x_t that is signal, `f64[steps + 1]`.
+
+    Element t is `(1 - beta_1) ... (1 - beta_t)`; element 0 is 1.
+
+    - 'cosine': a_t = f(t) / f(0) with f(t) = cos^2((t / T + s) / (1 + s) pi / 2), s =
+      0.008 and no beta above 0.999 (Nichol and Dhariwal 2021, equation 17).
+    - 'linear': beta rises from 1e-4 to 0.02 for T = 1000 (Ho et al. 2020, section 4),
+      and 1000 / T times as high for other T, so that a_T stays about 4e-5; no beta
+      above 0.999.
+    """
+    if schedule == "cosine":
+        t = np.arange(steps + 1) / steps
+        f = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+        beta = 1 - f[1:] / f[:-1]
+    else:
+        beta = np.linspace(1e-4, 0.02, steps) * 1000 / steps
+    return np.append(1.0, np.cumprod(1 - np.minimum(beta, 0.999)))
+
+
+class _Step(NamedTuple):
+    """Numbers of one step of sampling, from x_t to x_s; stacked, those of all steps."""
+
+    t: Any
+    s: Any
+    signal: Any  # factor of x_0 in x_t
+    sigma: Any  # factor of the noise in x_t
+    clean: Any  # factor of x_0 in x_s
+    noise: Any  # factor of the same noise in x_s
+    fresh: Any  # factor of new noise in x_s
+
+
+def _path(alpha_bars: np.ndarray, sampling_steps: int, eta: float) -> _Step:
+    """Returns the steps of sampling, the last of which gives x_0."""
+    t = np.rint(np.linspace(len(alpha_bars) - 1, 1, sampling_steps)).astype(np.int32)
+    s = np.append(t[1:], np.int32(0))
+    here, there = alpha_bars[t], alpha_bars[s]
+    fresh = eta * np.sqrt((1 - there) / (1 - here) * (1 - here / there))
+    noise = np.sqrt(1 - there - fresh**2)
+    numbers = (np.sqrt(here), np.sqrt(1 - here), np.sqrt(there), noise, fresh)
+    return _Step(t, s, *(number.astype(np.float32) for number in numbers))
+
+
+def _checked(output: Any, image: Image) -> Image:
+    """Returns the output if it is shaped like the image, and else raises UserError."""
+    if not isinstance(output, jax.Array):
+        raise UserError(
+            "model: diffusion needs one output, not one for each level; set "
+            "--config.model.deep_supervision=False"
+        )
+    if output.shape != image.shape:
+        raise UserError(
+            f"model: gives {output.shape[1:]} for an image of {image.shape[1:]}, and "
+            "diffusion needs the same size and channels; set "
+            "--config.model.padding=SAME and a task with the channels of the image"
+        )
+    return output
+
+
+def _error(output: Image, target: Image) -> jax.Array:
+    """Returns the mean squared error `f32[B]` of each example."""
+    return jnp.square(output - target).mean(tuple(range(1, output.ndim)))
+
+
+def _keys(key: jax.Array, seed: Seed) -> jax.Array:
+    """Returns one key for each example; dropout uses `fold_in(key, 1)`."""
+    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+    return fold(jax.random.fold_in(key, 2), seed)
+
+
+def _fold(keys: jax.Array, number: Any) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+
+
+def _normal(keys: jax.Array, image: Image) -> Image:
+    """Draws noise shaped like `image`, that of row i from key i."""
+    return jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(keys)

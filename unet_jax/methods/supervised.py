@@ -1,0 +1,45 @@
+"""Supervised learning: the mean loss over the examples of a batch goes down."""
+
+import functools
+from typing import Any
+
+import jax
+
+from unet_jax.arrays import Batch
+from unet_jax.methods.method import (
+    Ingredients,
+    Method,
+    Scalars,
+    State,
+    advance,
+    augmented,
+    begin,
+    evaluated,
+    forward,
+    mean,
+    supervised_loss,
+)
+
+
+def supervised(parts: Ingredients) -> Method:
+    """Gradient descent on the mean loss of augmented examples."""
+
+    def update(
+        state: State, batch: Batch, key: jax.Array, axis_name: str | None = None
+    ) -> tuple[State, Scalars]:
+        batch = augmented(parts, batch, key)
+
+        def objective(params: Any) -> tuple[jax.Array, Any]:
+            output, stats = forward(parts, params, state.stats, batch, key)
+            return supervised_loss(parts, output, batch).mean(), stats
+
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        (value, stats), grads = gradient(state.params)
+        value, grads, stats = mean((value, grads, stats), axis_name)
+        return advance(parts, state, value, stats, grads)
+
+    return Method(
+        init=functools.partial(begin, parts),
+        update=update,
+        variables=evaluated,
+    )

@@ -1,0 +1,25 @@
+"""The batches of a run, read ahead of its steps."""
+
+from collections.abc import Iterator
+
+import jax
+from ml_collections import ConfigDict
+
+from unet_jax.arrays import Batch
+from unet_jax.build.training import Parts
+from unet_jax.data import pipeline
+
+
+def batches(config: ConfigDict, parts: Parts, start: int, stop: int) -> Iterator[Batch]:
+    """Yields this process's rows of the batches of steps `start` to `stop - 1`."""
+    dataset = pipeline.batches(
+        parts.train,
+        seed=config.seed,
+        crop=config.crop,
+        margin=parts.model.geometry(len(config.crop)).margin,
+        batch_size=config.batch_size,
+        shard=(jax.process_index(), jax.process_count()),
+        unlabelled=parts.unlabelled,
+        unlabelled_size=parts.unlabelled_size,
+    )
+    return pipeline.iterate(dataset, start=start, steps=stop, threads=config.threads)

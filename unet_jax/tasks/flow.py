@@ -1,0 +1,126 @@
+"""Objects that touch: vectors that lead to the centre of each, and a foreground.
+
+Stringer et al. 2021 (Cellpose, Nature Methods 18), for images and volumes.
+
+A vector would have to turn with the image in every augmentation. So an example carries
+a scalar, the potential of `fields.py`, which only moves as the image does, and the
+vectors are its direction of ascent in the augmented image, among the pixels that are of
+one object there. After flips, turns, rotations and crops these are the vectors of the
+object as it lies there; after an elastic deformation they lead uphill in the deformed
+potential, to where the deformation has moved the centre.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unet_jax.arrays import IGNORE, Batch, Example, Segmentation
+from unet_jax.specs import Count, NonNegative, Proportion
+from unet_jax.tasks import fields
+from unet_jax.tasks.semantic import entr
+from unet_jax.tasks.task import Array, Data, Task
+
+LENGTH = 5  # of the network's vectors: the paper's 5 H, 5 V in the equation of its cost
+
+
+def flow(
+    data: Data,
+    *,
+    steps: Count = 200,
+    probability: Proportion = 0.5,
+    pixels: Count = 15,
+    flow_threshold: NonNegative = 0.4,
+) -> Task:
+    """Objects of one class that may touch: vectors to their centres, and a foreground.
+
+    A record must have `instances i32[*S]`. The targets are a label `i32[*S, 1]`, 1 in
+    objects, and a value `f32[*S, axes]`, 5 times the unit vectors. A prediction is
+    `f32[*S, axes + 1]`: vectors of a length of about 1, and the probability that a
+    pixel is in an object.
+
+    Args:
+      data: the facts about the data set. More than two classes become one, "object".
+      steps: the number of steps for which pixels follow the vectors, of about one pixel
+        each. Thin objects whose ends are farther from the centre may fall apart.
+      probability: a pixel with a higher one is in an object.
+      pixels: in the smallest object; smaller ones become background.
+      flow_threshold: the largest mean squared distance between the predicted vectors of
+        an object and those computed from its shape; objects above it become
+        background (the paper's mask quality threshold). 0 keeps all.
+    """
+    axes = data.axes
+
+    def targets(batch: Batch) -> dict[str, jax.Array]:
+        value = fields.field(batch["potential"], batch["instances"], axes)
+        return {"label": batch["label"][..., None], "value": LENGTH * value}
+
+    def decide(prediction: Array) -> Array:
+        return (prediction[..., -1] > probability).astype(np.uint8)
+
+    def segment(label: np.ndarray, prediction: np.ndarray) -> Segmentation:
+        del label  # the same as `decide(prediction)`
+        vectors, inside = prediction[..., :-1], decide(prediction) > 0
+        objects = np.zeros(inside.shape, np.int32)
+        ends = fields.follow(vectors, inside, steps)
+        objects[inside] = fields.gather(ends, inside.shape)
+        objects = _keep(objects, np.bincount(objects.ravel()) >= pixels)
+        if flow_threshold:
+            objects = _keep(objects, _disagreement(objects, vectors) <= flow_threshold)
+        return Segmentation((objects > 0).astype(np.int32), objects)
+
+    return Task(
+        channels=axes + 1,
+        classes=data.classes if len(data.classes) == 2 else ("background", "object"),
+        losses=("label", "value"),
+        metrics=("label", "objects"),
+        needs=("instances",),
+        prepare=_prepare,
+        targets=targets,
+        outputs=lambda output: {"label": output[..., -1:], "value": output[..., :-1]},
+        activate=_activate,
+        vectors=axes,
+        decide=decide,
+        segment=segment,
+        finds_objects=True,
+        probabilities=_probabilities,
+        entropy=lambda p: entr(p).sum(-1),
+        fallback=({"name": "l2"},),
+    )
+
+
+def _prepare(example: Example) -> Example:
+    """Adds the potential; the label becomes 1 in objects, and stays ignored."""
+    instances = example["instances"]
+    ignored = instances < 0
+    if "label" in example:
+        label = example["label"]
+        if label.ndim > instances.ndim:
+            label = label.max(axis=-1)
+        ignored = ignored | (label < 0)
+    label = np.where(ignored, IGNORE, instances > 0).astype(np.int32)
+    return {**example, "label": label, "potential": fields.potential(instances)}
+
+
+def _activate(output: jax.Array) -> jax.Array:
+    vectors, logit = output[..., :-1], output[..., -1:]
+    return jnp.concatenate([vectors / LENGTH, jax.nn.sigmoid(logit)], axis=-1)
+
+
+def _probabilities(prediction: Array) -> Array:
+    p = prediction[..., -1:]
+    xp = np if isinstance(p, np.ndarray) else jnp
+    return xp.concatenate([1 - p, p], axis=-1)
+
+
+def _keep(objects: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Numbers the chosen objects 1, 2, 3, ...; the others become background."""
+    chosen[0] = False
+    return np.where(chosen, np.cumsum(chosen), 0).astype(np.int32)[objects]
+
+
+def _disagreement(objects: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """The mean over each object of |difference|^2 to the vectors of its shape."""
+    own = fields.field(fields.potential(objects), objects, objects.ndim)
+    error = ((own - vectors) ** 2).sum(axis=-1)
+    size = np.bincount(objects.ravel())
+    return np.bincount(objects.ravel(), error.ravel()) / np.maximum(size, 1)
