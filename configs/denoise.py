@@ -6,7 +6,10 @@ Data      64 pairs of 128 x 128 to train on, 8 to validate, 16 to test, drawn by
           project: nothing to download
 Command   python main.py --config=configs/denoise.py
 
-Measured  nothing yet
+Measured  the 16 test images after 500 steps, one seed: PSNR 28.2 dB, SSIM 0.884, mean
+          absolute error 6.2 grey values. The noisy images have 18.5 dB, 0.318 and 22.1;
+          a Gaussian blur of sigma 1 px reaches 27.3 dB, 0.79 and 7.7, one of 1.5 px
+          26.9 dB, 0.84 and 7.6 (2026-11-26, 2 shared CPU cores, jax 0.10.2)
 
 Target and prediction have the scale of the noisy image, so results are in the units of
 its file. Pairs of your own are a change of config.data and of config.crop.

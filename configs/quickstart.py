@@ -4,11 +4,15 @@ Paper     Stringer et al. 2021 (Cellpose, Nature Methods 18): vectors to the cen
           each cell; a small U-Net with today's habits
 Data      64 images of 128 x 128 to train on, 8 to validate, 16 to test
 Command   ./launch.sh
-Measured  MEASURED
+Measured  the 16 test images after 250 steps, one seed: average precision (IoU 0.5 to
+          0.95) of the cells 0.796, panoptic quality 0.889, Dice 0.966, of the cells
+          alone 0.959 (2026-11-26, 2 shared CPU cores, jax 0.10.2)
 
-Classes alone, and a watershed that parts them, as other tools do it:
---config.task.name=semantic --config.loss="({'name':'cross_entropy'},{'name':'dice'})"
-with and without --config.predict.postprocess="({'name':'watershed'},)".
+Classes alone reach an average precision of 0.288, parted by a watershed 0.431, after the
+same steps: --config.task.name=semantic
+--config.loss="({'name':'cross_entropy'},{'name':'dice'})" with and without
+--config.predict.postprocess="({'name':'watershed'},)". They were measured with the
+augmentation of configs/base.py, with which vectors reach 0.695.
 """
 
 from ml_collections import ConfigDict
