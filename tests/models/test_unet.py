@@ -8,6 +8,7 @@ import pytest
 
 from unet_jax.errors import UserError
 from unet_jax.models import UNet
+from unet_jax.models.blocks import TimeEmbedding
 
 
 def parameters(widths, channels, outputs, kernel=9, up=4):
@@ -120,14 +121,17 @@ def test_any_size_and_any_number_of_axes(variant, shape):
     model = UNet((2, 4), outputs=3, **VARIANTS[variant])
     image = jnp.zeros((2, *shape, 2))
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    logits = jax.eval_shape(model.apply, variables, image)
-    margin = model.geometry(len(shape)).margin
-    assert logits.shape == (
-        2,
-        *(n - 2 * m for n, m in zip(shape, margin, strict=True)),
-        3,
-    )
+    heads = partial(model.apply, capture_intermediates=lambda m, _: m.name == "head0")
+    logits, found = jax.eval_shape(heads, variables, image)
+    geometry = model.geometry(len(shape))
+
+    def left(shape):
+        return tuple(n - 2 * m for n, m in zip(shape, geometry.margin, strict=True))
+
+    assert logits.shape == (2, *left(shape), 3)
     assert logits.dtype == jnp.float32
+    (head,) = found["intermediates"]["head0"]["__call__"]  # of the padded image
+    assert head.shape == (2, *left(geometry.valid_shape(shape)), 3)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +237,7 @@ HALOS = {
     "paper": ((2,) * 5, {"upsample": "transpose"}),
     "nearest": ((2,) * 3, {"upsample": "nearest"}),
     "linear": ((2,) * 3, {"upsample": "linear", "strides": ((3,), (2,))}),
-    "strided": ((2,) * 3, {"downsample": "conv", "strides": ((2,), (4,))}),
+    "strided": ((2,) * 3, {"downsample": "conv", "strides": ((1,), (4,))}),
     "shortcuts": (
         (2,) * 3,
         {"downsample": "conv", "strides": ((4,), (2,)), "residual": True},
@@ -465,41 +469,53 @@ def test_negative_slope_is_that_of_leaky_relu(slope):
     np.testing.assert_allclose(logits, -slope)
 
 
+PLAIN = UNet((2, 3), padding="SAME", norm="instance", dropout=0.0)
+TIMED = PLAIN.clone(time_features=4)
+NOISE = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype("f4")
+TIME = np.array([0.0, 0.7], "f4")
+
+
 def test_a_time_changes_the_output_of_every_block():
-    model = UNet((2, 3), padding="SAME", norm="instance", dropout=0.0)
-    timed = model.clone(time_features=4)
-    image = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
-    time = jnp.array([0.0, 0.7])
-    init = jax.jit(lambda key: timed.init(key, image, time=time))
+    init = jax.jit(lambda key: TIMED.init(key, NOISE, time=TIME))
     params = init(jax.random.key(1))["params"]
     blocks = {name for name in params if "time" in params[name]}
     assert blocks == {"down0", "down1", "up0"}
-    assert params["time"]["Dense_1"]["kernel"].shape == (16, 16)
-    forward = jax.jit(lambda p, t: timed.apply({"params": p}, image, time=t))
-    late = forward(params, time)
-    for block in blocks:  # deaf to the time everywhere else
+    forward = jax.jit(lambda p, t: TIMED.apply({"params": p}, NOISE, time=t))
+    for block in blocks:  # no other one is told the time
         others = {k: dict(v) for k, v in params.items()}
         for name in blocks - {block}:
             others[name]["time"] = jax.tree.map(jnp.zeros_like, params[name]["time"])
-        same, moved = np.abs(forward(others, time) - forward(others, 0 * time)).max(
-            (1, 2, 3)
-        )
-        assert same == 0
-        assert moved > 1e-3
-    assert late.shape == (2, 8, 8, 2)
+        change = np.abs(forward(others, TIME) - forward(others, 0 * TIME))
+        assert change[0].max() == 0
+        assert change[1].max() > 1e-3
 
-    # Off, there is no such parameter, and all others are the same.
-    plain = start(model, image)["params"]
+    early = TIMED.apply({"params": params}, NOISE)  # without a time it is 0
+    np.testing.assert_allclose(early, forward(params, 0 * TIME), atol=1e-5)
+
+
+def test_a_time_of_one_is_a_thousand_steps():
+    params = start(TIMED, NOISE)["params"]
+    _, found = TIMED.apply(
+        {"params": params},
+        NOISE,
+        time=TIME,
+        capture_intermediates=lambda m, _: m.name == "time" and m.path == ("time",),
+    )
+    (embedded,) = found["intermediates"]["time"]["__call__"]
+    steps = TimeEmbedding(4).apply({"params": params["time"]}, jnp.array([0.0, 700.0]))
+    np.testing.assert_allclose(embedded, steps, rtol=1e-5)
+
+
+def test_a_network_without_a_time_has_the_same_other_parameters():
+    timed, plain = start(TIMED, NOISE)["params"], start(PLAIN, NOISE)["params"]
     without = {
-        name: {key: value for key, value in params[name].items() if key != "time"}
-        for name in params
+        name: {key: value for key, value in timed[name].items() if key != "time"}
+        for name in timed
         if name != "time"
     }
     jax.tree.map(np.testing.assert_array_equal, plain, without)
-    early = timed.apply({"params": params}, image)  # without a time it is 0
-    np.testing.assert_array_equal(early, forward(params, 0 * time))
     with pytest.raises(UserError, match="time_features is 0, and the method needs"):
-        model.apply({"params": plain}, image, time=time)
+        PLAIN.apply({"params": plain}, NOISE, time=TIME)
 
 
 @pytest.mark.parametrize(

@@ -60,17 +60,16 @@ def margin(axis: Axis) -> int:
 def halo(axis: Axis) -> int:
     """Returns how far an input pixel can lie from an output pixel that depends on it.
 
-    For SAME padding: the ends of the interval that one output pixel depends on are
-    followed along the longest path, down to the bottom of the U and back. The distance
-    varies with the place of the pixel among those that are pooled into one; this is the
-    largest, 107 for the paper's depth. (The VALID margin, 92, is what the output
-    lacks.)
+    For SAME padding: the first pixel that an output pixel depends on is followed along
+    the longest path, down to the bottom of the U and back. The distance varies with the
+    place of the output pixel among those that are pooled into one; this is the largest,
+    107 for the paper's depth. (The VALID margin, 92, is what the output lacks.)
+
+    The last pixel lies no farther away: interpolations and poolings are symmetric, and
+    a strided convolution reaches farther to the left of its pixels than to the right.
     """
-    return max(
-        max(pixel - first, last - pixel)
-        for pixel in range(axis.scales[-1])
-        for first, last in [_receptive_interval(pixel, axis)]
-    )
+    pixels = range(axis.scales[-1])
+    return max(pixel - _first_seen(pixel, axis) for pixel in pixels)
 
 
 def is_valid(size: int, axis: Axis) -> bool:
@@ -111,25 +110,22 @@ def _lost(axis: Axis) -> int:
     return 2 * sum(losses)
 
 
-def _receptive_interval(pixel: int, axis: Axis) -> tuple[int, int]:
-    """The first and the last input pixel that an output pixel depends on.
+def _first_seen(pixel: int, axis: Axis) -> int:
+    """The first input pixel that an output pixel depends on.
 
     The skips add nothing: a pixel of level i lies within the coarser pixel that covers
     it, and the path through that one sees at least as much.
     """
-    first = last = pixel
     reaches = _reaches(axis)
     for level, stride in enumerate(axis.strides):  # from the output down to the bottom
         reach = reaches[level] * axis.up[level] + _upsampling(axis, level)
-        first, last = (first - reach) // stride, (last + reach) // stride
+        pixel = (pixel - reach) // stride
     for level in reversed(range(len(axis.kernels))):  # and up to the input
         strided = axis.downsample == "conv" and level > 0
-        reach = reaches[level] * (axis.down[level] - strided)
-        first, last = first - reach, last + reach
+        pixel -= reaches[level] * (axis.down[level] - strided)
         if level > 0:
-            stride, reach = axis.strides[level - 1], reaches[level] if strided else 0
-            first, last = stride * first - reach, stride * last + max(reach, stride - 1)
-    return first, last
+            pixel = pixel * axis.strides[level - 1] - strided * reaches[level]
+    return pixel
 
 
 def _upsampling(axis: Axis, level: int) -> int:

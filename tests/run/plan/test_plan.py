@@ -122,6 +122,8 @@ def test_the_papers_recipe_stays_one_large_tile(monkeypatch, space):
     got = sizing.sized(config, None, [], space).config
     assert (got.batch_size, got.crop) == (1, (572, 572))
     assert got.model.widths == UNet().widths
+    config.model.padding = "SAME"  # then one image is a small batch, like any other
+    assert sizing.sized(config, None, [], space).config.batch_size == 20
 
 
 def test_a_rare_class_weighs_more_and_draws_the_crops(monkeypatch):
