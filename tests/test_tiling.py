@@ -126,7 +126,7 @@ def test_axes_that_differ_are_exact_to_rounding_where_padding_is_same(axes, fiel
 
 
 def test_a_halo_that_is_too_small_would_be_seen():
-    """What the tests above compare is not equal by itself."""
+    """The arrays that the tests above compare are not equal by themselves."""
     model = UNet((2, 3, 2), padding="SAME", **FLAT[2])
     geometry = model.geometry(2)
     shape, apply = (71, 150), network(model, 2)

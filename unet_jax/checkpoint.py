@@ -101,7 +101,7 @@ class Checkpoints:
         """
         if step == self.latest:
             return
-        worth = {
+        metrics = {
             k: self._worst(k) if v is None else float(v) for k, v in scores.items()
         }
         parts = split(state, variables)
@@ -109,7 +109,7 @@ class Checkpoints:
             step,
             {VARIABLES: parts.variables, TRAINING: parts.training},
             force=True,
-            metrics=worth or None,
+            metrics=metrics or None,
             custom_metadata=about,
         )
 

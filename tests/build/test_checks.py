@@ -34,6 +34,11 @@ MISTAKES = [
     ("batch_size", 12, ["config.batch_size=12", "8 devices", "16", "'space':8"]),
     ("loss", (ConfigDict({"name": "dyce"}),), ["config.loss[0].name", "'dice'"]),
     (
+        "loss",
+        (ConfigDict({"name": "unet_jax.arrays:centre"}),),
+        ["config.loss[0]: ", "label, weight"],
+    ),
+    (
         "augment",
         (ConfigDict({"name": "flip", "probability": 2.0}),),
         ["config.augment[0].probability must be a number from 0 to 1"],

@@ -434,7 +434,7 @@ def test_only_the_image_of_an_unlabelled_record_is_read():
 
 
 def test_unlabelled_images_change_no_labelled_example():
-    """What a step sees of them is what a run without the others would see."""
+    """A step sees of them what a run without the others would see."""
     both, alone = mixed(), made(batch_size=2)
     for step in (0, 3, 11):
         first = {k: v[:2] for k, v in both[step].items()}

@@ -1,4 +1,4 @@
-"""What holds for every metric of classes and objects that a spec may name."""
+"""Properties of every metric of classes and objects that a spec may name."""
 
 import dataclasses
 

@@ -26,6 +26,7 @@ from unet_jax.tasks import Data, Task
 
 # A task of any data set: to check names and kinds before the data are read.
 ANY_DATA = Data(("background", "foreground"), axes=2, channels=1, target_channels=1)
+RESULTS = {"label": "labels", "objects": "objects", "value": "values"}  # by kind
 
 
 def field(module: ModuleType, config: ConfigDict, name: str, **options: Any) -> Any:
@@ -71,15 +72,11 @@ def loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
       UserError: a spec is wrong, or a term reads a kind of target that the task lacks.
     """
     bound = terms(losses, config, "loss", "scale", NonNegative)
-    covered = {losses.kind(term) for _, term in bound}  # of scale 0: it is off
-    for spec in task.fallback:
-        term = bind(losses, spec, f"the task {config.task.name!r}")
-        if losses.kind(term) not in covered:
-            bound.append((1.0, term))
-            covered.add(losses.kind(term))
-    for i, (scale, term) in enumerate(bound[: len(config.loss)]):
+    covered = set()  # by terms of scale 0, too: the user has turned them off
+    for i, (scale, term) in enumerate(bound):
         with naming(f"config.loss[{i}]"):
             kind = losses.kind(term)
+            covered.add(kind)
             if scale and kind not in task.losses:
                 known = (getattr(losses, name) for name in losses.__all__)
                 serving = [f.__name__ for f in known if losses.kind(f) in task.losses]
@@ -87,6 +84,11 @@ def loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
                     f"{config.loss[i].name!r} reads a {kind}, and the task "
                     f"{config.task.name!r} has none; use {_listed(serving)}"
                 )
+    for spec in task.fallback:
+        term = bind(losses, spec, f"the task {config.task.name!r}")
+        if losses.kind(term) not in covered:
+            bound.append((1.0, term))
+            covered.add(losses.kind(term))
     if missing := set(task.losses) - covered:
         raise UserError(
             f"config.loss: no term reads a {_listed(sorted(missing))}, which the task "
@@ -109,14 +111,11 @@ def scores(config: ConfigDict, task: Task) -> tuple[tuple[str, Metric], ...]:
             metric = call(make, Metric, spec["name"])
             if metric.kind not in task.metrics:
                 raise UserError(
-                    f"{spec['name']!r} reads {KINDS[metric.kind]}, and the task "
+                    f"{spec['name']!r} reads {RESULTS[metric.kind]}, and the task "
                     f"{config.task.name!r} gives none; use {_listed(_serving(task))}"
                 )
         made.append(metric)
     return tuple(zip(checks.metric_names(config), made, strict=True))
-
-
-KINDS = {"label": "labels", "objects": "objects", "value": "values"}
 
 
 def _serving(task: Task) -> Iterator[str]:

@@ -129,7 +129,7 @@ def _first_seen(pixel: int, axis: Axis) -> int:
 
 
 def _upsampling(axis: Axis, level: int) -> int:
-    """How far, in pixels of a level, the upsampling that leads to it reaches."""
+    """The reach of the upsampling to a level, in pixels of that level."""
     kernel, stride = axis.kernels[level], axis.strides[level]
     return {
         "transpose": 0,
