@@ -54,7 +54,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, text in pages.items():
         files.append(File.generated(config, f"reference/{page}.md", content=text))
     for readme in EXPERIMENTS:
-        for path in (readme, *readme.parent.glob("*.svg")):
+        for path in (readme, *readme.parent.glob("figure.*g")):
             name = "index.md" if path == readme else path.name
             uri = f"experiments/{readme.parent.name}/{name}"
             files.append(File.generated(config, uri, abs_src_path=str(path)))
