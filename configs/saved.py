@@ -16,6 +16,6 @@ from unet_jax.run import folder
 def get_config(workdir: str) -> ConfigDict:
     """Reads a run's config; a field that the run is older than has its default."""
     config = base.get_config()
-    for name, value in folder.stored(Path(workdir).expanduser()).items():
+    for name, value in folder.read_config(Path(workdir).expanduser()).items():
         config[name] = revive(value)
     return config
