@@ -1,4 +1,4 @@
-"""Test Dice of the cells by recipe: a dot for each seed, a line for their mean."""
+"""Draws the test Dice of the cells by recipe: a dot per seed, a line for the mean."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def draw(runs: Path) -> None:
             row = [f"{statistics.mean(scores):.4f}", f"{spread:.4f}", len(scores)]
             table.writerow([recipe, *row])
 
-    plt.rcParams["svg.hashsalt"] = "elastic"  # the same figure from the same scores
+    plt.rcParams["svg.hashsalt"] = "elastic"  # the same scores give the same file
     figure, axes = plt.subplots(figsize=(4, 2.5), layout="constrained")
     for place, recipe in enumerate(order):
         scores = values[recipe]
