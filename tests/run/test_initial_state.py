@@ -15,7 +15,7 @@ from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.optimizers import path_name
 from unet_jax.run import train
-from unet_jax.run.initial_state import init_state
+from unet_jax.run.initial_state import create_initial_state
 
 KEY = jax.random.key(5)
 
@@ -29,9 +29,9 @@ def start(config):
     """Returns the variables of the initial state and of a fresh one, by name."""
     parts = build(config)
     variables = parts.judging.method.variables
-    return arrays_by_name(variables(init_state(config, parts, KEY))), arrays_by_name(
-        variables(parts.init(KEY))
-    )
+    return arrays_by_name(
+        variables(create_initial_state(config, parts, KEY))
+    ), arrays_by_name(variables(parts.init(KEY)))
 
 
 def best_variables(workdir):
@@ -73,7 +73,7 @@ def test_every_copy_of_the_variables_starts_from_the_other_run(trained, tiny, na
         tiny.ema = 0.9
     else:
         tiny.data.unlabelled = 2
-    state = init_state(tiny, build(tiny), KEY)
+    state = create_initial_state(tiny, build(tiny), KEY)
     other = best_variables(trained[1])
     params = {
         n.partition("/")[2]: a for n, a in other.items() if n.startswith("params")

@@ -18,7 +18,7 @@ from unet_jax.optimizers import path_name
 from unet_jax.run import folder
 
 
-def init_state(config: ConfigDict, parts: Parts, key: jax.Array) -> Any:
+def create_initial_state(config: ConfigDict, parts: Parts, key: jax.Array) -> Any:
     """Initializes the state before the first step, not yet on the devices.
 
     Arrays of `config.init_from` replace the variables of the same name and shape; the

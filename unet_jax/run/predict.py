@@ -158,7 +158,7 @@ def _predict_grid(
                 shown[what].append(rows)
             done += len(next(iter(answer.values())))
     planes = {
-        what: preview.join_rows(rows, plane) for what, rows in shown.items() if rows
+        what: preview.join_plane(rows, plane) for what, rows in shown.items() if rows
     }
     pixels = preview.read_plane(raws[plane.image], grid, plane)
     png = pictures.png(_draw_overlay(predictor, pixels, planes))

@@ -49,7 +49,7 @@ def select_rows(
     return block[inside & (rows % plane.step == 0)]
 
 
-def join_rows(rows: list[np.ndarray], plane: PreviewPlane) -> np.ndarray:
+def join_plane(rows: list[np.ndarray], plane: PreviewPlane) -> np.ndarray:
     """Joins the rows from `select_rows`, and subsamples the other axes."""
     shown = np.concatenate(rows)
     if plane.slice is not None:

@@ -1,4 +1,4 @@
-"""Scores whole images: measures each image alone and scores the summed measures."""
+"""Scores of whole images: each image is measured alone, the sums are scored once."""
 
 import dataclasses
 import itertools

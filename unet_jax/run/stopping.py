@@ -1,4 +1,4 @@
-"""Turns SIGTERM and Ctrl-C into requests, so that a run can finish a step and save."""
+"""SIGTERM and Ctrl-C as requests, so that a run can finish its step and save."""
 
 import contextlib
 import os

@@ -14,7 +14,7 @@ from unet_jax.methods.method import Scalars, State
 from unet_jax.run import folder, stopping
 from unet_jax.run.batches import read_batches
 from unet_jax.run.evaluate import score_best_checkpoint, score_split
-from unet_jax.run.initial_state import init_state
+from unet_jax.run.initial_state import create_initial_state
 from unet_jax.run.scoring import Scores
 
 
@@ -143,7 +143,7 @@ def _restore_or_init(
     latest = checkpoints.latest
     if latest is None:
         logs.say("compiling the first step")
-        state = init_state(config, parts, key)
+        state = create_initial_state(config, parts, key)
         return parts.layout.put_state(state), 0, []
     logs.say(f"resuming at step {latest}")
     like = parts.layout.abstract(shapes)

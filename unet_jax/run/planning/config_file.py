@@ -52,7 +52,7 @@ def format_config(
     )
 
 
-def format_value(value: Any, indent: int = 0, taken: int = 0) -> str:
+def format_literal(value: Any, indent: int = 0, taken: int = 0) -> str:
     """Returns a value as Python source, on several lines if one line is too short.
 
     Args:
@@ -65,13 +65,13 @@ def format_value(value: Any, indent: int = 0, taken: int = 0) -> str:
         return line
     inner, pad = indent + 4, " " * (indent + 4)
     if isinstance(value, tuple):
-        items = [f"{pad}{format_value(v, inner, inner + 1)}," for v in value]
+        items = [f"{pad}{format_literal(v, inner, inner + 1)}," for v in value]
         return "\n".join(["(", *items, " " * indent + ")"])
     pad += "    "
     items = []
     for key, field in _sorted_items(value):
         begin = f"{pad}{_quote(key)}: "
-        items.append(f"{begin}{format_value(field, inner + 4, len(begin) + 1)},")
+        items.append(f"{begin}{format_literal(field, inner + 4, len(begin) + 1)},")
     ends = [" " * inner + "}", " " * indent + ")"]
     return "\n".join(["ConfigDict(", " " * inner + "{", *items, *ends])
 
@@ -81,7 +81,7 @@ def _format_field(field: str, value: Any, reason: str = "") -> str:
     comment = textwrap.wrap(
         reason, WIDTH, initial_indent="    # ", subsequent_indent="    # "
     )
-    return "\n".join([*comment, f"{begin}{format_value(value, 4, len(begin))}"])
+    return "\n".join([*comment, f"{begin}{format_literal(value, 4, len(begin))}"])
 
 
 def _format_inline(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Plans a training: values for the fields of a config, and the cost of a step."""
+"""Training plans: values for the fields of a config, and the cost of a step."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -54,7 +54,7 @@ def plan_training(config: ConfigDict, account: Account, splits: Splits) -> Train
         raise UserError(
             "--mode=inspect measures its plan in one process; start a single process"
         )
-    facts = _training_facts(account)
+    facts = _select_training_facts(account)
     spacing = rules.choose_spacing(account.facts if account.facts else facts)
     if config.spacing:
         kept = tuple(config.spacing)
@@ -102,7 +102,7 @@ def format_plan(plan: TrainingPlan, title: str) -> str:
     )
 
 
-def _training_facts(account: Account) -> list[Fact]:
+def _select_training_facts(account: Account) -> list[Fact]:
     """Returns the measurements of the training images, or of all without splits."""
     facts = [f for f in account.facts if f.split == "train"] or list(account.facts)
     if not facts:
