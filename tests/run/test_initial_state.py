@@ -29,9 +29,8 @@ def start(config):
     """Returns the variables of the initial state and of a fresh one, by name."""
     parts = build(config)
     variables = parts.judging.method.variables
-    return arrays_by_name(
-        variables(create_initial_state(config, parts, KEY))
-    ), arrays_by_name(variables(parts.init(KEY)))
+    states = create_initial_state(config, parts, KEY), parts.init(KEY)
+    return tuple(arrays_by_name(variables(state)) for state in states)
 
 
 def best_variables(workdir):
