@@ -55,7 +55,7 @@ def main(_: list[str]) -> None:
 
         file = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
         if source := command.run_folder(file, CONFIGS):
-            stored = folder.stored(source)
+            stored = folder.read_config(source)
             folder.check_trusted(stored, source, trust=TRUST.value, used=config)
         parallel.join()
         holders = (INPUT, OUTPUT, ENSEMBLE, COUNT)

@@ -1,13 +1,12 @@
-"""The config that every other one begins with: every field at its default.
+"""The config that the others start from: every field at its default.
 
-`unet_jax/build/fields.py` lists the fields and explains them. The other configs call
-`get_config` and state their differences.
+`unet_jax/build/fields.py` lists and explains the fields. The other configs call
+`get_config` and change what differs.
 
-Each field can be set from the command line: `--config.steps=20`,
+Every field can be set on the command line: `--config.steps=20`,
 `--config.model.widths=8,16,32`, `'--config.loss[1].smooth=0.1'`,
 `--config.augment="()"`. A whole spec, `--config.parallel="{'name':'mesh','space':2}"`,
-replaces the old one: a keyword that it does not give has the default of the function's
-signature.
+replaces the old one: keywords that it leaves out have the defaults of the function.
 """
 
 from ml_collections import ConfigDict
@@ -16,5 +15,5 @@ from unet_jax.build import fields
 
 
 def get_config() -> ConfigDict:
-    """The paper's network with today's habits: SAME padding, Adam, CE + Dice."""
+    """Returns the paper's network with SAME padding, Adam, cross-entropy and Dice."""
     return fields.default_config()

@@ -1,4 +1,4 @@
-"""Hippocampus: a 3-D U-Net for two parts of it, anterior and posterior, in MRI.
+"""Hippocampus in MRI: a 3-D U-Net for its anterior and its posterior part.
 
 Paper     Antonelli et al. 2022, Nat. Commun. 13:4128, the Medical Segmentation
           Decathlon, task 4 (data: Simpson et al. 2019, arXiv:1902.09063)
@@ -12,13 +12,13 @@ Measured  on 40 of the 260 public volumes (28, 6 and 6, split by the folder), 2 
           test volumes 0.789 anterior and 0.828 posterior, surface Dice at 1 mm 0.837,
           95th percentile of distances 4.2 mm, mean distance 1.1 mm, in 9 minutes
 
-As in nnU-Net (Isensee et al. 2021): volumes resampled to one spacing and normalised one
-by one, instance norm, leaky ReLU, cross-entropy and Dice, a third of the patches around
-a voxel of the foreground, and whole volumes as the blended answers to tiles of the
-patch's size, because the norm takes its statistics from a tile.
+As in nnU-Net (Isensee et al. 2021): volumes are resampled to one spacing and normalised
+one by one; instance norm, leaky ReLU, cross-entropy and Dice; a third of the patches
+lie around a foreground voxel; whole volumes are predicted in blended tiles of the size
+of a patch, because instance norm depends on the size of its input.
 Departures, for a CPU: a quarter of the channels, and 600 steps of Adam with two patches
-each, where nnU-Net takes 250,000 of SGD. Volumes are mirrored from left to right only:
-what is anterior and what is posterior is told by where it lies.
+each (nnU-Net: 250,000 steps of SGD). Volumes are mirrored only from left to right,
+because the position of a voxel tells anterior from posterior.
 """
 
 from ml_collections import ConfigDict
@@ -27,12 +27,12 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """A small nnU-Net for volumes."""
+    """Returns a small nnU-Net for volumes."""
     config = base.get_config()
     config.name = "hippocampus"
     config.steps = 600
     config.batch_size = 2
-    config.crop = (32, 48, 32)  # depth, height, width: most of a volume
+    config.crop = (32, 48, 32)  # (depth, height, width): most of a volume
     config.log_every = 20
     config.eval_every = 200
     config.checkpoint_every = 200

@@ -10,14 +10,15 @@ Measured  on 2 shared CPU cores, a quarter of the widths, fold 0, one seed (2026
           --config.model.widths=16,32,64,128,256 --config.crop=380,380
           --config.steps=8000: Dice of membranes 0.731 and of cells 0.894, pixel error
           0.152, in 30 minutes; with --config.weight_map="{'name':'uniform'}" and 3000
-          steps 0.771, 0.933 and 0.104. The full network awaits a GPU.
+          steps 0.771, 0.933 and 0.104. The full network has not been trained yet.
 
 As in the paper: the VALID network of 31 M parameters on tiles of 572 with mirrored
 borders, one tile a step, SGD with momentum 0.99, cross-entropy with the border weight
 map (w0 = 10, sigma = 5), elastic deformation of a 3 x 3 grid (sigma = 10), rotation,
 shift and grey values, dropout at the end of the contracting path.
-Departures: the paper names neither learning rate nor number of steps, so they are
-ours, and the gradient is clipped; slices are held out, where the paper trained on all.
+Departures: the learning rate and the number of steps are ours, because the paper does
+not give them; the gradient is clipped; some slices are held out (the paper trained on
+all 30).
 """
 
 from ml_collections import ConfigDict
@@ -26,7 +27,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """The paper's recipe."""
+    """Returns the paper's recipe."""
     config = base.get_config()
     config.name = "isbi"
     config.steps = 20_000
@@ -40,8 +41,8 @@ def get_config() -> ConfigDict:
             "name": "isbi2012",
             "fold": 0,  # 0 to folds - 1
             "folds": 5,
-            "manual_dir": "",  # where ISBI-2012-challenge.zip lies; else downloaded
-            "data_dir": "",  # of the prepared data; else the TFDS default
+            "manual_dir": "",  # folder of ISBI-2012-challenge.zip; empty: download
+            "data_dir": "",  # folder of the prepared data; empty: the TFDS default
         }
     )
     config.weight_map = ConfigDict(
@@ -49,13 +50,13 @@ def get_config() -> ConfigDict:
             "name": "border",
             "w0": 10.0,
             "sigma": 5.0,  # pixels
-            "balance": True,  # w_c: class frequencies
+            "balance": True,  # w_c, the weight by class frequency
         }
     )
     config.model.update({"padding": "VALID", "norm": "none", "dropout": 0.5})
     config.loss = (
         ConfigDict({"name": "cross_entropy", "scale": 1.0}),
-        # not in the paper, so off; a scale turns it on
+        # not in the paper, so off; a scale above 0 turns it on
         ConfigDict({"name": "dice", "scale": 0.0, "smooth": 1.0}),
     )
     config.augment = (
@@ -76,7 +77,7 @@ def get_config() -> ConfigDict:
         }
     )
     config.schedule = ConfigDict({"name": "polynomial", "warmup": 500})
-    config.metrics += (  # the challenge's, and what the paper reports
+    config.metrics += (  # of the challenge and of the paper
         ConfigDict({"name": "v_rand"}),
         ConfigDict({"name": "v_info"}),
         ConfigDict({"name": "rand_error"}),

@@ -1,22 +1,21 @@
-"""ISBI 2012 from three labelled slices, and fifteen without labels.
+"""ISBI 2012 with a mean teacher: three labelled and fifteen unlabelled slices.
 
 Paper     Tarvainen and Valpola 2017: Mean teachers are better role models;
           arXiv:1703.01780. The network is that of Ronneberger et al. 2015
-Data      the folds of configs/isbi.py: of the 18 training slices three keep their
-          labels, evenly spaced (7, 17 and 27 of fold 0), and the other 15 are images
-          alone
+Data      the folds of configs/isbi.py; of the 18 training slices three evenly spaced
+          ones keep their labels (7, 17 and 27 in fold 0), the other 15 are unlabelled
 Command   python main.py --config=configs/isbi_semi.py --config.data.manual_dir=DIR
 
 Measured  nothing yet
 
-Baseline: --config.method.name=supervised --config.ema=0.99. It learns from the same
-three slices and predicts with an average like the teacher's; all four rows of its
-batches are labelled, where the mean teacher has two labelled and two unlabelled ones.
-With --config.data.labelled=0 as well it learns from all 18 slices: the most that can be
-hoped for. Options: --config.method="{'name':'mean_teacher','consistency':10.0}".
+Baseline: --config.method.name=supervised --config.ema=0.99 trains on the same three
+slices and predicts with averaged parameters like the teacher. All four examples of its
+batches are labelled; the mean teacher has two labelled and two unlabelled ones.
+Upper bound: --config.data.labelled=0 added to the baseline trains on all 18 slices.
+Options: --config.method="{'name':'mean_teacher','consistency':10.0}".
 
-A network that a CPU can train, of 0.5 M parameters: SAME padding and batch norm, on
-crops of 192 pixels. The weights of the pixels are uniform.
+The network has 0.5 M parameters, so that a CPU can train it: SAME padding and batch
+norm, on crops of 192 pixels. All pixels have the same weight.
 """
 
 from ml_collections import ConfigDict
@@ -25,7 +24,7 @@ from configs import isbi
 
 
 def get_config() -> ConfigDict:
-    """A mean teacher with a small network."""
+    """Returns a mean teacher with a small network."""
     config = isbi.get_config()
     config.name = "isbi_semi"
     config.steps = 3000

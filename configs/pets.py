@@ -1,16 +1,17 @@
-"""Cats and dogs: photographs, three classes, a data set of TFDS by its name.
+"""Photographs of cats and dogs in three classes: a TFDS data set by its name.
 
-Paper     Parkhi et al. 2012, Cats and dogs, CVPR: the data set; no U-Net in it
-Data      oxford_iiit_pet: of the 3680 photographs of the publisher's trainval a tenth
-          validates; 3669 test. Trimaps: pet, background and a border between them
+Paper     Parkhi et al. 2012, Cats and dogs, CVPR: the data set, without a U-Net
+Data      oxford_iiit_pet: 3680 photographs of the original trainval split, of which a
+          tenth validates, and 3669 to test. Classes: pet, background and the border
+          between them
 Command   python main.py --config=configs/pets.py --config.data.manual_dir=DIR
           DIR holds images.tar.gz and annotations.tar.gz
 
 Measured  nothing yet
 
-The network of base.py, half as wide. What `data_dir` has of the set is read whoever
-prepared it; any other set of TFDS with an image and a mask is a change of the fields of
-config.data, once it is on the disk as array_record.
+The network of base.py, half as wide. Data in `data_dir` is read, even if another
+program has prepared it. For another TFDS data set with an image and a mask, prepare it
+as array_record and change the fields of config.data.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +20,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """A U-Net of 7.8 M parameters for crops of 256 x 256."""
+    """Returns a U-Net of 7.8 M parameters for crops of 256 x 256."""
     config = base.get_config()
     config.name = "pets"
     config.steps = 20_000
@@ -32,16 +33,16 @@ def get_config() -> ConfigDict:
             "dataset": "oxford_iiit_pet",  # or name/config, or name/config:version
             "image": "image",  # names of features
             "mask": "segmentation_mask",
-            "id": "file_name",  # ''; numbered
-            "splits": ("train", "test"),  # or all three, or one to draw all from
-            "val": 0.1,  # of the first split, where none is named to validate
-            "seed": 0,  # of that draw
+            "id": "file_name",  # '': numbered
+            "splits": ("train", "test"),  # or all three, or one to split
+            "val": 0.1,  # share of the first split, if no validation split is named
+            "seed": 0,  # of this draw
             "label_map": ((1, 1), (2, 0), (3, 2)),  # (value of the mask, class id)
-            "ignore": (),  # values that nobody is asked about
+            "ignore": (),  # values of pixels to leave out
             "classes": ("background", "pet", "border"),
             "colours": ((40, 40, 40), (240, 180, 60), (90, 160, 230)),
-            "manual_dir": "",  # where the two archives lie; else downloaded
-            "data_dir": "",  # of the prepared data; else the TFDS default
+            "manual_dir": "",  # folder of the two archives; empty: download them
+            "data_dir": "",  # folder of the prepared data; empty: the TFDS default
         }
     )
     config.model.widths = (32, 64, 128, 256, 512)

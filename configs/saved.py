@@ -1,7 +1,7 @@
 """The config of a run folder: `--config=configs/saved.py:runs/isbi`.
 
-`main.py --workdir=runs/isbi` without `--config` uses it. `main.py` refuses the external
-names of such a config, unless it is called with `--trust`.
+`main.py --workdir=runs/isbi` without `--config` uses this file. `main.py` refuses
+external names in such a config unless `--trust` is given.
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ from unet_jax.run import folder
 
 
 def get_config(workdir: str) -> ConfigDict:
-    """Reads a run's config; a field that the run is older than has its default."""
+    """Reads the config of a run; fields newer than the run have their defaults."""
     config = base.get_config()
-    for name, value in folder.stored(Path(workdir).expanduser()).items():
+    for name, value in folder.read_config(Path(workdir).expanduser()).items():
         config[name] = revive(value)
     return config

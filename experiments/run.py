@@ -2,9 +2,9 @@
 
 python experiments/run.py experiments/<question> [flags of main.py for every run]
 
-`sweep.py` of the experiment yields `(name, {field: value})`, plain data; each becomes
-`main.py --workdir=runs/<question>/<name> --config.<field>=<value>`. A run that is
-finished is not trained again, so a sweep that was cut off goes on where it stopped.
+`points()` in the experiment's `sweep.py` yields `(name, {field: value})`; each point
+becomes `main.py --workdir=runs/<question>/<name> --config.<field>=<value>`. A finished
+run is not trained again, so an interrupted sweep resumes where it stopped.
 """
 
 import importlib.util
@@ -17,17 +17,17 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def load(path: Path) -> ModuleType:
-    """Imports a file of an experiment, which is no package."""
+def load_module(path: Path) -> ModuleType:
+    """Imports a file of an experiment, which is not a package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def commands(folder: Path, flags: list[str]) -> list[list[str]]:
-    """The command of every run of a sweep."""
-    sweep = load(folder / "sweep.py")
+def list_commands(folder: Path, flags: list[str]) -> list[list[str]]:
+    """Returns the command of every run of a sweep."""
+    sweep = load_module(folder / "sweep.py")
     return [
         [
             sys.executable,
@@ -45,19 +45,19 @@ def main() -> None:
     """Runs the experiment that the first argument names."""
     folder, flags = Path(sys.argv[1]), sys.argv[2:]
     if not (folder / "sweep.py").is_file():
-        there = sorted(p.parent.name for p in ROOT.glob("experiments/*/sweep.py"))
-        sys.exit(f"error: no {folder}/sweep.py; there are: {', '.join(there)}")
-    for command in commands(folder, flags):
+        names = sorted(p.parent.name for p in ROOT.glob("experiments/*/sweep.py"))
+        sys.exit(f"error: no {folder}/sweep.py; experiments: {', '.join(names)}")
+    for command in list_commands(folder, flags):
         print(shlex.join(["main.py", *command[2:]]), flush=True)
         process = subprocess.Popen(command)
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            process.wait()  # it has heard Ctrl-C too, and saves
+            process.wait()  # the run receives Ctrl-C too, and saves
             code = 130
         if code:
-            sys.exit(code)  # the run has said why
-    load(folder / "figure.py").draw(Path("runs") / folder.name)
+            sys.exit(code)  # the run has printed the reason
+    load_module(folder / "figure.py").draw(Path("runs") / folder.name)
 
 
 if __name__ == "__main__":

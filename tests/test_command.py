@@ -100,7 +100,7 @@ def test_without_a_config_it_is_the_quickstart_or_what_workdir_holds(parse, tmp_
 
     ran = isbi.get_config()
     ran.steps = 7
-    folder.record(tmp_path, ran, {})
+    folder.write_config(tmp_path, ran, {})
     config = parse(f"--workdir={tmp_path}", "--config.seed=3")
     assert (config.name, config.steps, config.seed) == ("isbi", 7, 3)
 

@@ -15,7 +15,7 @@ from tests.data import archives
 from unet_jax import models
 from unet_jax.build.training import build
 from unet_jax.run import folder
-from unet_jax.run.batches import batches
+from unet_jax.run.batches import read_batches
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = sorted(p.stem for p in CONFIGS.glob("*.py") if p.stem not in ("base", "saved"))
@@ -46,7 +46,7 @@ def test_every_config_builds_and_takes_one_step(name, published, tmp_path):
         config.data.update(given)
     parts = build(config)
     state = parts.layout.put_state(parts.init(jax.random.key(0)))
-    batch = parts.layout.put_batch(next(batches(config, parts, 0, 1)))
+    batch = parts.layout.put_batch(next(read_batches(config, parts, 0, 1)))
     state, scalars = parts.train_step(state, batch, jax.random.key(0))
     assert int(state.step) == 1
     assert math.isfinite(scalars["loss"])
@@ -78,5 +78,5 @@ def test_base_names_every_choice_of_the_model():
 
 
 def test_a_saved_config_is_the_one_that_ran(tiny, tmp_path):
-    folder.record(tmp_path, tiny, {})
+    folder.write_config(tmp_path, tiny, {})
     assert saved.get_config(str(tmp_path)) == tiny

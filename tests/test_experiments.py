@@ -1,4 +1,4 @@
-"""Every point of every sweep is a command that main.py would accept."""
+"""Every point of every sweep is a command that main.py accepts."""
 
 import importlib
 import sys
@@ -13,15 +13,15 @@ from unet_jax.build.training import build
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(p.parent for p in ROOT.glob("experiments/*/sweep.py"))
-ANSWERED = sorted(p for p in ROOT.glob("experiments/[a-z]*") if p.is_dir())
+EXPERIMENTS = sorted(p for p in ROOT.glob("experiments/[a-z]*") if p.is_dir())
 CELLS = {"name": "cells", "train": 2, "val": 1, "test": 1, "unlabelled": 1}
 run = importlib.import_module("experiments.run")
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_point_of_a_sweep_builds(folder, monkeypatch):
-    commands = run.commands(folder, ["--config.batch_size=8"])
-    assert len({c[3] for c in commands}) == len(commands) > 1  # a folder for each
+    commands = run.list_commands(folder, ["--config.batch_size=8"])
+    assert len({c[3] for c in commands}) == len(commands) > 1  # one run folder for each
     for arguments in commands:
         values = flags.FlagValues()
         config = config_flags.DEFINE_config_file("config", flag_values=values)
@@ -29,7 +29,9 @@ def test_every_point_of_a_sweep_builds(folder, monkeypatch):
         monkeypatch.setattr(flags, "FLAGS", values)
         monkeypatch.setattr(sys, "argv", arguments[1:])
         command.parser(ROOT / "configs")(list(arguments[1:]))
-        config.value.data = ConfigDict(CELLS)  # the rest is what a sweep sets
+        config.value.data = ConfigDict(
+            CELLS
+        )  # needs no download; the sweep sets the rest
         build(config.value)
 
 
@@ -38,8 +40,8 @@ def test_a_sweep_has_its_figure(folder):
     assert (folder / "figure.svg").is_file()
 
 
-@pytest.mark.parametrize("folder", ANSWERED, ids=lambda folder: folder.name)
-def test_an_experiment_has_its_answer(folder):
+@pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
+def test_an_experiment_has_question_command_and_answer(folder):
     text = (folder / "README.md").read_text()
     for word in ("Question", "Command", "Answer"):
         assert f"## {word}" in text

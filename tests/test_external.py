@@ -1,4 +1,4 @@
-"""An idea from another package: it trains, resumes, is evaluated and predicts."""
+"""Functions from another package: training, resuming, evaluation and prediction."""
 
 import json
 import os
@@ -56,7 +56,7 @@ class Pixelwise(nn.Module):
 
 
 def graded(data, *, slack: Positive = 1.0):
-    '''Cells by one logit of an odd temperature, scored as two classes.'''
+    '''Cells by one logit with a temperature, scored as two classes.'''
     def label(batch):
         return {"label": (batch["label"] > 0).astype(jnp.int32)[..., None]}
 
@@ -107,7 +107,7 @@ def cover():
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
-    """The folder of a package of somebody else's, which can be imported as `lab`."""
+    """Yields the folder of an external module that can be imported as `lab`."""
     package = tmp_path / "path"
     package.mkdir()
     (package / "lab.py").write_text(LAB)
@@ -116,7 +116,8 @@ def lab(tmp_path, monkeypatch):
     sys.modules.pop("lab", None)
 
 
-def of_lab(config):
+def use_lab(config):
+    """Sets the fields of a config to functions of `lab`."""
     config.model = ConfigDict({"name": "lab:Pixelwise", "width": 3})
     config.task = ConfigDict({"name": "lab:graded", "slack": 0.5})
     config.method = ConfigDict({"name": "lab:counted"})
@@ -128,17 +129,17 @@ def of_lab(config):
     return config
 
 
-def test_a_package_of_ideas_works_from_training_to_files(
+def test_functions_of_another_package_work_from_training_to_prediction(
     lab, tiny, tmp_path, monkeypatch, capsys
 ):
-    config, straight, broken = of_lab(tiny), tmp_path / "one", tmp_path / "two"
+    config, straight, broken = use_lab(tiny), tmp_path / "one", tmp_path / "two"
     train(config, straight)
-    stop_after = logs.Log.advance
+    advance = logs.Log.advance
 
     def kill_at_2(self, step):
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        stop_after(self, step)
+        advance(self, step)
 
     with monkeypatch.context() as patch:
         patch.setattr(logs.Log, "advance", kill_at_2)
@@ -172,8 +173,8 @@ def test_a_package_of_ideas_works_from_training_to_files(
 
 
 def test_a_run_folder_executes_nothing_without_trust(lab, tiny, tmp_path):
-    """From the command line, and from a folder that somebody else has trained."""
-    train(of_lab(tiny), tmp_path / "run")
+    """From the command line, with the run folder of another user."""
+    train(use_lab(tiny), tmp_path / "run")
     (lab / "lab.py").write_text("open('was_here', 'w').close()\n" + LAB)
     main = Path(__file__).parents[1] / "main.py"
     environment = os.environ | {"PYTHONPATH": str(lab)}

@@ -12,7 +12,7 @@ RECIPES = {
     "elastic": f"({FLIP},{ROTATION},{ELASTIC})",
 }
 SEEDS = (0, 1, 2)
-CLASSES = {  # the quickstart finds objects; this question is about classes
+CLASSES = {  # the quickstart finds objects; this experiment compares classes
     "task": "{'name':'semantic'}",
     "loss": "({'name':'cross_entropy'},{'name':'dice'})",
     "metrics": "({'name':'dice'},)",
@@ -20,7 +20,7 @@ CLASSES = {  # the quickstart finds objects; this question is about classes
 
 
 def points() -> Iterator[tuple[str, dict[str, str]]]:
-    """The name of each run and the fields that it sets."""
+    """Yields the name of each run and the fields that it sets."""
     for name, augment in RECIPES.items():
         for seed in SEEDS:
             yield (

@@ -1,8 +1,8 @@
-"""Predicts ever larger images, and prints the time and the peak memory of each.
+"""Predicts larger and larger images; prints the time and the peak memory of each.
 
 python experiments/streaming/measure.py runs/small [4096 8192 16384 32768]
 
-The images are mosaics of one drawing of the synthetic cells, TIFFs of 512 x 512 tiles.
+The images are mosaics of one image of synthetic cells, in TIFFs of 512 x 512 tiles.
 """
 
 import os
@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TILE = 512
 
 
-def mosaic(path: Path, size: int) -> None:
-    """Writes an image of `u8[size, size]`, a tile at a time."""
+def write_mosaic(path: Path, size: int) -> None:
+    """Writes an image `u8[size, size]`, one tile at a time."""
     sys.path.insert(0, str(ROOT))
     from unet_jax.data import cells
 
@@ -37,7 +37,7 @@ def mosaic(path: Path, size: int) -> None:
 
 
 def measure(run: str, image: Path, output: Path) -> tuple[float, float]:
-    """Seconds and GiB of the command that segments an image."""
+    """Returns the seconds and the peak GiB of the command that segments an image."""
     where = [f"--workdir={run}", f"--input={image}", f"--output={output}"]
     command = [sys.executable, str(ROOT / "main.py"), "--mode=predict", *where]
     start = time.perf_counter()
@@ -45,17 +45,18 @@ def measure(run: str, image: Path, output: Path) -> tuple[float, float]:
     _, status, usage = os.wait4(process, 0)
     if status:
         sys.exit(f"error: the prediction of {image.name} failed")
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    # ru_maxrss is in bytes on macOS, in KiB elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024
     return time.perf_counter() - start, usage.ru_maxrss * unit / 2**30
 
 
 def main() -> None:
-    """Measures every size that is named."""
+    """Measures the sizes of the command line."""
     run, *sizes = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         for size in map(int, sizes or (4096, 8192, 16384, 32768)):
             image = Path(folder) / f"{size}.tif"
-            mosaic(image, size)
+            write_mosaic(image, size)
             seconds, memory = measure(run, image, Path(folder) / "out")
             image.unlink()
             print(

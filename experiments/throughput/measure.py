@@ -1,9 +1,9 @@
-"""Pairs per second of the training pipeline, for 512 x 512 PNG pairs in a folder.
+"""Measures pairs per second of the training pipeline, for 512 x 512 PNG pairs.
 
 python experiments/throughput/measure.py [threads ...]
 
-Every round measures every case once, so that what else the machine does falls on all of
-them alike, and a case is compared with the first one of its own round.
+Every round measures every case once, so that other load on the machine affects all
+cases alike; a case is compared with the first case of its own round.
 """
 
 import functools
@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SIZE = 512
 PAIRS = 64
 BATCH = 8
-STEPS = 10  # of one measurement
+STEPS = 10  # batches of one measurement
 ROUNDS = 5
 
 
-def draw(folder: Path) -> None:
-    """Writes pairs of synthetic cells, masks of 0 and 255."""
+def write_pairs(folder: Path) -> None:
+    """Writes images of synthetic cells and their masks of 0 and 255."""
     from unet_jax import data
 
     cells = data.cells(shape=(SIZE, SIZE), train=PAIRS, val=1, test=1).train
@@ -40,8 +40,14 @@ def draw(folder: Path) -> None:
         Image.fromarray(mask).save(folder / f"masks/{i}.png")
 
 
-def examples(folder: Path, records: str, cache: float):
-    """The training split as `build` prepares it, but for a cache of `cache` GiB."""
+def prepare_split(folder: Path, records: str, cache: float):
+    """Returns the training split raw and prepared as by `build`.
+
+    Args:
+      folder: the folder of the data set.
+      records: the folder for array_record files; '' reads the PNG files.
+      cache: memory for prepared examples, in GiB.
+    """
     from unet_jax import data
     from unet_jax.data import normalize, pipeline, weights
 
@@ -56,10 +62,10 @@ def examples(folder: Path, records: str, cache: float):
     return source, prepared
 
 
-def rate(prepared, threads: int) -> tuple[float, float]:
-    """Pairs per second, and the processors' milliseconds for a pair.
+def measure_rate(prepared, threads: int) -> tuple[float, float]:
+    """Returns pairs per second and CPU milliseconds per pair.
 
-    From the second batch on: the first one starts the threads.
+    The first batch is not counted, because it starts the threads.
     """
     from unet_jax.data import pipeline
 
@@ -77,8 +83,8 @@ def rate(prepared, threads: int) -> tuple[float, float]:
     return pairs / wall, 1e3 * (time.process_time() - busy) / pairs
 
 
-def cost(function: Callable[[int], object]) -> float:
-    """The processors' median milliseconds for a call with each of some indices."""
+def measure_cost(function: Callable[[int], object]) -> float:
+    """Returns the median CPU milliseconds of calls with the indices 0 to 23."""
     times = []
     for i in range(24):
         start = time.process_time()
@@ -87,8 +93,8 @@ def cost(function: Callable[[int], object]) -> float:
     return statistics.median(times)
 
 
-def cut(prepared, i: int) -> None:
-    """The crop of one example, and nothing else of a batch."""
+def cut_crop(prepared, i: int) -> None:
+    """Cuts the crop of one example."""
     from unet_jax.arrays import window
 
     for name in ("image", "label", "weight"):
@@ -101,21 +107,23 @@ def main() -> None:
     threads = [int(n) for n in sys.argv[1:]] or [1, 2, 4]
     with tempfile.TemporaryDirectory() as place:
         folder, records = Path(place) / "set", str(Path(place) / "records")
-        draw(folder)
-        raw, files = examples(folder, "", 0)
-        packed, stored = examples(folder, records, 0)
-        _, memory = examples(folder, "", 4)
+        write_pairs(folder)
+        raw, files = prepare_split(folder, "", 0)
+        packed, stored = prepare_split(folder, records, 0)
+        _, memory = prepare_split(folder, "", 4)
         for i in range(len(memory)):
-            memory[i]  # kept from here on
+            memory[i]  # fills the cache
         cases = {"PNG files": files, "array_record": stored, "memory": memory}
-        found = {case: [] for case in itertools.product(cases, threads)}
+        rates_by_case = {case: [] for case in itertools.product(cases, threads)}
         for _ in range(ROUNDS):
-            for name, n in found:
-                found[name, n].append(rate(cases[name], n))
-        (first, _), *_ = [zip(*rounds, strict=True) for rounds in found.values()]
+            for name, n in rates_by_case:
+                rates_by_case[name, n].append(measure_rate(cases[name], n))
+        (first, _), *_ = [
+            zip(*rounds, strict=True) for rounds in rates_by_case.values()
+        ]
         print("| from | threads | pairs per second | times the first | CPU ms a pair |")
         print("|---|---|---|---|---|")
-        for (name, n), rounds in found.items():
+        for (name, n), rounds in rates_by_case.items():
             rates, busy = zip(*rounds, strict=True)
             ratio = statistics.median(map(np.divide, rates, first))
             spread = f"{min(rates):.0f}-{max(rates):.0f}"
@@ -123,12 +131,13 @@ def main() -> None:
                 f"| {name} | {n} | {statistics.median(rates):.0f} ({spread}) "
                 f"| {ratio:.1f} | {statistics.median(busy):.1f} |"
             )
-        unpack, whole = cost(packed.load), cost(stored.__getitem__)
+        unpack, whole = measure_cost(packed.load), measure_cost(stored.__getitem__)
         print("\n| of one pair, in one thread | CPU ms |\n|---|---|")
-        print(f"| decode two PNG files | {cost(raw.load):.1f} |")
+        print(f"| decode two PNG files | {measure_cost(raw.load):.1f} |")
         print(f"| or unpack a record | {unpack:.1f} |")
         print(f"| check, normalise, weigh | {whole - unpack:.1f} |")
-        print(f"| cut the crop | {cost(functools.partial(cut, memory)):.1f} |")
+        crop = measure_cost(functools.partial(cut_crop, memory))
+        print(f"| cut the crop | {crop:.1f} |")
 
 
 if __name__ == "__main__":

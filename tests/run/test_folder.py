@@ -1,4 +1,4 @@
-"""The run folder: what config.json holds, and whose code a folder may run."""
+"""The run folder: the content of config.json, and consent to external code."""
 
 import json
 import subprocess
@@ -18,13 +18,13 @@ LOSS = {"name": "theirs.losses:focal"}
 def test_config_json_names_the_files_of_external_names(theirs, tiny, tmp_path):
     tiny.loss = (ConfigDict(LOSS), ConfigDict({"name": "dice"}))
     tiny.data = ConfigDict({"name": "theirs.sets:squares", "edge": 6})
-    folder.record(tmp_path, tiny, {})
+    folder.write_config(tmp_path, tiny, {})
     written = json.loads((tmp_path / "config.json").read_text())
     assert written.pop("external") == {
         "theirs.losses:focal": f"{theirs}/losses.py",
         "theirs.sets:squares": f"{theirs}/sets.py",
     }
-    assert folder.stored(tmp_path) == written
+    assert folder.read_config(tmp_path) == written
     assert saved.get_config(str(tmp_path)) == tiny
 
 
@@ -39,8 +39,8 @@ def test_config_json_names_the_files_of_external_names(theirs, tiny, tmp_path):
 )
 def test_external_names_need_trust(theirs, tiny, tmp_path, changes, place):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(folder.as_json(tiny) | changes))
-    for config in (folder.stored(tmp_path), saved.get_config(str(tmp_path))):
+    path.write_text(json.dumps(folder.config_to_json(tiny) | changes))
+    for config in (folder.read_config(tmp_path), saved.get_config(str(tmp_path))):
         with pytest.raises(UserError) as error:
             folder.check_trusted(config, tmp_path, trust=False)
         assert str(error.value) == (
@@ -51,22 +51,22 @@ def test_external_names_need_trust(theirs, tiny, tmp_path, changes, place):
     assert not [name for name in sys.modules if name.startswith("theirs")]
 
 
-def test_names_that_the_user_gives_need_no_trust(tiny, tmp_path):
-    """Only a name that the folder has at the same place is the folder's."""
-    stored = folder.as_json(tiny) | {"loss": [{"name": "dice"}, LOSS]}
+def test_names_from_the_command_line_need_no_trust(tiny, tmp_path):
+    """A name needs trust only if the folder has it in the same field."""
+    saved_config = folder.config_to_json(tiny) | {"loss": [{"name": "dice"}, LOSS]}
     used = tiny.copy_and_resolve_references()
     used.loss = (ConfigDict(LOSS), ConfigDict({"name": "dice"}))
     used.model.name = "mine.nets:Net"
-    folder.check_trusted(stored, tmp_path, trust=False, used=used)
+    folder.check_trusted(saved_config, tmp_path, trust=False, used=used)
     used.loss = (ConfigDict({"name": "mine:loss"}), ConfigDict(LOSS))
     with pytest.raises(UserError, match=r"^config.loss\[1\].name in .*:focal', code"):
-        folder.check_trusted(stored, tmp_path, trust=False, used=used)
+        folder.check_trusted(saved_config, tmp_path, trust=False, used=used)
 
 
 def test_names_of_this_package_need_no_trust(tiny, tmp_path):
     tiny.name = "a:b"  # the name of a run, not of a function
     folder.check_trusted(tiny, tmp_path, trust=False)
-    folder.check_trusted(folder.as_json(tiny), tmp_path, trust=False)
+    folder.check_trusted(folder.config_to_json(tiny), tmp_path, trust=False)
 
 
 MODULES = {
@@ -83,8 +83,8 @@ MODULES = {
 }
 
 
-def test_a_run_of_external_names_is_the_run_of_the_functions(tiny, trained, tmp_path):
-    """Every function of the quickstart, named by its import path."""
+def test_external_names_of_this_package_give_the_same_run(tiny, trained, tmp_path):
+    """Names every function of a small run by its import path."""
     for field, module in MODULES.items():
         specs = tiny[field] if isinstance(tiny[field], tuple) else (tiny[field],)
         for spec in specs:
@@ -97,8 +97,8 @@ def test_a_run_of_external_names_is_the_run_of_the_functions(tiny, trained, tmp_
     assert got == expected
 
 
-def test_a_run_folder_of_the_format_before_is_one_line(tmp_path):
-    """From the command line too, where the config is read before anything else."""
+def test_a_run_folder_of_an_older_format_is_refused_in_one_line(tmp_path):
+    """Also from the command line, where the config is read first."""
     (tmp_path / "checkpoints/3/state").mkdir(parents=True)
     (tmp_path / "config.json").write_text('{"checkpoint_every": 2, "head": "softmax"}')
     words = "checkpoints/3 is of the format before 0.2, which this version does not"

@@ -13,7 +13,7 @@ from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
 from unet_jax.run import inspect
 from unet_jax.run.findings import examples, summary
-from unet_jax.run.plan import Choice, Plan
+from unet_jax.run.planning import PlannedField, TrainingPlan
 
 verb = importlib.import_module("unet_jax.run.inspect")
 
@@ -25,11 +25,13 @@ def planned(monkeypatch):
 
     def plan(config, account, splits):
         made.append(account.root)
-        choice = Choice("crop", (16, 16), "the median image is 20 x 24")
-        return Plan(config, (choice,), 2**20, 30.0, "1 x abacus")
+        choice = PlannedField("crop", (16, 16), "the median image is 20 x 24")
+        return TrainingPlan(config, (choice,), 2**20, 30.0, "1 x abacus")
 
-    monkeypatch.setattr(verb.plan, "plan", plan)
-    monkeypatch.setattr(verb.plan, "written", lambda plan, title: f"# {title}\n")
+    monkeypatch.setattr(verb.planning, "plan_training", plan)
+    monkeypatch.setattr(
+        verb.planning, "format_plan", lambda plan, title: f"# {title}\n"
+    )
     return made
 
 
@@ -155,7 +157,7 @@ def test_where_no_plan_can_be_made_that_is_an_error(of, monkeypatch, planned):
     def plan(*_):
         raise UserError("config.crop is odd")
 
-    monkeypatch.setattr(verb.plan, "plan", plan)
+    monkeypatch.setattr(verb.planning, "plan_training", plan)
     code, said, data, _ = of(account())
     assert code == 1
     assert "\nerror: there is no plan: config.crop is odd\n" in said

@@ -1,4 +1,4 @@
-"""Files in, segmentations out, as the user of the command sees them."""
+"""The verb `predict`: input files, result files and printed lines."""
 
 import json
 import os
@@ -54,8 +54,8 @@ def test_images_and_stacks(trained, predictor, tmp_path, capsys):
     np.testing.assert_array_equal(overlay, expected)
     assert len(list(out.iterdir())) == 6
 
-    left, *lines = capsys.readouterr().out.splitlines()
-    assert left == "left out, as no images: notes.txt"
+    skipped, *lines = capsys.readouterr().out.splitlines()
+    assert skipped == "skipped, not images: notes.txt"
     assert [line.split(":")[0] for line in lines] == [
         "flat.png",
         "stack.tif",
@@ -66,7 +66,7 @@ def test_images_and_stacks(trained, predictor, tmp_path, capsys):
     assert "4 x 21 x 30," in lines[1]
 
 
-def test_everything_that_can_be_saved(trained, predictor, tmp_path, capsys):
+def test_all_optional_results(trained, predictor, tmp_path, capsys):
     config, run = trained
     config = config.copy_and_resolve_references()
     config.predict.save_probabilities = config.predict.save_uncertainty = True
@@ -80,15 +80,17 @@ def test_everything_that_can_be_saved(trained, predictor, tmp_path, capsys):
     np.testing.assert_array_equal(
         np.moveaxis(saved, 0, -1), predictor.probabilities(image)
     )
-    unsure = tifffile.imread(out / "a_uncertainty.tif")
-    np.testing.assert_array_equal(unsure[0], predictor.uncertainty(image))
+    uncertainty = tifffile.imread(out / "a_uncertainty.tif")
+    np.testing.assert_array_equal(uncertainty[0], predictor.uncertainty(image))
     objects = np.asarray(Image.open(out / "a_instances.png"))
     assert objects.dtype == np.uint16
     np.testing.assert_array_equal(objects, predictor.objects(image))
     assert f"{objects.max()} objects" in capsys.readouterr().out
 
 
-def test_what_is_wrong_costs_one_line_and_the_others_go_on(trained, tmp_path, capsys):
+def test_each_faulty_file_gets_one_line_and_the_others_are_predicted(
+    trained, tmp_path, capsys
+):
     config, run = trained
     images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()
@@ -102,8 +104,8 @@ def test_what_is_wrong_costs_one_line_and_the_others_go_on(trained, tmp_path, ca
     code = predict(config, run, input=str(images), output=str(out))
     stdout, stderr = capsys.readouterr()
     assert code == 1
-    told = stderr.splitlines()
-    assert len(told) == 4
+    errors = stderr.splitlines()
+    assert len(errors) == 4
     for name, words in [
         ("broken.png", "cannot be read"),
         (
@@ -113,7 +115,7 @@ def test_what_is_wrong_costs_one_line_and_the_others_go_on(trained, tmp_path, ca
         ("empty.tif", ""),
         ("nan.tif", "NaN"),
     ]:
-        (line,) = [line for line in told if f"{name}:" in line]
+        (line,) = [line for line in errors if f"{name}:" in line]
         assert line.startswith("error: ")
         assert words in line
     assert "4 of 5 files could not be predicted:" in stdout
@@ -127,7 +129,7 @@ def test_what_is_wrong_costs_one_line_and_the_others_go_on(trained, tmp_path, ca
     assert predict(config, run, input=colour, output=str(out)) == 0
 
 
-def test_results_of_an_earlier_run_are_no_images(trained, tmp_path, capsys):
+def test_results_of_an_earlier_run_are_not_read_as_images(trained, tmp_path, capsys):
     config, run = trained
     Image.fromarray(grey(20, 20)).save(tmp_path / "a.png")
     where = {"input": f"{tmp_path}/**/*", "output": str(tmp_path / "out")}
@@ -137,7 +139,7 @@ def test_results_of_an_earlier_run_are_no_images(trained, tmp_path, capsys):
         assert line.startswith("a.png: ")
 
 
-def test_what_cannot_be_done_at_all(trained, tmp_path):
+def test_inputs_and_outputs_that_cannot_work_are_refused(trained, tmp_path):
     config, run = trained
     Image.fromarray(grey(20, 20)).save(tmp_path / "a.png")
     image, out = str(tmp_path / "a.png"), str(tmp_path / "out")
@@ -156,7 +158,7 @@ def test_what_cannot_be_done_at_all(trained, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_to(trained, tmp_path):
+def test_an_output_folder_without_write_permission_is_refused(trained, tmp_path):
     config, run = trained
     Image.fromarray(grey(20, 20)).save(tmp_path / "a.png")
     (tmp_path / "out").mkdir(mode=0o500)
@@ -166,7 +168,7 @@ def test_a_folder_that_may_not_be_written_to(trained, tmp_path):
         )
 
 
-def test_a_large_image_is_never_held_whole(trained, tmp_path, monkeypatch):
+def test_a_large_image_is_predicted_by_rows(trained, tmp_path, monkeypatch):
     config, run = trained
     config = config.copy_and_resolve_references()
     config.predict.tile, config.predict.batch = (128,), 8
@@ -175,23 +177,23 @@ def test_a_large_image_is_never_held_whole(trained, tmp_path, monkeypatch):
     heights = []
     rows = Inference.rows
 
-    def watched(*args, **kwargs):
+    def record_heights(*args, **kwargs):
         for answer in rows(*args, **kwargs):
             heights.append(len(answer["label"]))
             yield answer
 
-    monkeypatch.setattr(Inference, "rows", watched)
+    monkeypatch.setattr(Inference, "rows", record_heights)
     predict(config, run, input=str(tmp_path / "*.tif"), output=str(tmp_path / "out"))
     assert sum(heights) == 1024
     assert max(heights) <= 128
     labels = np.asarray(Image.open(tmp_path / "out" / "wide_labels.png"))
     whole = unet_jax.Predictor.load(run, tile=(4096,)).labels(image)
-    assert (labels == whole).mean() > 0.9999  # SAME: to rounding
+    assert (labels == whole).mean() > 0.9999  # SAME padding: equal up to rounding
     with Image.open(tmp_path / "out" / "wide_overlay.png") as overlay:
         assert overlay.size == (2048, 512)
 
 
-def test_volumes_keep_their_place_in_the_scanner(tiny, tmp_path):
+def test_volumes_keep_their_affine(tiny, tmp_path):
     nibabel = pytest.importorskip("nibabel")
     tiny.crop, tiny.data.shape, tiny.steps = (8, 8, 8), (9, 12, 10), 1
     run, out = tmp_path / "run", tmp_path / "out"
@@ -213,8 +215,8 @@ def test_volumes_keep_their_place_in_the_scanner(tiny, tmp_path):
     )
 
 
-def test_nothing_but_the_run_folder_is_needed(trained, tmp_path):
-    """Not the config file: the checkpoint has what it said."""
+def test_prediction_needs_only_the_checkpoints(trained, tmp_path):
+    """The config file is not needed: the checkpoint holds a copy."""
     config, run = trained
     shutil.copytree(run / "checkpoints", tmp_path / "moved" / "checkpoints")
     image = grey(20, 24)
@@ -225,7 +227,7 @@ def test_nothing_but_the_run_folder_is_needed(trained, tmp_path):
     assert json.loads((run / "config.json").read_text())["predict"]["tta"] == "none"
 
 
-def test_a_network_whose_tiles_are_blended(tiny, tmp_path, capsys):
+def test_blended_tiles_are_reported(tiny, tmp_path, capsys):
     tiny.model.norm, tiny.steps = "instance", 1
     train(tiny, tmp_path / "run")
     tiny.predict.tile = (32,)
@@ -238,7 +240,9 @@ def test_a_network_whose_tiles_are_blended(tiny, tmp_path, capsys):
     assert (labels.dtype, labels.shape) == (np.uint8, (90, 70))
 
 
-def test_objects_are_counted_and_never_share_a_number(trained, tmp_path, capsys):
+def test_objects_are_counted_and_numbered_from_1_in_each_image(
+    trained, tmp_path, capsys
+):
     config, run = trained
     config = config.copy_and_resolve_references()
     config.predict.postprocess = (
@@ -256,7 +260,7 @@ def test_objects_are_counted_and_never_share_a_number(trained, tmp_path, capsys)
     assert f"{found} objects" in capsys.readouterr().out
 
 
-def test_whatever_goes_wrong_with_a_file_the_others_go_on(
+def test_an_unexpected_error_does_not_stop_the_other_files(
     trained, tmp_path, monkeypatch, capsys
 ):
     config, run = trained
@@ -265,12 +269,12 @@ def test_whatever_goes_wrong_with_a_file_the_others_go_on(
     overlay = pictures.overlay
     fits = iter([False, True])
 
-    def full(*args):
+    def fail_once(*args):
         if not next(fits):
             raise MemoryError("too large")
         return overlay(*args)
 
-    monkeypatch.setattr(pictures, "overlay", full)
+    monkeypatch.setattr(pictures, "overlay", fail_once)
     where = {"input": str(tmp_path), "output": str(tmp_path / "out")}
     assert predict(config, run, **where) == 1
     stdout, stderr = capsys.readouterr()

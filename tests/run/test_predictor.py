@@ -1,4 +1,4 @@
-"""A trained run as something to ask, from Python."""
+"""Predictions of a trained run from Python."""
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data import cells
 from unet_jax.errors import UserError
-from unet_jax.run import judge
+from unet_jax.run import scoring
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,10 @@ def raw(index=0):
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_predictions_are_what_evaluation_saw_to_the_bit(trained, devices, monkeypatch):
-    """Whatever other images it saw in the same go."""
+def test_predictions_equal_those_of_the_evaluation_to_the_bit(
+    trained, devices, monkeypatch
+):
+    """Whichever other images are in the same batch."""
     config, workdir = trained
     chosen = jax.devices()[:devices]
     monkeypatch.setattr(jax, "local_devices", lambda: chosen)
@@ -34,16 +36,16 @@ def test_predictions_are_what_evaluation_saw_to_the_bit(trained, devices, monkey
         like = parts.predicting.inference.here.abstract(parts.predicting.variables)
         variables = checkpoints.variables(checkpoints.best, like)
     for index in range(3):
-        seen = judge.predict_case(parts, variables, parts.test, index)
+        case = scoring.predict_case(parts, variables, parts.test, index)
         image = raw(index)
         np.testing.assert_array_equal(
-            predictor.probabilities(image), seen.probabilities
+            predictor.probabilities(image), case.probabilities
         )
-        np.testing.assert_array_equal(predictor.labels(image), seen.prediction)
-        np.testing.assert_array_equal(predictor.objects(image), seen.objects)
+        np.testing.assert_array_equal(predictor.labels(image), case.prediction)
+        np.testing.assert_array_equal(predictor.objects(image), case.objects)
 
 
-def test_images_of_any_size_and_kind(predictor):
+def test_images_of_any_size_and_dtype(predictor):
     rng = np.random.default_rng(0)
     for shape in [(1, 1), (7, 13), (101, 37)]:
         for dtype in ("u1", "u2", "f4", "f8"):
@@ -74,11 +76,11 @@ def test_an_ensemble_is_the_mean_of_its_members(trained, predictor, tiny, tmp_pa
     assert np.abs(predictor.uncertainty(raw(), "mutual_information")).max() < 1e-6
 
 
-def test_options_are_those_of_the_config(trained, predictor):
+def test_options_replace_those_of_the_config(trained, predictor):
     augmented = unet_jax.Predictor.load(trained[1], tta="d4", tile=(24,))
     image = raw()
     flipped = augmented.probabilities(image[:, ::-1])[:, ::-1]
-    # 24 columns and 20 rows are whole tiles: the mean over a group does not care
+    # 24 columns and 20 rows are whole tiles, so flips do not change the group norm
     np.testing.assert_allclose(augmented.probabilities(image), flipped, atol=1e-5)
     assert np.abs(flipped - predictor.probabilities(image)).max() > 1e-5
     grey = np.repeat(image, 3, axis=-1)
@@ -107,12 +109,12 @@ def test_options_are_those_of_the_config(trained, predictor):
         (np.zeros((8, 8), complex), "an array of numbers, not complex"),
     ],
 )
-def test_an_image_of_another_kind_is_refused(predictor, image, words):
+def test_an_image_that_does_not_fit_is_refused(predictor, image, words):
     with pytest.raises(UserError, match=words):
         predictor.probabilities(image)
 
 
-def test_a_run_that_is_none_is_refused(trained, tiny, tmp_path):
+def test_a_folder_or_an_option_that_does_not_fit_is_refused(trained, tiny, tmp_path):
     load = unet_jax.Predictor.load
     with pytest.raises(UserError, match="nowhere holds no finished checkpoint"):
         load(tmp_path / "nowhere")

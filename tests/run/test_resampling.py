@@ -1,4 +1,4 @@
-"""A run whose images have pixels of several sizes, from training to files."""
+"""A run on images with several spacings, from training to result files."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
-from unet_jax.run import judge, predict, train
+from unet_jax.run import predict, train
+from unet_jax.run.scoring import predict_case, score_images
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel reads NIfTI")
 
@@ -57,44 +58,45 @@ def run(trained, tmp_path_factory):
     return config, workdir, parts, variables
 
 
-def test_predictions_are_what_evaluation_saw_to_the_bit(run):
+def test_predictions_equal_those_of_the_evaluation_to_the_bit(run):
     _, workdir, parts, variables = run
     predictor = unet_jax.Predictor.load(workdir)
     for index in range(3):
         image, spacing = raw(index), SPACINGS[index]
-        seen = judge.predict_case(parts, variables, parts.test, index)
+        case = predict_case(parts, variables, parts.test, index)
         got = predictor.probabilities(image, spacing)
         assert got.shape == (*image.shape[:2], 2)
         np.testing.assert_allclose(got.sum(-1), 1, atol=1e-6)
-        np.testing.assert_array_equal(got, seen.probabilities)
-        np.testing.assert_array_equal(predictor.labels(image, spacing), seen.prediction)
-        assert seen.spacing == spacing  # so distances are those of the file
+        np.testing.assert_array_equal(got, case.probabilities)
+        np.testing.assert_array_equal(predictor.labels(image, spacing), case.prediction)
+        assert case.spacing == spacing  # distances are in the units of the file
         assert predictor.uncertainty(image, spacing=spacing).shape == image.shape[:2]
-        apart = predictor.uncertainty(image, "mutual_information", spacing)
-        assert np.abs(apart).max() < 1e-6  # a single run in one view agrees with itself
+        mutual = predictor.uncertainty(image, "mutual_information", spacing)
+        assert np.abs(mutual).max() < 1e-6  # one run and one view
     with pytest.raises(UserError, match="of shape .* `spacing`"):
         predictor.labels(raw(0))
 
 
-def test_scores_are_those_of_the_files_own_pixels(run):
+def test_scores_are_computed_on_the_grid_of_the_file(run):
     _, _, parts, variables = run
-    judged = judge.judge(parts, variables, "test", parts.test, as_predicted=True)
-    assert judged.confusion.sum() == sum(raw(i)[..., 0].size for i in range(3))
-    assert judged.scores["test/loss"] > 0
+    evaluation = score_images(parts, variables, "test", parts.test, as_predicted=True)
+    assert evaluation.confusion.sum() == sum(raw(i)[..., 0].size for i in range(3))
+    assert evaluation.scores["test/loss"] > 0
     for index, spacing in enumerate(SPACINGS):
-        seen = judge.predict_case(parts, variables, parts.test, index)
-        true, said = surface(seen.truth, spacing), surface(seen.prediction, spacing)
-        farthest = max(directed_hausdorff(*x)[0] for x in ((true, said), (said, true)))
-        assert judged.images[index]["hausdorff"] == pytest.approx(farthest)
+        case = predict_case(parts, variables, parts.test, index)
+        true, found = surface(case.truth, spacing), surface(case.prediction, spacing)
+        both_ways = (true, found), (found, true)
+        farthest = max(directed_hausdorff(*pair)[0] for pair in both_ways)
+        assert evaluation.per_image[index]["hausdorff"] == pytest.approx(farthest)
 
 
 def surface(label, spacing):
-    """Where the pixels lie that an erosion takes away, in the units of the file."""
+    """Returns the positions of pixels that an erosion removes, in the file's units."""
     mask = label == 1
     return np.argwhere(mask & ~ndimage.binary_erosion(mask)) * spacing
 
 
-def test_files_are_segmented_on_their_own_grid(run, tmp_path, capsys):
+def test_labels_have_the_grid_of_the_file(run, tmp_path, capsys):
     config, workdir, *_ = run
     predictor = unet_jax.Predictor.load(workdir)
     scan = nibabel.Nifti1Image(raw(0)[..., 0].T, np.diag([2.0, 1.0, 1.0, 1.0]))

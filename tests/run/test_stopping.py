@@ -9,13 +9,13 @@ from unet_jax.run import stopping
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
-def test_the_first_signal_asks_and_the_second_does_not_wait(number, code):
+def test_the_first_signal_is_a_request_and_the_second_interrupts(number, code):
     before = signal.getsignal(number)
-    with stopping.requests() as asked:
-        assert not stopping.due(asked, 1)
+    with stopping.catch_signals() as received:
+        assert not stopping.should_stop(received, 1)
         os.kill(os.getpid(), number)
-        assert stopping.due(asked, 2)
-        assert stopping.code(asked) == code
+        assert stopping.should_stop(received, 2)
+        assert stopping.exit_code(received) == code
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before

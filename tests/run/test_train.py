@@ -1,4 +1,4 @@
-"""Training as the user meets it: files, resuming, being stopped, being wrong."""
+"""The verbs `train` and `evaluate`: files, resuming, stopping and errors."""
 
 import json
 import os
@@ -17,14 +17,14 @@ from unet_jax.errors import UserError
 from unet_jax.run import evaluate, folder, train
 
 
-def lines(workdir):
-    """The metrics without what depends on the clock."""
+def read_metrics(workdir):
+    """Returns the lines of metrics.jsonl without the speeds."""
     rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     timed = "train/images_per_second"
     return [{k: v for k, v in row.items() if k != timed} for row in rows]
 
 
-def final(config, workdir):
+def final_state(config, workdir):
     parts = build(config)
     with Checkpoints(workdir, "val/dice") as checkpoints:
         like = parts.layout.abstract(jax.eval_shape(parts.init, jax.random.key(0)))
@@ -32,9 +32,9 @@ def final(config, workdir):
         return jax.device_get(checkpoints.restore(config.steps, like, variables))
 
 
-def test_a_stopped_run_goes_on_as_if_it_never_had(tiny, tmp_path, monkeypatch, capsys):
-    """Train 4 = train 2, be killed, resume, train 2: parameters and log, to the bit."""
-    tiny.data.train = 5  # the stop falls within an epoch
+def test_a_stopped_run_resumes_exactly(tiny, tmp_path, monkeypatch, capsys):
+    """4 steps equal 2 steps, a signal and 2 more: parameters and log, to the bit."""
+    tiny.data.train = 5  # stops within an epoch
     tiny.eval_every = tiny.log_every = 3  # and between two lines of the log
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     train(tiny, straight)
@@ -57,14 +57,14 @@ def test_a_stopped_run_goes_on_as_if_it_never_had(tiny, tmp_path, monkeypatch, c
         assert train(tiny, broken) == 128 + signal.SIGTERM
     assert "stopped at step 2" in capsys.readouterr().out
     assert not (broken / "scores.json").exists()
-    # a crash may also leave lines beyond the checkpoint, the last of them cut short
+    # a crash may also leave lines after the checkpoint, and a truncated last line
     with (broken / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "train/loss": 9}\n{"step": 4, "tra')
     train(tiny, broken)
     assert "resuming at step 2" in capsys.readouterr().out
 
-    assert lines(broken) == lines(straight)
-    a, b = final(tiny, straight), final(tiny, broken)
+    assert read_metrics(broken) == read_metrics(straight)
+    a, b = final_state(tiny, straight), final_state(tiny, broken)
     assert a.step == 4
     jax.tree.map(np.testing.assert_array_equal, a, b)
     assert (broken / "scores.json").read_text() == (
@@ -77,7 +77,7 @@ def test_a_stopped_run_goes_on_as_if_it_never_had(tiny, tmp_path, monkeypatch, c
     train(tiny, straight)
     assert "is finished" in capsys.readouterr().out
     assert (straight / "scores.json").read_text() == before
-    assert len(lines(straight)) == 4
+    assert len(read_metrics(straight)) == 4
 
     tiny.steps = 5
     train(tiny, straight)
@@ -85,15 +85,15 @@ def test_a_stopped_run_goes_on_as_if_it_never_had(tiny, tmp_path, monkeypatch, c
     assert json.loads((straight / "config.json").read_text())["steps"] == 5
 
 
-def test_a_workdir_of_another_run_is_refused_with_the_fields(tiny, tmp_path):
+def test_a_workdir_of_another_run_is_refused_and_the_fields_are_named(tiny, tmp_path):
     train(tiny, tmp_path)
     tiny.model.widths = (2, 8)
     tiny.optimizer.learning_rate = 0.5
     with pytest.raises(UserError) as error:
         train(tiny, tmp_path)
     line = str(error.value)
-    assert "model.widths is [2, 4] there and [2, 8] here" in line
-    assert "optimizer.learning_rate is 0.001 there and 0.5 here" in line
+    assert "model.widths is [2, 4] in the folder and [2, 8] in this config" in line
+    assert "learning_rate is 0.001 in the folder and 0.5 in this config" in line
     assert "steps" not in line
     assert json.loads((tmp_path / "config.json").read_text())["model"]["widths"] == [
         2,
@@ -101,31 +101,31 @@ def test_a_workdir_of_another_run_is_refused_with_the_fields(tiny, tmp_path):
     ]
 
 
-def test_what_failed_at_its_start_may_be_mended(tiny, tmp_path):
+def test_a_run_that_failed_before_its_first_checkpoint_may_start_again(tiny, tmp_path):
     rate, tiny.optimizer.learning_rate = tiny.optimizer.learning_rate, 1e38
     tiny.model.norm = "none"
-    with pytest.raises(UserError, match="learning_rate.*there is none"):
+    with pytest.raises(UserError, match="learning_rate.*no checkpoint has been saved"):
         train(tiny, tmp_path)
     tiny.optimizer.learning_rate = rate
     train(tiny, tmp_path)
 
 
-def test_a_run_without_its_config_is_known_by_its_checkpoint(tiny, tmp_path):
+def test_a_run_without_config_json_uses_that_of_its_checkpoint(tiny, tmp_path):
     train(tiny, tmp_path)
     text = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(text[:50])
-    assert folder.stored(tmp_path) == json.loads(text)
+    assert folder.read_config(tmp_path) == json.loads(text)
     (tmp_path / "config.json").unlink()
-    assert folder.stored(tmp_path) == json.loads(text)
+    assert folder.read_config(tmp_path) == json.loads(text)
     tiny.model.widths = (2, 8)
-    with pytest.raises(UserError, match="widths is .2, 4. there and .2, 8. here"):
+    with pytest.raises(UserError, match="widths is .2, 4. in the folder and .2, 8. in"):
         evaluate(tiny, tmp_path)
     with pytest.raises(UserError, match="nowhere holds no finished checkpoint"):
-        folder.stored(tmp_path / "nowhere")
+        folder.read_config(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_run_from_before_a_field_goes_on(tiny, tmp_path, capsys):
+def test_a_run_that_is_older_than_a_field_resumes(tiny, tmp_path, capsys):
     train(tiny, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     del config["cache"]
@@ -134,24 +134,24 @@ def test_a_run_from_before_a_field_goes_on(tiny, tmp_path, capsys):
     assert "cache: the run is older than this field" in capsys.readouterr().out
 
 
-def test_what_is_no_run_or_has_lost_its_checkpoints_is_kept(tiny, tmp_path):
+def test_files_that_are_no_run_are_not_overwritten(tiny, tmp_path):
     (tmp_path / "config.json").write_text('{"mine": 1}')
-    with pytest.raises(UserError, match="config.json is not that of a run"):
+    with pytest.raises(UserError, match="config.json is not the config of a run"):
         train(tiny, tmp_path)
     (tmp_path / "config.json").unlink()
     (tmp_path / "scores.json").write_text("{}")
-    with pytest.raises(UserError, match="scores of a run whose checkpoints are gone"):
+    with pytest.raises(UserError, match="scores of a run without its checkpoints"):
         train(tiny, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["scores.json"]
 
 
-def test_a_save_that_was_cut_off_is_no_checkpoint(tiny, tmp_path):
+def test_an_interrupted_save_is_not_a_checkpoint(tiny, tmp_path):
     (tmp_path / "checkpoints/2.orbax-checkpoint-tmp").mkdir(parents=True)
     (tmp_path / "config.json").write_text('{"checkpoint_every": 2}')
-    folder.claim(tmp_path, tiny)
+    folder.create_or_check(tmp_path, tiny)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tiny, tmp_path):
+def test_a_folder_that_cannot_be_created_is_named(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--workdir=.*file/run: Not a directory"):
         train(tiny, tmp_path / "file/run")
@@ -189,7 +189,7 @@ def test_volumes_train_like_images(tiny, tmp_path):
     ],
     ids=["multilabel", "mesh", "valid"],
 )
-def test_other_runs_reach_their_scores(tiny, tmp_path, change):
+def test_other_configs_train_to_the_end(tiny, tmp_path, change):
     tiny.update(change)
     tiny.ema = 0.5
     train(tiny, tmp_path)
@@ -200,8 +200,8 @@ def test_other_runs_reach_their_scores(tiny, tmp_path, change):
     shutil.rmtree(tmp_path)
 
 
-def test_another_score_may_be_judged_but_not_chosen_by(tiny, tmp_path):
-    """The best checkpoint stays that of the score that the run began with."""
+def test_metrics_may_change_but_not_the_one_that_selects_checkpoints(tiny, tmp_path):
+    """The best checkpoint stays the best by the first metric of the original config."""
     tiny.metrics = (ConfigDict({"name": "recall"}), ConfigDict({"name": "dice"}))
     train(tiny, tmp_path)
     best = json.loads((tmp_path / "scores.json").read_text())["step"]
@@ -214,7 +214,7 @@ def test_another_score_may_be_judged_but_not_chosen_by(tiny, tmp_path):
         assert "test/v_rand" in scores
     assert (tmp_path / "config.json").read_text() == before
     tiny.steps = 6
-    with pytest.raises(UserError, match="config.metrics must have recall, by which"):
+    with pytest.raises(UserError, match="config.metrics has no recall, by which"):
         train(tiny, tmp_path)
     tiny.metrics += (ConfigDict({"name": "recall"}),)
     train(tiny, tmp_path)
@@ -224,7 +224,7 @@ def test_another_score_may_be_judged_but_not_chosen_by(tiny, tmp_path):
     assert about["chosen_by"] == "val/recall"
 
 
-def test_the_report_tells_of_the_run(trained):
+def test_the_report_shows_the_run(trained):
     config, workdir = trained
     page = (workdir / "report.html").read_text()
     scores = json.loads((workdir / "scores.json").read_text())

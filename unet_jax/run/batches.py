@@ -1,4 +1,4 @@
-"""The batches of a run, read ahead of its steps."""
+"""Training batches of a run, read ahead of the steps."""
 
 from collections.abc import Iterator
 
@@ -10,8 +10,17 @@ from unet_jax.build.training import Parts
 from unet_jax.data import pipeline
 
 
-def batches(config: ConfigDict, parts: Parts, start: int, stop: int) -> Iterator[Batch]:
-    """Yields this process's rows of the batches of steps `start` to `stop - 1`."""
+def read_batches(
+    config: ConfigDict, parts: Parts, start: int, stop: int
+) -> Iterator[Batch]:
+    """Yields this process's rows of the batches of steps `start` to `stop - 1`.
+
+    Args:
+      config: the config of the run.
+      parts: the run.
+      start: first step.
+      stop: the step after the last one.
+    """
     dataset = pipeline.batches(
         parts.train,
         seed=config.seed,

@@ -13,72 +13,93 @@ from unet_jax.build.training import Judging, judging
 from unet_jax.checkpoint import FOLDER, Checkpoints
 from unet_jax.metrics.calibration import reliability
 from unet_jax.run import folder, reporting
-from unet_jax.run.judge import Judged, judge
-from unet_jax.run.sample import judge_samples
+from unet_jax.run.sample import score_generator
+from unet_jax.run.scoring import Evaluation, score_images
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> int:
-    """Restores the best checkpoint and writes the scores of the test split.
+    """Restores the best checkpoint and writes its scores on the test split.
+
+    Args:
+      config: the config of the run; `metrics` and `predict` may be changed.
+      workdir: the run folder.
+
+    Returns:
+      0.
 
     Raises:
-      UserError: the folder holds no checkpoint, or one of another config.
+      UserError: the folder has no checkpoint, or holds a run with another config.
     """
     folder.check_trained(workdir)
-    folder.claim(workdir, config)
-    with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
+    folder.create_or_check(workdir, config)
+    with Checkpoints(
+        workdir, folder.read_selection_score(workdir, config)
+    ) as checkpoints:
         preprocessing = checkpoints.about(checkpoints.best)["preprocessing"]
-        parts = judging(config, preprocessing, folder.notes(workdir, config))
-        report(config, workdir, parts, checkpoints)
+        parts = judging(config, preprocessing, folder.find_notes(workdir, config))
+        score_best_checkpoint(config, workdir, parts, checkpoints)
     return 0
 
 
-def score(
+def score_split(
     parts: Judging, variables: Any, split: str, examples: Any, *, as_predicted: bool
-) -> Judged:
-    """Scores a split: images against their truth, or those of a generator."""
+) -> Evaluation:
+    """Scores a split by `score_images`, or by `score_generator` for a generator."""
     if parts.method.sample:
-        return judge_samples(parts, variables, split, examples)
-    return judge(parts, variables, split, examples, as_predicted=as_predicted)
+        return score_generator(parts, variables, split, examples)
+    return score_images(parts, variables, split, examples, as_predicted=as_predicted)
 
 
-def report(
+def score_best_checkpoint(
     config: ConfigDict, workdir: Path, parts: Judging, checkpoints: Checkpoints
 ) -> None:
-    """Scores the best checkpoint: a table, `scores.json`, `report.html`, a picture."""
+    """Scores the best checkpoint on the test split and writes the results.
+
+    Process 0 writes `scores.json`, `report.html` and `predictions.png`, and prints a
+    table.
+
+    Args:
+      config: the config of the run.
+      workdir: the run folder.
+      parts: the parts that score the run.
+      checkpoints: the checkpoints of the run.
+    """
     best = checkpoints.best
     here = parts.predicting.inference.here
     variables = checkpoints.variables(best, here.abstract(parts.predicting.variables))
-    judged = score(parts, variables, "test", parts.test, as_predicted=True)
+    evaluation = score_split(parts, variables, "test", parts.test, as_predicted=True)
     if jax.process_index() != 0:
         return
-    images = len(parts.test)
-    about = {
+    images, confusion = len(parts.test), evaluation.confusion
+    content = {
         "step": best,
         "checkpoint": f"{FOLDER}/{best}",
         "images": images,
-        **judged.scores,
-        "predict": folder.as_json(config)["predict"],
+        **evaluation.scores,
+        "predict": folder.config_to_json(config)["predict"],
         "true_objects": reporting.true_objects(parts),
         "reductions": {name: metric.reduction for name, metric in parts.metrics},
-        "confusion": None if judged.confusion is None else judged.confusion.tolist(),
-        "reliability": _reliability(judged),
-        "per_image": judged.images,
+        "confusion": None if confusion is None else confusion.tolist(),
+        "reliability": _reliability_to_json(evaluation),
+        "per_image": evaluation.per_image,
     }
-    text = json.dumps(about, indent=2) + "\n"
+    text = json.dumps(content, indent=2) + "\n"
     logs.write(workdir / folder.SCORES, text.encode())
-    logs.write(workdir / folder.PICTURE, pictures.png(judged.drawn))
-    page = reporting.html(config, workdir, parts, variables, judged, best)
+    logs.write(workdir / folder.PICTURE, pictures.png(evaluation.picture))
+    page = reporting.html(config, workdir, parts, variables, evaluation, best)
     logs.write(workdir / folder.REPORT, page.encode())
     title = f"{config.name}: {images} test images, checkpoint of step {best}"
-    logs.table(title, judged.scores, parts.predicting.task.classes)
+    logs.table(title, evaluation.scores, parts.predicting.task.classes)
     logs.say(f"wrote {workdir}/: {folder.SCORES}, {folder.REPORT}, {folder.PICTURE}")
 
 
-def _reliability(judged: Judged) -> dict[str, list[float | None]] | None:
-    """The table of confidence and accuracy; None without classes."""
-    if judged.reliability is None:
+def _reliability_to_json(
+    evaluation: Evaluation,
+) -> dict[str, list[float | None]] | None:
+    """Returns the table of confidence and accuracy; None without classes."""
+    if evaluation.reliability is None:
         return None
     return {
         name: [None if np.isnan(x) else x for x in values.tolist()]
-        for name, values in reliability(judged.reliability).items()
+        for name, values in reliability(evaluation.reliability).items()
     }

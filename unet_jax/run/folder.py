@@ -1,4 +1,4 @@
-"""The run folder: its files, and the checks that a config belongs to it."""
+"""The run folder: reads and writes its files, and checks that a config fits it."""
 
 import json
 import tempfile
@@ -17,45 +17,50 @@ from unet_jax.errors import UserError
 from unet_jax.logs import say, write
 from unet_jax.specs import externals, source_of
 
-ABSENT = "absent"
+ABSENT = "absent"  # stands for a field that a config does not have
 CONFIG, SCORES = "config.json", "scores.json"
 REPORT, PICTURE = "report.html", "predictions.png"
-EXTERNAL = "external"  # in config.json: which file defines each external name
+EXTERNAL = "external"  # key of config.json: the file of each external name
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
-    """Makes the folder, or checks that it holds a run of this config.
+def create_or_check(workdir: Path, config: ConfigDict) -> None:
+    """Creates the run folder, or checks that it holds a run of this config.
 
-    A run without a checkpoint may begin again with another config.
+    A run without a checkpoint may start again with another config.
+
+    Args:
+      workdir: the run folder.
+      config: the config of the run.
 
     Raises:
-      UserError: the folder cannot be made, or holds something else, or another run;
-        the line then names the fields that differ.
+      UserError: the folder cannot be created, or holds other files or another run; the
+        message names the fields that differ.
     """
-    make(workdir)
+    create(workdir)
     if not steps(workdir):
-        _check_vacant(workdir)
+        _check_unused(workdir)
         return
-    differences = _differences(stored(workdir), as_json(config))
-    wrong, news = [], []
-    for name, there, here in differences:
+    differences = _list_differences(read_config(workdir), config_to_json(config))
+    wrong, changes = [], []
+    for name, old, new in differences:
         if name == "steps":
-            news.append(f"steps: {there} before, {here} now; the schedule ends there")
-        elif there is ABSENT and "." not in name:
-            news.append(f"{name}: the run is older than this field; it is now {here}")
+            changes.append(f"steps: {old} before, {new} now; the schedule ends there")
+        elif old is ABSENT and "." not in name:
+            changes.append(f"{name}: the run is older than this field; it is now {new}")
         elif not may_change(name):
-            wrong.append(f"{name} is {there} there and {here} here")
+            wrong.append(f"{name} is {old} in the folder and {new} in this config")
     if wrong:
         raise UserError(
             f"{workdir} holds another run: {'; '.join(wrong)}. Choose another "
-            f"--workdir, or go on with what it holds: --workdir={workdir} alone"
+            f"--workdir, or continue the run with its own config: --workdir={workdir} "
+            "without --config"
         )
-    for line in news:
+    for line in changes:
         say(line)
 
 
-def make(workdir: Path) -> None:
-    """Makes the folder, or raises UserError if it cannot be."""
+def create(workdir: Path) -> None:
+    """Creates the folder; raises UserError if that fails."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -65,7 +70,7 @@ def make(workdir: Path) -> None:
 
 
 def check_output(target: Path) -> None:
-    """Makes the folder of --output, or raises UserError if it cannot be written to."""
+    """Creates the folder of --output; raises UserError if it is not writable."""
     try:
         target.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=target).close()
@@ -75,20 +80,20 @@ def check_output(target: Path) -> None:
         ) from error
 
 
-def _check_vacant(workdir: Path) -> None:
-    """Raises UserError if training would overwrite the files of something else."""
+def _check_unused(workdir: Path) -> None:
+    """Raises UserError if training would overwrite files of another kind."""
     if (workdir / SCORES).exists():
         raise UserError(
-            f"{workdir} holds the scores of a run whose checkpoints are gone; choose "
+            f"{workdir} holds the scores of a run without its checkpoints; choose "
             "another --workdir"
         )
     path = workdir / CONFIG
     if path.exists() and '"checkpoint_every"' not in path.read_text(errors="replace"):
-        raise UserError(f"{path} is not that of a run; choose another --workdir")
+        raise UserError(f"{path} is not the config of a run; choose another --workdir")
 
 
 def check_trained(workdir: Path) -> None:
-    """Raises UserError unless there is a checkpoint to judge or to predict with."""
+    """Raises UserError unless the folder holds a finished checkpoint."""
     check_format(workdir)
     if not steps(workdir):
         raise UserError(
@@ -97,34 +102,44 @@ def check_trained(workdir: Path) -> None:
         )
 
 
-def chosen_by(workdir: Path, config: ConfigDict) -> str:
-    """Returns the validation score that chooses the best checkpoint of a folder.
+def read_selection_score(workdir: Path, config: ConfigDict) -> str:
+    """Returns the name of the validation score that selects the best checkpoint.
 
-    It is the first metric of the config that the run began with. Another metric cannot
-    choose later: the older checkpoints have no value of it.
+    It is the first metric of the run's original config. A later config cannot change
+    it, because the older checkpoints have no value of another metric.
+
+    Args:
+      workdir: the run folder.
+      config: the config of the run, for a folder without checkpoints.
+
+    Returns:
+      The name, such as 'val/dice'.
 
     Raises:
-      UserError: the newest checkpoint is damaged, or of another program.
+      UserError: the newest checkpoint is damaged or was written by another program.
     """
     if not steps(workdir):
         return best_score(config)
     about = newest(workdir)
-    if score := about.get("chosen_by"):
-        return score
+    if name := about.get("chosen_by"):
+        return name
     try:
         return best_score(revive(about["config"]))
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
-            f"{workdir}: the config of its newest checkpoint names no metrics, as if "
-            "another program had written it; name the folder of a run"
+            f"{workdir}: the config of its newest checkpoint names no metrics, so "
+            "another program may have written it; name the folder of a run"
         ) from error
 
 
-def stored(workdir: Path) -> dict[str, Any]:
-    """Returns the config of a run: config.json, or else that of its newest checkpoint.
+def read_config(workdir: Path) -> dict[str, Any]:
+    """Reads the config of a run from config.json or else from its newest checkpoint.
+
+    Args:
+      workdir: the run folder.
 
     Raises:
-      UserError: there is neither.
+      UserError: the folder has neither.
     """
     check_format(workdir)
     try:
@@ -141,23 +156,24 @@ def check_trusted(
     trust: bool,
     used: Mapping[str, Any] | None = None,
 ) -> None:
-    """Checks that a config from a run folder may import what it names.
+    """Checks that the user allows the external code that a run folder names.
 
-    A run folder is data: without the user's consent, no code runs because a folder
-    names it. Call this before anything is built from the config; it imports nothing.
+    A run folder is data: it must not run code without the user's consent. Call this
+    before anything is built from the config; the check itself imports nothing.
 
     Args:
-      config: as it was read from the folder: a dict or a ConfigDict.
+      config: the config as it was read from the folder, a dict or a ConfigDict.
       workdir: the run folder.
-      trust: the user's consent.
-      used: the config that is built, where the command line has changed `config`. The
-        names that it replaces are not imported, and its own come from the user.
+      trust: True if the user allows external code.
+      used: the config after the overrides of the command line, if there are any. Names
+        that the user has replaced are not imported, and new ones come from the user, so
+        neither needs consent.
 
     Raises:
-      UserError: there is no consent, and a spec has an external name.
+      UserError: a spec has an external name, and `trust` is False.
     """
-    kept = None if used is None else set(_externals(used))
-    for place, name in () if trust else _externals(config):
+    kept = None if used is None else set(_list_external_names(used))
+    for place, name in () if trust else _list_external_names(config):
         if kept is None or (place, name) in kept:
             raise UserError(
                 f"{place} in {workdir} is {name!r}, code from outside unet_jax; if you "
@@ -165,23 +181,23 @@ def check_trusted(
             )
 
 
-def _externals(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields the place and the external name of every spec of a config."""
+def _list_external_names(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields the field and the name of every spec that has an external name."""
     for field, value in config.items():
         yield from externals(value, f"config.{field}")
 
 
-def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
-    """Writes config.json and the notes of the data, from one process of a run.
+def write_config(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
+    """Writes config.json and the notes of the data set, in process 0 only.
 
     Args:
       workdir: the run folder.
-      config: the config of the run; the files that define its external names are
-        written beside its fields.
+      config: the config of the run; config.json also gets the files that define its
+        external names.
       notes: JSON data by file name.
     """
     if jax.process_index() == 0:
-        data = as_json(config)
+        data = config_to_json(config)
         names = [name for key in data for _, name in externals(data[key], key)]
         if names:
             data[EXTERNAL] = {name: str(source_of(name)) for name in names}
@@ -190,39 +206,43 @@ def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON data, indented unless it is a survey, which may be large."""
+    """Writes JSON data; indents it, except a survey, which may be large."""
     indent = None if path.name == SURVEY_FILE else 2
     write(path, (json.dumps(content, indent=indent) + "\n").encode())
 
 
-def notes(workdir: Path, config: ConfigDict) -> dict[str, str]:
-    """Returns the notes of a run folder that the data set of a config can use.
+def find_notes(workdir: Path, config: ConfigDict) -> dict[str, str]:
+    """Finds the notes in a run folder that the data set of a config can reuse.
 
-    The survey of the files always, since it is checked against them; the split only if
-    the folder holds a run of this data set that goes on.
+    The survey can always be reused, because it is checked against the files. The split
+    is reused only if the folder holds a run on the same data set.
+
+    Args:
+      workdir: the run folder.
+      config: the config of the run.
 
     Returns:
-      Keywords of the data set, and the paths of their files.
+      Paths by keyword of the data set: 'survey' and 'split'.
     """
     names = ["survey"]
-    if steps(workdir) and stored(workdir)["data"]["name"] == config.data.name:
+    if steps(workdir) and read_config(workdir)["data"]["name"] == config.data.name:
         names.append("split")
     paths = {name: workdir / f"{name}.json" for name in names}
     return {name: str(path) for name, path in paths.items() if path.exists()}
 
 
-def as_json(config: ConfigDict) -> dict[str, Any]:
+def config_to_json(config: ConfigDict) -> dict[str, Any]:
     """Returns the config as JSON data, with lists for tuples."""
     return json.loads(config.to_json())
 
 
-def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, str, str]]:
-    """The values that differ, as (dotted name, old, new), in JSON or ABSENT."""
+def _list_differences(old: Any, new: Any, name: str = "") -> list[tuple[str, str, str]]:
+    """Returns (dotted name, old, new) of values that differ, as JSON or ABSENT."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             difference
             for key in sorted(old.keys() | new.keys())
-            for difference in _differences(
+            for difference in _list_differences(
                 old.get(key, ABSENT), new.get(key, ABSENT), f"{name}.{key}".lstrip(".")
             )
         ]

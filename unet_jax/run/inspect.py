@@ -15,7 +15,7 @@ from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.report import Inspection, inspected
 from unet_jax.report.findings import Advice
-from unet_jax.run import folder, plan
+from unet_jax.run import folder, planning
 from unet_jax.run.findings import examples, summary, telling
 
 JSON, PAGE, PLAN = "inspect.json", "inspect.html", "plan.py"
@@ -35,8 +35,8 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     """
     if jax.process_index() != 0:
         return 0
-    folder.make(workdir)
-    splits = survey(config, folder.notes(workdir, config))
+    folder.create(workdir)
+    splits = survey(config, folder.find_notes(workdir, config))
     inspection = _inspection(splits)
     for line in telling.lines(inspection):
         logs.say(line)
@@ -75,11 +75,11 @@ def _write(workdir: Path, account: Account, inspection: Inspection) -> None:
 
 def _plan(config: ConfigDict, splits: Splits, workdir: Path) -> Advice:
     """Writes the plan beside, as a config that can be run."""
-    made = plan.plan(config, splits.account, splits)
+    made = planning.plan_training(config, splits.account, splits)
     path = workdir / PLAN
-    logs.write(path, plan.written(made, splits.account.root).encode())
+    logs.write(path, planning.format_plan(made, splits.account.root).encode())
     return Advice(
-        choices=[(field, _plain(value), why) for field, value, why in made.choices],
+        choices=[(field, _plain(value), why) for field, value, why in made.fields],
         memory=made.memory,
         seconds=made.seconds,
         device=made.device,

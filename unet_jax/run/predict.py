@@ -17,7 +17,7 @@ from unet_jax.data import files
 from unet_jax.data.files import Canvas, Grid
 from unet_jax.errors import UserError
 from unet_jax.inference import DeviceError, Want
-from unet_jax.run import folder, overlay
+from unet_jax.run import folder, preview
 from unet_jax.run.predictor import Predictor
 from unet_jax.tiling import Answer, Read
 
@@ -33,40 +33,42 @@ def predict(
     """Predicts files with the best checkpoint of a run, or of several.
 
     Args:
-      config: of the run, `predict` as it is wanted now.
+      config: the config of the run; `predict` may be changed.
       workdir: the run folder.
       input: a file, a folder or a glob.
       output: the folder to write to.
-      ensemble: further run folders, whose probabilities are averaged with the first's.
+      ensemble: further run folders; the predictions of all runs are averaged.
 
     Returns:
-      0, or 1 if a file could not be predicted; the others are.
+      0, or 1 if a file could not be predicted; the other files are predicted anyway.
 
     Raises:
-      UserError: there is nothing to segment or nothing to do it with.
+      UserError: there are no input files, a run folder cannot be used, or the output
+        folder is not writable.
     """
     source, target = str(Path(input).expanduser()), Path(output).expanduser()
     paths = files.find(source)
     runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
     folder.check_trained(workdir)
-    folder.claim(workdir, config)  # refuses the config of another run
-    predictor = Predictor.of(config, runs)
-    paths = _outside(target, paths)
+    folder.create_or_check(workdir, config)  # refuses the config of another run
+    predictor = Predictor.from_config(config, runs)
+    paths = _exclude_results(target, paths)
     folder.check_output(target)
     if left := files.left_out(source, paths):
-        logs.say(f"left out, as no images: {', '.join(path.name for path in left)}")
+        logs.say(f"skipped, not images: {', '.join(path.name for path in left)}")
     names = dict(zip(paths, files.stems(paths), strict=True))
     mine = paths[jax.process_index() :: jax.process_count()]
     faults = []
-    with _progress(len(mine)) as tell:
+    with _show_progress(len(mine)) as report:
         for path in mine:
             try:
-                line = _file(predictor, path, target, names[path], tell)
+                line = _predict_file(predictor, path, target, names[path], report)
                 print(line, flush=True)
-            except Exception as error:  # whatever it is, the others come first
-                print(f"error: {_told(error, path)}", file=sys.stderr, flush=True)
+            except Exception as error:  # any error: predict the other files first
+                line = f"error: {_format_error(error, path)}"
+                print(line, file=sys.stderr, flush=True)
                 faults.append(path)
-            tell(None)
+            report(None)
     if faults:
         print(f"{len(faults)} of {len(mine)} files could not be predicted:")
         for path in faults:
@@ -74,98 +76,101 @@ def predict(
     return int(bool(faults))
 
 
-def _told(error: Exception, path: Path) -> str:
-    """One line that names the file."""
+def _format_error(error: Exception, path: Path) -> str:
+    """Returns one line that names the file."""
     words = " ".join(str(error).split())
     if isinstance(error, UserError):
         return words if str(path) in words else f"{path}: {words}"
     return f"{path}: {type(error).__name__}: {words[:200]}"
 
 
-def _outside(target: Path, paths: Sequence[Path]) -> list[Path]:
-    """The files that are no results of an earlier run with the same output."""
+def _exclude_results(target: Path, paths: Sequence[Path]) -> list[Path]:
+    """Returns the files outside the output folder, where earlier results may lie."""
     outside = [p for p in paths if target.resolve() not in p.resolve().parents]
     if not outside:
         raise UserError(
-            f"--output={target} is the folder of the images, where the next run would "
-            "take the results for more of them; choose another"
+            f"--output={target} is the folder of the images, so the next run would "
+            "read the results as images; choose another folder"
         )
     return outside
 
 
 @contextlib.contextmanager
-def _progress(count: int) -> Iterator[Callable]:
-    """A function to be told `(tiles done, of)`, or None for a file that is finished."""
+def _show_progress(count: int) -> Iterator[Callable]:
+    """Yields a function of `(tiles done, all tiles)`, or of None after each file."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     options = {"disable": not sys.stdout.isatty(), "transient": True}
     with Progress(*columns, console=Console(soft_wrap=True), **options) as bar:
-        whole = bar.add_task("files", total=count)
-        part = bar.add_task("tiles", total=None)
+        files_bar = bar.add_task("files", total=count)
+        tiles_bar = bar.add_task("tiles", total=None)
 
-        def tell(tiles: tuple[int, int] | None) -> None:
+        def report(tiles: tuple[int, int] | None) -> None:
             if tiles is None:
-                bar.advance(whole)
+                bar.advance(files_bar)
             else:
-                bar.update(part, completed=tiles[0], total=tiles[1])
+                bar.update(tiles_bar, completed=tiles[0], total=tiles[1])
 
-        yield tell
+        yield report
 
 
-def _file(
-    predictor: Predictor, path: Path, target: Path, name: str, tell: Callable
+def _predict_file(
+    predictor: Predictor, path: Path, target: Path, name: str, report: Callable
 ) -> str:
-    """Predicts one file, with less and less memory if need be; returns its line."""
+    """Predicts one file, with smaller tiles if memory runs out; returns its line."""
     setup = predictor.setup
     kind = setup.preprocessing
     with files.opened(path, axes=kind["spatial_axes"]) as grid:
         grid = files.to_channels(grid, kind["channels"], convert=setup.convert)
         while True:
             try:
-                return _predict(predictor, grid, target, name, tell)
+                return _predict_grid(predictor, grid, target, name, report)
             except DeviceError as error:
                 setup.inference.shrink(error)
 
 
-def _predict(
-    predictor: Predictor, grid: Grid, target: Path, name: str, tell: Callable
+def _predict_grid(
+    predictor: Predictor, grid: Grid, target: Path, name: str, report: Callable
 ) -> str:
-    options, sight = predictor.setup.options, overlay.sight_of(grid)
+    options, plane = predictor.setup.options, preview.choose_plane(grid)
     want = Want(
         prediction=options.save_probabilities or options.save_uncertainty,
         doubt=options.save_uncertainty,
     )
-    raws = [_finite(grid, image) for image in range(grid.count)]
-    how = {"spacing": grid.spacing, "passed": lambda *tiles: tell(tiles)}
-    tally = Tally(predictor)
+    raws = [_make_finite_reader(grid, image) for image in range(grid.count)]
+    how = {"spacing": grid.spacing, "passed": lambda *tiles: report(tiles)}
+    counts = ResultCounts(predictor)
     shown: dict[str, list[np.ndarray]] = {"label": [], "objects": [], "values": []}
     done = 0
     with contextlib.ExitStack() as stack:
         canvases: dict[str, Canvas] = {}
-        for answer in predictor.rows(grid.shape, raws, want, **how):
-            for what, block, samples in _outputs(predictor, answer, grid):
+        for answer in predictor.predict_rows(grid.shape, raws, want, **how):
+            for what, block, samples in _select_outputs(predictor, answer, grid):
                 if what not in canvases:
-                    form = {"samples": samples}
+                    stem = f"{name}_{what}"
                     canvas = files.canvas(
-                        target, f"{name}_{what}", grid, block.dtype, **form
+                        target, stem, grid, block.dtype, samples=samples
                     )
                     canvases[what] = stack.enter_context(canvas)
                 canvases[what].put(block)
-            tally.add(answer)
+            counts.add(answer)
             for what in shown.keys() & answer.keys():
-                shown[what].append(overlay.rows_of(answer[what], done, grid, sight))
+                rows = preview.select_rows(answer[what], done, grid, plane)
+                shown[what].append(rows)
             done += len(next(iter(answer.values())))
-    planes = {what: overlay.plane(rows, sight) for what, rows in shown.items() if rows}
-    pixels = overlay.pixels(raws[sight.image], grid, sight)
-    drawn = pictures.png(_picture(predictor, pixels, planes))
-    logs.write(target / f"{name}_overlay.png", drawn)
+    planes = {
+        what: preview.join_plane(rows, plane) for what, rows in shown.items() if rows
+    }
+    pixels = preview.read_plane(raws[plane.image], grid, plane)
+    png = pictures.png(_draw_overlay(predictor, pixels, planes))
+    logs.write(target / f"{name}_overlay.png", png)
     path = next(iter(canvases.values())).path
-    return f"{grid.path.name}: {_size(grid)}{tally.text(grid)} -> {path}"
+    return f"{grid.path.name}: {_format_size(grid)}{counts.format(grid)} -> {path}"
 
 
-def _outputs(
+def _select_outputs(
     predictor: Predictor, answer: Answer, grid: Grid
 ) -> Iterator[tuple[str, np.ndarray, int]]:
-    """The arrays of an answer to write: name, block, length of a last axis or 0."""
+    """Yields the arrays to write: name, block, length of a channel axis or 0."""
     setup = predictor.setup
     if "label" in answer:
         label = answer["label"]
@@ -176,23 +181,23 @@ def _outputs(
         mean = setup.task.probabilities(answer["prediction"])
         yield "probabilities", mean, mean.shape[-1]
     if setup.options.save_uncertainty:
-        yield "uncertainty", predictor.doubts(answer), 2
+        yield "uncertainty", predictor.measure_uncertainty(answer), 2
     if "objects" in answer:
-        yield "instances", _narrow(answer["objects"], grid), 0
+        yield "instances", _cast_object_ids(answer["objects"], grid), 0
 
 
-def _picture(
+def _draw_overlay(
     predictor: Predictor, pixels: np.ndarray, planes: dict[str, np.ndarray]
 ) -> pictures.Picture:
-    """The classes and the objects drawn on the image, or the values beside it."""
+    """Draws the classes and objects on the image, or the values beside it."""
     if "values" in planes:
         return pictures.row([pictures.grey(pixels), pictures.grey(planes["values"])])
     colours = predictor.setup.preprocessing["colours"]
     return pictures.overlay(pixels, planes["label"], colours, planes.get("objects"))
 
 
-class Tally:
-    """The pixels of each class and the objects of one file, counted as they come."""
+class ResultCounts:
+    """Numbers of pixels of each class and of objects in one file, counted by rows."""
 
     def __init__(self, predictor: Predictor) -> None:
         task = predictor.setup.task
@@ -203,29 +208,29 @@ class Tally:
         self._objects: int | None = None
 
     def add(self, answer: Answer) -> None:
-        """Counts the next rows."""
+        """Adds the next rows."""
         if "label" in answer:
-            self._counts += _count(
+            self._counts += _count_pixels(
                 answer["label"], len(self._classes), overlapping=self._overlapping
             )
         if "objects" in answer:
             sizes = np.bincount(answer["objects"].ravel())
             self._objects = (self._objects or 0) + np.count_nonzero(sizes[1:])
 
-    def text(self, grid: Grid) -> str:
-        """Returns the counts in words, each after a comma."""
+    def format(self, grid: Grid) -> str:
+        """Returns the share of each class and the number of objects as text."""
         pixels = grid.count * math.prod(grid.shape)
         pairs = zip(self._classes, self._counts, strict=True)
         words = [f"{name} {100 * count / pixels:.1f} %" for name, count in pairs]
         if self._classes and self._counts[0] == pixels:
-            words.append(f"nothing but {self._classes[0]}")
+            words.append(f"only {self._classes[0]}")
         if self._objects is not None:
             words.append(f"{self._objects} objects")
         return "".join(f", {word}" for word in words)
 
 
-def _finite(grid: Grid, image: int) -> Read:
-    """Reads one image of the file, and objects to pixels that are no numbers."""
+def _make_finite_reader(grid: Grid, image: int) -> Read:
+    """Returns a reader of one image; it raises UserError for NaN or infinite pixels."""
 
     def read(box: Sequence[slice]) -> np.ndarray:
         block = grid.read(image, box)
@@ -238,20 +243,20 @@ def _finite(grid: Grid, image: int) -> Read:
     return read
 
 
-def _narrow(objects: np.ndarray, grid: Grid) -> np.ndarray:
-    """Object ids in 16 bits, if that is known to be enough for all of the file."""
+def _cast_object_ids(objects: np.ndarray, grid: Grid) -> np.ndarray:
+    """Casts object ids to 16 bits if that is enough for the whole file, else to 32."""
     few = grid.count == 1 and objects.max(initial=0) < 2**16
     return objects.astype(np.uint16 if few else np.uint32)
 
 
-def _count(label: np.ndarray, classes: int, *, overlapping: bool) -> np.ndarray:
-    """Pixels of every class; those of overlapping ones may add up to more than all."""
+def _count_pixels(label: np.ndarray, classes: int, *, overlapping: bool) -> np.ndarray:
+    """Counts the pixels of every class; overlapping classes share pixels."""
     if not overlapping:
         return np.bincount(label.ravel(), minlength=classes)
     pixels = label.reshape(-1, classes - 1)
     return np.array([(~pixels.any(1)).sum(), *pixels.sum(0, dtype=np.int64)])
 
 
-def _size(grid: Grid) -> str:
+def _format_size(grid: Grid) -> str:
     pages = [grid.count] if grid.count > 1 else []
     return " x ".join(map(str, [*pages, *grid.shape]))

@@ -1,4 +1,4 @@
-"""A trained run, or several, as an object that predicts images."""
+"""Prediction from Python: `Predictor`, made from one or several trained runs."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +19,8 @@ from unet_jax.postprocess import foreground_objects
 from unet_jax.run import folder
 from unet_jax.tiling import Answer, Read
 
-# The pre-processing and the fields that members of an ensemble have in common.
-SHARED = (
+# Members of an ensemble must agree on these keys of pre-processing and config.
+SHARED_PREPROCESSING = (
     "classes",
     "channels",
     "target_channels",
@@ -33,10 +33,10 @@ SHARED_FIELDS = ("model", "task")
 
 
 class Predictor:
-    """Predicts images of any size with the best checkpoint of a run, or of several.
+    """A predictor for images of any size, with the best checkpoint of one or more runs.
 
-    `Predictor.load('runs/isbi')` makes one. It needs nothing but the run folder: the
-    normalisation, the spacing, the task and the number of channels come with the
+    `Predictor.load('runs/isbi')` makes one. It needs only the run folder: the
+    normalisation, the spacing, the task and the number of channels are saved with the
     checkpoint.
 
     Attributes:
@@ -51,13 +51,13 @@ class Predictor:
     def load(
         cls, *runs: str | Path, trust: bool = False, **options: Any
     ) -> "Predictor":
-        """Reads the best checkpoint of each run folder; predictions are averaged.
+        """Loads the best checkpoint of each run folder; their predictions are averaged.
 
         Args:
-          runs: run folders, of one network and one kind of data.
-          trust: import the code from outside this package that the first run's config
-            names, if it does.
-          options: fields of `config.predict` that replace those of the first run's
+          *runs: run folders with the same network and the same kind of data.
+          trust: True to import code from outside this package if the config of the
+            first run names it.
+          **options: fields of `config.predict` that replace those of the first run's
             config, such as `tta='d4'` or `tile=(512, 512)`.
 
         Raises:
@@ -67,30 +67,41 @@ class Predictor:
             raise UserError("Predictor.load needs a run folder, such as 'runs/isbi'")
         first = Path(runs[0]).expanduser()
         folder.check_trained(first)
-        stored = newest(first)["config"]
-        folder.check_trusted(stored, first, trust=trust)
-        config = ConfigDict(folder.revive(stored))
-        with config.predict.ignore_type():  # what it must be is said when it is built
+        saved = newest(first)["config"]
+        folder.check_trusted(saved, first, trust=trust)
+        config = ConfigDict(folder.revive(saved))
+        with config.predict.ignore_type():  # types are checked when it is built
             for name, value in options.items():
                 config.predict[name] = value
-        return cls.of(config, [Path(run).expanduser() for run in runs])
+        return cls.from_config(config, [Path(run).expanduser() for run in runs])
 
     @classmethod
-    def of(cls, config: ConfigDict, runs: Sequence[Path]) -> "Predictor":
-        """Does the same with a given config, whose `predict` may be changed."""
+    def from_config(cls, config: ConfigDict, runs: Sequence[Path]) -> "Predictor":
+        """Loads the best checkpoint of each run folder, with a given config.
+
+        Args:
+          config: the config of the first run; `predict` may be changed.
+          runs: run folders with the same network and the same kind of data.
+
+        Raises:
+          UserError: as in `load`, or a field of the config is wrong.
+        """
         for run in runs:
             folder.check_trained(run)
-        with Checkpoints(runs[0], folder.chosen_by(runs[0], config)) as checkpoints:
+        selection_score = folder.read_selection_score(runs[0], config)
+        with Checkpoints(runs[0], selection_score) as checkpoints:
             about = checkpoints.about(checkpoints.best)
         setup = predicting(config, about["preprocessing"])
         if about["preprocessing"]["samples"]:
             raise UserError(
-                f"{runs[0]} is a generator and predicts nothing; use --mode=sample"
+                f"{runs[0]} is the run of a generator, which cannot predict; use "
+                "--mode=sample"
             )
         like = setup.inference.here.abstract(setup.variables)
         members = []
         for run in runs:
-            with Checkpoints(run, folder.chosen_by(run, config)) as checkpoints:
+            selection_score = folder.read_selection_score(run, config)
+            with Checkpoints(run, selection_score) as checkpoints:
                 other = checkpoints.about(checkpoints.best)
                 _check_member(run, other, about)
                 members.append(checkpoints.variables(checkpoints.best, like))
@@ -102,20 +113,19 @@ class Predictor:
         """Returns the probability of every class at every pixel.
 
         Args:
-          image: `[*S]` or `[*S, C]`, raw: of any real dtype, as the training images.
-          spacing: the size of a pixel along each axis, as the training files have it;
-            of use only to a run with a `config.spacing`, which needs it.
+          image: `[*S]` or `[*S, C]`, raw like the training images, of any real dtype.
+          spacing: size of a pixel along each axis, in the units of the training files;
+            required if the run has a `config.spacing`, unused otherwise.
 
         Returns:
-          `f32[*S, K]`, before post-processing; classes that may overlap leave the
-          background out.
+          `f32[*S, K]`, before post-processing; without the background if the classes
+          may overlap.
 
         Raises:
-          UserError: the image is not of the kind that the network takes, or the task
-            has no classes.
+          UserError: the network cannot take the image, or the task has no classes.
         """
         self._check_classes("probabilities")
-        answer = self._ask(image, spacing, Want(prediction=True))
+        answer = self._predict_image(image, spacing, Want(prediction=True))
         return self.setup.task.probabilities(answer["prediction"])
 
     def labels(
@@ -123,22 +133,22 @@ class Predictor:
     ) -> np.ndarray:
         """Returns the class of every pixel, `i32[*S]`, or `i32[*S, K]` if they overlap.
 
-        Args and errors are as in `probabilities`.
+        Arguments and errors are those of `probabilities`.
         """
         self._check_classes("labels")
-        return self._ask(image, spacing, Want())["label"].astype(np.int32)
+        return self._predict_image(image, spacing, Want())["label"].astype(np.int32)
 
     def objects(
         self, image: np.ndarray, spacing: Sequence[float] | None = None
     ) -> np.ndarray:
         """Returns object ids, `i32[*S]`, 0 = background.
 
-        They are those of the task or of the config's post-processing; where neither
-        finds any, the components of the foreground that are connected through faces.
-        Args and errors are as in `probabilities`.
+        The task or the post-processing finds the objects. If neither does, they are the
+        face-connected components of the foreground. Arguments and errors are those of
+        `probabilities`.
         """
         self._check_classes("objects")
-        answer = self._ask(image, spacing, Want())
+        answer = self._predict_image(image, spacing, Want())
         if "objects" in answer:
             return answer["objects"]
         independent = self.setup.task.overlapping
@@ -149,14 +159,16 @@ class Predictor:
     ) -> np.ndarray:
         """Returns the predicted values, `f32[*S, C]`, in the units of the targets.
 
-        Args are as in `probabilities`.
+        Arguments are those of `probabilities`.
 
         Raises:
-          UserError: as in `probabilities`, or the task predicts no values.
+          UserError: the network cannot take the image, or the task has no values.
         """
         if not self.setup.task.units:
-            raise UserError("the task of this run predicts no values; ask for labels")
-        return self._ask(image, spacing, Want())["values"]
+            raise UserError(
+                "the task of this run predicts no values; call Predictor.labels"
+            )
+        return self._predict_image(image, spacing, Want())["values"]
 
     def uncertainty(
         self,
@@ -166,33 +178,41 @@ class Predictor:
     ) -> np.ndarray:
         """Returns the uncertainty of the class of every pixel, `f32[*S]` in nats.
 
-        'entropy' is that of the mean probabilities. 'mutual_information' is the
-        disagreement of the members: the entropy of their mean less the mean of their
-        entropies (Gal et al. 2017, equation 6). The members are the runs, each with its
-        mean over the views of the test-time augmentation; of a single run they are its
-        views, and of a single view it is 0.
+        'entropy' is the entropy of the mean probabilities. 'mutual_information' is the
+        disagreement of the members: the entropy of their mean minus the mean of their
+        entropies (Gal et al. 2017, equation 6). The members are the runs, each averaged
+        over the views of the test-time augmentation; with a single run they are its
+        views, and with a single view the result is 0.
+
+        Args:
+          image: as in `probabilities`.
+          kind: 'entropy' or 'mutual_information'.
+          spacing: as in `probabilities`.
+
+        Raises:
+          UserError: as in `probabilities`, or `kind` is unknown.
         """
         if kind not in ("entropy", "mutual_information"):
             raise UserError(f"kind must be entropy or mutual_information, not {kind!r}")
         self._check_classes("uncertainty")
-        answer = self._ask(image, spacing, Want(prediction=True, doubt=True))
-        return self.doubts(answer)[..., int(kind == "mutual_information")]
+        answer = self._predict_image(image, spacing, Want(prediction=True, doubt=True))
+        return self.measure_uncertainty(answer)[..., int(kind == "mutual_information")]
 
-    def doubts(self, answer: Answer) -> np.ndarray:
-        """Returns entropy and mutual information, `f32[*S, 2]`, of some results."""
+    def measure_uncertainty(self, answer: Answer) -> np.ndarray:
+        """Returns entropy and mutual information, `f32[*S, 2]` in nats, of results."""
         task = self.setup.task
         total = entropy(task, task.probabilities(answer["prediction"]))
-        apart = np.maximum(total - answer["doubt"], 0)
-        return np.stack([total, apart], axis=-1)
+        mutual = np.maximum(total - answer["doubt"], 0)
+        return np.stack([total, mutual], axis=-1)
 
     def _check_classes(self, result: str) -> None:
         if not self.setup.task.classes:
             raise UserError(
-                f"the task of this run has no classes, and so no {result}; ask for "
-                "values"
+                f"the task of this run has no classes, and so no {result}; call "
+                "Predictor.values"
             )
 
-    def rows(
+    def predict_rows(
         self,
         shape: tuple[int, ...],
         raws: Sequence[Read],
@@ -200,101 +220,105 @@ class Predictor:
         spacing: Sequence[float] | None = None,
         passed: Callable[[int, int], None] = lambda done, of: None,
     ) -> Iterator[Answer]:
-        """Predicts raw images of one shape, some rows after the other.
+        """Yields the results for raw images of one shape, a block of rows at a time.
 
-        Post-processing, resampling and a task that segments need whole images, and then
-        the rows of an image come all at once. Resampled results are brought back
-        to the image's own grid.
+        Post-processing, resampling and a task that finds objects need whole images;
+        then a block is a whole image. Resampled results are resampled back to the grid
+        of the image.
 
         Args:
-          shape: the spatial shape.
+          shape: the spatial shape of every image.
           raws: functions that read a box of each image, `[*box, C]`.
-          want: the results besides `label` or `values`; `objects` come if found.
-          spacing: the size of their pixels along each axis, where it is known.
-          passed: called with how many tiles are done, and of how many.
+          want: the results besides `label` or `values`; `objects` are added if found.
+          spacing: size of a pixel along each axis, if it is known.
+          passed: called with the number of finished tiles and of all tiles.
         """
         setup = self.setup
         change = setup.resampling(shape, spacing)
-        scales = [self._scale(raw, shape) for raw in raws]
-        reads = [_scaled(*pair) for pair in zip(raws, scales, strict=True)]
+        scales = [self._make_scale(raw, shape) for raw in raws]
+        reads = [
+            _make_normalizing_reader(*pair) for pair in zip(raws, scales, strict=True)
+        ]
         how: dict[str, Any] = {"views": setup.views, "passed": passed}
         whole = setup.options.postprocess or setup.task.segment or change.changes
         if not whole:
             rows = setup.inference.rows(self._members, shape, reads, want=want, **how)
             done = 0
             for answer in rows:
-                yield self._with_values(answer, scales[done // shape[0]])
+                yield self._add_values(answer, scales[done // shape[0]])
                 done += len(next(iter(answer.values())))
             return
         how["want"] = want._replace(prediction=True)
         if change.changes:
-            reads = [_resampled(read, change) for read in reads]
+            reads = [_make_resampling_reader(read, change) for read in reads]
         answers = setup.inference.whole(self._members, change.shape, reads, **how)
         for answer, scale in zip(answers, scales, strict=True):
-            yield self._finished(self._brought_back(answer, change), scale)
+            yield self._finish(self._resample_back(answer, change), scale)
 
-    def _with_values(self, answer: Answer, scale: Callable[[], Scale]) -> Answer:
-        """The results for rows of an image, with values in their units."""
+    def _add_values(self, answer: Answer, scale: Callable[[], Scale]) -> Answer:
+        """Adds the values in their units, if the task has values."""
         if not self.setup.task.units:
             return answer
         back = self.setup.value_scale(scale()).back
         return answer | {"values": back(answer["prediction"])}
 
-    def _finished(self, answer: Answer, scale: Callable[[], Scale]) -> Answer:
-        """The results for a whole image, with its objects or its values."""
+    def _finish(self, answer: Answer, scale: Callable[[], Scale]) -> Answer:
+        """Adds the objects or the values to the results for a whole image."""
         if not self.setup.task.classes:
-            return self._with_values(answer, scale)
+            return self._add_values(answer, scale)
         label, objects = self.setup.segment(
             answer["label"], answer["prediction"], postprocess=True
         )
         answer = answer | {"label": label.astype(answer["label"].dtype)}
         return answer if objects is None else answer | {"objects": objects}
 
-    def _brought_back(self, answer: Answer, change: Resampling) -> Answer:
-        """The results for a resampled image, on its own grid.
+    def _resample_back(self, answer: Answer, change: Resampling) -> Answer:
+        """Resamples the results for an image back to its own grid.
 
-        The disagreement of the members is interpolated, not their entropies: a mean of
-        neighbours is less certain than they are, and interpolated entropy would
-        overestimate the mutual information.
+        The mutual information is interpolated, not the entropies of the members:
+        interpolated probabilities have a higher entropy than their neighbours, so
+        interpolated entropies would overestimate the mutual information.
         """
         task = self.setup.task
         if not change.changes or "doubt" not in answer:
             return change.results(answer, task.decide, task.vectors)
-        apart = change.back(self.doubts(answer)[..., 1])
+        mutual = change.back(self.measure_uncertainty(answer)[..., 1])
         own = change.results(answer, task.decide, task.vectors)
         total = entropy(task, task.probabilities(own["prediction"]))
-        return own | {"doubt": total - apart}
+        return own | {"doubt": total - mutual}
 
-    def _ask(
+    def _predict_image(
         self, image: np.ndarray, spacing: Sequence[float] | None, want: Want
     ) -> Answer:
-        image = self._checked(image)
+        image = self._check_image(image)
         shape = image.shape[:-1]
         with naming(f"the image of shape {shape}"):
             self.setup.resampling(shape, spacing)
         raw = [lambda box: image[tuple(box)]]
         while True:
             try:
-                parts = list(self.rows(shape, raw, want, spacing))
-                return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+                blocks = list(self.predict_rows(shape, raw, want, spacing))
+                return {k: np.concatenate([b[k] for b in blocks]) for k in blocks[0]}
             except DeviceError as error:
                 self.setup.inference.shrink(error)
 
-    def _scale(self, raw: Read, shape: tuple[int, ...]) -> Callable[[], Scale]:
+    def _make_scale(self, raw: Read, shape: tuple[int, ...]) -> Callable[[], Scale]:
         rest = [slice(0, size) for size in shape[1:]]
 
         @functools.cache
-        def scale() -> Scale:  # measured when the image's turn has come
+        def scale() -> Scale:  # measured when the image is first read
             return self.setup.measure(lambda: (raw([r, *rest]) for r in cuts(shape)))
 
         return scale
 
-    def _checked(self, image: np.ndarray) -> np.ndarray:
-        """The image with its channels last, if it is one for this network."""
+    def _check_image(self, image: np.ndarray) -> np.ndarray:
+        """Returns the image with a channel axis; raises UserError if it is unfit."""
         try:
             image = np.asarray(image)
         except ValueError as error:
-            raise UserError(f"the image is no array: {error}") from error
+            raise UserError(
+                f"the image is not an array: {error}; pass a NumPy array"
+            ) from error
         shape = image.shape
         if image.dtype.kind not in "buif":
             raise UserError(f"the image must be an array of numbers, not {image.dtype}")
@@ -313,17 +337,17 @@ class Predictor:
         if not image.size:
             raise UserError(f"the image has no pixels: its shape is {image.shape}")
         if not np.isfinite(image).all():
-            raise UserError("the image has NaN or infinite pixels")
+            raise UserError("the image has NaN or infinite pixels; replace them")
         return image
 
 
-def _scaled(raw: Read, scale: Callable[[], Scale]) -> Read:
-    """Reads boxes of a raw image, normalised."""
+def _make_normalizing_reader(raw: Read, scale: Callable[[], Scale]) -> Read:
+    """Returns a reader of boxes of the normalised image."""
     return lambda box: scale()(raw(box))
 
 
-def _resampled(read: Read, change: Resampling) -> Read:
-    """Reads boxes of an image that is resampled whole, when its turn has come."""
+def _make_resampling_reader(read: Read, change: Resampling) -> Read:
+    """Returns a reader that resamples the whole image when its first box is read."""
 
     @functools.cache
     def whole() -> np.ndarray:
@@ -333,11 +357,14 @@ def _resampled(read: Read, change: Resampling) -> Read:
 
 
 def _check_member(run: Path, about: dict[str, Any], first: dict[str, Any]) -> None:
-    for part, names in (("preprocessing", SHARED), ("config", SHARED_FIELDS)):
+    for part, names in (
+        ("preprocessing", SHARED_PREPROCESSING),
+        ("config", SHARED_FIELDS),
+    ):
         for name in names:
-            there, here = first[part].get(name), about[part].get(name)
-            if there != here:
+            expected, own = first[part].get(name), about[part].get(name)
+            if own != expected:
                 raise UserError(
-                    f"{run} does not fit the first run: its {name} is {here}, not "
-                    f"{there}"
+                    f"{run} does not fit the first run: its {name} is {own}, not "
+                    f"{expected}; leave it out of the ensemble"
                 )

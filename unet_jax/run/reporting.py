@@ -12,7 +12,7 @@ from unet_jax.inference import entropy
 from unet_jax.metrics.calibration import reliability
 from unet_jax.report import Case, Measure, Reliability, Report, render
 from unet_jax.run import drawing
-from unet_jax.run.judge import Judged, image_of, predict_case
+from unet_jax.run.scoring import Evaluation, predict_case, resample_image_back
 
 SHOWN = 1024  # pixels along the longer side of a picture, at most
 
@@ -22,7 +22,7 @@ def html(
     workdir: Path,
     parts: Judging,
     variables: Any,
-    judged: Judged,
+    judged: Evaluation,
     step: int,
 ) -> str:
     """The report of the test split: curves, scores, calibration, confusion, cases."""
@@ -34,7 +34,7 @@ def html(
         measures=_measures(parts),
         classes=parts.predicting.task.classes,
         scores=judged.scores,
-        images=judged.images,
+        images=judged.per_image,
         reliability=_reliability(judged),
         confusion=judged.confusion,
         cases=_cases(parts, variables, judged),
@@ -52,9 +52,12 @@ def true_objects(parts: Judging) -> str | None:
     return "face-connected components of the true classes"
 
 
-def _facts(parts: Judging, judged: Judged, step: int) -> list[tuple[str, str]]:
+def _facts(parts: Judging, judged: Evaluation, step: int) -> list[tuple[str, str]]:
     options = parts.predicting.options
-    facts = [("checkpoint", f"step {step}"), ("test images", str(len(judged.images)))]
+    facts = [
+        ("checkpoint", f"step {step}"),
+        ("test images", str(len(judged.per_image))),
+    ]
     if options.tta != "none":
         facts.append(("test-time augmentation", options.tta))
     if options.postprocess:
@@ -76,9 +79,9 @@ def _measures(parts: Judging) -> list[Measure]:
     ]
 
 
-def _chosen(judged: Judged, first: str) -> list[tuple[str, int]]:
+def _chosen(judged: Evaluation, first: str) -> list[tuple[str, int]]:
     """The images that are shown, each with the reason, by the first score."""
-    scored = [(image[first], i) for i, image in enumerate(judged.images)]
+    scored = [(image[first], i) for i, image in enumerate(judged.per_image)]
     ranked = [i for score, i in sorted(s for s in scored if s[0] is not None)]
     if not ranked:
         return []
@@ -90,9 +93,9 @@ def _chosen(judged: Judged, first: str) -> list[tuple[str, int]]:
     ]
 
 
-def _cases(parts: Judging, variables: Any, judged: Judged) -> list[Case]:
+def _cases(parts: Judging, variables: Any, judged: Evaluation) -> list[Case]:
     if parts.method.sample:
-        drawn = pictures.png(judged.drawn)
+        drawn = pictures.png(judged.picture)
         return [Case("samples", "real above, generated below", [], [("sheet", drawn)])]
     return [
         _case(parts, variables, judged, rank, index)
@@ -101,12 +104,12 @@ def _cases(parts: Judging, variables: Any, judged: Judged) -> list[Case]:
 
 
 def _case(
-    parts: Judging, variables: Any, judged: Judged, rank: str, index: int
+    parts: Judging, variables: Any, judged: Evaluation, rank: str, index: int
 ) -> Case:
     example, task = parts.test[index], parts.predicting.task
     seen = predict_case(parts, variables, parts.test, index)
     shown = {
-        "image": pictures.grey(image_of(parts, example)),
+        "image": pictures.grey(resample_image_back(parts, example)),
         **drawing.panels(parts, seen),
     }
     if seen.probabilities is not None:
@@ -115,13 +118,13 @@ def _case(
         doubt = entropy(task, seen.probabilities)
         shown["uncertainty"] = pictures.heat(doubt, top=float(task.entropy(even)[0]))
     names = [name for name, _ in parts.metrics]
-    image = judged.images[index]
+    image = judged.per_image[index]
     scores = [(name, image[name]) for name in names]
     drawn = [(title, pictures.png(_small(p))) for title, p in shown.items()]
     return Case(rank, image["id"], scores, drawn)
 
 
-def _reliability(judged: Judged) -> Reliability | None:
+def _reliability(judged: Evaluation) -> Reliability | None:
     if judged.reliability is None:
         return None
     return Reliability(**reliability(judged.reliability))

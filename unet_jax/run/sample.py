@@ -1,4 +1,4 @@
-"""The verb `sample`: images drawn by a generator, and the scores of one."""
+"""The verb `sample`: draws images with a generator; and the scores of a generator."""
 
 import math
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from unet_jax.data.examples import Examples
 from unet_jax.data.normalize import Scale
 from unet_jax.errors import UserError
 from unet_jax.run import folder
-from unet_jax.run.judge import PICTURED, Judged
+from unet_jax.run.scoring import PICTURES, Evaluation
 
 SHEET = "samples.png"
 
@@ -28,40 +28,46 @@ SHEET = "samples.png"
 def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -> int:
     """Draws images with the best checkpoint of a generator.
 
-    Image i depends on the run, `config.predict.seed` and i alone: a larger count adds
-    images, another seed gives other ones. Fewer `config.method.sampling_steps` than the
-    run was trained with are faster. Process 0 of several draws and writes all.
+    Image i depends only on the run, `config.predict.seed` and i: a larger count adds
+    images, and another seed gives other images. `config.method.sampling_steps` may be
+    smaller than in training, which is faster. With several processes, process 0 draws
+    and writes all images.
 
     Args:
-      config: of the run; `predict` and the options of sampling as they are wanted now.
+      config: the config of the run; `predict` and the sampling options of `method` may
+        be changed.
       workdir: the run folder.
-      output: the folder to write to: `sample_0000.png` and so on, TIFF where a PNG
-        cannot hold them, and the contact sheet `samples.png`.
-      count: how many images.
+      output: the folder for `sample_0000.png` and so on (TIFF for images that PNG
+        cannot store) and the contact sheet `samples.png`.
+      count: number of images.
+
+    Returns:
+      0.
 
     Raises:
-      UserError: the run is no generator, or the folder cannot be written to.
+      UserError: the run is not a generator, or the folder is not writable.
     """
     folder.check_trained(workdir)
-    folder.claim(workdir, config)
+    folder.create_or_check(workdir, config)
     target = Path(output).expanduser()
     folder.check_output(target)
-    with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
+    selection_score = folder.read_selection_score(workdir, config)
+    with Checkpoints(workdir, selection_score) as checkpoints:
         best = checkpoints.best
         preprocessing = checkpoints.about(best)["preprocessing"]
         if not preprocessing["samples"]:
             raise UserError(
-                f"{workdir} is no generator; use --mode=predict, or train a generator: "
-                "--config=configs/generate.py"
+                f"{workdir} is not the run of a generator; use --mode=predict or train "
+                "a generator with --config=configs/generate.py"
             )
         parts = generating(config, preprocessing)
         variables = checkpoints.variables(best, parts.here.abstract(parts.variables))
     if jax.process_index() != 0:
         return 0
     drawn = []
-    for i, image in enumerate(draw(parts, variables, config, count)):
-        raw = _raw(image, preprocessing["samples"])
-        _write(target / f"sample_{i:04d}", raw)
+    for i, image in enumerate(draw_images(parts, variables, config, count)):
+        raw = _denormalize(image, preprocessing["samples"])
+        _write_image(target / f"sample_{i:04d}", raw)
         drawn.append(pictures.grey(image))
     columns = math.ceil(math.sqrt(count))
     logs.write(target / SHEET, pictures.png(pictures.contact_sheet(drawn, columns)))
@@ -69,14 +75,21 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     return 0
 
 
-def draw(
+def draw_images(
     parts: Generating, variables: Any, config: ConfigDict, count: int
 ) -> Iterator[np.ndarray]:
-    """Yields `count` images `f32[*S, C]`, normalised."""
+    """Yields `count` generated images `f32[*S, C]`, normalised.
+
+    Args:
+      parts: the parts that draw images.
+      variables: the variables of the network.
+      config: the config of the run, for the seed and the batch size.
+      count: number of images.
+    """
     size = -(-min(config.batch_size, count) // parts.here.count) * parts.here.count
     key = jax.random.key(checks.section(config, "predict")["seed"])
     for start in range(0, count, size):
-        # the last batch has the size of the others, so that nothing is compiled again
+        # the last batch is drawn whole, so that nothing is compiled for another size
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
             key, np.arange(start, start + size)
         )
@@ -84,48 +97,55 @@ def draw(
         yield from np.asarray(images)[: count - start]
 
 
-def judge_samples(
+def score_generator(
     parts: Judging, variables: Any, split: str, examples: Examples
-) -> Judged:
-    """Scores a generator: the loss of every real image, and a sheet of drawn ones.
+) -> Evaluation:
+    """Scores a generator: the loss of every real image, and a sheet of generated ones.
 
-    Images may have any sizes. The middle of each is scored, in the shape of a training
-    crop, mirrored where the image is smaller. The sheet shows the first of these above
-    images of the same shape that process 0 draws.
+    Images may have any size. The middle of each is scored, in the shape of a training
+    crop, mirrored where the image is smaller. The sheet shows the first of these real
+    images above generated images of the same shape; process 0 adds the latter.
+
+    Args:
+      parts: the parts that score the run.
+      variables: the variables of the network.
+      split: the prefix of the score names.
+      examples: the real images.
     """
     key = jax.random.key(0)
     variables = parts.predicting.inference.here.put_state(variables)
-    images, shown = [], []
+    per_image, shown = [], []
     for i in range(len(examples)):
         example = examples[i]
-        image = _middle(example["image"], parts.crop)
+        image = _crop_middle(example["image"], parts.crop)
         batch = {"image": image[None], "seed": np.array([i], np.uint32)}
         loss = parts.method.score(variables, batch, key)
-        images.append({"id": example["id"], "loss": float(loss[0])})
-        shown += [image] if i < PICTURED else []
+        per_image.append({"id": example["id"], "loss": float(loss[0])})
+        shown += [image] if i < PICTURES else []
     columns = len(shown)
     if jax.process_index() == 0:
-        keys = jax.random.split(key, PICTURED)
+        keys = jax.random.split(key, PICTURES)
         shape = shown[0].shape
         shown += list(np.asarray(parts.method.sample(variables, keys, shape)))
     sheet = [pictures.grey(image) for image in shown]
-    return Judged(
-        scores={f"{split}/loss": float(np.mean([image["loss"] for image in images]))},
-        images=images,
+    losses = [image["loss"] for image in per_image]
+    return Evaluation(
+        scores={f"{split}/loss": float(np.mean(losses))},
+        per_image=per_image,
         confusion=None,
         reliability=None,
-        drawn=pictures.contact_sheet(sheet, columns),
+        picture=pictures.contact_sheet(sheet, columns),
     )
 
 
-def _middle(image: np.ndarray, crop: tuple[int, ...]) -> np.ndarray:
+def _crop_middle(image: np.ndarray, crop: tuple[int, ...]) -> np.ndarray:
     """Returns the middle `[*crop, C]` of an image, mirrored where it is smaller."""
     origin = [(n - c) // 2 for n, c in zip(image.shape, crop, strict=False)]
     return window(image, origin, crop)
 
 
-def _raw(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
-    """An image with the scale and the type of the training images."""
+def _denormalize(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
+    """Returns an image with the scale and the dtype of the training images."""
     scale = Scale(np.asarray(about["offset"]), np.asarray(about["width"]))
     raw, dtype = scale.back(image), np.dtype(about["dtype"])
     if dtype.kind not in "ui":
@@ -134,8 +154,8 @@ def _raw(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
     return np.clip(np.rint(raw), limits.min, limits.max).astype(dtype)
 
 
-def _write(path: Path, image: np.ndarray) -> None:
-    """Writes an image `[*S, C]` as PNG, or as TIFF where a PNG cannot hold it."""
+def _write_image(path: Path, image: np.ndarray) -> None:
+    """Writes an image `[*S, C]` as PNG, or as TIFF if PNG cannot store it."""
     plain = image[..., 0] if image.shape[-1] == 1 else image
     path.parent.mkdir(parents=True, exist_ok=True)
     if image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] in (1, 3):

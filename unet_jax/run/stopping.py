@@ -10,38 +10,46 @@ from jax.experimental import multihost_utils
 
 
 @contextlib.contextmanager
-def requests() -> Iterator[list[int]]:
-    """A list that SIGTERM and Ctrl-C append to, so that the step can be finished.
+def catch_signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and Ctrl-C in a list, so that the current step can finish.
 
-    A second signal does not wait for that. Of several processes SIGTERM is JAX's, which
-    tells the others; Ctrl-C becomes one.
+    A second signal raises KeyboardInterrupt at once. With several processes, JAX
+    handles SIGTERM and informs the other processes; Ctrl-C is turned into SIGTERM.
+
+    Yields:
+      The numbers of the signals received so far.
     """
-    asked: list[int] = []
+    received: list[int] = []
     several = jax.process_count() > 1
 
-    def request(number: int, _: object) -> None:
-        if asked:
+    def handle(number: int, _: object) -> None:
+        if received:
             raise KeyboardInterrupt
-        asked.append(number)
+        received.append(number)
         if several:
             os.kill(os.getpid(), signal.SIGTERM)
 
     signals = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(s, request) for s in signals]
+    before = [signal.signal(s, handle) for s in signals]
     try:
-        yield asked
+        yield received
     finally:
         for s, handler in zip(signals, before, strict=True):
             signal.signal(s, handler)
 
 
-def due(asked: list[int], step: int) -> bool:
-    """Whether to stop after this step; processes of one run agree on the step."""
+def should_stop(received: list[int], step: int) -> bool:
+    """Returns True if the run should stop after this step, the same in all processes.
+
+    Args:
+      received: the list of `catch_signals`.
+      step: the step that has just finished.
+    """
     if jax.process_count() == 1:
-        return bool(asked)
+        return bool(received)
     return multihost_utils.reached_preemption_sync_point(step)
 
 
-def code(asked: list[int]) -> int:
-    """The exit code of a run that was stopped: 128 plus the number of the signal."""
-    return 128 + (asked or [signal.SIGTERM])[0]
+def exit_code(received: list[int]) -> int:
+    """Returns the exit code of a stopped run: 128 plus the number of the signal."""
+    return 128 + (received or [signal.SIGTERM])[0]

@@ -12,118 +12,124 @@ from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.methods.method import Scalars, State
 from unet_jax.run import folder, stopping
-from unet_jax.run.batches import batches
-from unet_jax.run.evaluate import report, score
-from unet_jax.run.judge import Scores
-from unet_jax.run.starting import first_state
+from unet_jax.run.batches import read_batches
+from unet_jax.run.evaluate import score_best_checkpoint, score_split
+from unet_jax.run.initial_state import create_initial_state
+from unet_jax.run.scoring import Scores
 
 
 def train(config: ConfigDict, workdir: Path) -> int:
-    """Trains to `config.steps`, then judges the best checkpoint on the test split.
+    """Trains to `config.steps`, then scores the best checkpoint on the test split.
 
-    A folder that holds an unfinished run of this config is gone on with, exactly as if
-    it had never stopped; a finished one is only judged again. SIGTERM and Ctrl-C save
-    a checkpoint first.
+    An unfinished run of this config resumes exactly as if it had never stopped; a
+    finished one is only scored again. SIGTERM and Ctrl-C save a checkpoint first.
+
+    Args:
+      config: the config of the run.
+      workdir: the run folder.
 
     Returns:
       0, or 128 plus the number of the signal that stopped the run.
 
     Raises:
-      UserError: the config or the folder is wrong, or a number is no longer finite.
+      UserError: the config or the folder is wrong, or a number is not finite.
     """
-    parts = build(config, notes=folder.notes(workdir, config))
-    folder.claim(workdir, config)
-    best = folder.chosen_by(workdir, config)
-    with Checkpoints(workdir, best) as checkpoints:
+    parts = build(config, notes=folder.find_notes(workdir, config))
+    folder.create_or_check(workdir, config)
+    selection_score = folder.read_selection_score(workdir, config)
+    with Checkpoints(workdir, selection_score) as checkpoints:
         if (checkpoints.latest or 0) >= config.steps:
             logs.say(f"{workdir} is finished: it has taken {checkpoints.latest} steps")
         else:
-            _check_scored(parts, best)
-            folder.record(workdir, config, parts.notes)
-            if code := _loop(config, workdir, parts, checkpoints, best):
+            _check_has_metric(parts, selection_score)
+            folder.write_config(workdir, config, parts.notes)
+            code = _run_steps(config, workdir, parts, checkpoints, selection_score)
+            if code:
                 return code
         checkpoints.wait()
-        report(config, workdir, parts.judging, checkpoints)
+        score_best_checkpoint(config, workdir, parts.judging, checkpoints)
     return 0
 
 
-def _check_scored(parts: Parts, best: str) -> None:
-    name = best.removeprefix("val/")
+def _check_has_metric(parts: Parts, selection_score: str) -> None:
+    name = selection_score.removeprefix("val/")
     if name not in (*dict(parts.judging.metrics), "loss"):
         raise UserError(
-            f"config.metrics must have {name}, by which this run's best checkpoint is "
-            "chosen; any others may come and go"
+            f"config.metrics has no {name}, by which this run selects its best "
+            "checkpoint; add it (the other metrics may change)"
         )
 
 
-def _loop(
+def _run_steps(
     config: ConfigDict,
     workdir: Path,
     parts: Parts,
     checkpoints: Checkpoints,
-    best: str,
+    selection_score: str,
 ) -> int:
-    """Runs the steps that are left; returns what `train` does."""
+    """Runs the remaining steps; returns the exit code of `train`."""
     key = jax.random.key(config.seed)
-    state, start, waiting = _begin(config, parts, checkpoints, key)
+    state, start, pending = _restore_or_init(config, parts, checkpoints, key)
     writer = jax.process_index() == 0
     clock = logs.Clock()
-    steps = batches(config, parts, start, config.steps)
+    batches = read_batches(config, parts, start, config.steps)
     with (
         logs.Log(workdir, start, config.steps, writer=writer) as log,
-        stopping.requests() as asked,
+        stopping.catch_signals() as received,
     ):
-        for step, batch in enumerate(steps, start + 1):
+        for step, batch in enumerate(batches, start + 1):
             state, scalars = parts.train_step(state, parts.layout.put_batch(batch), key)
-            waiting.append(scalars)
+            pending.append(scalars)
             log.advance(step)
             clock.count(config.batch_size)
-            if step == start + 1:  # it has compiled, which later lines leave out
+            if step == start + 1:  # includes compiling, which later speeds leave out
                 jax.block_until_ready(scalars)
-                first = clock.speed()
+                first_speed = clock.speed()
 
-            stop = stopping.due(asked, step)
-            judging = step % config.eval_every == 0 or step == config.steps
-            telling = judging or step % config.log_every == 0
-            saving = judging or stop or step % config.checkpoint_every == 0
-            if telling or saving:
-                waiting = _fetch(waiting, step, checkpoints.latest)
-            if telling:
-                log.scalars(step, _line(parts, waiting, step, clock.speed() or first))
-                waiting = []
+            stop = stopping.should_stop(received, step)
+            evaluating = step % config.eval_every == 0 or step == config.steps
+            logging = evaluating or step % config.log_every == 0
+            saving = evaluating or stop or step % config.checkpoint_every == 0
+            if logging or saving:
+                pending = _fetch_scalars(pending, step, checkpoints.latest)
+            if logging:
+                speed = clock.speed() or first_speed
+                log.scalars(step, _average_scalars(parts, pending, step, speed))
+                pending = []
             with clock.paused():
                 scores: Scores = {}
-                if judging:
+                if evaluating:
                     variables = parts.judging.method.variables(state)
-                    judged = score(
+                    evaluation = score_split(
                         parts.judging, variables, "val", parts.val, as_predicted=False
                     )
-                    scores = judged.scores
+                    scores = evaluation.scores
                     log.scalars(step, scores)
-                    log.picture(step, "val/predictions", judged.drawn)
+                    log.picture(step, "val/predictions", evaluation.picture)
                 if saving:
                     about = {
-                        "config": folder.as_json(config),
+                        "config": folder.config_to_json(config),
                         "preprocessing": parts.judging.predicting.preprocessing,
-                        "waiting": list(waiting),  # written later, and it grows
-                        "chosen_by": best,
+                        "waiting": list(pending),  # a copy: `pending` grows meanwhile
+                        "chosen_by": selection_score,
                     }
                     portable = parts.layout.portable(state)
                     variables = parts.judging.method.variables
                     checkpoints.save(step, portable, variables, about, scores)
             if stop and step < config.steps:
-                logs.say(f"stopped at step {step}; the same command goes on from there")
-                return stopping.code(asked)
+                logs.say(f"stopped at step {step}; the same command resumes the run")
+                return stopping.exit_code(received)
     return 0
 
 
-def _begin(
+def _restore_or_init(
     config: ConfigDict, parts: Parts, checkpoints: Checkpoints, key: jax.Array
 ) -> tuple[State, int, list[Scalars]]:
-    """The newest checkpoint, or a fresh start.
+    """Restores the newest checkpoint, or initializes a state if there is none.
 
     Returns:
-      The state, the steps behind it, and the scalars since the last line of the log.
+      The state, the number of steps taken, and the scalars of the steps since the last
+      line of the log.
     """
     shapes = jax.eval_shape(parts.init, key)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
@@ -137,7 +143,7 @@ def _begin(
     latest = checkpoints.latest
     if latest is None:
         logs.say("compiling the first step")
-        state = first_state(config, parts, key)
+        state = create_initial_state(config, parts, key)
         return parts.layout.put_state(state), 0, []
     logs.say(f"resuming at step {latest}")
     like = parts.layout.abstract(shapes)
@@ -145,28 +151,32 @@ def _begin(
     return state, latest, checkpoints.about(latest).get("waiting", [])
 
 
-def _fetch(waiting: list[Scalars], step: int, latest: int | None) -> list[Scalars]:
-    """The scalars of the steps up to this one, on the host, where all are finite."""
+def _fetch_scalars(
+    pending: list[Scalars], step: int, latest: int | None
+) -> list[Scalars]:
+    """Copies the scalars of the last steps to the host; raises if one is not finite."""
     fetched = [
         {name: float(value) for name, value in scalars.items()}
-        for scalars in jax.device_get(waiting)
+        for scalars in jax.device_get(pending)
     ]
     for back, scalars in enumerate(reversed(fetched)):
         for name, value in scalars.items():
             if not math.isfinite(value):
-                sound = f"that of step {latest} is sound" if latest else "there is none"
+                saved = "no checkpoint has been saved"
+                if latest:
+                    saved = f"the checkpoint of step {latest} is still finite"
                 raise UserError(
                     f"{name} is {value} at step {step - back}: lower "
                     "config.optimizer.learning_rate or set config.optimizer.clip, and "
-                    f"choose another --workdir (of the checkpoints, {sound})"
+                    f"choose another --workdir ({saved})"
                 )
     return fetched
 
 
-def _line(
+def _average_scalars(
     parts: Parts, fetched: list[Scalars], step: int, speed: float
 ) -> dict[str, float]:
-    """What the log says of the steps since its last line: means."""
+    """Returns the means since the last line of the log, by the names of the log."""
     means = {k: sum(s[k] for s in fetched) / len(fetched) for k in sorted(fetched[0])}
     return {
         "train/loss": means.pop("loss"),

@@ -1,4 +1,4 @@
-"""Every task and every method from training to files: the loop depends on none."""
+"""Every task and every method from training to result files."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.run import evaluate, folder, predict, sample, train
-from unet_jax.run.sample import judge_samples
+from unet_jax.run.sample import score_generator
 
 SIZES = {"shape": (20, 24), "train": 3, "val": 2, "test": 3}
 DICE, F1, PSNR, MAE = (ConfigDict({"name": n}) for n in ("dice", "f1", "psnr", "mae"))
@@ -55,7 +55,7 @@ RUNS = {
 RUNS["diffusion"]["model"]["time_features"] = 4
 
 
-def of(config, change):
+def apply_changes(config, change):
     with config.ignore_type():
         for name, value in change.items():
             value = ConfigDict(value) if isinstance(value, dict) else value
@@ -63,7 +63,7 @@ def of(config, change):
     return config
 
 
-def final(config, workdir):
+def final_state(config, workdir):
     parts = build(config)
     shapes = jax.eval_shape(parts.init, jax.random.key(0))
     with Checkpoints(workdir, "val/loss") as checkpoints:
@@ -77,10 +77,10 @@ def final(config, workdir):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_resumes_to_the_bit_and_is_judged_again(
+def test_a_run_resumes_to_the_bit_and_is_scored_again(
     tiny, tmp_path, monkeypatch, name
 ):
-    config = of(tiny, RUNS[name])
+    config = apply_changes(tiny, RUNS[name])
     straight, broken = tmp_path / "one", tmp_path / "two"
     train(config, straight)
 
@@ -92,7 +92,7 @@ def test_a_run_resumes_to_the_bit_and_is_judged_again(
         patch.setattr(logs.Log, "advance", kill_at_2)
         assert train(config, broken) == 128 + signal.SIGTERM
     train(config, broken)
-    a, b = final(config, straight), final(config, broken)
+    a, b = final_state(config, straight), final_state(config, broken)
     assert a.step == 4
     jax.tree.map(np.testing.assert_array_equal, a, b)
     scores = (straight / "scores.json").read_text()
@@ -115,8 +115,8 @@ def write(folder, image):
     return str(folder)
 
 
-def test_vectors_become_objects_in_tiles_views_and_ensembles(tiny, tmp_path, raw):
-    config = of(tiny, RUNS["flow"])
+def test_flow_finds_objects_with_tiles_views_and_ensembles(tiny, tmp_path, raw):
+    config = apply_changes(tiny, RUNS["flow"])
     train(config, tmp_path / "run")
     config.seed = 1
     train(config, tmp_path / "other")
@@ -126,12 +126,12 @@ def test_vectors_become_objects_in_tiles_views_and_ensembles(tiny, tmp_path, raw
     both = unet_jax.Predictor.load(tmp_path / "run", tmp_path / "other")
     mean = (one.probabilities(raw) + other.probabilities(raw)) / 2
     np.testing.assert_allclose(both.probabilities(raw), mean, atol=1e-6)
-    apart = both.uncertainty(raw, "mutual_information")
-    assert apart.shape == raw.shape[:-1]
-    assert apart.max() > 0
+    mutual = both.uncertainty(raw, "mutual_information")
+    assert mutual.shape == raw.shape[:-1]
+    assert mutual.max() > 0
 
-    seen = unet_jax.Predictor.load(tmp_path / "run", tta="d4", tile=(24,))
-    objects, labels = seen.objects(raw), seen.labels(raw)
+    tiled = unet_jax.Predictor.load(tmp_path / "run", tta="d4", tile=(24,))
+    objects, labels = tiled.objects(raw), tiled.labels(raw)
     np.testing.assert_array_equal(objects > 0, labels > 0)
 
     images, out = write(tmp_path / "in", raw), tmp_path / "out"
@@ -149,19 +149,20 @@ def test_vectors_become_objects_in_tiles_views_and_ensembles(tiny, tmp_path, raw
 
 
 def best_variables(config, workdir):
-    with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
+    selection_score = folder.read_selection_score(workdir, config)
+    with Checkpoints(workdir, selection_score) as checkpoints:
         like = parallel.here().abstract(checkpoints.shapes(checkpoints.best))
         return checkpoints.variables(checkpoints.best, like)
 
 
 @pytest.mark.parametrize("name", ["regression", "staining"])
-def test_values_come_back_in_their_units(tiny, tmp_path, raw, name):
-    """They are the network's output times a width plus an offset.
+def test_values_have_the_units_of_their_files(tiny, tmp_path, raw, name):
+    """Values are the network's output times a width plus an offset.
 
-    These are the deviation and the mean: of the image itself where the values have its
-    units, and of all training targets where they have units of their own.
+    Width and offset are deviation and mean: of the image itself if the values have its
+    units, and of all training targets if they have units of their own.
     """
-    config = of(tiny, RUNS[name])
+    config = apply_changes(tiny, RUNS[name])
     train(config, tmp_path / "run")
     predictor = unet_jax.Predictor.load(tmp_path / "run", tta="flips")
     values = predictor.values(raw)
@@ -192,7 +193,7 @@ def test_values_come_back_in_their_units(tiny, tmp_path, raw, name):
     np.testing.assert_allclose(values, in_units, rtol=1e-4, atol=1e-2)
     learnt = parts.train[0]["target"] * other_width + other_offset
     np.testing.assert_allclose(learnt, records[0]["target"], rtol=1e-4, atol=1e-2)
-    with pytest.raises(UserError, match="has no classes, and so no labels; ask for va"):
+    with pytest.raises(UserError, match="has no classes, and so no labels; call Pre"):
         predictor.labels(raw)
     with pytest.raises(UserError, match="save_uncertainty: the values .* no entropy"):
         unet_jax.Predictor.load(tmp_path / "run", save_uncertainty=True)
@@ -205,10 +206,8 @@ def test_values_come_back_in_their_units(tiny, tmp_path, raw, name):
     assert sorted(p.name for p in out.iterdir()) == ["a_overlay.png", "a_values.tif"]
 
 
-def test_a_generator_draws_images_that_a_larger_count_only_adds_to(
-    tiny, tmp_path, monkeypatch
-):
-    config = of(tiny, RUNS["diffusion"])
+def test_a_larger_count_only_adds_generated_images(tiny, tmp_path, monkeypatch):
+    config = apply_changes(tiny, RUNS["diffusion"])
     train(config, tmp_path / "run")
     few, many = tmp_path / "few", tmp_path / "many"
     assert sample(config, tmp_path / "run", output=str(few), count=3) == 0
@@ -220,7 +219,7 @@ def test_a_generator_draws_images_that_a_larger_count_only_adds_to(
         assert (drawn.shape, drawn.dtype) == ((16, 16), np.uint8)
         np.testing.assert_array_equal(drawn, np.asarray(Image.open(many / path.name)))
     every = [np.asarray(Image.open(path)) for path in many.glob("sample_*.png")]
-    assert len({drawn.tobytes() for drawn in every}) == 11  # in two batches
+    assert len({drawn.tobytes() for drawn in every}) == 11  # drawn in two batches
     config.method.sampling_steps = 1
     config.predict.seed = 1
     other = tmp_path / "other"
@@ -228,11 +227,11 @@ def test_a_generator_draws_images_that_a_larger_count_only_adds_to(
     first = (np.asarray(Image.open(f / "sample_0000.png")) for f in (few, other))
     assert not np.array_equal(*first)
 
-    def never(*_):
+    def fail(*_):
         raise AssertionError("drew an image that cannot be written")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules[sample.__module__], "draw", never)
+        patch.setattr(sys.modules[sample.__module__], "draw_images", fail)
         (tmp_path / "file").touch()
         with pytest.raises(UserError, match=r"--output=.*file.*name a folder") as error:
             sample(config, tmp_path / "run", output=str(tmp_path / "file"))
@@ -240,12 +239,12 @@ def test_a_generator_draws_images_that_a_larger_count_only_adds_to(
         patch.setattr(jax, "process_index", lambda: 1)
         assert sample(config, tmp_path / "run", output=str(tmp_path / "second")) == 0
     assert not list((tmp_path / "second").glob("*"))
-    with pytest.raises(UserError, match="is a generator and predicts nothing; use"):
+    with pytest.raises(UserError, match="the run of a generator, which cannot pre"):
         unet_jax.Predictor.load(tmp_path / "run")
 
 
-def test_a_generator_is_scored_on_the_middles_of_images_of_any_size(tiny, monkeypatch):
-    config = of(tiny, RUNS["diffusion"])
+def test_a_generator_is_scored_on_the_middle_of_images_of_any_size(tiny, monkeypatch):
+    config = apply_changes(tiny, RUNS["diffusion"])
     parts = build(config)
     variables = parts.judging.method.variables(parts.init(jax.random.key(1)))
     rng = np.random.default_rng(0)
@@ -253,21 +252,22 @@ def test_a_generator_is_scored_on_the_middles_of_images_of_any_size(tiny, monkey
     examples = [{"id": "a", "image": large}, {"id": "b", "image": small}]
     middles = [large[7:23, 2:18], np.pad(small, [(2, 2), (0, 0), (0, 0)], "reflect")]
     middles[1] = middles[1][:, 2:18]
-    judged = judge_samples(parts.judging, variables, "val", examples)
+    evaluation = score_generator(parts.judging, variables, "val", examples)
     for i, middle in enumerate(middles):
         batch = {"image": middle[None], "seed": np.array([i], np.uint32)}
         loss = parts.judging.method.score(variables, batch, jax.random.key(0))
-        assert judged.images[i] == {
+        assert evaluation.per_image[i] == {
             "id": "ab"[i],
             "loss": pytest.approx(float(loss[0])),
         }
-    assert judged.scores["val/loss"] == np.mean([x["loss"] for x in judged.images])
+    losses = [image["loss"] for image in evaluation.per_image]
+    assert evaluation.scores["val/loss"] == np.mean(losses)
     row = pictures.contact_sheet([pictures.grey(m) for m in middles], 2)
-    np.testing.assert_array_equal(judged.drawn[:16], row)
-    assert judged.drawn.shape == (3 * 16 + 2 * pictures.GAP, *row.shape[1:])
+    np.testing.assert_array_equal(evaluation.picture[:16], row)
+    assert evaluation.picture.shape == (3 * 16 + 2 * pictures.GAP, *row.shape[1:])
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    judged = judge_samples(parts.judging, variables, "val", examples)
-    np.testing.assert_array_equal(judged.drawn, row)
+    evaluation = score_generator(parts.judging, variables, "val", examples)
+    np.testing.assert_array_equal(evaluation.picture, row)
 
 
 @pytest.mark.parametrize(
@@ -317,9 +317,9 @@ def test_a_generator_is_scored_on_the_middles_of_images_of_any_size(tiny, monkey
     ],
     ids=range(10),
 )
-def test_a_mixture_that_makes_no_sense_is_one_line(tiny, change, words):
+def test_a_combination_that_does_not_fit_is_refused_in_one_line(tiny, change, words):
     with pytest.raises(UserError, match=words) as error:
-        build(of(tiny, change))
+        build(apply_changes(tiny, change))
     assert "\n" not in str(error.value)
 
 
@@ -342,4 +342,4 @@ def test_flow_needs_instances(tiny, monkeypatch):
     monkeypatch.setattr(data, "noisy_cells", without)
     tiny.data.name = "noisy_cells"
     with pytest.raises(UserError, match="has no instances; add it, or choose another"):
-        build(of(tiny, {"task": {"name": "flow"}}))
+        build(apply_changes(tiny, {"task": {"name": "flow"}}))

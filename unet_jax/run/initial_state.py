@@ -1,4 +1,4 @@
-"""The first state of a run: fresh, or with the variables of another run."""
+"""The initial state of a run: random, or with variables of another run or a file."""
 
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,16 @@ from unet_jax.optimizers import path_name
 from unet_jax.run import folder
 
 
-def first_state(config: ConfigDict, parts: Parts, key: jax.Array) -> Any:
-    """Returns the state before the first step, not yet on the devices.
+def create_initial_state(config: ConfigDict, parts: Parts, key: jax.Array) -> Any:
+    """Initializes the state before the first step, not yet on the devices.
 
-    With `config.init_from`, arrays of the other run's variables replace those of the
-    same name and shape; the rest begin anew and are listed.
+    Arrays of `config.init_from` replace the variables of the same name and shape; the
+    other variables keep their random initial values and are listed on the terminal.
+
+    Args:
+      config: the config of the run.
+      parts: the run.
+      key: the random key of the initial values.
 
     Raises:
       UserError: `config.init_from` holds no variables, or none that fit, or is damaged.
@@ -32,12 +37,13 @@ def first_state(config: ConfigDict, parts: Parts, key: jax.Array) -> Any:
         return state
     with naming(f"config.init_from={config.init_from}"):
         fresh = parts.judging.method.variables(state)
-        merged = _merged(fresh, _load(Path(config.init_from).expanduser(), config))
+        loaded = _load_arrays(Path(config.init_from).expanduser(), config)
+        merged = _merge_arrays(fresh, loaded)
     return parts.init(key, jax.tree.map(np.asarray, merged))
 
 
-def _load(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
-    """Returns the arrays of a run folder's best checkpoint or of a file, by name."""
+def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Loads the arrays of a run folder's best checkpoint or of a file, by name."""
     if source.is_file():
         try:
             arrays = load_file(source)
@@ -48,16 +54,18 @@ def _load(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
             ) from error
         except (OSError, safetensors.SafetensorError) as error:
             raise UserError(
-                f"is no file of safetensors ({error}); name one, or a run folder"
+                f"is not a safetensors file ({error}); name one, or a run folder"
             ) from error
         return {name.replace(".", "/"): array for name, array in arrays.items()}
     if not steps(source):
         raise UserError(
-            "holds no checkpoint; name the folder of a trained run, or a file of "
-            "safetensors"
+            "holds no checkpoint; name the folder of a trained run, or a safetensors "
+            "file"
         )
     check_format(source)
-    with Checkpoints(source, folder.chosen_by(source, config)) as checkpoints:
+    with Checkpoints(
+        source, folder.read_selection_score(source, config)
+    ) as checkpoints:
         like = parallel.here().abstract(checkpoints.shapes(checkpoints.best))
         variables = checkpoints.variables(checkpoints.best, like)
     return {
@@ -66,20 +74,21 @@ def _load(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
     }
 
 
-def _merged(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
-    """The variables, with every loaded array that has the name and shape of one."""
-    anew, used = [], []
+def _merge_arrays(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
+    """Replaces the variables that a loaded array matches in name and shape."""
+    kept, used = [], []
 
     def choose(path: Any, array: jax.Array) -> Any:
         name = path_name(path)
         other = loaded.get(name)
         if other is not None and other.ndim != array.ndim:
             raise UserError(
-                f"its {name} is {other.shape} and this run's {array.shape}: they have "
-                "another number of axes; start from a run on images of the same kind"
+                f"its {name} has the shape {other.shape}, and this run's has "
+                f"{array.shape}, another number of axes; start from a run on images of "
+                "the same kind"
             )
         if other is None or other.shape != array.shape:
-            anew.append(name)
+            kept.append(name)
             return array
         used.append(name)
         return other.astype(array.dtype)
@@ -87,10 +96,10 @@ def _merged(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
     merged = jax.tree_util.tree_map_with_path(choose, fresh)
     if not used:
         raise UserError(
-            "none of its arrays has the name and shape of one of this network; start "
-            "from a run of the same config.model"
+            "none of its arrays has the name and shape of a variable of this network; "
+            "start from a run with the same config.model"
         )
-    logs.say(f"starting with {len(used)} of {len(used) + len(anew)} arrays")
-    if anew:
-        logs.say(f"these begin anew: {listed(anew)}")
+    logs.say(f"loaded {len(used)} of {len(used) + len(kept)} arrays")
+    if kept:
+        logs.say(f"not loaded, with random initial values: {listed(kept)}")
     return merged

@@ -1,4 +1,4 @@
-"""Fine-tuning: what is taken from another run, what begins anew, what stays."""
+"""Fine-tuning: arrays of another run, fresh arrays and frozen parameters."""
 
 import json
 import shutil
@@ -15,26 +15,25 @@ from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.optimizers import path_name
 from unet_jax.run import train
-from unet_jax.run.starting import first_state
+from unet_jax.run.initial_state import create_initial_state
 
 KEY = jax.random.key(5)
 
 
-def named(tree):
+def arrays_by_name(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {path_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def start(config):
-    """The variables of the first state, and those of a fresh one, by name."""
+    """Returns the variables of the initial state and of a fresh one, by name."""
     parts = build(config)
     variables = parts.judging.method.variables
-    return named(variables(first_state(config, parts, KEY))), named(
-        variables(parts.init(KEY))
-    )
+    states = create_initial_state(config, parts, KEY), parts.init(KEY)
+    return tuple(arrays_by_name(variables(state)) for state in states)
 
 
-def best(workdir):
+def best_variables(workdir):
     with Checkpoints(workdir, "val/dice") as checkpoints:
         like = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(
@@ -44,36 +43,37 @@ def best(workdir):
             ),
             checkpoints.shapes(checkpoints.best),
         )
-        return named(checkpoints.variables(checkpoints.best, like))
+        return arrays_by_name(checkpoints.variables(checkpoints.best, like))
 
 
-def test_all_that_fits_is_taken_and_the_rest_is_listed(trained, tiny, capsys):
+def test_arrays_that_fit_are_loaded_and_the_others_are_listed(trained, tiny, capsys):
     _, workdir = trained
     tiny.init_from = str(workdir)
     began, _ = start(tiny)
-    jax.tree.map(np.testing.assert_array_equal, began, best(workdir))
+    jax.tree.map(np.testing.assert_array_equal, began, best_variables(workdir))
     capsys.readouterr()
     tiny.task.name = "multilabel"  # one output in place of two
     tiny.ema = 0.9
     began, fresh = start(tiny)
-    said = capsys.readouterr().out
-    assert "these begin anew: params/head0/bias, params/head0/kernel" in said
-    other = best(workdir)
+    printed = capsys.readouterr().out
+    listed = "params/head0/bias, params/head0/kernel"
+    assert f"not loaded, with random initial values: {listed}" in printed
+    other = best_variables(workdir)
     for name, array in began.items():
         source = fresh if "head0" in name else other
         np.testing.assert_array_equal(array, source[name], err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["supervised", "mean_teacher"])
-def test_every_copy_of_the_variables_begins_with_the_other_run(trained, tiny, name):
-    """Parameters, their average, running statistics, and the teacher."""
+def test_every_copy_of_the_variables_starts_from_the_other_run(trained, tiny, name):
+    """Checks parameters, their average, running statistics and the teacher."""
     tiny.init_from, tiny.method.name = str(trained[1]), name
     if name == "supervised":
         tiny.ema = 0.9
     else:
         tiny.data.unlabelled = 2
-    state = first_state(tiny, build(tiny), KEY)
-    other = best(trained[1])
+    state = create_initial_state(tiny, build(tiny), KEY)
+    other = best_variables(trained[1])
     params = {
         n.partition("/")[2]: a for n, a in other.items() if n.startswith("params")
     }
@@ -81,18 +81,16 @@ def test_every_copy_of_the_variables_begins_with_the_other_run(trained, tiny, na
     assert len(params) + len(stats) == len(other)
     assert params
     assert stats
-    jax.tree.map(np.testing.assert_array_equal, named(state.params), params)
-    jax.tree.map(np.testing.assert_array_equal, named(state.stats), stats)
+    jax.tree.map(np.testing.assert_array_equal, arrays_by_name(state.params), params)
+    jax.tree.map(np.testing.assert_array_equal, arrays_by_name(state.stats), stats)
     ema = params if name == "supervised" else {}
-    jax.tree.map(np.testing.assert_array_equal, named(state.ema), ema)
+    jax.tree.map(np.testing.assert_array_equal, arrays_by_name(state.ema), ema)
     teacher = other if name == "mean_teacher" else {}
-    jax.tree.map(np.testing.assert_array_equal, named(state.extra), teacher)
+    jax.tree.map(np.testing.assert_array_equal, arrays_by_name(state.extra), teacher)
 
 
-def test_a_file_of_safetensors_is_read_by_the_names_of_the_arrays(
-    trained, tiny, tmp_path
-):
-    arrays = best(trained[1])
+def test_a_safetensors_file_is_read_by_array_names(trained, tiny, tmp_path):
+    arrays = best_variables(trained[1])
     path = tmp_path / "weights.safetensors"
     save_file({name.replace("/", "."): array for name, array in arrays.items()}, path)
     tiny.init_from = str(path)
@@ -100,24 +98,25 @@ def test_a_file_of_safetensors_is_read_by_the_names_of_the_arrays(
     jax.tree.map(np.testing.assert_array_equal, began, arrays)
 
 
-def file_of(path, kind, raw):
-    """Writes one array of any type of the format, which its own writer may not know."""
+def write_safetensors(path, kind, raw):
+    """Writes one array of any dtype, also those that `save_file` does not support."""
     about = {"dtype": kind, "shape": [2], "data_offsets": [0, len(raw)]}
     header = json.dumps({"params.head0.bias": about}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + raw)
 
 
-def test_bfloat16_is_read_and_other_small_types_are_one_line(tiny, tmp_path):
+def test_bfloat16_is_read_and_float8_is_refused(tiny, tmp_path):
     path = tmp_path / "weights.safetensors"
     tiny.init_from = str(path)
-    file_of(path, "BF16", bytes.fromhex("803f 20c0"))  # the upper halves of 1 and -2.5
+    upper_halves = bytes.fromhex("803f 20c0")  # of 1 and -2.5 in float32
+    write_safetensors(path, "BF16", upper_halves)
     np.testing.assert_array_equal(start(tiny)[0]["params/head0/bias"], [1, -2.5])
-    file_of(path, "F8_E4M3", bytes.fromhex("38 40"))
+    write_safetensors(path, "F8_E4M3", bytes.fromhex("38 40"))
     with pytest.raises(UserError, match=r"config.init_from=.*: has arrays of a type"):
         start(tiny)
 
 
-def test_a_damaged_run_to_start_from_is_one_line(trained, tiny, tmp_path):
+def test_a_damaged_run_in_init_from_is_refused_in_one_line(trained, tiny, tmp_path):
     def copy(name, damage):
         shutil.copytree(trained[1], tmp_path / name)
         for checkpoint in (tmp_path / name / "checkpoints").iterdir():
@@ -146,13 +145,13 @@ def test_a_damaged_run_to_start_from_is_one_line(trained, tiny, tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_frozen_parameters_stay_and_the_others_learn(trained, tiny, tmp_path):
-    """A second data set is learnt from the first run's weights."""
+def test_frozen_parameters_do_not_change_and_the_others_do(trained, tiny, tmp_path):
+    """Fine-tunes the first run on another data set."""
     tiny.init_from, tiny.freeze = str(trained[1]), ("down*",)
     tiny.data.seed = 1
     tiny.model.norm = trained[0].model.norm
     train(tiny, tmp_path)
-    before, after = best(trained[1]), best(tmp_path)
+    before, after = best_variables(trained[1]), best_variables(tmp_path)
     for name in before:
         if name.startswith("params/down"):
             np.testing.assert_array_equal(after[name], before[name], err_msg=name)
@@ -168,7 +167,7 @@ def test_frozen_parameters_stay_and_the_others_learn(trained, tiny, tmp_path):
         ({"init_from": "{tmp}"}, r"config.init_from=.*: holds no checkpoint"),
         (
             {"init_from": "{tmp}/text"},
-            r"config.init_from=.*text: is no file of safetens",
+            r"config.init_from=.*text: is not a safetensors fil",
         ),
         ({"init_from": "{run}", "crop": (8, 8, 8)}, "another number of axes"),
         (
@@ -183,7 +182,7 @@ def test_frozen_parameters_stay_and_the_others_learn(trained, tiny, tmp_path):
     ],
     ids=["no run", "no weights", "axes", "nothing", "no match", "all kept"],
 )
-def test_a_start_that_makes_no_sense_is_one_line(
+def test_a_wrong_init_from_or_freeze_is_refused_in_one_line(
     trained, tiny, tmp_path, change, words
 ):
     (tmp_path / "text").write_text("weights")

@@ -1,0 +1,178 @@
+"""Rules that choose config fields from the measurements of a data set.
+
+Like the dataset fingerprint of nnU-Net (Isensee et al. 2021, Nature Methods 18:203),
+the rules look at the median shape and spacing, the intensities and the number of
+images.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unet_jax.data.account import Fact, merged
+from unet_jax.report.words import shape as times
+
+BATCH_SHARE = 0.05  # largest share of the training pixels in a batch
+MAX_BATCH = 32  # examples
+SAME_SPACING = 1.01  # ratio up to which spacings count as equal
+HOT_DISTANCE = 5.0  # distance of a hot pixel, in ranges of nearly all other pixels
+FLAT_RANGE = 0.02  # range of a flat image, as a share of the range of all images
+MANY_IMAGES = 0.1  # share of hot or flat images that changes the normalisation
+RARE_CLASS = 0.01  # share of the pixels below which a class gets a larger weight
+SPARSE_FOREGROUND = 0.1  # share of the pixels below which crops aim at the foreground
+
+
+class PlannedField(NamedTuple):
+    """The value that a plan gives to one config field, with its reason."""
+
+    field: str  # 'model.widths'
+    value: Any
+    reason: str
+
+
+def choose_spacing(facts: Sequence[Fact]) -> PlannedField:
+    """Chooses the spacing: the median along each axis if the spacings differ.
+
+    If all images have the same spacing, volumes keep it, so that files with another
+    one are resampled later; for images the field stays empty.
+
+    Args:
+      facts: the measurements of the images.
+    """
+    known = [fact.spacing for fact in facts if fact.spacing]
+    if not known:
+        return PlannedField("spacing", (), "the size of a pixel is not known")
+    if len(known) < len(facts):
+        unknown = len(facts) - len(known)
+        reason = (
+            f"the size of a pixel is not known for {unknown} of {len(facts)} images"
+        )
+        return PlannedField("spacing", (), reason)
+    least, most = np.min(known, axis=0), np.max(known, axis=0)
+    if (most <= SAME_SPACING * least).all():
+        same, volumes = f"all pixels are {times(known[0])}", len(known[0]) > 2
+        if not volumes:
+            return PlannedField("spacing", (), f"{same}; nothing is resampled")
+        reason = f"{same}; files with another size are resampled to it"
+        return PlannedField("spacing", known[0], reason)
+    median = tuple(float(f"{x:.4g}") for x in np.median(known, axis=0))
+    reason = f"the median; pixels are from {times(least)} to {times(most)}"
+    return PlannedField("spacing", median, reason)
+
+
+def compute_median_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Returns the median along each axis, rounded up."""
+    return tuple(math.ceil(size) for size in np.median(shapes, axis=0))
+
+
+def choose_batch_size(
+    pixels: int, output: int, *, least: int, replicas: int, most: int = MAX_BATCH
+) -> int:
+    """Chooses the batch size whose outputs cover 5 % of the training pixels.
+
+    Args:
+      pixels: number of pixels of the training set.
+      output: number of pixels that the network outputs for one example.
+      least: smallest number of examples.
+      replicas: number of devices that share the batch; each gets at least one example.
+      most: largest number of examples.
+    """
+    share = max(min(int(BATCH_SHARE * pixels / output), most), least)
+    return max(share // replicas, 1) * replicas
+
+
+def choose_normalization(facts: Sequence[Fact]) -> PlannedField:
+    """Chooses mean and variance, unless many images have hot pixels or are flat.
+
+    Hot pixels are not clipped if the foreground is so rare that they may be the
+    foreground.
+
+    Args:
+      facts: the measurements of the training images.
+    """
+    hot = sum(any(map(_is_hot, fact.intensity)) for fact in facts)
+    low, high = _range(facts)
+    flat = sum(_contrast(fact) < FLAT_RANGE * (high - low) for fact in facts)
+    integer = [np.iinfo(f.dtype).max for f in facts if np.dtype(f.dtype).kind in "iu"]
+    fills = len(integer) == len(facts) and high > max(integer) / 4
+    shares = compute_class_shares(facts)
+    if hot > MANY_IMAGES * len(facts) and 1 - shares.get(0, 0) > RARE_CLASS:
+        value = {"name": "percentile", "low": 0.5, "high": 99.5}
+        reason = (
+            f"in {hot} of {len(facts)} images a few pixels are farther from the others "
+            f"than {HOT_DISTANCE:g} times the others' range"
+        )
+        return PlannedField("normalize", value, reason)
+    if flat > MANY_IMAGES * len(facts) and fills:
+        reason = (
+            f"{flat} of {len(facts)} images are nearly constant; 'standard' would "
+            "amplify their noise to the contrast of the others"
+        )
+        return PlannedField("normalize", {"name": "unit"}, reason)
+    reason = "each image to mean 0 and variance 1; no hot pixels distort the range"
+    return PlannedField("normalize", {"name": "standard"}, reason)
+
+
+def compute_class_shares(facts: Sequence[Fact]) -> dict[int, float]:
+    """Returns the share of each class id among the annotated pixels.
+
+    A pixel may have several independent classes; the shares then sum to more than 1.
+
+    Args:
+      facts: the measurements of the training images.
+    """
+    total = {k: pixels for k, pixels in merged(facts).items() if k >= 0}
+    return {k: pixels / sum(total.values()) for k, pixels in total.items()}
+
+
+def find_rarest_class(
+    shares: Mapping[int, float], classes: Sequence[str]
+) -> tuple[bool, str]:
+    """Finds the rarest class among those that occur.
+
+    Args:
+      shares: from `compute_class_shares`.
+      classes: class names by id.
+
+    Returns:
+      True if the class is so rare that it should get a larger weight; and a sentence
+      that names it.
+    """
+    if not shares:
+        return False, "nothing is annotated"
+    k = min(shares, key=shares.__getitem__)
+    reason = f"{classes[k]}, the rarest class, is {shares[k]:.2%} of the pixels"
+    return shares[k] < RARE_CLASS, reason
+
+
+def describe_sparse_foreground(
+    shares: Mapping[int, float], output: tuple[int, ...], shape: tuple[int, ...]
+) -> str:
+    """Returns a sentence about the foreground if many crops would miss it, else ''.
+
+    Args:
+      shares: from `compute_class_shares`.
+      output: spatial shape of the network's output for a crop.
+      shape: spatial shape of the median image.
+    """
+    foreground = 1 - shares.get(0, 0)
+    smaller = any(w < n for w, n in zip(output, shape, strict=True))
+    if not smaller or foreground >= SPARSE_FOREGROUND:
+        return ""
+    return f"{foreground:.2%} of the pixels are foreground, which many crops would miss"
+
+
+def _is_hot(percentiles: tuple[float, ...]) -> bool:
+    lowest, low, _, high, highest = percentiles
+    return max(highest - high, low - lowest) > HOT_DISTANCE * (high - low) > 0
+
+
+def _contrast(fact: Fact) -> float:
+    return max(high - low for _, low, _, high, _ in fact.intensity)
+
+
+def _range(facts: Sequence[Fact]) -> tuple[float, float]:
+    ends = [(c[0], c[-1]) for fact in facts for c in fact.intensity]
+    return min(low for low, _ in ends), max(high for _, high in ends)

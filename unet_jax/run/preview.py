@@ -1,0 +1,72 @@
+"""The plane of a file that its overlay picture shows, subsampled if it is large."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from unet_jax.data.files import Grid
+from unet_jax.tiling import Read
+
+MAX_EDGE = 2048  # pixels along the longer side of the picture
+
+
+class PreviewPlane(NamedTuple):
+    """Every `step`-th pixel of one plane of a file.
+
+    Attributes:
+      image: index of the image in a stack.
+      slice: index of the slice in a volume, or None.
+      step: distance in pixels between the pixels that are shown.
+    """
+
+    image: int
+    slice: int | None
+    step: int
+
+
+def choose_plane(grid: Grid) -> PreviewPlane:
+    """Chooses the middle image of a stack and the middle slice of a volume."""
+    volume = len(grid.shape) > 2
+    step = -(-max(grid.shape[-2:]) // MAX_EDGE)
+    return PreviewPlane(grid.count // 2, grid.shape[0] // 2 if volume else None, step)
+
+
+def select_rows(
+    block: np.ndarray, done: int, grid: Grid, plane: PreviewPlane
+) -> np.ndarray:
+    """Selects those rows of a block that the preview shows.
+
+    Args:
+      block: consecutive rows of a result, `[rows, ...]`.
+      done: number of rows of the file before the block.
+      grid: the file.
+      plane: the plane that the preview shows.
+    """
+    rows = np.arange(done, done + len(block)) - plane.image * grid.shape[0]
+    if plane.slice is not None:
+        return block[rows == plane.slice]
+    inside = (rows >= 0) & (rows < grid.shape[0])
+    return block[inside & (rows % plane.step == 0)]
+
+
+def join_plane(rows: list[np.ndarray], plane: PreviewPlane) -> np.ndarray:
+    """Joins the rows from `select_rows`, and subsamples the other axes."""
+    shown = np.concatenate(rows)
+    if plane.slice is not None:
+        shown = shown[0][:: plane.step]
+    return shown[:, :: plane.step]
+
+
+def read_plane(read: Read, grid: Grid, plane: PreviewPlane) -> np.ndarray:
+    """Reads the pixels of the plane, `[h, w, C]`; row by row if it is subsampled."""
+    across = slice(0, grid.shape[-1])
+    if plane.slice is not None:
+        depth = slice(plane.slice, plane.slice + 1)
+        pixels = read([depth, slice(0, grid.shape[1]), across])
+        return pixels[0, :: plane.step, :: plane.step]
+    rows = range(0, grid.shape[0], plane.step)
+    if plane.step == 1:
+        return read([slice(0, grid.shape[0]), across])
+    return np.concatenate(
+        [read([slice(row, row + 1), across])[:, :: plane.step] for row in rows]
+    )

@@ -1,0 +1,254 @@
+"""Scores of whole images: each image is measured alone, the sums are scored once."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from unet_jax import pictures
+from unet_jax.arrays import IGNORE, Example
+from unet_jax.build.training import Judging
+from unet_jax.data.examples import Examples
+from unet_jax.data.resample import Resampling
+from unet_jax.inference import Want
+from unet_jax.metrics import calibration_error, pixel_error
+from unet_jax.metrics.case import Case
+from unet_jax.metrics.scores import summarize
+from unet_jax.postprocess import foreground_objects
+from unet_jax.run import drawing
+from unet_jax.tiling import Answer
+from unet_jax.views import View
+
+Scores = dict[str, float | None]
+PICTURES = 4  # images of a split that are drawn
+
+# Reports always show the confusion matrix and the reliability table.
+CONFUSION, RELIABILITY = pixel_error(), calibration_error()
+
+
+class Evaluation(NamedTuple):
+    """Scores of a model on one split.
+
+    Attributes:
+      scores: of the whole split, by name: 'val/dice'.
+      per_image: the `id` of each image and its scores.
+      confusion: `i64[K, K]`, number of pixels of each true class (rows) and predicted
+        class, summed over the split; None without classes.
+      reliability: the summed measures of `calibration_error`; None without classes.
+      picture: the first images of this process with truth and prediction.
+    """
+
+    scores: Scores
+    per_image: list[dict[str, Any]]
+    confusion: np.ndarray | None
+    reliability: np.ndarray | None
+    picture: pictures.Picture
+
+
+class ImageMeasures(NamedTuple):
+    """The measures of one image, one array for each metric."""
+
+    index: int
+    id: str
+    loss: float | None
+    measures: list[np.ndarray]
+
+
+def score_images(
+    parts: Judging,
+    variables: Any,
+    split: str,
+    examples: Examples,
+    *,
+    as_predicted: bool,
+) -> Evaluation:
+    """Scores the images of a split; each process of a run measures its share of them.
+
+    The score of the split is computed from the summed measures of its images; it is not
+    the mean of their scores. The loss is the mean of the images' losses; it is
+    undefined for a mean over several views. Predictions of resampled images are
+    resampled back and measured on the grid of the file.
+
+    Args:
+      parts: the parts that score the run.
+      variables: the variables of the network.
+      split: the prefix of the score names.
+      examples: the images.
+      as_predicted: True to apply the test-time augmentation and the post-processing of
+        `config.predict`, False to score the output of the network alone.
+    """
+    views = parts.predicting.views if as_predicted else (View(),)
+    metrics = [metric for _, metric in parts.metrics]
+    if parts.predicting.task.classes:
+        metrics += [CONFUSION, RELIABILITY]
+    measured, rows = [], []
+    for index, example, answer in _predict_images(parts, variables, examples, views):
+        case = _make_case(parts, example, answer, postprocess=as_predicted)
+        loss = None
+        if "output" in answer:
+            loss = float(parts.loss(answer["output"], example))
+        measures = [np.asarray(metric.measure(case)) for metric in metrics]
+        measured.append(ImageMeasures(index, example["id"], loss, measures))
+        if index < PICTURES * jax.process_count():
+            row = drawing.row(parts, resample_image_back(parts, example), case)
+            rows.append((index, row))
+    picture = pictures.sheet([row for _, row in sorted(rows, key=lambda r: r[0])])
+    gathered = sorted(_gather_processes(measured))
+    return _compute_scores(parts, split, gathered, picture)
+
+
+def predict_case(
+    parts: Judging, variables: Any, examples: Examples, index: int
+) -> Case:
+    """Predicts one image again, for the report.
+
+    Args:
+      parts: the parts that score the run.
+      variables: the variables of the network.
+      examples: the images.
+      index: which of them.
+    """
+    example = examples[index]
+    shape = example["image"].shape[:-1]
+    options = {"views": parts.predicting.views, "want": Want(prediction=True)}
+    here = parts.predicting.inference.here
+    read = [lambda box: example["image"][tuple(box)]]
+    members = [here.put_state(variables)]
+    answer = next(parts.predicting.inference.whole(members, shape, read, **options))
+    answer = _resample_results(parts, example, answer)
+    return _make_case(parts, example, answer, postprocess=True)
+
+
+def resample_image_back(parts: Judging, example: Example) -> np.ndarray:
+    """Returns the normalised image `f32[*S, C]` on the grid of the file."""
+    return _resampling(parts, example).back(example["image"])
+
+
+def _resampling(parts: Judging, example: Example) -> Resampling:
+    own, spacing = example["weight"].shape, example.get("spacing")
+    return parts.predicting.resampling(own, spacing)
+
+
+def _resample_results(parts: Judging, example: Example, answer: Answer) -> Answer:
+    """Resamples the results for an image back to the grid of its truth."""
+    task = parts.predicting.task
+    return _resampling(parts, example).results(answer, task.decide, task.vectors)
+
+
+def _predict_images(
+    parts: Judging, variables: Any, examples: Examples, views: tuple[View, ...]
+) -> Iterator[tuple[int, Example, Answer]]:
+    """Yields this process's images with their results, grouped by shape."""
+    inference = parts.predicting.inference
+    members = [inference.here.put_state(variables)]
+    want = Want(prediction=True, output=len(views) == 1)
+    mine = range(jax.process_index(), len(examples), jax.process_count())
+    loaded: dict[int, Example] = {}  # kept from reading until scoring
+
+    def load(index: int) -> Example:
+        if index not in loaded:
+            loaded[index] = examples[index]
+        return loaded[index]
+
+    def reader(index: int) -> Any:
+        return lambda box: load(index)["image"][tuple(box)]
+
+    by_shape = sorted(mine, key=examples.shape)
+    for shape, group in itertools.groupby(by_shape, examples.shape):
+        indices = list(group)
+        reads = list(map(reader, indices))
+        answers = inference.whole(members, shape, reads, views=views, want=want)
+        for index, answer in zip(indices, answers, strict=True):
+            yield index, load(index), _resample_results(parts, load(index), answer)
+            del loaded[index]
+
+
+def _make_case(
+    parts: Judging, example: Example, answer: Answer, *, postprocess: bool
+) -> Case:
+    """Returns an image with its truth and its prediction."""
+    task, prediction = parts.predicting.task, answer["prediction"]
+    axes = example["image"].ndim - 1
+    case = Case(spacing=tuple(example.get("spacing", (1.0,) * axes)))
+    if task.classes:
+        arrays = _segment_case(parts, example, answer, postprocess=postprocess)
+        case = dataclasses.replace(case, **arrays)
+    if task.units:
+        case = dataclasses.replace(
+            case, target=example["target"], value=example["scale"].back(prediction)
+        )
+    return case
+
+
+def _segment_case(
+    parts: Judging, example: Example, answer: Answer, *, postprocess: bool
+) -> dict[str, np.ndarray]:
+    """Returns the classes and the objects of a case, by the names of its fields."""
+    task, prediction = parts.predicting.task, answer["prediction"]
+    truth, probabilities = task.truth(example["label"]), task.probabilities(prediction)
+    segmented = parts.predicting.segment(
+        answer["label"], prediction, postprocess=postprocess
+    )
+    independent = truth.ndim == probabilities.ndim
+    objects, true_objects = segmented.objects, example.get("instances")
+    if objects is None:
+        objects = foreground_objects(segmented.label, independent=independent)
+    if true_objects is None:
+        true_objects = foreground_objects(truth, independent=independent)
+    unknown = truth == IGNORE
+    if independent:
+        unknown = unknown.all(-1)
+    return {
+        "truth": truth,
+        "prediction": segmented.label,
+        "probabilities": probabilities,
+        "true_objects": np.where(unknown, IGNORE, true_objects),
+        "objects": objects,
+    }
+
+
+def _compute_scores(
+    parts: Judging, split: str, measured: list[ImageMeasures], picture: pictures.Picture
+) -> Evaluation:
+    classes = parts.predicting.task.classes
+    losses = [image.loss for image in measured if image.loss is not None]
+    sums = [
+        np.sum(measures, axis=0)
+        for measures in zip(*(image.measures for image in measured), strict=True)
+    ]
+    scores = {f"{split}/loss": float(np.mean(losses)) if losses else None}
+    count = len(parts.metrics)
+    scores |= summarize(sums[:count], parts.metrics, classes, split)
+    per_image = [
+        {"id": image.id, "loss": image.loss}
+        | summarize(image.measures[:count], parts.metrics, classes, "")
+        for image in measured
+    ]
+    confusion, reliability = sums[count:] or (None, None)
+    return Evaluation(scores, per_image, confusion, reliability, picture)
+
+
+def _gather_processes(measured: list[ImageMeasures]) -> list[ImageMeasures]:
+    """Returns the measures of all processes, in every process."""
+    if jax.process_count() == 1:
+        return measured
+    encoded = _encode(measured)
+    sizes = multihost_utils.process_allgather(np.asarray(len(encoded)))
+    padded = np.pad(encoded, (0, int(sizes.max()) - len(encoded)))
+    texts = np.asarray(multihost_utils.process_allgather(padded))
+    return [
+        ImageMeasures(index, name, loss, [np.asarray(m) for m in measures])
+        for size, text in zip(sizes, texts, strict=True)
+        for index, name, loss, measures in json.loads(text[:size].tobytes())
+    ]
+
+
+def _encode(measured: list[ImageMeasures]) -> np.ndarray:
+    """Returns `u8` JSON text, because JAX would cut 64-bit numbers to 32 bits."""
+    rows = [[*image[:3], [m.tolist() for m in image.measures]] for image in measured]
+    return np.frombuffer(json.dumps(rows).encode(), np.uint8)
