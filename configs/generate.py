@@ -8,9 +8,9 @@ Data      1000 images of 64 x 64 to train on, 32 to validate, 32 to test; labels
           used
 Command   python main.py --config=configs/generate.py
 
-Measured  the velocity loss of the 32 validation images is 0.4015 after 1500 steps (2026-11-26,
-          2 shared CPU cores, jax 0.10.2, one seed). Generated images look like the real
-          ones, with less round outlines: experiments/generation
+Measured  the velocity loss of the 32 validation images is 0.4015 after 1500 steps
+          (2026-11-26, 2 shared CPU cores, jax 0.10.2, one seed). Generated images look
+          like the real ones, with less round outlines: experiments/generation
 
 As in the papers: 1000 noise steps, a time embedding, group norm, and an average of the
 parameters.

@@ -8,8 +8,8 @@ Measured  the 16 test images after 250 steps, one seed: average precision (IoU 0
           0.95) of the cells 0.796, panoptic quality 0.889, mean Dice 0.966, Dice of the
           cells 0.959 (2026-11-26, 2 shared CPU cores, jax 0.10.2)
 
-For comparison, with the same augmentation and number of steps the connected regions of a
-class reach an average precision of 0.266, and 0.415 after a watershed:
+For comparison, with the same augmentation and number of steps the connected regions of
+a class reach an average precision of 0.266, and 0.415 after a watershed:
 --config.task.name=semantic --config.loss="({'name':'cross_entropy'},{'name':'dice'})",
 without and with --config.predict.postprocess="({'name':'watershed'},)".
 """

@@ -20,7 +20,12 @@ from unet_jax.build.fields import FIELDS, UNSET, Field, Keyword, keys  # noqa: E
 EXPERIMENTS = sorted(ROOT.glob("experiments/*/README.md"))
 FUNCTIONS = {  # the pages of the functions that specs name, and their modules
     "data": ("Data sets", "data"),
-    "preparation": ("Data preparation", "data.normalize", "data.weights", "data.sampling"),
+    "preparation": (
+        "Data preparation",
+        "data.normalize",
+        "data.weights",
+        "data.sampling",
+    ),
     "tasks": ("Tasks", "tasks"),
     "methods": ("Methods", "methods"),
     "models": ("Networks", "models"),
@@ -74,7 +79,8 @@ def _functions_page(title: str, *modules: str) -> str:
         lines += [f"::: {module.__name__}", "    options:", "      members: false", ""]
         for function in (getattr(module, name) for name in module.__all__):
             path = f"{function.__module__}.{function.__qualname__}"
-            lines += [f"::: {path}", "    options:", "      show_root_heading: true", ""]
+            lines += [f"::: {path}", "    options:"]
+            lines += ["      show_root_heading: true", ""]
     return "\n".join(lines)
 
 
@@ -102,7 +108,8 @@ def _fields_page() -> str:
 def _description(field: Field) -> list[str]:
     default = "" if field.default is UNSET else f"; default `{field.default!r}`"
     mark = "; ↻" if field.may_change else ""
-    return [html.escape(field.comment, quote=False), "", f"*{_type(field.type)}*{default}{mark}"]
+    comment = html.escape(field.comment, quote=False)
+    return [comment, "", f"*{_type(field.type)}*{default}{mark}"]
 
 
 def _table(rows: dict[str, Field]) -> list[str]:

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from matplotlib import rcParams
+from matplotlib.figure import Figure
 
 
 def compare(runs: Path, folder: Path, scores: Mapping[str, str]) -> None:
@@ -26,7 +26,8 @@ def compare(runs: Path, folder: Path, scores: Mapping[str, str]) -> None:
             for title, key in scores.items():
                 values = [row[key] for row in rows]
                 numbers = statistics.mean(values), min(values), max(values)
-                table.writerow([group, title, *map("{:.4f}".format, numbers), len(rows)])
+                texts = map("{:.4f}".format, numbers)
+                table.writerow([group, title, *texts, len(rows)])
     rcParams["svg.hashsalt"] = folder.name  # the same figure from the same scores
     figure = Figure(figsize=(1.5 + 1.2 * len(scores), 3), layout="constrained")
     axes = figure.subplots(1, len(scores), squeeze=False)[0]
