@@ -57,6 +57,7 @@ def main() -> None:
             code = 130
         if code:
             sys.exit(code)  # the run has printed the reason
+    sys.path.insert(0, str(ROOT))  # figures import experiments.seeds
     load_module(folder / "figure.py").draw(Path("runs") / folder.name)
 
 

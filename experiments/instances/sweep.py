@@ -6,6 +6,7 @@ CONFIG = "configs/folder.py"
 TASKS = {
     "semantic": {"predict.postprocess": "({'name':'watershed'},)"},
     "flow": {"task": "{'name':'flow'}"},
+    "flow_all": {"task": "{'name':'flow','flow_threshold':0.0}"},  # keeps all objects
 }
 SEEDS = (0, 1, 2)
 SMALL = {  # what two CPU cores learn in minutes
