@@ -10,7 +10,7 @@ from unet_jax import losses
 from unet_jax.errors import UserError
 
 PUBLIC = {name: getattr(losses, name) for name in losses.__all__}
-VALUE = {name: f for name, f in PUBLIC.items() if losses.kind(f) == "value"}
+VALUE = {name: f for name, f in PUBLIC.items() if losses.get_kind(f) == "value"}
 EXCLUSIVE = {name: f for name, f in PUBLIC.items() if name not in VALUE} | {
     "steep focal": functools.partial(losses.focal, gamma=0.5),
     "bare dice": functools.partial(losses.dice, smooth=0.0),
@@ -387,16 +387,16 @@ def test_l2_against_optax():
 
 
 def test_the_second_argument_names_the_kind():
-    assert losses.kind(losses.l1) == "value"
-    assert losses.kind(functools.partial(losses.dice, smooth=0.0)) == "label"
+    assert losses.get_kind(losses.l1) == "value"
+    assert losses.get_kind(functools.partial(losses.dice, smooth=0.0)) == "label"
 
     def other(prediction, truth, weight):
         return weight
 
     with pytest.raises(UserError, match=r"not \(prediction, truth, weight\)"):
-        losses.kind(other)
+        losses.get_kind(other)
     with pytest.raises(UserError, match=r"not \(output, value\)"):
-        losses.kind(lambda output, value: output)
+        losses.get_kind(lambda output, value: output)
 
 
 def test_weighted_sum_adds_up_and_skips_what_counts_nothing():
@@ -405,7 +405,7 @@ def test_weighted_sum_adds_up_and_skips_what_counts_nothing():
 
     logits, label, weight = draw("exclusive")
     output, value, _ = draw("value", seed=1)
-    total = losses.weighted_sum(
+    total = losses.combine_losses(
         [(0.25, losses.cross_entropy), (0.0, never), (2.0, losses.l1)]
     )
     np.testing.assert_allclose(
@@ -417,7 +417,7 @@ def test_weighted_sum_adds_up_and_skips_what_counts_nothing():
         rtol=1e-6,
     )
     with pytest.raises(UserError, match="scale"):
-        losses.weighted_sum([(0.0, never)])
+        losses.combine_losses([(0.0, never)])
 
 
 def test_deep_supervision_by_hand():
@@ -426,7 +426,7 @@ def test_deep_supervision_by_hand():
     _, value, weight = draw("value", (2, 10, 12))
     _, label, _ = draw("exclusive", (2, 10, 12))
     fine, coarse = draw("value", (2, 8, 8))[0], draw("value", (2, 4, 2), seed=1)[0]
-    total = losses.weighted_sum([(1.0, losses.l1), (1.0, losses.cross_entropy)])
+    total = losses.combine_losses([(1.0, losses.l1), (1.0, losses.cross_entropy)])
 
     def parts(rows, columns, output):
         cut = (slice(None), rows, columns)
@@ -438,7 +438,7 @@ def test_deep_supervision_by_hand():
     second = parts(slice(2, 9, 2), slice(4, 10, 4), coarse)
     targets = {"label": label, "value": value}
     np.testing.assert_allclose(
-        losses.deep_supervision(
+        losses.compute_deep_supervision(
             total, [first[0], second[0]], targets, weight, [(1, 1), (2, 4)]
         ),
         2 / 3 * total(*first) + 1 / 3 * total(*second),

@@ -58,7 +58,7 @@ def test_frozen_parameters_have_no_update_and_no_share_in_the_clip():
     adam = optimizers.sgd(
         lambda _: 1.0, learning_rate=1.0, momentum=0.0, weight_decay=0.1, clip=1.0
     )
-    tx = optimizers.frozen(adam, ("down*",), params)
+    tx = optimizers.freeze(adam, ("down*",), params)
     updates, _ = tx.update(grads, tx.init(params), params)
     np.testing.assert_array_equal(updates["down0"]["kernel"], 0)
     np.testing.assert_array_equal(updates["down0"]["bias"], 0)
@@ -68,10 +68,10 @@ def test_frozen_parameters_have_no_update_and_no_share_in_the_clip():
 
 def test_patterns_are_those_of_a_shell():
     params = {"down0": PARAMS, "down10": PARAMS, "head0": PARAMS}
-    tx = optimizers.frozen(optax.sgd(1.0), ("down?/*", "*/bias"), params)
+    tx = optimizers.freeze(optax.sgd(1.0), ("down?/*", "*/bias"), params)
     updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
     kept = {name for name in params if not updates[name]["kernel"].any()}
     assert kept == {"down0"}
     assert not any(updates[name]["bias"].any() for name in params)
     with pytest.raises(UserError, match="'up' matches no parameter; they begin with d"):
-        optimizers.frozen(optax.sgd(1.0), ("up",), params)
+        optimizers.freeze(optax.sgd(1.0), ("up",), params)

@@ -39,7 +39,7 @@ class Segmentation(NamedTuple):
     objects: np.ndarray | None = None  # i32[*S] ids 1.., 0 = background
 
 
-def spatial(example: Example) -> list[str]:
+def list_spatial(example: Example) -> list[str]:
     """Returns the names of the arrays of an example that have the image's pixels."""
     shape = example["image"].shape[:-1]
     return [
@@ -50,7 +50,7 @@ def spatial(example: Example) -> list[str]:
     ]
 
 
-def interpolated(name: str, array: np.ndarray | jax.Array) -> bool:
+def is_interpolated(name: str, array: np.ndarray | jax.Array) -> bool:
     """True if a spatial array is interpolated; False if it takes the nearest pixel.
 
     A mean of two class ids is a third class, so integers are not interpolated. Weights
@@ -59,19 +59,19 @@ def interpolated(name: str, array: np.ndarray | jax.Array) -> bool:
     return jnp.issubdtype(array.dtype, jnp.floating) and name != "weight"
 
 
-def check(logits: Logits, label: Label, weight: Weight) -> None:
+def check_shapes(logits: Logits, label: Label, weight: Weight) -> None:
     """Raises AssertionError, naming the shapes, unless the three belong together."""
     pixels = logits.shape[:-1]
     chex.assert_shape(weight, pixels)
-    chex.assert_shape(label, logits.shape if independent(label, weight) else pixels)
+    chex.assert_shape(label, logits.shape if is_independent(label, weight) else pixels)
 
 
-def independent(label: Label, weight: Weight) -> bool:
+def is_independent(label: Label, weight: Weight) -> bool:
     """Whether the classes are independent (sigmoid), not exclusive (softmax)."""
     return label.ndim == weight.ndim + 1
 
 
-def centre(array: jax.Array, shape: tuple[int, ...], first: int = 1) -> jax.Array:
+def crop_centre(array: jax.Array, shape: tuple[int, ...], first: int = 1) -> jax.Array:
     """Crops the middle `shape` out of the axes that start at `first`."""
     for axis, size in enumerate(shape, start=first):
         start = (array.shape[axis] - size) // 2
@@ -79,7 +79,7 @@ def centre(array: jax.Array, shape: tuple[int, ...], first: int = 1) -> jax.Arra
     return array
 
 
-def components(label: np.ndarray) -> np.ndarray:
+def label_components(label: np.ndarray) -> np.ndarray:
     """Numbers the face-connected components of every class above 0, on the host.
 
     `i32[*S]` of class ids -> `i32[*S]`, 0 where there is none; touching classes stay
@@ -94,7 +94,7 @@ def components(label: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def window(
+def cut_window(
     array: np.ndarray, origin: Sequence[int], shape: Sequence[int]
 ) -> np.ndarray:
     """Cuts `shape` out at `origin`, on the host, mirrored where it leaves the array.
@@ -105,10 +105,10 @@ def window(
     if all(0 <= o <= size - n for o, n, size in zip(origin, shape, space, strict=True)):
         box = (slice(o, o + n) for o, n in zip(origin, shape, strict=True))
         return array[tuple(box)].copy()  # several times faster
-    return array[np.ix_(*map(mirrored, origin, shape, space))]
+    return array[np.ix_(*map(mirror_indices, origin, shape, space))]
 
 
-def mirrored(start: int, length: int, size: int) -> np.ndarray:
+def mirror_indices(start: int, length: int, size: int) -> np.ndarray:
     """The `length` indices from `start` on into an axis of `size`, mirrored beyond it.
 
     The edge pixel is not repeated (`c b | a b c | b a`): the border of the paper's

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax import arrays
-from unet_jax.arrays import IGNORE, Label, Logits, Value, Weight, centre
+from unet_jax.arrays import IGNORE, Label, Logits, Value, Weight, crop_centre
 from unet_jax.errors import UserError
 from unet_jax.specs import BelowOne, NonNegative, Positive
 
@@ -69,13 +69,15 @@ def cross_entropy(
     Raises:
       UserError: the number of class weights is neither 0 nor K.
     """
-    pixels = _pixels(logits, label, weight)
-    answers = 2 if pixels.independent else logits.shape[-1]
+    inputs = _prepare_inputs(logits, label, weight)
+    answers = 2 if inputs.independent else logits.shape[-1]
     cost = sum(
         -(truth * (1 - label_smoothing) + label_smoothing / answers) * log_p
-        for truth, log_p in _log_likelihood(pixels)
+        for truth, log_p in _compute_log_likelihoods(inputs)
     )
-    return _mean(cost * _per_class(class_weights, logits), pixels.weight)
+    return _average_pixels(
+        cost * _expand_class_weights(class_weights, logits), inputs.weight
+    )
 
 
 def focal(
@@ -92,12 +94,14 @@ def focal(
     `class_weights` (their alpha and 1 - alpha), divisor and errors are as in
     `cross_entropy`, which `gamma=0` gives back.
     """
-    pixels = _pixels(logits, label, weight)
+    inputs = _prepare_inputs(logits, label, weight)
     cost = sum(
-        -truth * _power(-jnp.expm1(log_p), gamma) * log_p  # -expm1(log p) is 1 - p
-        for truth, log_p in _log_likelihood(pixels)
+        -truth * _raise_to(-jnp.expm1(log_p), gamma) * log_p  # -expm1(log p) is 1 - p
+        for truth, log_p in _compute_log_likelihoods(inputs)
     )
-    return _mean(cost * _per_class(class_weights, logits), pixels.weight)
+    return _average_pixels(
+        cost * _expand_class_weights(class_weights, logits), inputs.weight
+    )
 
 
 def dice(
@@ -119,10 +123,10 @@ def dice(
     Raises:
       UserError: `background=False` with independent classes, which have none.
     """
-    pixels = _pixels(logits, label, weight)
-    tp, fp, fn = _overlap(pixels)
-    loss = _divide(fp + fn, 2 * tp + fp + fn + smooth)
-    return _class_mean(loss, pixels, background)
+    inputs = _prepare_inputs(logits, label, weight)
+    tp, fp, fn = _count_soft_overlap(inputs)
+    loss = _divide_or_zero(fp + fn, 2 * tp + fp + fn + smooth)
+    return _average_classes(loss, inputs, background)
 
 
 def tversky(
@@ -144,11 +148,11 @@ def tversky(
     `smooth`, `background` and errors are as in `dice`; `dice(smooth=s)` is
     `tversky(alpha=0.5, beta=0.5, smooth=s / 2)`.
     """
-    pixels = _pixels(logits, label, weight)
-    tp, fp, fn = _overlap(pixels)
+    inputs = _prepare_inputs(logits, label, weight)
+    tp, fp, fn = _count_soft_overlap(inputs)
     wrong = alpha * fp + beta * fn
-    loss = _power(_divide(wrong, tp + wrong + smooth), gamma)
-    return _class_mean(loss, pixels, background)
+    loss = _raise_to(_divide_or_zero(wrong, tp + wrong + smooth), gamma)
+    return _average_classes(loss, inputs, background)
 
 
 def lovasz(
@@ -168,31 +172,31 @@ def lovasz(
     holds. Independent classes are all in the mean: nothing else would punish their
     false positives.
     """
-    pixels = _pixels(logits, label, weight)
-    if pixels.independent:
-        errors = jax.nn.relu(1 - pixels.logits * (2 * pixels.truth - 1))
+    inputs = _prepare_inputs(logits, label, weight)
+    if inputs.independent:
+        errors = jax.nn.relu(1 - inputs.logits * (2 * inputs.truth - 1))
     else:
-        errors = jnp.abs(pixels.truth - jax.nn.softmax(pixels.logits))
-    errors = jnp.where(pixels.weight > 0, errors, 0)
-    truth = _class_rows(pixels.truth)
-    loss = _lovasz_extension(_class_rows(errors), truth)
-    if pixels.independent or classes == "all":
+        errors = jnp.abs(inputs.truth - jax.nn.softmax(inputs.logits))
+    errors = jnp.where(inputs.weight > 0, errors, 0)
+    truth = _flatten_pixels(inputs.truth)
+    loss = _lovasz_extension(_flatten_pixels(errors), truth)
+    if inputs.independent or classes == "all":
         return loss.mean(axis=-1)
     present = truth.any(axis=-1)
-    return _divide((loss * present).sum(axis=-1), present.sum(axis=-1))
+    return _divide_or_zero((loss * present).sum(axis=-1), present.sum(axis=-1))
 
 
 def l1(output: Value, value: Value, weight: Weight) -> jax.Array:
     """The weighted mean of |output - value|, over pixels and channels."""
-    difference, weight = _differences(output, value, weight)
+    difference, weight = _mask_difference(output, value, weight)
     # The gradient of `jnp.abs` is 1 at 0; that of a pixel without an error must be 0.
-    return _mean(difference * jnp.sign(difference), weight)
+    return _average_pixels(difference * jnp.sign(difference), weight)
 
 
 def l2(output: Value, value: Value, weight: Weight) -> jax.Array:
     """The weighted mean of (output - value)^2, over pixels and channels."""
-    difference, weight = _differences(output, value, weight)
-    return _mean(jnp.square(difference), weight)
+    difference, weight = _mask_difference(output, value, weight)
+    return _average_pixels(jnp.square(difference), weight)
 
 
 def charbonnier(
@@ -204,11 +208,11 @@ def charbonnier(
     units of the scaled target, is where the quadratic bottom passes into `l1`, and the
     loss of a perfect output.
     """
-    difference, weight = _differences(output, value, weight)
-    return _mean(jnp.sqrt(jnp.square(difference) + epsilon**2), weight)
+    difference, weight = _mask_difference(output, value, weight)
+    return _average_pixels(jnp.sqrt(jnp.square(difference) + epsilon**2), weight)
 
 
-def kind(loss: Term) -> str:
+def get_kind(loss: Term) -> str:
     """Returns the kind of target that a loss reads, 'label' or 'value'.
 
     Raises:
@@ -223,9 +227,9 @@ def kind(loss: Term) -> str:
     return names[1]
 
 
-def weighted_sum(terms: Sequence[tuple[float, Term]]) -> Loss:
+def combine_losses(terms: Sequence[tuple[float, Term]]) -> Loss:
     """Returns the loss `sum scale * term`; a term of scale 0 is not computed."""
-    terms = [(scale, kind(term), term) for scale, term in terms if scale != 0]
+    terms = [(scale, get_kind(term), term) for scale, term in terms if scale != 0]
     if not terms:
         raise UserError("no term has a scale other than 0; give one")
 
@@ -238,7 +242,7 @@ def weighted_sum(terms: Sequence[tuple[float, Term]]) -> Loss:
     return total
 
 
-def deep_supervision(
+def compute_deep_supervision(
     loss: Loss,
     outputs: Sequence[ByKind],
     targets: ByKind,
@@ -255,21 +259,23 @@ def deep_supervision(
     total = 0.0
     for i, (output, stride) in enumerate(zip(outputs, strides, strict=False)):
         shape = next(iter(output.values())).shape[1:-1]
-        coarse = {kind: _coarse(t, shape, stride) for kind, t in targets.items()}
-        total += 0.5**i * loss(output, coarse, _coarse(weight, shape, stride))
+        coarse = {
+            kind: _subsample_centre(t, shape, stride) for kind, t in targets.items()
+        }
+        total += 0.5**i * loss(output, coarse, _subsample_centre(weight, shape, stride))
     return total / sum(0.5**i for i in range(len(outputs)))
 
 
-def _coarse(
+def _subsample_centre(
     array: jax.Array, shape: tuple[int, ...], stride: tuple[int, ...]
 ) -> jax.Array:
     """The middle `shape * stride` of an array, every `stride`-th pixel of it."""
-    array = centre(array, tuple(n * s for n, s in zip(shape, stride, strict=True)))
+    array = crop_centre(array, tuple(n * s for n, s in zip(shape, stride, strict=True)))
     middle = (slice(s // 2, None, s) for s in stride)
     return array[(slice(None), *middle)]
 
 
-class _Pixels(NamedTuple):
+class _LossInputs(NamedTuple):
     """What every loss starts from; all three are 0 where nothing counts."""
 
     logits: jax.Array  # f32[B, *S, K]
@@ -278,9 +284,9 @@ class _Pixels(NamedTuple):
     independent: bool
 
 
-def _pixels(logits: Logits, label: Label, weight: Weight) -> _Pixels:
-    arrays.check(logits, label, weight)
-    independent = arrays.independent(label, weight)
+def _prepare_inputs(logits: Logits, label: Label, weight: Weight) -> _LossInputs:
+    arrays.check_shapes(logits, label, weight)
+    independent = arrays.is_independent(label, weight)
     weight = weight[..., None]
     label = label if independent else label[..., None]
     label = jnp.where(weight > 0, label, IGNORE)
@@ -291,10 +297,10 @@ def _pixels(logits: Logits, label: Label, weight: Weight) -> _Pixels:
         truth = jax.nn.one_hot(label[..., 0], logits.shape[-1], dtype=logits.dtype)
     # Multiplying by weight 0 would not do: 0 * inf is NaN, in the gradient too.
     logits = jnp.where(counts, logits, 0)
-    return _Pixels(logits, truth, jnp.where(counts, weight, 0), independent)
+    return _LossInputs(logits, truth, jnp.where(counts, weight, 0), independent)
 
 
-def _differences(
+def _mask_difference(
     output: Value, value: Value, weight: Weight
 ) -> tuple[jax.Array, jax.Array]:
     """Returns `output - value` and its weights, `f32[B, *S, C]`, 0 where none count."""
@@ -306,28 +312,30 @@ def _differences(
     return output - value, jnp.where(counts, weight, 0)
 
 
-def _log_likelihood(pixels: _Pixels) -> list[tuple[jax.Array, jax.Array]]:
+def _compute_log_likelihoods(inputs: _LossInputs) -> list[tuple[jax.Array, jax.Array]]:
     """For each answer a class can have: whether it is the truth, and its log p."""
-    logits, truth = pixels.logits, pixels.truth
-    if pixels.independent:
+    logits, truth = inputs.logits, inputs.truth
+    if inputs.independent:
         yes, no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
         return [(truth, yes), (1 - truth, no)]
     return [(truth, jax.nn.log_softmax(logits))]
 
 
-def _overlap(pixels: _Pixels) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _count_soft_overlap(inputs: _LossInputs) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Soft true positives, false positives and false negatives, each `f32[B, K]`."""
-    p = (jax.nn.sigmoid if pixels.independent else jax.nn.softmax)(pixels.logits)
-    g, w = pixels.truth, pixels.weight
+    p = (jax.nn.sigmoid if inputs.independent else jax.nn.softmax)(inputs.logits)
+    g, w = inputs.truth, inputs.weight
     space = range(1, p.ndim - 1)
     return tuple(
         jnp.sum(w * term, axis=space) for term in (p * g, p * (1 - g), (1 - p) * g)
     )
 
 
-def _class_mean(loss: jax.Array, pixels: _Pixels, background: bool) -> jax.Array:
+def _average_classes(
+    loss: jax.Array, inputs: _LossInputs, background: bool
+) -> jax.Array:
     """`f32[B, K]` -> `f32[B]`, without class 0 if the background is not wanted."""
-    if pixels.independent and not background:
+    if inputs.independent and not background:
         raise UserError(
             "background=False needs exclusive classes, and this label "
             "has independent ones; leave it out"
@@ -335,7 +343,9 @@ def _class_mean(loss: jax.Array, pixels: _Pixels, background: bool) -> jax.Array
     return loss[:, 0 if background else 1 :].mean(axis=-1)
 
 
-def _per_class(class_weights: tuple[float, ...], logits: Logits) -> jax.Array | float:
+def _expand_class_weights(
+    class_weights: tuple[float, ...], logits: Logits
+) -> jax.Array | float:
     classes = logits.shape[-1]
     if not class_weights:
         return 1.0
@@ -348,27 +358,29 @@ def _per_class(class_weights: tuple[float, ...], logits: Logits) -> jax.Array | 
     return jnp.asarray(class_weights, logits.dtype).reshape(shape)
 
 
-def _mean(cost: jax.Array, weight: jax.Array) -> jax.Array:
+def _average_pixels(cost: jax.Array, weight: jax.Array) -> jax.Array:
     """Sums `f32[B, *S, K]` over an example and divides by the sum of its weights.
 
     A weight without a class axis adds the classes up, one with it averages them.
     """
     rest = range(1, cost.ndim)
-    return _divide(jnp.sum(weight * cost, axis=rest), jnp.sum(weight, axis=rest))
+    return _divide_or_zero(
+        jnp.sum(weight * cost, axis=rest), jnp.sum(weight, axis=rest)
+    )
 
 
-def _divide(part: jax.Array, whole: jax.Array) -> jax.Array:
+def _divide_or_zero(part: jax.Array, whole: jax.Array) -> jax.Array:
     """The quotient, and 0, without a gradient, where there is no whole."""
     return jnp.where(whole > 0, part, 0) / jnp.where(whole > 0, whole, 1)
 
 
-def _power(x: jax.Array, gamma: float) -> jax.Array:
+def _raise_to(x: jax.Array, gamma: float) -> jax.Array:
     """x^gamma for x in 0..1; 0 below rounding, where gamma < 1 is infinitely steep."""
     eps = jnp.finfo(x.dtype).eps
     return jnp.where(x > eps, jnp.maximum(x, eps) ** gamma, 0)
 
 
-def _class_rows(array: jax.Array) -> jax.Array:
+def _flatten_pixels(array: jax.Array) -> jax.Array:
     """`[B, *S, K]` -> `[B, K, N]`."""
     array = jnp.moveaxis(array, -1, 1)
     return array.reshape(*array.shape[:2], -1)

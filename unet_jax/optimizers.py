@@ -28,7 +28,7 @@ def sgd(
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent; the paper's momentum is 0.99 (section 3)."""
     step = optax.sgd(schedule, momentum=momentum, nesterov=nesterov)
-    return optax.chain(_clip(clip), _l2(weight_decay), step)
+    return optax.chain(_clip(clip), _decay(weight_decay), step)
 
 
 def adam(
@@ -43,7 +43,7 @@ def adam(
 ) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2015); weight decay is an L2 term of the loss."""
     step = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
-    return optax.chain(_clip(clip), _l2(weight_decay), step)
+    return optax.chain(_clip(clip), _decay(weight_decay), step)
 
 
 def adamw(
@@ -58,7 +58,9 @@ def adamw(
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
     numbers = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
-    return optax.chain(_clip(clip), optax.adamw(schedule, **numbers, mask=_kernels))
+    return optax.chain(
+        _clip(clip), optax.adamw(schedule, **numbers, mask=_mark_kernels)
+    )
 
 
 def lamb(
@@ -73,10 +75,10 @@ def lamb(
 ) -> optax.GradientTransformation:
     """Layer-wise adaptive rates for large batches (You et al. 2020)."""
     numbers = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
-    return optax.chain(_clip(clip), optax.lamb(schedule, **numbers, mask=_kernels))
+    return optax.chain(_clip(clip), optax.lamb(schedule, **numbers, mask=_mark_kernels))
 
 
-def frozen(
+def freeze(
     tx: optax.GradientTransformation, patterns: tuple[str, ...], params: optax.Params
 ) -> optax.GradientTransformation:
     """Keeps the parameters whose names match a pattern as they are.
@@ -92,7 +94,9 @@ def frozen(
     Raises:
       UserError: a pattern matches no parameter, or all parameters are kept.
     """
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    names = [
+        format_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    ]
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
             tops = dict.fromkeys(name.split("/")[0] for name in names)
@@ -100,34 +104,34 @@ def frozen(
                 f"{pattern!r} matches no parameter; they begin with {', '.join(tops)}"
             )
 
-    def is_kept(path: Any, _: Any) -> bool:
-        return any(fnmatch.fnmatchcase(path_name(path), p) for p in patterns)
+    def is_frozen(path: Any, _: Any) -> bool:
+        return any(fnmatch.fnmatchcase(format_path(path), p) for p in patterns)
 
-    def kept(tree: optax.Params) -> optax.Params:
-        return jax.tree_util.tree_map_with_path(is_kept, tree)
+    def mark_frozen(tree: optax.Params) -> optax.Params:
+        return jax.tree_util.tree_map_with_path(is_frozen, tree)
 
-    def trained(tree: optax.Params) -> optax.Params:
-        return jax.tree.map(lambda keep: not keep, kept(tree))
+    def mark_trained(tree: optax.Params) -> optax.Params:
+        return jax.tree.map(lambda frozen: not frozen, mark_frozen(tree))
 
-    if not any(jax.tree.leaves(trained(params))):
+    if not any(jax.tree.leaves(mark_trained(params))):
         raise UserError("all parameters would be kept; leave some of them to train")
     return optax.chain(
-        optax.masked(tx, trained), optax.masked(optax.set_to_zero(), kept)
+        optax.masked(tx, mark_trained), optax.masked(optax.set_to_zero(), mark_frozen)
     )
 
 
-def path_name(path: Any) -> str:
+def format_path(path: Any) -> str:
     """Returns the name of a parameter, such as 'down0/Conv_0/kernel'."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _kernels(params: optax.Params) -> optax.Params:
+def _mark_kernels(params: optax.Params) -> optax.Params:
     """True where weight decay applies: what has one axis is a bias or a scale."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def _l2(weight_decay: float) -> optax.GradientTransformation:
-    return optax.add_decayed_weights(weight_decay, mask=_kernels)
+def _decay(weight_decay: float) -> optax.GradientTransformation:
+    return optax.add_decayed_weights(weight_decay, mask=_mark_kernels)
 
 
 def _clip(norm: float) -> optax.GradientTransformation:

@@ -13,10 +13,10 @@ from unet_jax.specs import Positive, Proportion, Whole, Within
 
 __all__ = ["constant", "cosine", "exponential", "polynomial"]
 
-_Share = Annotated[float, Within("above 0, to 1", lambda x: 0 < x <= 1)]
+_FinalFraction = Annotated[float, Within("above 0, to 1", lambda x: 0 < x <= 1)]
 
 # What follows the warm-up, given the steps that are left.
-_After = Callable[[int], optax.Schedule]
+_MakeDecay = Callable[[int], optax.Schedule]
 
 
 def constant(peak: float, steps: int, *, warmup: Whole = 0) -> optax.Schedule:
@@ -54,7 +54,7 @@ def polynomial(
 
 
 def exponential(
-    peak: float, steps: int, *, warmup: Whole = 0, final: _Share = 0.01
+    peak: float, steps: int, *, warmup: Whole = 0, final: _FinalFraction = 0.01
 ) -> optax.Schedule:
     """A constant factor per step, from the peak to `final` times it, which is not 0."""
     return _warm_up(
@@ -62,9 +62,11 @@ def exponential(
     )
 
 
-def _warm_up(peak: float, steps: int, warmup: int, after: _After) -> optax.Schedule:
+def _warm_up(
+    peak: float, steps: int, warmup: int, make_decay: _MakeDecay
+) -> optax.Schedule:
     warmup = min(warmup, steps // 2)  # a short trial of a long recipe still peaks
-    decay = after(steps - warmup)
+    decay = make_decay(steps - warmup)
     if warmup == 0:
         return decay
     rise = optax.linear_schedule(0.0, peak, warmup)

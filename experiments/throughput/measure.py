@@ -89,10 +89,10 @@ def cost(function: Callable[[int], object]) -> float:
 
 def cut(prepared, i: int) -> None:
     """The crop of one example, and nothing else of a batch."""
-    from unet_jax.arrays import window
+    from unet_jax.arrays import cut_window
 
     for name in ("image", "label", "weight"):
-        window(prepared[i][name], (0, 0), (SIZE, SIZE))
+        cut_window(prepared[i][name], (0, 0), (SIZE, SIZE))
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ def test_key_and_example_come_first_and_the_rest_has_defaults(name):
 @pytest.mark.parametrize("name", augment.__all__)
 @pytest.mark.parametrize(("shape", "classes"), [((8, 8), (3,)), ((3, 8, 8), ())])
 def test_shapes_and_dtypes_are_kept(name, shape, classes):
-    run = jax.vmap(augment.chain([(0.5, getattr(augment, name))]))
+    run = jax.vmap(augment.compose([(0.5, getattr(augment, name))]))
     given = batch(shape, classes)
     got = jax.eval_shape(run, jax.random.split(jax.random.key(1), 2), given)
     assert got == jax.eval_shape(lambda example: example, given)
@@ -67,7 +67,7 @@ def test_shapes_and_dtypes_are_kept(name, shape, classes):
 
 def run_all(operations, example):
     """The result of each operation alone, under one key."""
-    chains = {name: augment.chain([(1.0, op)]) for name, op in operations.items()}
+    chains = {name: augment.compose([(1.0, op)]) for name, op in operations.items()}
     run = jax.jit(lambda key: {name: op(key, example) for name, op in chains.items()})
     return run(jax.random.key(0)).items()
 
@@ -103,7 +103,7 @@ def test_shards_of_space_give_the_same_example():
     mesh = jax.make_mesh((2,), ("space",), axis_types=kinds, devices=jax.devices()[:2])
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "space"))
     operations = (augment.elastic, augment.turn, augment.blur)
-    run = jax.jit(jax.vmap(augment.chain([(1.0, each) for each in operations])))
+    run = jax.jit(jax.vmap(augment.compose([(1.0, each) for each in operations])))
     keys, given = jax.random.split(jax.random.key(4), 2), batch((16, 16))
     del given["seed"], given["factors"]
     whole, shards = run(keys, given), run(keys, jax.device_put(given, rows))

@@ -32,25 +32,25 @@ def over(keys, run, example):
 def test_operations_run_in_order():
     double = lambda key, e: {**e, "image": e["image"] * 2}  # noqa: E731
     three = functools.partial(add, amount=3.0)
-    both = augment.chain([(1.0, three), (1.0, double)])(KEY, example())
+    both = augment.compose([(1.0, three), (1.0, double)])(KEY, example())
     np.testing.assert_allclose(both["image"], (example()["image"] + 3) * 2)
 
 
 def test_probability_zero_is_the_identity():
     never = [(0.0, getattr(augment, name)) for name in augment.__all__]
-    got = jax.jit(augment.chain(never))(KEY, example())
+    got = jax.jit(augment.compose(never))(KEY, example())
     jax.tree.map(np.testing.assert_array_equal, got, example())
 
 
 def test_no_operations_are_the_identity():
-    assert augment.chain([])(KEY, example()).keys() == example().keys()
+    assert augment.compose([])(KEY, example()).keys() == example().keys()
 
 
 def test_probability_is_per_example_and_per_operation():
     ones = functools.partial(add, amount=1.0)
     tens = functools.partial(add, amount=10.0)
     move = functools.partial(augment.rotation, degrees=0.0)
-    run = augment.chain([(0.25, ones), (0.5, move), (0.5, tens)])
+    run = augment.compose([(0.25, ones), (0.5, move), (0.5, tens)])
     keys = jax.random.split(KEY, 1000)
     got = over(keys, run, example((2, 2)))["image"]
     added = np.rint(got[:, 0, 0, 0] - example((2, 2))["image"][0, 0, 0])
@@ -60,7 +60,7 @@ def test_probability_is_per_example_and_per_operation():
 
 
 def test_a_move_left_to_chance_is_made_whole_or_not_at_all():
-    run = augment.chain([(0.5, augment.elastic), (0.5, augment.noise)])
+    run = augment.compose([(0.5, augment.elastic), (0.5, augment.noise)])
     keys = jax.random.split(KEY, 30)
     got = over(keys, run, example())
     still = [np.array_equal(label, example()["label"]) for label in got["label"]]
@@ -70,13 +70,13 @@ def test_a_move_left_to_chance_is_made_whole_or_not_at_all():
 def test_an_operation_at_the_end_changes_no_other():
     short = [(0.5, augment.shift), (0.5, augment.noise)]
     long = [*short, (1.0, functools.partial(augment.brightness, sigma=0.0))]
-    one, two = (jax.jit(augment.chain(c))(KEY, example()) for c in (short, long))
+    one, two = (jax.jit(augment.compose(c))(KEY, example()) for c in (short, long))
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
 def test_same_key_same_result_and_vmap_is_a_loop():
     operations = (augment.elastic, augment.turn, augment.blur)
-    run = augment.chain([(0.7, operation) for operation in operations])
+    run = augment.compose([(0.7, operation) for operation in operations])
     one, several = jax.jit(run), jax.jit(jax.vmap(run, in_axes=(0, None)))
     keys = jax.random.split(KEY, 3)
     got = several(keys, example())

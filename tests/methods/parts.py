@@ -29,7 +29,7 @@ def ingredients(model, tx=None, **changes):
     """Exclusive classes, cross-entropy, no augmentation and plain gradient descent."""
     given = {
         "task": tasks.semantic(CLASSES),
-        "loss": losses.weighted_sum([(1.0, losses.cross_entropy)]),
+        "loss": losses.combine_losses([(1.0, losses.cross_entropy)]),
         "augment": nothing,
         "tx": tx or optax.sgd(0.5),
     }

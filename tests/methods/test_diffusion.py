@@ -12,7 +12,7 @@ from scipy import stats
 
 from unet_jax.errors import UserError
 from unet_jax.methods import Ingredients, diffusion
-from unet_jax.methods.diffusion import alpha_bar
+from unet_jax.methods.diffusion import compute_alpha_bar
 
 AXIS = np.arange(4)
 MEAN = np.linspace(-1, 1, 16)
@@ -203,11 +203,11 @@ def along(samples):
 def test_the_cosine_schedule():
     """f(t) / f(0) by hand; the last beta would be 1 and is 0.999."""
     np.testing.assert_allclose(
-        alpha_bar("cosine", 4),
+        compute_alpha_bar("cosine", 4),
         [1, 0.8470121613, 0.4938435904, 0.1442721024, 0.0001442721024],
         rtol=1e-8,
     )
-    usual = alpha_bar("cosine", 1000)
+    usual = compute_alpha_bar("cosine", 1000)
     assert usual[[100, 500, 999, 1000]] == pytest.approx(
         [0.9720927371, 0.4938435904, 2.428766907e-6, 2.428766907e-9], rel=1e-8
     )
@@ -215,15 +215,15 @@ def test_the_cosine_schedule():
 
 def test_the_linear_schedule():
     """1 - 1e-4, then times 1 - (1e-4 + 0.0199 / 999); other T take as much noise."""
-    usual = alpha_bar("linear", 1000)
+    usual = compute_alpha_bar("linear", 1000)
     assert usual[[0, 1, 2, 500, 1000]] == pytest.approx(
         [1, 0.9999, 0.9997800921, 0.07858724288, 4.03582977e-5], rel=1e-8
     )
-    half = alpha_bar("linear", 500)
+    half = compute_alpha_bar("linear", 500)
     assert half[[1, 500]] == pytest.approx([0.9998, 0.96 * half[499]], rel=1e-9)
-    assert alpha_bar("linear", 10)[10] / alpha_bar("linear", 10)[9] == pytest.approx(
-        0.001
-    )
+    assert compute_alpha_bar("linear", 10)[10] / compute_alpha_bar("linear", 10)[
+        9
+    ] == pytest.approx(0.001)
 
 
 def test_the_network_sees_images_with_the_noise_of_their_time():

@@ -16,7 +16,7 @@ from tests.methods.parts import host_batch, ingredients
 from unet_jax import augment, methods, parallel
 from unet_jax.models import UNet
 
-CHAIN = augment.chain(
+CHAIN = augment.compose(
     [
         (1.0, augment.flip),
         (0.5, functools.partial(augment.elastic, sigma=2.0)),

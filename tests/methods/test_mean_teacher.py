@@ -227,9 +227,9 @@ def test_student_and_teacher_see_the_same_augmented_crop():
     state = unequal(mean_teacher.init(KEY, data["image"]))
     _, scalars = mean_teacher.update(state, data, KEY)
     assert float(scalars["consistency"]) == 0
-    seen = method.augmented(parts, data, KEY)
+    seen = method.augment_batch(parts, data, KEY)
     logits = parts.model.apply({"params": state.params}, seen["image"])
-    expected = method.supervised_loss(parts, logits, seen).sum() / 2
+    expected = method.compute_loss(parts, logits, seen).sum() / 2
     assert float(scalars["supervised"]) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -242,7 +242,7 @@ def test_the_supervised_loss_is_the_mean_over_labelled_rows(share, labelled):
     state = unequal(mean_teacher.init(KEY, data["image"]))
     _, scalars = mean_teacher.update(state, data, KEY)
     logits = parts.model.apply({"params": state.params}, data["image"])
-    each = method.supervised_loss(parts, logits, data)
+    each = method.compute_loss(parts, logits, data)
     assert float(scalars["supervised"]) == pytest.approx(float(each[:labelled].mean()))
 
 

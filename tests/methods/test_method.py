@@ -22,19 +22,19 @@ close = functools.partial(np.testing.assert_allclose, atol=1e-6)
 
 def start(parts):
     image = host_batch()["image"]
-    return jax.jit(functools.partial(method.begin, parts))(KEY, image)
+    return jax.jit(functools.partial(method.init_state, parts))(KEY, image)
 
 
 def advanced(parts, state):
     """The state after a step with a gradient of ones."""
     grads = jax.tree.map(jnp.ones_like, state.params)
-    step = jax.jit(functools.partial(method.advance, parts))
+    step = jax.jit(functools.partial(method.apply_gradients, parts))
     return step(state, jnp.float32(2), state.stats, grads)
 
 
 def test_the_state_begins_with_arrays_that_share_no_memory():
     """So that a step may be given the memory of every one of them."""
-    state = method.begin(ingredients(Small(), ema=0.9), KEY, host_batch()["image"])
+    state = method.init_state(ingredients(Small(), ema=0.9), KEY, host_batch()["image"])
     assert state.step == 0
     assert jax.tree.leaves(state.stats)
     params, ema = jax.tree.leaves(state.params), jax.tree.leaves(state.ema)
@@ -53,11 +53,11 @@ def test_the_average_of_parameters():
     before = start(parts)  # parameters of 1, which every step lowers by 0.5
     after, _ = advanced(parts, before)
     close(after.ema["scale"], 0.1 * 1 + 0.9 * 0.5)
-    assert method.evaluated(after)["params"] is after.ema
+    assert method.select_variables(after)["params"] is after.ema
     late, _ = advanced(parts, after._replace(step=jnp.int32(1000)))
     close(late.ema["scale"], 0.75 * after.ema["scale"] + 0.25 * 0.0)
     off = start(ingredients(Linear()))
-    assert method.evaluated(off)["params"] is off.params
+    assert method.select_variables(off)["params"] is off.params
 
 
 def test_the_scalars_of_a_step_by_hand():
@@ -100,12 +100,12 @@ def test_augmentation_depends_on_the_seed_alone():
     data = on_device(host_batch()) | {"seed": jnp.array([5, 6, 7, 5], jnp.uint32)}
     given, reverse = data, jax.tree.map(lambda rows: rows[::-1], data)
     first, second = (
-        method.augmented(parts, batch, KEY)["image"] for batch in (given, reverse)
+        method.augment_batch(parts, batch, KEY)["image"] for batch in (given, reverse)
     )
     np.testing.assert_array_equal(first, second[::-1])
     np.testing.assert_array_equal(first[0], first[3])
     assert np.abs(first[0] - first[1]).max() > 0.1
-    other = method.augmented(parts, data, jax.random.key(1))["image"]
+    other = method.augment_batch(parts, data, jax.random.key(1))["image"]
     assert np.abs(first[0] - other[0]).max() > 0.1
 
 
@@ -115,7 +115,7 @@ def test_augmentation_sees_every_array_of_an_example():
         return example | {"potential": example["potential"] + 1}
 
     data = on_device(host_batch()) | {"potential": jnp.zeros((4, 16, 16))}
-    got = method.augmented(ingredients(Linear(), augment=augment), data, KEY)
+    got = method.augment_batch(ingredients(Linear(), augment=augment), data, KEY)
     assert got.keys() == data.keys()
     np.testing.assert_array_equal(got["potential"], 1)
 
@@ -164,12 +164,12 @@ def test_the_loss_of_a_coarse_output_is_of_the_middle_and_of_its_stride():
     parts = ingredients(Strided(), loss=loss)
     batch = {"image": jnp.zeros((1, 12, 12, 1)), "label": label, "weight": label * 1.0}
     outputs = (jnp.full((1, 4, 6, 2), 3.0), jnp.full((1, 2, 2, 2), 9.0))
-    value = method.supervised_loss(parts, outputs, batch)
+    value = method.compute_loss(parts, outputs, batch)
     middle = np.asarray(label)[0, 4:8, 3:9]
     assert seen[0] == (middle.tolist(), middle.tolist())
     assert seen[1] == (middle[1::2, 1::3].tolist(),) * 2
     assert value[0] == pytest.approx((3.0 + 9.0 / 2) / 1.5)
-    alone = method.supervised_loss(parts, outputs[0], batch)
+    alone = method.compute_loss(parts, outputs[0], batch)
     assert alone[0] == pytest.approx(3.0)
 
 
@@ -204,17 +204,19 @@ def test_deep_supervision_lines_up_with_the_image(padding, size, sizes):
         return jnp.zeros(1)
 
     batch = {"image": image, "label": ramp, "weight": jnp.ones(ramp.shape)}
-    method.supervised_loss(ingredients(model, loss=loss), outputs, batch)
+    method.compute_loss(ingredients(model, loss=loss), outputs, batch)
     assert seen == sizes
 
 
 def test_the_mean_over_replicas():
     values = {"a": jnp.arange(8.0), "b": jnp.ones((8, 2))}
-    over = jax.pmap(lambda tree: method.mean(tree, "replica"), axis_name="replica")
+    over = jax.pmap(
+        lambda tree: method.average_replicas(tree, "replica"), axis_name="replica"
+    )
     got = over(values)
     np.testing.assert_array_equal(got["a"], 3.5)
     np.testing.assert_array_equal(got["b"], 1)
-    assert method.mean(values, None) is values
+    assert method.average_replicas(values, None) is values
 
 
 @pytest.mark.parametrize(
@@ -231,9 +233,9 @@ def test_the_mean_over_replicas():
     ],
 )
 def test_a_share_of_a_batch_is_a_number_of_rows(share, size, rows):
-    assert method.unlabelled_rows(share, size) == rows
+    assert method.count_unlabelled_rows(share, size) == rows
 
 
 def test_one_row_cannot_be_of_both_kinds():
     with pytest.raises(UserError, match="1 has no room for .*; set 2 or more"):
-        method.unlabelled_rows(0.5, 1)
+        method.count_unlabelled_rows(0.5, 1)

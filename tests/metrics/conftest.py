@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from unet_jax.metrics.case import Case
+from unet_jax.metrics.metric import EvaluatedImage
 
 
 def make(
@@ -28,7 +28,7 @@ def make(
         ignored = (label < 0).any(-1) if independent else label < 0
         return np.where(ignored, -1, parts).astype(np.int32)
 
-    return Case(
+    return EvaluatedImage(
         spacing=spacing or (1.0,) * (truth.ndim - independent),
         truth=truth,
         prediction=prediction,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from unet_jax import metrics
-from unet_jax.metrics.calibration import reliability
+from unet_jax.metrics.calibration import tabulate_reliability
 
 
 def value(metric, image):
@@ -23,7 +23,7 @@ def test_calibration_by_hand(four):
     np.testing.assert_array_equal(sums, [[1, 3], [0.5, 2.375], [1, 2]])
     assert metric.score(sums).mean == (0.5 + 0.375) / 4
 
-    table = reliability(metrics.calibration_error(bins=4).measure(four))
+    table = tabulate_reliability(metrics.calibration_error(bins=4).measure(four))
     assert table["count"].tolist() == [0, 1, 2, 1]
     np.testing.assert_array_equal(table["confidence"], [np.nan, 0.5, 0.6875, 1])
     np.testing.assert_array_equal(table["accuracy"], [np.nan, 1, 0.5, 1])
@@ -39,7 +39,7 @@ def test_independent_classes_answer_one_by_one(case):
     p = np.array([[[0.75, 0.25], [0.125, 0.5]]], np.float32)
     truth = [[[1, 1], [0, -1]]]
     image = case(truth, p > 0.5, independent=True, probabilities=p)
-    table = reliability(metrics.calibration_error(bins=4).measure(image))
+    table = tabulate_reliability(metrics.calibration_error(bins=4).measure(image))
     assert table["count"].tolist() == [0, 0, 2, 1]
     np.testing.assert_array_equal(table["confidence"], [np.nan, np.nan, 0.75, 0.875])
     np.testing.assert_array_equal(table["accuracy"], [np.nan, np.nan, 0.5, 1])

@@ -6,7 +6,7 @@ from skimage.metrics import adapted_rand_error, variation_of_information
 
 from unet_jax import metrics
 from unet_jax.errors import UserError
-from unet_jax.metrics.clustering import thinned
+from unet_jax.metrics.clustering import thin_borders
 
 
 def value(metric, image):
@@ -41,7 +41,7 @@ def test_rand_error_against_scikit_image(case, shape, seed):
     ],
 )
 def test_thinning_a_row(mask, expected):
-    np.testing.assert_array_equal(thinned(np.array(mask, bool)), expected)
+    np.testing.assert_array_equal(thin_borders(np.array(mask, bool)), expected)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_thinning_a_row(mask, expected):
 def test_thinning_grows_every_component_evenly_and_keeps_them_apart(shape, part):
     mask = np.random.default_rng(0).random(shape) < part
     parts, count = ndimage.label(mask)
-    segments = thinned(mask)
+    segments = thin_borders(mask)
     np.testing.assert_array_equal(segments[mask], parts[mask])
     points = np.argwhere(mask)
     for point in np.argwhere(segments > 0):
@@ -110,7 +110,7 @@ def test_scores_at_a_threshold_are_those_of_all_pairs(case, shape, threshold):
     image = case(truth, p > 0.5, probabilities=np.stack([1 - p, p], axis=-1))
 
     true = ndimage.label(truth)[0]
-    proposed = thinned(1 - (1 - p) > threshold)
+    proposed = thin_borders(1 - (1 - p) > threshold)
     border = proposed == 0
     proposed[border] = 1000 + np.arange(border.sum())
     true, proposed = true[true > 0], proposed[true > 0]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from unet_jax import metrics
-from unet_jax.metrics.overlap import confusion
+from unet_jax.metrics.overlap import measure_confusion
 
 OVERLAP = ("accuracy", "dice", "iou", "pixel_error", "precision", "recall")
 
@@ -31,13 +31,13 @@ def score(name, counts):
 def test_confusion_by_hand(case):
     """Rows are the truth, columns the prediction; one of four pixels is ignored."""
     truth, prediction = np.array([[0, 1], [1, -1]]), np.array([[0, 1], [0, 1]])
-    counts = confusion(case(truth, prediction))
+    counts = measure_confusion(case(truth, prediction))
     assert counts.dtype == np.int64
     np.testing.assert_array_equal(counts, [[1, 0], [1, 1]])
 
     truth = np.stack([truth, np.zeros_like(truth)], axis=-1)
     prediction = np.stack([prediction, prediction], axis=-1)
-    counts = confusion(case(truth, prediction, independent=True))
+    counts = measure_confusion(case(truth, prediction, independent=True))
     np.testing.assert_array_equal(counts, [[[1, 0], [1, 1]], [[2, 2], [0, 0]]])
 
 
@@ -50,7 +50,7 @@ def test_confusion_counts_what_a_loop_counts(draw, shape, independent):
         if truth >= 0:
             kind = (index[-1],) if independent else ()
             expected[(*kind, truth, image.prediction[index])] += 1
-    np.testing.assert_array_equal(confusion(image), expected)
+    np.testing.assert_array_equal(measure_confusion(image), expected)
 
 
 def by_sets(prediction, truth, classes):
@@ -70,7 +70,7 @@ def by_sets(prediction, truth, classes):
 
 def test_scores_are_those_of_the_sets_of_pixels(draw):
     image = draw()
-    counts = confusion(image)
+    counts = measure_confusion(image)
     right = (image.prediction == image.truth)[image.truth >= 0].mean()
     for name, expected in by_sets(image.prediction, image.truth, 4).items():
         mean = right if name == "accuracy" else np.mean(expected)
@@ -82,7 +82,7 @@ def test_scores_are_those_of_the_sets_of_pixels(draw):
 
 def test_scores_of_independent_classes_are_those_of_each_alone(draw):
     image = draw(independent=True)
-    counts = confusion(image)
+    counts = measure_confusion(image)
     for name in ("dice", "iou", "precision", "recall", "accuracy"):
         alone = [
             by_sets(image.prediction[..., k], image.truth[..., k], 2)[name][1]

@@ -6,7 +6,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from unet_jax import metrics
 from unet_jax.errors import UserError
-from unet_jax.metrics.case import Case
+from unet_jax.metrics.metric import EvaluatedImage
 from unet_jax.metrics.scores import summarize
 
 WANG = {
@@ -21,7 +21,7 @@ each_metric = pytest.mark.parametrize("name", ["mae", "psnr", "ssim"])
 
 def case(target, value):
     target, value = (np.asarray(a, np.float32) for a in (target, value))
-    return Case((1.0,) * (target.ndim - 1), target=target, value=value)
+    return EvaluatedImage((1.0,) * (target.ndim - 1), target=target, value=value)
 
 
 def draw(shape, seed=0, noise=0.2):
@@ -101,7 +101,7 @@ def test_psnr_is_at_most_100():
         image = case([[[0], [1]]], [[[0], [1]]])
         error = 10 ** (-decibels / 20)
         value = image.value.astype(np.float64) + error
-        image = Case((1.0, 1.0), target=image.target, value=value)
+        image = EvaluatedImage((1.0, 1.0), target=image.target, value=value)
         assert score(metrics.psnr(), image) == pytest.approx(expected, abs=1e-3)
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from unet_jax import metrics
-from unet_jax.metrics.warping import _RING, _SIMPLE, warp
+from unet_jax.metrics.warping import _RING, _SIMPLE, warp_towards
 
 CORNERS = np.ones((3, 3))
 
@@ -39,7 +39,7 @@ def test_a_warp_keeps_the_topology_and_goes_as_far_as_it_can(seed):
     source, target = (
         ndimage.gaussian_filter(rng.random((30, 31)), sigma) > 0.5 for sigma in (2, 1)
     )
-    warped = warp(source, target)
+    warped = warp_towards(source, target)
     assert topology(warped) == topology(source)
     assert (warped != source).any()
     assert not ((warped != source) & (warped != target)).any()
@@ -58,8 +58,8 @@ def test_a_volume_is_warped_slice_by_slice():
     rng = np.random.default_rng(0)
     source, target = ndimage.gaussian_filter(rng.random((2, 4, 15, 16)), (0, 0, 1, 1))
     source, target = source > 0.5, target > 0.5
-    slices = [warp(s, t) for s, t in zip(source, target, strict=True)]
-    np.testing.assert_array_equal(warp(source, target), slices)
+    slices = [warp_towards(s, t) for s, t in zip(source, target, strict=True)]
+    np.testing.assert_array_equal(warp_towards(source, target), slices)
 
 
 def two_cells(border):

@@ -215,7 +215,7 @@ def norm(params, x):
 
 
 def test_a_block_is_convolutions_with_norm_and_activation(image):
-    style = blocks.Style(norm="instance", conv_bias=True)
+    style = blocks.BlockOptions(norm="instance", conv_bias=True)
     block = blocks.Block(5, style, convolutions=3)
     got, params = initialised(block, (image,), True)
     x = image
@@ -231,7 +231,7 @@ def test_a_block_is_convolutions_with_norm_and_activation(image):
 @pytest.mark.parametrize("kind", ["none", "batch", "group", "instance"])
 def test_a_norm_replaces_the_bias_unless_asked(image, kind):
     def biases(conv_bias):
-        block = blocks.Block(5, blocks.Style(norm=kind, conv_bias=conv_bias))
+        block = blocks.Block(5, blocks.BlockOptions(norm=kind, conv_bias=conv_bias))
         params = block.init(jax.random.key(0), (image,), True)["params"]
         return ["bias" in params[f"Conv_{i}"] for i in range(2)]
 
@@ -242,7 +242,7 @@ def test_a_norm_replaces_the_bias_unless_asked(image, kind):
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_a_projected_shortcut_is_added_before_the_last_activation(padding):
     image = jax.random.normal(jax.random.key(0), (2, 7, 8, 3))
-    block = blocks.Block(5, blocks.Style(padding), residual="projection")
+    block = blocks.Block(5, blocks.BlockOptions(padding), residual="projection")
     got, params = initialised(block, (image,), True)
     x = np.maximum(conv(params["Conv_0"], image, padding=padding), 0)
     x = conv(params["Conv_1"], x, padding=padding)
@@ -257,7 +257,7 @@ def test_an_identity_is_averaged_over_the_stride_and_projected_to_new_channels(
     features,
 ):
     image = jax.random.normal(jax.random.key(0), (2, 6, 8, 3))
-    style = blocks.Style(norm="instance")
+    style = blocks.BlockOptions(norm="instance")
     block = blocks.Block(features, style, strides=(2, 2), residual="identity")
     got, params = initialised(block, (image,), True)
     x = conv(params["Conv_0"], image, strides=2, padding=[(1, 1)] * 2)
@@ -273,7 +273,7 @@ def test_an_identity_is_averaged_over_the_stride_and_projected_to_new_channels(
 
 def test_sinusoids_by_hand():
     """Angular frequencies 1, 1/10, 1/100 and 1/1000, the powers of 10^(-4/4)."""
-    got = blocks.sinusoids(jnp.array([0.0, 50.0]), 8)
+    got = blocks.embed_sinusoids(jnp.array([0.0, 50.0]), 8)
     np.testing.assert_array_equal(got[0], [0, 0, 0, 0, 1, 1, 1, 1])
     angles = np.array([50, 5, 0.5, 0.05])
     expected = np.concatenate([np.sin(angles), np.cos(angles)])
@@ -285,14 +285,14 @@ def test_a_time_goes_through_two_dense_layers_and_into_every_channel():
     embedded, params = initialised(blocks.TimeEmbedding(8), time)
     silu = lambda x: x / (1 + np.exp(-x))  # noqa: E731
     dense = lambda p, x: x @ p["kernel"] + p["bias"]  # noqa: E731
-    x = np.asarray(blocks.sinusoids(time, 8))
+    x = np.asarray(blocks.embed_sinusoids(time, 8))
     for i in range(2):
         assert params[f"Dense_{i}"]["bias"].shape == (4 * 8,)
         x = silu(dense(params[f"Dense_{i}"], x))
     np.testing.assert_allclose(embedded, x, rtol=1e-4, atol=1e-5)
 
     image = jax.random.normal(jax.random.key(0), (2, 6, 8, 3))
-    block = blocks.Block(5, blocks.Style(norm="instance"))
+    block = blocks.Block(5, blocks.BlockOptions(norm="instance"))
     got, params = initialised(block, (image,), True, embedded)
     y = norm(params["Normalization_0"], conv(params["Conv_0"], image))
     y = np.maximum(y + dense(params["time"], x)[:, None, None], 0)

@@ -12,7 +12,7 @@ from skimage.segmentation import expand_labels
 from unet_jax import augment, losses, views
 from unet_jax.arrays import IGNORE
 from unet_jax.data import cells
-from unet_jax.tasks import Data, fields, flow
+from unet_jax.tasks import Data, flow, vector_field
 
 CLASSES = ("background", "cell")
 
@@ -28,7 +28,9 @@ def ball(shape, centre, radius):
 
 
 def unit(instances):
-    return fields.field(fields.potential(instances), instances, instances.ndim)
+    return vector_field.compute_vectors(
+        vector_field.compute_potential(instances), instances, instances.ndim
+    )
 
 
 def exact(instances):
@@ -98,7 +100,7 @@ def test_potential_is_the_limit_of_the_papers_iteration(shape):
         points = np.argwhere(inside)
         far = ((points - np.median(points, axis=0)) ** 2).sum(axis=1)
         expected += paper_heat(inside, tuple(points[far.argmin()]))
-    potential = fields.potential(instances)
+    potential = vector_field.compute_potential(instances)
     assert potential.dtype == np.float32
     inside = instances > 0
     np.testing.assert_allclose(np.exp(potential)[inside], expected[inside], rtol=1e-5)
@@ -107,18 +109,18 @@ def test_potential_is_the_limit_of_the_papers_iteration(shape):
 def test_potential_of_tiny_objects_by_hand():
     """One pixel: T = (T + 1) / 9. Two pixels: both are (T + T + 1) / 9."""
     instances = np.array([[5, 0, 0, 0, 7, 7], [0, 0, 0, 0, 0, 0], [-1, 2, 0, 0, 0, 0]])
-    heat = np.exp(fields.potential(instances))
+    heat = np.exp(vector_field.compute_potential(instances))
     np.testing.assert_allclose(heat[0, [0, 4, 5]], [1 / 8, 1 / 7, 1 / 7], rtol=1e-6)
     np.testing.assert_allclose(heat[2, 1], 1 / 8, rtol=1e-6)
-    one = fields.potential(np.ones((1, 1, 1), np.int32))
+    one = vector_field.compute_potential(np.ones((1, 1, 1), np.int32))
     np.testing.assert_allclose(np.exp(one), 1 / 26, rtol=1e-6)
 
 
 def test_potential_outside_is_that_of_the_nearest_object():
     instances = np.array([[4, 0, 0, 0, 0, 0, 9, 9]])
-    heat = np.exp(fields.potential(instances))[0]
+    heat = np.exp(vector_field.compute_potential(instances))[0]
     np.testing.assert_allclose(heat, [1 / 8] * 4 + [1 / 7] * 4, rtol=1e-6)
-    nothing = fields.potential(np.full((3, 4), -1))
+    nothing = vector_field.compute_potential(np.full((3, 4), -1))
     np.testing.assert_array_equal(nothing, np.zeros((3, 4), np.float32))
 
 
@@ -126,17 +128,20 @@ def test_touching_pieces_and_ids_do_not_warm_each_other():
     halves = np.array([[1, 1, 1, 2, 2, 2]])
     apart = np.array([[1, 1, 1, 0, 2, 2, 2]])
     np.testing.assert_allclose(
-        np.delete(fields.potential(apart), 3, axis=1), fields.potential(halves)
+        np.delete(vector_field.compute_potential(apart), 3, axis=1),
+        vector_field.compute_potential(halves),
     )
     corners = np.array([[6, 0], [0, 6]])  # two pieces of one object
-    np.testing.assert_allclose(np.exp(fields.potential(corners)), 1 / 8, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.exp(vector_field.compute_potential(corners)), 1 / 8, rtol=1e-6
+    )
 
 
 def test_potential_keeps_its_digits_along_a_thin_line():
     """T_i = (T_i-1 + T_i + T_i+1) / 9 falls by 4 - sqrt(15) a pixel, to 1e-535."""
     instances = np.zeros((3, 1201), np.int32)
     instances[1] = 1
-    fall = np.diff(fields.potential(instances)[1, 620:1190])
+    fall = np.diff(vector_field.compute_potential(instances)[1, 620:1190])
     np.testing.assert_allclose(fall, math.log(4 - math.sqrt(15)), rtol=1e-3)
 
 
@@ -178,7 +183,7 @@ def test_field_by_hand():
     """Down 6 - 2; to the right 0 - 3, as the right neighbour is of another object."""
     heat = np.array([[1, 2, 5], [3, 9, 4], [7, 6, 8]], np.float32)
     ids = np.array([[1, 1, 2], [1, 1, 2], [1, 1, 1]])
-    vectors = fields.field(np.log(heat), ids, 2)
+    vectors = vector_field.compute_vectors(np.log(heat), ids, 2)
     np.testing.assert_allclose(vectors[1, 1], [4 / 5, -3 / 5], rtol=1e-5)
     # At the border twice the difference to the one neighbour: 2 (7 - 3), 9 - 0.
     np.testing.assert_allclose(
@@ -191,21 +196,21 @@ def test_field_by_hand():
 @pytest.mark.parametrize(("slope", "length"), [(1e-3, 1), (1e-6, 0.02)])
 def test_field_of_a_level_is_not_the_direction_of_rounding_errors(slope, length):
     potential = slope * np.arange(5, dtype=np.float32)[None]
-    vectors = fields.field(potential, np.ones((1, 5), np.int32), 2)
+    vectors = vector_field.compute_vectors(potential, np.ones((1, 5), np.int32), 2)
     np.testing.assert_allclose(vectors[0, :, 1], length, rtol=0.1)
 
 
 def test_field_stays_finite_where_interpolation_made_a_cliff():
     potential = np.array([[0, 300, 600, 900, 0]], np.float32)
-    vectors = fields.field(potential, np.ones((1, 5), np.int32), 2)
+    vectors = vector_field.compute_vectors(potential, np.ones((1, 5), np.int32), 2)
     np.testing.assert_allclose(vectors[0, :3, 1], 1, rtol=1e-5)
 
 
 def test_device_and_host_agree_on_the_field():
     instances = cells(shape=(32, 40), train=1).train.load(0)["instances"]
-    potential = fields.potential(instances)
-    on_host = fields.field(potential, instances, 2)
-    on_device = jax.jit(fields.field, static_argnums=2)(
+    potential = vector_field.compute_potential(instances)
+    on_host = vector_field.compute_vectors(potential, instances, 2)
+    on_device = jax.jit(vector_field.compute_vectors, static_argnums=2)(
         jnp.asarray(potential)[None], jnp.asarray(instances)[None], 2
     )
     np.testing.assert_allclose(on_device[0], on_host, atol=1e-4)
@@ -223,7 +228,7 @@ def targets(example, axes):
 def augmented(operation, example, seeds):
     """The example, augmented with each seed."""
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
-    chain = jax.jit(jax.vmap(augment.chain([(1.0, operation)]), in_axes=(0, None)))
+    chain = jax.jit(jax.vmap(augment.compose([(1.0, operation)]), in_axes=(0, None)))
     done = chain(keys, {k: jnp.asarray(v) for k, v in example.items()})
     return [{k: np.asarray(v[i]) for k, v in done.items()} for i in range(seeds)]
 
@@ -466,12 +471,12 @@ def test_follow_by_hand():
     vectors[..., 1] = 0.5
     inside = np.zeros((2, 6), bool)
     inside[1, :3] = True
-    ends = fields.follow(vectors, inside, 2)
+    ends = vector_field.follow_vectors(vectors, inside, 2)
     assert ends.dtype == np.float32
     # From 1: 1.5, 2. From 2: 2.5, and then by the half of 0.5 that is left there.
     np.testing.assert_allclose(ends, [[1, 1, 1], [1, 2, 2.75]])
     inside[:] = True
-    ends = fields.follow(vectors, inside, 30)
+    ends = vector_field.follow_vectors(vectors, inside, 30)
     np.testing.assert_allclose(ends[1], 5)  # not beyond the image
     np.testing.assert_allclose(ends[0], np.repeat([0, 1], 6))
 
@@ -482,6 +487,6 @@ def test_gather_by_hand():
     beside = [6, 6]  # of the core at 5
     alone = [10, 11, 13, 13, 15, 15]
     places = np.array([core + beside + alone, [0] * 17], np.float32)
-    found = fields.gather(places, (20, 1))
+    found = vector_field.group_end_points(places, (20, 1))
     assert found.dtype == np.int32
     assert found.tolist() == [1] * 6 + [2] * 5 + [3, 3, 4, 4, 5, 5]

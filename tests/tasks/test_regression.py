@@ -65,7 +65,7 @@ def test_the_prediction_is_the_output_and_is_compared_with_the_target():
     task = tasks.regression(facts(2, 2))
     output, target = (jnp.asarray(RNG.normal(size=(3, 4, 5, 2)), "f4") for _ in "ab")
     np.testing.assert_array_equal(task.activate(output), output)
-    loss = losses.weighted_sum([(2.0, losses.l1)])
+    loss = losses.combine_losses([(2.0, losses.l1)])
     batch = {"image": output, "target": target, "weight": jnp.ones((3, 4, 5))}
     value = loss(task.outputs(output), task.targets(batch), batch["weight"])
     expected = 2 * np.abs(output - target).mean((1, 2, 3))
@@ -93,11 +93,11 @@ def test_the_image_as_target_is_moved_with_the_image_and_keeps_its_intensities()
     np.testing.assert_array_equal(example["target"], example["image"])
 
     arrays = {name: jnp.asarray(example[name]) for name in ("image", "target")}
-    moved = augment.chain([(1.0, augment.turn), (1.0, augment.flip)])
+    moved = augment.compose([(1.0, augment.turn), (1.0, augment.flip)])
     for key in jax.random.split(jax.random.key(0), 4):
         after = moved(key, arrays)
         np.testing.assert_array_equal(after["target"], after["image"])
-    brighter = augment.chain([(1.0, augment.brightness)])(key, arrays)
+    brighter = augment.compose([(1.0, augment.brightness)])(key, arrays)
     np.testing.assert_array_equal(brighter["target"], arrays["target"])
     assert (brighter["image"] != arrays["image"]).all()
 

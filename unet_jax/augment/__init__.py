@@ -3,7 +3,7 @@
 An operation is `(key, example, *, <numbers>) -> example`. It draws its own numbers
 from the key, keeps every shape and dtype, and runs under `jit` and `vmap`:
 
-    augment = chain([(1.0, elastic), (1.0, rotation), (0.5, gamma)])
+    augment = compose([(1.0, elastic), (1.0, rotation), (0.5, gamma)])
     batch = jax.vmap(augment)(keys, batch)
 
 The names in `__all__` are those that a spec may use. All spatial arrays of an example
@@ -11,10 +11,10 @@ move together, in the order in which the operations are listed, and however many
 move the pixels, the pixels are interpolated once: see `warp.py`.
 """
 
-from unet_jax.augment.combine import Op as Op
-from unet_jax.augment.combine import chain as chain
-from unet_jax.augment.geometry import elastic, flip, rotation, scale, shift, turn
+from unet_jax.augment.combine import Operation as Operation
+from unet_jax.augment.combine import compose as compose
 from unet_jax.augment.intensity import blur, brightness, contrast, gamma, noise
+from unet_jax.augment.spatial import elastic, flip, rotation, scale, shift, turn
 
 __all__ = [
     "blur",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from unet_jax.errors import UserError
 
 
-def log_uniform(
+def draw_log_uniform(
     key: jax.Array, low: float, high: float, shape: tuple[int, ...] = ()
 ) -> jax.Array:
     """Factors in low..high, as likely between 1/2 and 1 as between 1 and 2."""

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.arrays import Example
-from unet_jax.augment.draws import log_uniform
-from unet_jax.augment.warp import settle
+from unet_jax.augment.displacement import apply_displacements
+from unet_jax.augment.draws import draw_log_uniform
 from unet_jax.errors import UserError
 from unet_jax.specs import NonNegative, Positive
 
@@ -25,12 +25,12 @@ def gamma(
     Each channel is taken to 0..1 by its own range, and back after; one power serves
     all channels. Raises UserError unless 0 < low <= high.
     """
-    example = settle(example)
+    example = apply_displacements(example)
     image = example["image"]
-    floor, ceiling = _over_pixels(jnp.min, image), _over_pixels(jnp.max, image)
+    floor, ceiling = _reduce_pixels(jnp.min, image), _reduce_pixels(jnp.max, image)
     span = ceiling - floor
     unit = (image - floor) / jnp.where(span > 0, span, 1)
-    power = log_uniform(key, low, high)
+    power = draw_log_uniform(key, low, high)
     return {**example, "image": floor + span * unit**power}
 
 
@@ -38,10 +38,10 @@ def brightness(
     key: jax.Array, example: Example, *, sigma: NonNegative = 0.2
 ) -> Example:
     """Adds N(0, sigma) to each channel; sigma in standard deviations of the image."""
-    example = settle(example)
+    example = apply_displacements(example)
     image = example["image"]
     offset = sigma * jax.random.normal(key, image.shape[-1:])
-    return {**example, "image": image + _per_channel(offset, image)}
+    return {**example, "image": image + _broadcast_channels(offset, image)}
 
 
 def contrast(
@@ -51,11 +51,14 @@ def contrast(
 
     Raises UserError unless 0 < low <= high.
     """
-    example = settle(example)
+    example = apply_displacements(example)
     image = example["image"]
-    mean = _over_pixels(jnp.mean, image)
-    factor = log_uniform(key, low, high, image.shape[-1:])
-    return {**example, "image": mean + _per_channel(factor, image) * (image - mean)}
+    mean = _reduce_pixels(jnp.mean, image)
+    factor = draw_log_uniform(key, low, high, image.shape[-1:])
+    return {
+        **example,
+        "image": mean + _broadcast_channels(factor, image) * (image - mean),
+    }
 
 
 def noise(key: jax.Array, example: Example, *, sigma: NonNegative = 0.2) -> Example:
@@ -63,7 +66,7 @@ def noise(key: jax.Array, example: Example, *, sigma: NonNegative = 0.2) -> Exam
 
     In standard deviations of the image; one draw for all pixels and channels.
     """
-    example = settle(example)
+    example = apply_displacements(example)
     image = example["image"]
     first, second = jax.random.split(key)
     strength = sigma * jax.random.uniform(first)
@@ -81,7 +84,7 @@ def blur(
     """
     if not 0 <= low <= high:
         raise UserError(f"needs 0 <= low <= high, not low={low}, high={high}")
-    example = settle(example)
+    example = apply_displacements(example)
     image = example["image"]
     sigma = jax.random.uniform(key, minval=low, maxval=high)
     radius = math.floor(4 * high + 0.5)
@@ -103,9 +106,9 @@ def _convolve(image: jax.Array, kernel: jax.Array, axis: int) -> jax.Array:
     )
 
 
-def _over_pixels(reduce: Callable, image: jax.Array) -> jax.Array:
+def _reduce_pixels(reduce: Callable, image: jax.Array) -> jax.Array:
     return reduce(image, axis=tuple(range(image.ndim - 1)), keepdims=True)
 
 
-def _per_channel(values: jax.Array, image: jax.Array) -> jax.Array:
+def _broadcast_channels(values: jax.Array, image: jax.Array) -> jax.Array:
     return values.reshape(*[1] * (image.ndim - 1), -1)

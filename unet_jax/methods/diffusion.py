@@ -29,18 +29,18 @@ from unet_jax.methods.method import (
     Scalars,
     State,
     Variables,
-    advance,
-    augmented,
-    begin,
-    evaluated,
+    apply_gradients,
+    augment_batch,
+    average_replicas,
     forward,
-    mean,
+    init_state,
+    select_variables,
 )
 from unet_jax.specs import Count, NonNegative, Proportion
 
 Schedule = Literal["cosine", "linear"]
 
-SCORED_TIMES = 10  # at which `Method.score` takes the loss
+SCORE_TIMES = 10  # at which `Method.score` takes the loss
 
 
 def diffusion(
@@ -85,7 +85,7 @@ def diffusion(
             f"sampling_steps={sampling_steps} exceeds steps={steps}; "
             f"set sampling_steps to {steps} or less"
         )
-    alpha_bars = alpha_bar(schedule, steps)
+    alpha_bars = compute_alpha_bar(schedule, steps)
     signal = np.sqrt(alpha_bars).astype(np.float32)
     sigma = np.sqrt(1 - alpha_bars).astype(np.float32)
 
@@ -96,46 +96,46 @@ def diffusion(
         target = noise if predict == "noise" else a * noise - s * image
         return a * image + s * noise, target
 
-    def predicted(variables: Variables, noisy: Image, t: jax.Array) -> Image:
+    def apply_network(variables: Variables, noisy: Image, t: jax.Array) -> Image:
         """Applies the network to images of one time."""
         time = jnp.full(len(noisy), t / steps)
         output = parts.model.apply(variables, noisy, train=False, time=time)
-        return _checked(output, noisy)
+        return _check_output(output, noisy)
 
     def update(
         state: State, batch: Batch, key: jax.Array, axis_name: str | None = None
     ) -> tuple[State, Scalars]:
-        batch = augmented(parts, batch, key)
-        image, keys = batch["image"], _keys(key, batch["seed"])
+        batch = augment_batch(parts, batch, key)
+        image, keys = batch["image"], _fold_in_seeds(key, batch["seed"])
         draw = jax.vmap(lambda key: jax.random.randint(key, (), 1, steps + 1))
-        t = draw(_fold(keys, 0))
-        noisy, target = corrupt(image, _normal(_fold(keys, 1), image), t)
+        t = draw(_fold_in(keys, 0))
+        noisy, target = corrupt(image, _draw_noise(_fold_in(keys, 1), image), t)
         batch, time = {**batch, "image": noisy}, t / steps
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             output, stats = forward(parts, params, state.stats, batch, key, time=time)
-            return _error(_checked(output, noisy), target).mean(), stats
+            return _compute_error(_check_output(output, noisy), target).mean(), stats
 
         gradient = jax.value_and_grad(objective, has_aux=True)
         (value, stats), grads = gradient(state.params)
-        value, grads, stats = mean((value, grads, stats), axis_name)
-        return advance(parts, state, value, stats, grads)
+        value, grads, stats = average_replicas((value, grads, stats), axis_name)
+        return apply_gradients(parts, state, value, stats, grads)
 
     def score(variables: Variables, batch: Batch, key: jax.Array) -> jax.Array:
-        image, keys = batch["image"], _keys(key, batch["seed"])
+        image, keys = batch["image"], _fold_in_seeds(key, batch["seed"])
 
-        def at(t: jax.Array) -> jax.Array:
-            noise = _normal(_fold(keys, t), image)
+        def compute_error_at(t: jax.Array) -> jax.Array:
+            noise = _draw_noise(_fold_in(keys, t), image)
             noisy, target = corrupt(image, noise, jnp.full(len(image), t))
-            return _error(predicted(variables, noisy, t), target)
+            return _compute_error(apply_network(variables, noisy, t), target)
 
         # the middles of equal parts of 1..T
-        times = (2 * np.arange(SCORED_TIMES) + 1) * steps // (2 * SCORED_TIMES) + 1
-        return jax.lax.map(at, jnp.asarray(times)).mean(0)
+        times = (2 * np.arange(SCORE_TIMES) + 1) * steps // (2 * SCORE_TIMES) + 1
+        return jax.lax.map(compute_error_at, jnp.asarray(times)).mean(0)
 
     def sample(variables: Variables, keys: jax.Array, shape: tuple[int, ...]) -> Image:
-        def back(x: Image, step: _Step) -> tuple[Image, None]:
-            output = predicted(variables, x, step.t)
+        def take_step(x: Image, step: _SamplingStep) -> tuple[Image, None]:
+            output = apply_network(variables, x, step.t)
             if predict == "noise":
                 clean = (x - step.sigma * output) / step.signal
             else:
@@ -145,22 +145,24 @@ def diffusion(
             noise = (x - step.signal * clean) / step.sigma
             x = step.clean * clean + step.noise * noise
             if eta:
-                x = x + step.fresh * _normal(_fold(keys, step.s), x)
+                x = x + step.fresh * _draw_noise(_fold_in(keys, step.s), x)
             return x, None
 
-        start = _normal(_fold(keys, steps), jnp.empty((len(keys), *shape)))
-        return jax.lax.scan(back, start, _path(alpha_bars, sampling_steps, eta))[0]
+        start = _draw_noise(_fold_in(keys, steps), jnp.empty((len(keys), *shape)))
+        return jax.lax.scan(
+            take_step, start, _make_sampling_steps(alpha_bars, sampling_steps, eta)
+        )[0]
 
     return Method(
-        init=functools.partial(begin, parts),
+        init=functools.partial(init_state, parts),
         update=update,
-        variables=evaluated,
+        variables=select_variables,
         sample=sample,
         score=score,
     )
 
 
-def alpha_bar(schedule: Schedule, steps: int) -> np.ndarray:
+def compute_alpha_bar(schedule: Schedule, steps: int) -> np.ndarray:
     """Returns the share of the variance of x_t that is signal, `f64[steps + 1]`.
 
     Element t is `(1 - beta_1) ... (1 - beta_t)`; element 0 is 1.
@@ -180,7 +182,7 @@ def alpha_bar(schedule: Schedule, steps: int) -> np.ndarray:
     return np.append(1.0, np.cumprod(1 - np.minimum(beta, 0.999)))
 
 
-class _Step(NamedTuple):
+class _SamplingStep(NamedTuple):
     """Numbers of one step of sampling, from x_t to x_s; stacked, those of all steps."""
 
     t: Any
@@ -192,7 +194,9 @@ class _Step(NamedTuple):
     fresh: Any  # factor of new noise in x_s
 
 
-def _path(alpha_bars: np.ndarray, sampling_steps: int, eta: float) -> _Step:
+def _make_sampling_steps(
+    alpha_bars: np.ndarray, sampling_steps: int, eta: float
+) -> _SamplingStep:
     """Returns the steps of sampling, the last of which gives x_0."""
     t = np.rint(np.linspace(len(alpha_bars) - 1, 1, sampling_steps)).astype(np.int32)
     s = np.append(t[1:], np.int32(0))
@@ -200,10 +204,10 @@ def _path(alpha_bars: np.ndarray, sampling_steps: int, eta: float) -> _Step:
     fresh = eta * np.sqrt((1 - there) / (1 - here) * (1 - here / there))
     noise = np.sqrt(1 - there - fresh**2)
     numbers = (np.sqrt(here), np.sqrt(1 - here), np.sqrt(there), noise, fresh)
-    return _Step(t, s, *(number.astype(np.float32) for number in numbers))
+    return _SamplingStep(t, s, *(number.astype(np.float32) for number in numbers))
 
 
-def _checked(output: Any, image: Image) -> Image:
+def _check_output(output: Any, image: Image) -> Image:
     """Returns the output if it is shaped like the image, and else raises UserError."""
     if not isinstance(output, jax.Array):
         raise UserError(
@@ -219,21 +223,21 @@ def _checked(output: Any, image: Image) -> Image:
     return output
 
 
-def _error(output: Image, target: Image) -> jax.Array:
+def _compute_error(output: Image, target: Image) -> jax.Array:
     """Returns the mean squared error `f32[B]` of each example."""
     return jnp.square(output - target).mean(tuple(range(1, output.ndim)))
 
 
-def _keys(key: jax.Array, seed: Seed) -> jax.Array:
+def _fold_in_seeds(key: jax.Array, seed: Seed) -> jax.Array:
     """Returns one key for each example; dropout uses `fold_in(key, 1)`."""
     fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
     return fold(jax.random.fold_in(key, 2), seed)
 
 
-def _fold(keys: jax.Array, number: Any) -> jax.Array:
+def _fold_in(keys: jax.Array, number: Any) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
 
 
-def _normal(keys: jax.Array, image: Image) -> Image:
+def _draw_noise(keys: jax.Array, image: Image) -> Image:
     """Draws noise shaped like `image`, that of row i from key i."""
     return jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(keys)

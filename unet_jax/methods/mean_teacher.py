@@ -17,13 +17,13 @@ from unet_jax.methods.method import (
     Scalars,
     State,
     Variables,
-    advance,
-    augmented,
-    begin,
+    apply_gradients,
+    augment_batch,
+    average_replicas,
+    compute_loss,
+    count_unlabelled_rows,
     forward,
-    mean,
-    supervised_loss,
-    unlabelled_rows,
+    init_state,
 )
 from unet_jax.specs import BelowOne, NonNegative, Whole
 
@@ -71,28 +71,28 @@ def mean_teacher(
         )
 
     def init(key: jax.Array, image: Image, variables: Variables | None = None) -> State:
-        state = begin(parts, key, image, variables)
+        state = init_state(parts, key, image, variables)
         # a copy: the two must not share a buffer that the step then donates
-        return state._replace(extra=jax.tree.map(jnp.copy, _student(state)))
+        return state._replace(extra=jax.tree.map(jnp.copy, _get_student(state)))
 
     def update(
         state: State, batch: Batch, key: jax.Array, axis_name: str | None = None
     ) -> tuple[State, Scalars]:
         size = len(batch["seed"])
         size *= 1 if axis_name is None else jax.lax.axis_size(axis_name)
-        labelled = size - unlabelled_rows(unlabelled, size)
-        weight = consistency * _ramp(state.step, ramp_up)
-        batch = augmented(parts, batch, key)
-        seen = _with_noise(batch, jax.random.fold_in(key, 2), noise)
-        seen_by_teacher = _with_noise(batch, jax.random.fold_in(key, 3), noise)
-        output = parts.model.apply(state.extra, seen_by_teacher["image"])
+        labelled = size - count_unlabelled_rows(unlabelled, size)
+        weight = consistency * _compute_ramp(state.step, ramp_up)
+        batch = augment_batch(parts, batch, key)
+        student_batch = _add_noise(batch, jax.random.fold_in(key, 2), noise)
+        teacher_batch = _add_noise(batch, jax.random.fold_in(key, 3), noise)
+        output = parts.model.apply(state.extra, teacher_batch["image"])
         target = parts.task.activate(output)
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
-            output, stats = forward(parts, params, state.stats, seen, key)
+            output, stats = forward(parts, params, state.stats, student_batch, key)
             # Unlabelled rows have loss 0. This is the sum over labelled rows divided by
             # their number, however the rows are spread over replicas.
-            losses = supervised_loss(parts, output, seen)
+            losses = compute_loss(parts, output, student_batch)
             supervised = losses.mean() * (size / labelled)
             finest = output if isinstance(output, jax.Array) else output[0]
             difference = jnp.mean((parts.task.activate(finest) - target) ** 2)
@@ -101,10 +101,12 @@ def mean_teacher(
 
         gradient = jax.value_and_grad(objective, has_aux=True)
         (value, (stats, more)), grads = gradient(state.params)
-        value, grads, stats, more = mean((value, grads, stats, more), axis_name)
-        new, scalars = advance(parts, state, value, stats, grads)
+        value, grads, stats, more = average_replicas(
+            (value, grads, stats, more), axis_name
+        )
+        new, scalars = apply_gradients(parts, state, value, stats, grads)
         share = 1 - jnp.minimum(decay, 1 - 1 / (state.step + 1))
-        teacher = optax.incremental_update(_student(new), state.extra, share)
+        teacher = optax.incremental_update(_get_student(new), state.extra, share)
         return new._replace(extra=teacher), scalars | more
 
     return Method(
@@ -115,17 +117,17 @@ def mean_teacher(
     )
 
 
-def _student(state: State) -> Variables:
+def _get_student(state: State) -> Variables:
     return {"params": state.params, "batch_stats": state.stats}
 
 
-def _ramp(step: jax.Array, steps: int) -> jax.Array:
+def _compute_ramp(step: jax.Array, steps: int) -> jax.Array:
     """Rises from exp(-5) at step 0 to 1 at step `steps`, and stays there."""
     left = jnp.maximum(1 - step / steps, 0) if steps else jnp.zeros(())
     return jnp.exp(-5 * left**2)
 
 
-def _with_noise(batch: Batch, key: jax.Array, sigma: float) -> Batch:
+def _add_noise(batch: Batch, key: jax.Array, sigma: float) -> Batch:
     """Adds Gaussian noise to the images, from keys that belong to their seeds."""
     image = batch["image"]
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["seed"])

@@ -14,7 +14,7 @@ import optax
 
 from unet_jax.arrays import Batch, Image
 from unet_jax.errors import UserError
-from unet_jax.losses import Loss, deep_supervision
+from unet_jax.losses import Loss, compute_deep_supervision
 from unet_jax.tasks import Task
 
 Augment = Callable[[jax.Array, Batch], Batch]
@@ -85,7 +85,7 @@ class Method(NamedTuple):
     score: Callable[..., jax.Array] | None = None
 
 
-def unlabelled_rows(share: float, size: int) -> int:
+def count_unlabelled_rows(share: float, size: int) -> int:
     """Returns how many of the `size` rows of a global batch are unlabelled.
 
     The share, rounded, but at least one row of each kind; none if the share is 0.
@@ -102,7 +102,7 @@ def unlabelled_rows(share: float, size: int) -> int:
     return min(max(round(share * size), 1), size - 1)
 
 
-def begin(
+def init_state(
     parts: Ingredients,
     key: jax.Array,
     image: Image,
@@ -129,13 +129,13 @@ def begin(
     )
 
 
-def evaluated(state: State) -> Variables:
+def select_variables(state: State) -> Variables:
     """Returns the averaged parameters where there are any, and else the parameters."""
     params = state.ema if jax.tree.leaves(state.ema) else state.params
     return {"params": params, "batch_stats": state.stats}
 
 
-def augmented(parts: Ingredients, batch: Batch, key: jax.Array) -> Batch:
+def augment_batch(parts: Ingredients, batch: Batch, key: jax.Array) -> Batch:
     """Augments every example with random numbers that belong to its seed."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["seed"])
     return jax.vmap(parts.augment)(keys, batch)
@@ -162,16 +162,18 @@ def forward(
     return output, updates.get("batch_stats", {})
 
 
-def supervised_loss(parts: Ingredients, output: Any, batch: Batch) -> jax.Array:
+def compute_loss(parts: Ingredients, output: Any, batch: Batch) -> jax.Array:
     """Returns the loss `f32[B]` of an output, or of several (deep supervision)."""
     several = (output,) if isinstance(output, jax.Array) else output
     outputs = [parts.task.outputs(one) for one in several]
     strides = parts.model.geometry(batch["image"].ndim - 2).strides
     targets = parts.task.targets(batch)
-    return deep_supervision(parts.loss, outputs, targets, batch["weight"], strides)
+    return compute_deep_supervision(
+        parts.loss, outputs, targets, batch["weight"], strides
+    )
 
 
-def advance(
+def apply_gradients(
     parts: Ingredients, state: State, value: jax.Array, stats: Any, grads: Any
 ) -> tuple[State, Scalars]:
     """Applies averaged gradients: the next state and the scalars of this step.
@@ -194,6 +196,6 @@ def advance(
     return new, scalars
 
 
-def mean(tree: Any, axis_name: str | None) -> Any:
+def average_replicas(tree: Any, axis_name: str | None) -> Any:
     """Averages over replicas; returns the tree itself where arrays are global."""
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)

@@ -11,13 +11,13 @@ from unet_jax.methods.method import (
     Method,
     Scalars,
     State,
-    advance,
-    augmented,
-    begin,
-    evaluated,
+    apply_gradients,
+    augment_batch,
+    average_replicas,
+    compute_loss,
     forward,
-    mean,
-    supervised_loss,
+    init_state,
+    select_variables,
 )
 
 
@@ -27,19 +27,19 @@ def supervised(parts: Ingredients) -> Method:
     def update(
         state: State, batch: Batch, key: jax.Array, axis_name: str | None = None
     ) -> tuple[State, Scalars]:
-        batch = augmented(parts, batch, key)
+        batch = augment_batch(parts, batch, key)
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             output, stats = forward(parts, params, state.stats, batch, key)
-            return supervised_loss(parts, output, batch).mean(), stats
+            return compute_loss(parts, output, batch).mean(), stats
 
         gradient = jax.value_and_grad(objective, has_aux=True)
         (value, stats), grads = gradient(state.params)
-        value, grads, stats = mean((value, grads, stats), axis_name)
-        return advance(parts, state, value, stats, grads)
+        value, grads, stats = average_replicas((value, grads, stats), axis_name)
+        return apply_gradients(parts, state, value, stats, grads)
 
     return Method(
-        init=functools.partial(begin, parts),
+        init=functools.partial(init_state, parts),
         update=update,
-        variables=evaluated,
+        variables=select_variables,
     )

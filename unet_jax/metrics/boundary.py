@@ -3,8 +3,8 @@
 Exclusive classes have surfaces from class 1 on (class 0, the background, is undefined),
 independent ones all K. The surface of a mask is what its erosion through faces takes
 away; the edge of the image counts as outside. A surface pixel's distance is that to the
-nearest surface pixel of the other mask, in the units of `Case.spacing`. Where nobody
-annotated a class, its masks are both empty.
+nearest surface pixel of the other mask, in the units of `EvaluatedImage.spacing`. Where
+nobody annotated a class, its masks are both empty.
 
 A class that neither mask holds is undefined in that image. Where one mask is empty and
 the other is not, distances are the diagonal of the image and the surface Dice is 0. A
@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from unet_jax.metrics.case import Case, Metric
-from unet_jax.metrics.scores import mean_over_images
+from unet_jax.metrics.metric import EvaluatedImage, Metric
+from unet_jax.metrics.scores import average_over_images
 from unet_jax.specs import NonNegative
 
 REDUCTION = "mean over images"
@@ -35,7 +35,7 @@ class Distances(NamedTuple):
 
 def hausdorff() -> Metric:
     """The largest distance of all (Huttenlocher et al. 1993)."""
-    return _percentile(100)
+    return _make_percentile_metric(100)
 
 
 def hausdorff95() -> Metric:
@@ -45,7 +45,7 @@ def hausdorff95() -> Metric:
     in Metrics Reloaded (Maier-Hein et al. 2024). The percentile of both together would
     hide the worse direction behind the larger surface. Between two ranks it is linear.
     """
-    return _percentile(95)
+    return _make_percentile_metric(95)
 
 
 def surface_distance() -> Metric:
@@ -57,7 +57,7 @@ def surface_distance() -> Metric:
     def mean(distances: Distances) -> float:
         return np.concatenate(distances).mean()
 
-    return _metric(mean, one_empty=_diagonal)
+    return _make_metric(mean, one_empty=_compute_diagonal)
 
 
 def surface_dice(*, tolerance: NonNegative = 1.0) -> Metric:
@@ -67,68 +67,74 @@ def surface_dice(*, tolerance: NonNegative = 1.0) -> Metric:
     where they weigh it by an estimate of its area.
 
     Args:
-      tolerance: the distance that is no mistake, in the units of `Case.spacing`.
+      tolerance: the distance that is no mistake, in the units of the spacing.
     """
 
     def within(distances: Distances) -> float:
         return (np.concatenate(distances) <= tolerance).mean()
 
-    return _metric(within, one_empty=lambda case: 0.0, distance=False)
+    return _make_metric(within, one_empty=lambda image: 0.0, distance=False)
 
 
-def _percentile(rank: int) -> Metric:
+def _make_percentile_metric(rank: int) -> Metric:
     def farthest(distances: Distances) -> float:
         return max(np.percentile(each, rank) for each in distances)
 
-    return _metric(farthest, one_empty=_diagonal)
+    return _make_metric(farthest, one_empty=_compute_diagonal)
 
 
-def _metric(
+def _make_metric(
     value: Callable[[Distances], float],
-    one_empty: Callable[[Case], float],
+    one_empty: Callable[[EvaluatedImage], float],
     distance: bool = True,
 ) -> Metric:
     """Measures `f64[2, K]`: each class's value, and 1 if it has one."""
 
-    def measure(case: Case) -> np.ndarray:
-        sums = np.zeros((2, case.classes))
-        for k, distances in enumerate(_distances(case)):
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        sums = np.zeros((2, image.num_classes))
+        for k, distances in enumerate(_compute_distances(image)):
             if distances is not None:
                 whole = distances.true.size > 0
-                sums[:, k] = value(distances) if whole else one_empty(case), 1
+                sums[:, k] = value(distances) if whole else one_empty(image), 1
         return sums
 
     unit = "distance" if distance else ""
-    return Metric(measure, mean_over_images, REDUCTION, lower=distance, unit=unit)
+    return Metric(measure, average_over_images, REDUCTION, lower=distance, unit=unit)
 
 
-def _diagonal(case: Case) -> float:
-    return math.hypot(*np.multiply(case.true_objects.shape, case.spacing))
+def _compute_diagonal(image: EvaluatedImage) -> float:
+    return math.hypot(*np.multiply(image.true_objects.shape, image.spacing))
 
 
 @functools.lru_cache(maxsize=1)  # four metrics look at the same image in turn
-def _distances(case: Case) -> tuple[Distances | None, ...]:
+def _compute_distances(image: EvaluatedImage) -> tuple[Distances | None, ...]:
     """Of each class; None where neither mask holds it."""
-    return tuple(_between(*_masks(case, k), case.spacing) for k in range(case.classes))
+    return tuple(
+        _measure_between(*_get_masks(image, k), image.spacing)
+        for k in range(image.num_classes)
+    )
 
 
-def _masks(case: Case, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _get_masks(image: EvaluatedImage, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Where class k is and where it was predicted, `bool[*S]` each."""
-    if case.independent:
-        known = case.known[..., k]
-        return case.truth[..., k] > 0, known & (case.prediction[..., k] > 0)
-    known = case.known & (k > 0)
-    return known & (case.truth == k), known & (case.prediction == k)
+    if image.independent:
+        known = image.annotated[..., k]
+        return image.truth[..., k] > 0, known & (image.prediction[..., k] > 0)
+    known = image.annotated & (k > 0)
+    return known & (image.truth == k), known & (image.prediction == k)
 
 
-def _between(
+def _measure_between(
     truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float, ...]
 ) -> Distances | None:
     boxes = ndimage.find_objects((truth | prediction).view(np.uint8))
     if not boxes:
         return None
     # Both surfaces lie in the box, and beyond it there is nothing to erode from.
-    true, predicted = _surface(truth[boxes[0]]), _surface(prediction[boxes[0]])
+    true, predicted = (
+        _find_surface(truth[boxes[0]]),
+        _find_surface(prediction[boxes[0]]),
+    )
     if not (true.any() and predicted.any()):
         return Distances(np.zeros(0), np.zeros(0))
     return Distances(
@@ -136,7 +142,7 @@ def _between(
     )
 
 
-def _surface(mask: np.ndarray) -> np.ndarray:
+def _find_surface(mask: np.ndarray) -> np.ndarray:
     return mask & ~ndimage.binary_erosion(mask)
 
 

@@ -6,8 +6,8 @@ count, and all of a set count alike. Errors are in probability, 0 to 1 (Brier: t
 
 import numpy as np
 
-from unet_jax.metrics.case import Case, Metric, Score
-from unet_jax.metrics.scores import ratio
+from unet_jax.metrics.metric import EvaluatedImage, Metric, Score
+from unet_jax.metrics.scores import divide_or_nan
 from unet_jax.specs import Count
 
 
@@ -22,20 +22,22 @@ def calibration_error(*, bins: Count = 15) -> Metric:
       bins: how many, from 0 to 1; bin m of M holds confidences in ((m - 1) / M, m / M].
     """
 
-    def measure(case: Case) -> np.ndarray:
-        confidence, right = _answers(case)
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        confidence, right = _collect_answers(image)
         place = np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1).astype(np.intp)
         weights = (np.ones_like(confidence), confidence, right)
         return np.stack([np.bincount(place, w, minlength=bins) for w in weights])
 
     def score(sums: np.ndarray) -> Score:
         count, confidence, right = sums
-        return Score(float(ratio(np.abs(right - confidence).sum(), count.sum())))
+        return Score(
+            float(divide_or_nan(np.abs(right - confidence).sum(), count.sum()))
+        )
 
     return Metric(measure, score, "over all pixels", lower=True)
 
 
-def reliability(sums: np.ndarray) -> dict[str, np.ndarray]:
+def tabulate_reliability(sums: np.ndarray) -> dict[str, np.ndarray]:
     """Reads what `calibration_error` measured, `f64[3, bins]`, as a table.
 
     Returns:
@@ -45,8 +47,8 @@ def reliability(sums: np.ndarray) -> dict[str, np.ndarray]:
     count, confidence, right = sums
     return {
         "count": np.rint(count).astype(np.int64),
-        "confidence": ratio(confidence, count),
-        "accuracy": ratio(right, count),
+        "confidence": divide_or_nan(confidence, count),
+        "accuracy": divide_or_nan(right, count),
     }
 
 
@@ -57,27 +59,27 @@ def brier() -> Metric:
     Independent classes: each answer is one square, 0 to 1.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        known = case.known
-        p, truth = case.probabilities[known], case.truth[known]
-        if not case.independent:
-            truth = truth[:, None] == np.arange(case.classes)
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        known = image.annotated
+        p, truth = image.probabilities[known], image.truth[known]
+        if not image.independent:
+            truth = truth[:, None] == np.arange(image.num_classes)
         squares = np.square(p.astype(np.float64) - truth)
         return np.array([squares.sum(), known.sum()])
 
     def score(sums: np.ndarray) -> Score:
-        return Score(float(ratio(*sums)))
+        return Score(float(divide_or_nan(*sums)))
 
     return Metric(measure, score, "over all pixels", lower=True)
 
 
-def _answers(case: Case) -> tuple[np.ndarray, np.ndarray]:
+def _collect_answers(image: EvaluatedImage) -> tuple[np.ndarray, np.ndarray]:
     """The confidence of each annotated answer, and whether it is right: `f64[N]`."""
-    known = case.known
-    p, decided = case.probabilities[known], case.prediction[known]
-    if case.independent:
+    known = image.annotated
+    p, decided = image.probabilities[known], image.prediction[known]
+    if image.independent:
         confidence = np.where(decided > 0, p, 1 - p)
     else:
         confidence = np.take_along_axis(p, decided[:, None], axis=1)[:, 0]
-    right = decided == case.truth[known]
+    right = decided == image.truth[known]
     return confidence.astype(np.float64), right.astype(np.float64)

@@ -14,17 +14,21 @@ from scipy import sparse
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from unet_jax.errors import UserError
-from unet_jax.metrics.case import Case, Metric, Score
-from unet_jax.metrics.scores import ratio
-from unet_jax.metrics.table import numbered, table
+from unet_jax.metrics.contingency import cross_tabulate, renumber
+from unet_jax.metrics.metric import EvaluatedImage, Metric, Score
+from unet_jax.metrics.scores import divide_or_nan
 from unet_jax.specs import Proportion
 
 REDUCTION = "over all objects"
-HALF_TO_ALL = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-SPLIT, MISSED, MADE_UP = 5, 10, 1  # the costs of the Cell Tracking Challenge
+IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+SPLIT_COST, MISSED_COST, FALSE_COST = (
+    5,
+    10,
+    1,
+)  # the costs of the Cell Tracking Challenge
 
 
-def average_precision(*, thresholds: tuple[Proportion, ...] = HALF_TO_ALL) -> Metric:
+def average_precision(*, thresholds: tuple[Proportion, ...] = IOU_THRESHOLDS) -> Metric:
     """The mean over thresholds of TP / (TP + FP + FN).
 
     The score of the Data Science Bowl 2018 (Caicedo et al. 2019), with counts over the
@@ -37,12 +41,12 @@ def average_precision(*, thresholds: tuple[Proportion, ...] = HALF_TO_ALL) -> Me
     if not thresholds:
         raise UserError("thresholds is empty; give one, (0.5,), or more")
 
-    def measure(case: Case) -> np.ndarray:
-        return np.stack([_found(case, threshold) for threshold in thresholds])
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        return np.stack([_count_matches(image, threshold) for threshold in thresholds])
 
     def score(sums: np.ndarray) -> Score:
         tp, fp, fn = sums.T
-        return Score(float(ratio(tp, tp + fp + fn).mean()))
+        return Score(float(divide_or_nan(tp, tp + fp + fn).mean()))
 
     return Metric(measure, score, REDUCTION, kind="objects")
 
@@ -52,10 +56,10 @@ def f1(*, threshold: Proportion = 0.5) -> Metric:
 
     def score(sums: np.ndarray) -> Score:
         tp, fp, fn = sums
-        return Score(float(ratio(2 * tp, 2 * tp + fp + fn)))
+        return Score(float(divide_or_nan(2 * tp, 2 * tp + fp + fn)))
 
     return Metric(
-        lambda case: _found(case, threshold), score, REDUCTION, kind="objects"
+        lambda image: _count_matches(image, threshold), score, REDUCTION, kind="objects"
     )
 
 
@@ -66,15 +70,15 @@ def panoptic_quality() -> Metric:
     can be in two.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        overlaps = _overlaps(case)
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        overlaps = _measure_overlaps(image)
         pair = overlaps.iou > 0.5
         tp = pair.sum()
-        return np.array([overlaps.iou[pair].sum(), tp, *_rest(overlaps, tp)])
+        return np.array([overlaps.iou[pair].sum(), tp, *_count_unmatched(overlaps, tp)])
 
     def score(sums: np.ndarray) -> Score:
         iou, tp, fp, fn = sums
-        return Score(float(ratio(iou, tp + fp / 2 + fn / 2)))
+        return Score(float(divide_or_nan(iou, tp + fp / 2 + fn / 2)))
 
     return Metric(measure, score, REDUCTION, kind="objects")
 
@@ -87,8 +91,8 @@ def aggregated_jaccard() -> Metric:
     pixels over united pixels, to which predicted objects without a partner are added.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        true, predicted, row, column, shared, iou = _overlaps(case)
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        true, predicted, row, column, shared, iou = _measure_overlaps(image)
         order = np.lexsort((column, -iou, row))
         rows, first = np.unique(row[order], return_index=True)
         best = order[first]
@@ -99,7 +103,7 @@ def aggregated_jaccard() -> Metric:
         united = (true[row[best]] + predicted[column[best]]).sum() - both
         return np.array([both, united + lone])
 
-    return Metric(measure, _ratio, REDUCTION, kind="objects")
+    return Metric(measure, _score_ratio, REDUCTION, kind="objects")
 
 
 def seg() -> Metric:
@@ -110,11 +114,11 @@ def seg() -> Metric:
     Undefined without true objects.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        overlaps = _overlaps(case)
-        return np.array([overlaps.iou[_covered(overlaps)].sum(), overlaps.true.size])
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        overlaps = _measure_overlaps(image)
+        return np.array([overlaps.iou[_is_covered(overlaps)].sum(), overlaps.true.size])
 
-    return Metric(measure, _ratio, REDUCTION, kind="objects")
+    return Metric(measure, _score_ratio, REDUCTION, kind="objects")
 
 
 def det() -> Metric:
@@ -126,17 +130,17 @@ def det() -> Metric:
     cost of having nothing. Undefined without true objects.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        overlaps = _overlaps(case)
-        partners = overlaps.column[_covered(overlaps)]
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        overlaps = _measure_overlaps(image)
+        partners = overlaps.column[_is_covered(overlaps)]
         found, used = partners.size, np.unique(partners).size
         missed, made_up = overlaps.true.size - found, overlaps.predicted.size - used
-        cost = MISSED * missed + SPLIT * (found - used) + MADE_UP * made_up
-        return np.array([cost, MISSED * overlaps.true.size])
+        cost = MISSED_COST * missed + SPLIT_COST * (found - used) + FALSE_COST * made_up
+        return np.array([cost, MISSED_COST * overlaps.true.size])
 
     def score(sums: np.ndarray) -> Score:
         cost, nothing = sums
-        return Score(float(1 - ratio(min(cost, nothing), nothing)))
+        return Score(float(1 - divide_or_nan(min(cost, nothing), nothing)))
 
     return Metric(measure, score, REDUCTION, kind="objects")
 
@@ -153,12 +157,12 @@ class _Overlaps(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1)  # all metrics look at the same image in turn
-def _overlaps(case: Case) -> _Overlaps:
-    known = case.true_objects >= 0
+def _measure_overlaps(image: EvaluatedImage) -> _Overlaps:
+    known = image.true_objects >= 0
     # A 0 in front of both makes sure that number 0 is the background.
-    truth = numbered(np.append(0, case.true_objects[known]))
-    prediction = numbered(np.append(0, case.objects[known]))
-    pairs = table(truth, prediction)
+    truth = renumber(np.append(0, image.true_objects[known]))
+    prediction = renumber(np.append(0, image.objects[known]))
+    pairs = cross_tabulate(truth, prediction)
     true, predicted = pairs.sum(axis=1)[1:], pairs.sum(axis=0)[1:]
     inner = pairs[1:, 1:].tocoo()
     row, column, shared = inner.row, inner.col, inner.data
@@ -166,27 +170,27 @@ def _overlaps(case: Case) -> _Overlaps:
     return _Overlaps(true, predicted, row, column, shared, iou)
 
 
-def _found(case: Case, threshold: float) -> np.ndarray:
+def _count_matches(image: EvaluatedImage, threshold: float) -> np.ndarray:
     """TP, FP and FN: `i64[3]`."""
-    overlaps = _overlaps(case)
+    overlaps = _measure_overlaps(image)
     near = overlaps.iou >= threshold
     edges = (overlaps.row[near], overlaps.column[near])
     shape = (overlaps.true.size, overlaps.predicted.size)
     graph = sparse.csr_array((np.ones(near.sum()), edges), shape=shape)
     # From 0.5 down an object can have several partners, and takes one.
     tp = np.count_nonzero(maximum_bipartite_matching(graph) >= 0) if graph.nnz else 0
-    return np.array([tp, *_rest(overlaps, tp)])
+    return np.array([tp, *_count_unmatched(overlaps, tp)])
 
 
-def _rest(overlaps: _Overlaps, tp: int) -> tuple[int, int]:
+def _count_unmatched(overlaps: _Overlaps, tp: int) -> tuple[int, int]:
     """FP and FN."""
     return overlaps.predicted.size - tp, overlaps.true.size - tp
 
 
-def _covered(overlaps: _Overlaps) -> np.ndarray:
+def _is_covered(overlaps: _Overlaps) -> np.ndarray:
     """`bool[P]`: pairs whose predicted object covers more than half of the true one."""
     return 2 * overlaps.shared > overlaps.true[overlaps.row]
 
 
-def _ratio(sums: np.ndarray) -> Score:
-    return Score(float(ratio(*sums)))
+def _score_ratio(sums: np.ndarray) -> Score:
+    return Score(float(divide_or_nan(*sums)))

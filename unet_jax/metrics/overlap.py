@@ -9,24 +9,29 @@ import math
 import chex
 import numpy as np
 
-from unet_jax.metrics.case import Case, Metric, Score
-from unet_jax.metrics.scores import of_classes, ratio
+from unet_jax.metrics.metric import EvaluatedImage, Metric, Score
+from unet_jax.metrics.scores import average_classes, divide_or_nan
 
 REDUCTION = "over all pixels"
 
 
-def confusion(case: Case) -> np.ndarray:
+def measure_confusion(image: EvaluatedImage) -> np.ndarray:
     """Counts the annotated pixels of each truth (rows) and prediction (columns).
 
     Returns:
       `i64[K, K]`, or `i64[K, 2, 2]` for independent classes.
     """
-    truth, prediction = case.truth[case.known], case.prediction[case.known]
-    if case.independent:
-        kind = np.broadcast_to(np.arange(case.classes), case.known.shape)[case.known]
-        cell, cells = 4 * kind + 2 * truth + prediction, (case.classes, 2, 2)
+    truth, prediction = image.truth[image.annotated], image.prediction[image.annotated]
+    if image.independent:
+        kind = np.broadcast_to(np.arange(image.num_classes), image.annotated.shape)[
+            image.annotated
+        ]
+        cell, cells = 4 * kind + 2 * truth + prediction, (image.num_classes, 2, 2)
     else:
-        cell, cells = case.classes * truth + prediction, (case.classes, case.classes)
+        cell, cells = (
+            image.num_classes * truth + prediction,
+            (image.num_classes, image.num_classes),
+        )
     return np.bincount(cell, minlength=math.prod(cells)).reshape(cells)
 
 
@@ -34,20 +39,20 @@ def dice() -> Metric:
     """2 TP / (2 TP + FP + FN) of each class (Dice 1945), and their mean."""
 
     def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _counts(counts)
-        return _score(2 * tp, 2 * tp + fp + fn, seen=tp + fp + fn)
+        tp, fp, fn, _ = _split_counts(counts)
+        return _score_classes(2 * tp, 2 * tp + fp + fn, seen=tp + fp + fn)
 
-    return Metric(confusion, score, REDUCTION)
+    return Metric(measure_confusion, score, REDUCTION)
 
 
 def iou() -> Metric:
     """TP / (TP + FP + FN) of each class (Jaccard 1912), and their mean."""
 
     def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _counts(counts)
-        return _score(tp, tp + fp + fn, seen=tp + fp + fn)
+        tp, fp, fn, _ = _split_counts(counts)
+        return _score_classes(tp, tp + fp + fn, seen=tp + fp + fn)
 
-    return Metric(confusion, score, REDUCTION)
+    return Metric(measure_confusion, score, REDUCTION)
 
 
 def precision() -> Metric:
@@ -58,10 +63,10 @@ def precision() -> Metric:
     """
 
     def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _counts(counts)
-        return _score(tp, tp + fp, seen=tp + fp + fn)
+        tp, fp, fn, _ = _split_counts(counts)
+        return _score_classes(tp, tp + fp, seen=tp + fp + fn)
 
-    return Metric(confusion, score, REDUCTION)
+    return Metric(measure_confusion, score, REDUCTION)
 
 
 def recall() -> Metric:
@@ -71,10 +76,10 @@ def recall() -> Metric:
     """
 
     def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _counts(counts)
-        return _score(tp, tp + fn, seen=tp + fp + fn)
+        tp, fp, fn, _ = _split_counts(counts)
+        return _score_classes(tp, tp + fn, seen=tp + fp + fn)
 
-    return Metric(confusion, score, REDUCTION)
+    return Metric(measure_confusion, score, REDUCTION)
 
 
 def accuracy() -> Metric:
@@ -85,26 +90,29 @@ def accuracy() -> Metric:
     """
 
     def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, tn = _counts(counts)
-        classes = ratio(tp + tn, tp + fp + fn + tn)
-        return Score(_right(counts), classes)
+        tp, fp, fn, tn = _split_counts(counts)
+        classes = divide_or_nan(tp + tn, tp + fp + fn + tn)
+        return Score(_compute_accuracy(counts), classes)
 
-    return Metric(confusion, score, REDUCTION)
+    return Metric(measure_confusion, score, REDUCTION)
 
 
 def pixel_error() -> Metric:
     """The fraction of wrong answers: 1 - accuracy, for all classes together."""
     return Metric(
-        confusion, lambda counts: Score(1 - _right(counts)), REDUCTION, lower=True
+        measure_confusion,
+        lambda counts: Score(1 - _compute_accuracy(counts)),
+        REDUCTION,
+        lower=True,
     )
 
 
-def _right(counts: np.ndarray) -> float:
+def _compute_accuracy(counts: np.ndarray) -> float:
     right = np.trace(counts, axis1=-2, axis2=-1).sum()
-    return float(ratio(right, np.sum(counts)))
+    return float(divide_or_nan(right, np.sum(counts)))
 
 
-def _counts(
+def _split_counts(
     counts: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """TP, FP, FN and TN of each class, each `f64[K]`."""
@@ -119,6 +127,8 @@ def _counts(
     return tp, fp, fn, tn
 
 
-def _score(part: np.ndarray, whole: np.ndarray, seen: np.ndarray) -> Score:
+def _score_classes(part: np.ndarray, whole: np.ndarray, seen: np.ndarray) -> Score:
     """Scores the classes that truth or prediction has seen; the others are NaN."""
-    return of_classes(np.where(seen > 0, np.nan_to_num(ratio(part, whole)), np.nan))
+    return average_classes(
+        np.where(seen > 0, np.nan_to_num(divide_or_nan(part, whole)), np.nan)
+    )

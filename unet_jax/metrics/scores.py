@@ -5,28 +5,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unet_jax.metrics.case import Metric, Score
+from unet_jax.metrics.metric import Metric, Score
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def divide_or_nan(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """The quotient, NaN and no warning where there is no whole: `f64`."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     nan = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
     return np.divide(part, whole, out=nan, where=whole > 0)
 
 
-def mean_over_images(sums: np.ndarray) -> Score:
+def average_over_images(sums: np.ndarray) -> Score:
     """The mean of each class over the images where it is defined, and their mean.
 
     `sums` is `f64[2, K]`, the sum of each class's values and how many there are.
     """
-    return of_classes(ratio(sums[0], sums[1]))
+    return average_classes(divide_or_nan(sums[0], sums[1]))
 
 
-def of_classes(classes: np.ndarray) -> Score:
+def average_classes(classes: np.ndarray) -> Score:
     """The scores of the classes, and the mean of those that are defined."""
     defined = classes[~np.isnan(classes)]
-    return Score(float(ratio(defined.sum(), defined.size)), classes)
+    return Score(float(divide_or_nan(defined.sum(), defined.size)), classes)
 
 
 def summarize(

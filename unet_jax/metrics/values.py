@@ -1,4 +1,4 @@
-"""Scores of images of numbers: the distance of `Case.value` from `Case.target`.
+"""Scores of images of numbers: the distance of `value` from `target`.
 
 Every pixel counts, and every channel alike. A prediction with a NaN or infinite number
 makes a score undefined, of its image and of the set.
@@ -15,8 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from unet_jax.errors import UserError
-from unet_jax.metrics.case import Case, Metric, Score
-from unet_jax.metrics.scores import ratio
+from unet_jax.metrics.metric import EvaluatedImage, Metric, Score
+from unet_jax.metrics.scores import divide_or_nan
 from unet_jax.specs import NonNegative, Positive
 
 HIGHEST_PSNR = 100.0  # dB
@@ -40,7 +40,7 @@ def psnr(*, data_range: NonNegative = 0.0) -> Metric:
         error = np.maximum(np.square(value - target).mean(), least)
         return 10 * np.log10(span**2 / error)
 
-    return _mean_over_images(decibels, data_range)
+    return _make_image_metric(decibels, data_range)
 
 
 def ssim(*, data_range: NonNegative = 0.0, sigma: Positive = 1.5) -> Metric:
@@ -69,41 +69,41 @@ def ssim(*, data_range: NonNegative = 0.0, sigma: Positive = 1.5) -> Metric:
                 "out of config.metrics"
             )
         channels = zip(*(np.moveaxis(a, -1, 0) for a in (target, value)), strict=True)
-        return np.mean([_similarity(x, y, span, sigma, radius) for x, y in channels])
+        return np.mean([_compute_ssim(x, y, span, sigma, radius) for x, y in channels])
 
-    return _mean_over_images(similarity, data_range)
+    return _make_image_metric(similarity, data_range)
 
 
 def mae() -> Metric:
     """Mean absolute error over all pixels and channels, in the units of the target."""
 
-    def measure(case: Case) -> np.ndarray:
-        target, value = _both(case)
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        target, value = _get_values(image)
         return np.array([np.abs(value - target).sum(), target.size])
 
     def score(sums: np.ndarray) -> Score:
-        return Score(float(ratio(*sums)))
+        return Score(float(divide_or_nan(*sums)))
 
     return Metric(measure, score, "over all pixels", lower=True, kind="value")
 
 
-def _mean_over_images(
+def _make_image_metric(
     compare: Callable[[np.ndarray, np.ndarray, float], float], data_range: float
 ) -> Metric:
     """Measures `f64[2]`: the image's own score, and 1 if it has one."""
 
-    def measure(case: Case) -> np.ndarray:
-        target, value = _both(case)
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        target, value = _get_values(image)
         span = data_range or float(np.ptp(target))
         return np.array([compare(target, value, span), 1]) if span else np.zeros(2)
 
     def score(sums: np.ndarray) -> Score:
-        return Score(float(ratio(*sums)))
+        return Score(float(divide_or_nan(*sums)))
 
     return Metric(measure, score, "mean over images", kind="value")
 
 
-def _similarity(
+def _compute_ssim(
     x: np.ndarray, y: np.ndarray, span: float, sigma: float, radius: int
 ) -> float:
     """The mean SSIM of one channel, `f64[*S]` twice."""
@@ -121,8 +121,8 @@ def _similarity(
     return (luminance * structure)[inside].mean()
 
 
-def _both(case: Case) -> tuple[np.ndarray, np.ndarray]:
+def _get_values(image: EvaluatedImage) -> tuple[np.ndarray, np.ndarray]:
     """The true and the predicted numbers in 64 bits, NaN for infinite ones."""
-    chex.assert_equal_shape([case.target, case.value])
-    target, value = (a.astype(np.float64) for a in (case.target, case.value))
+    chex.assert_equal_shape([image.target, image.value])
+    target, value = (a.astype(np.float64) for a in (image.target, image.value))
     return target, np.where(np.isfinite(value), value, np.nan)

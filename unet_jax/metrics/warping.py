@@ -9,8 +9,8 @@ cells or holes are missing or too many. Unit: a fraction of the annotated pixels
 import numpy as np
 
 from unet_jax.metrics import foreground
-from unet_jax.metrics.case import Case, Metric, Score
-from unet_jax.metrics.scores import ratio
+from unet_jax.metrics.metric import EvaluatedImage, Metric, Score
+from unet_jax.metrics.scores import divide_or_nan
 
 # The eight neighbours around a pixel, faces and corners in turn.
 _RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
@@ -27,19 +27,22 @@ def warping_error() -> Metric:
     that are equally legal: other programs differ by a few pixels.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        annotated = foreground.annotated(case)
-        truth, prediction = foreground.truth(case), foreground.prediction(case)
-        wrong = warp(truth, prediction) != prediction
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        annotated = foreground.get_annotated(image)
+        truth, prediction = (
+            foreground.get_truth(image),
+            foreground.get_prediction(image),
+        )
+        wrong = warp_towards(truth, prediction) != prediction
         return np.array([wrong.sum(), annotated.sum()])
 
     def score(sums: np.ndarray) -> Score:
-        return Score(float(ratio(*sums)))
+        return Score(float(divide_or_nan(*sums)))
 
     return Metric(measure, score, "over all pixels", lower=True)
 
 
-def warp(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def warp_towards(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Turns simple points of the source, as long as that brings it nearer the target.
 
     Args:
@@ -73,7 +76,7 @@ def warp(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return warped.reshape(source.shape)
 
 
-def _simple() -> np.ndarray:
+def _find_simple_codes() -> np.ndarray:
     """`bool[256]`: whether a pixel may turn, by its neighbours as bits along the ring.
 
     It may if its connectivity number is 1 (Yokoi et al. 1975, for connection through
@@ -85,4 +88,4 @@ def _simple() -> np.ndarray:
     return (face - face * corner * following).sum(axis=1) == 1
 
 
-_SIMPLE = _simple()
+_SIMPLE = _find_simple_codes()

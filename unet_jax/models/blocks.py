@@ -17,8 +17,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unet_jax.arrays import Seed, centre
-from unet_jax.models.sizes import Padding, Upsample, interpolation_loss
+from unet_jax.arrays import Seed, crop_centre
+from unet_jax.models.sizes import Padding, Upsample, count_border_pixels
 
 Norm = Literal["none", "batch", "group", "instance"]
 Residual = Literal["none", "projection", "identity"]
@@ -34,7 +34,7 @@ he_normal_up = nn.initializers.variance_scaling(
 )
 
 
-class Style(NamedTuple):
+class BlockOptions(NamedTuple):
     """The choices that all blocks of a network share.
 
     Attributes:
@@ -54,7 +54,7 @@ class Style(NamedTuple):
     dtype: Any = jnp.float32
 
 
-def each_axis(numbers: Sizes, axes: int) -> Sizes:
+def broadcast_sizes(numbers: Sizes, axes: int) -> Sizes:
     """Returns one number for each of so many axes."""
     return numbers * axes if len(numbers) == 1 else numbers
 
@@ -65,9 +65,9 @@ def max_pool(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
     The strides must divide the sizes. Of equal pixels the first gets the gradient, as
     in `nn.max_pool`.
     """
-    strides = each_axis(stride, x.ndim - 2)
+    strides = broadcast_sizes(stride, x.ndim - 2)
     for axis in reversed(range(1, x.ndim - 1)):
-        first, *others = _phases(x, axis, strides[axis - 1])
+        first, *others = _split_phases(x, axis, strides[axis - 1])
         for other in others:
             # Not jnp.max: its gradient asks which pixel equals the maximum, and where
             # XLA computes the two anew, differently rounded, none does and the answer
@@ -79,14 +79,14 @@ def max_pool(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
 
 def average_pool(x: jax.Array, stride: Sizes) -> jax.Array:
     """Divides every spatial axis by its stride: the mean of so many pixels."""
-    strides = each_axis(stride, x.ndim - 2)
+    strides = broadcast_sizes(stride, x.ndim - 2)
     for axis in reversed(range(1, x.ndim - 1)):
-        first, *others = _phases(x, axis, strides[axis - 1])
+        first, *others = _split_phases(x, axis, strides[axis - 1])
         x = sum(others, start=first) / strides[axis - 1] if others else first
     return x
 
 
-def _phases(x: jax.Array, axis: int, stride: int) -> list[jax.Array]:
+def _split_phases(x: jax.Array, axis: int, stride: int) -> list[jax.Array]:
     """Every `stride`-th pixel along an axis: from the first one, the second one, ..."""
     if stride == 1:
         return [x]
@@ -96,7 +96,7 @@ def _phases(x: jax.Array, axis: int, stride: int) -> list[jax.Array]:
     ]
 
 
-def interleave(x: jax.Array, stride: Sizes) -> jax.Array:
+def depth_to_space(x: jax.Array, stride: Sizes) -> jax.Array:
     """Depth to space: `[B, *S, *stride, C]` to `[B, *(stride S), C]`."""
     batch, *rest, channels = x.shape
     spatial = len(stride)
@@ -108,7 +108,7 @@ def interleave(x: jax.Array, stride: Sizes) -> jax.Array:
 
 def upsample_nearest(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
     """Multiplies every spatial axis by its stride: each pixel is repeated."""
-    for axis, s in enumerate(each_axis(stride, x.ndim - 2), start=1):
+    for axis, s in enumerate(broadcast_sizes(stride, x.ndim - 2), start=1):
         x = jnp.repeat(x, s, axis=axis) if s > 1 else x
     return x
 
@@ -118,7 +118,7 @@ def upsample_linear(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
 
     Pixels are at half-integer places, and the edge is clamped.
     """
-    for axis, s in enumerate(each_axis(stride, x.ndim - 2), start=1):
+    for axis, s in enumerate(broadcast_sizes(stride, x.ndim - 2), start=1):
         if s == 1:
             continue
         first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
@@ -156,17 +156,17 @@ class Conv(nn.Module):
     def __call__(self, *inputs: jax.Array) -> jax.Array:
         """`[B, *S, C_i]` each to `[B, *S', features]`."""
         axes = "XYZ"[: inputs[0].ndim - 2]
-        sizes = each_axis(self.kernel_size, len(axes))
+        sizes = broadcast_sizes(self.kernel_size, len(axes))
         channels = [x.shape[-1] for x in inputs]
         shape = (*sizes, sum(channels), self.features)
         kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
-        parts = jnp.split(kernel, list(_cumulative(channels)), axis=-2)
+        parts = jnp.split(kernel, list(_get_split_indices(channels)), axis=-2)
         ends = [(size // 2 if self.padding == "SAME" else 0,) * 2 for size in sizes]
         y = sum(
             jax.lax.conv_general_dilated(
                 x.astype(self.dtype),
                 part,
-                window_strides=each_axis(self.strides, len(axes)),
+                window_strides=broadcast_sizes(self.strides, len(axes)),
                 padding=ends,
                 dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
             )
@@ -178,7 +178,7 @@ class Conv(nn.Module):
         return y
 
 
-def _cumulative(channels: list[int]) -> list[int]:
+def _get_split_indices(channels: list[int]) -> list[int]:
     return [sum(channels[:i]) for i in range(1, len(channels))]
 
 
@@ -187,7 +187,7 @@ class UpConv(nn.Module):
 
     Either multiplies the size by the stride and returns `features` channels. With VALID
     padding an interpolation loses the pixels that depend on how the border was treated:
-    those of `sizes.interpolation_loss`, and those of the convolution.
+    those of `sizes.count_border_pixels`, and those of the convolution.
     """
 
     features: int
@@ -200,16 +200,16 @@ class UpConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, *S, C]` to `[B, *(stride S), features]`."""
-        strides = each_axis(self.strides, x.ndim - 2)
+        strides = broadcast_sizes(self.strides, x.ndim - 2)
         if self.upsample != "transpose":
             interpolate = {"nearest": upsample_nearest, "linear": upsample_linear}
             y = interpolate[self.upsample](x, strides)
             if self.upsample == "linear" and self.padding == "VALID":
-                losses = map(interpolation_loss, strides)
+                losses = map(count_border_pixels, strides)
                 left = [
                     n - 2 * loss for n, loss in zip(y.shape[1:-1], losses, strict=True)
                 ]
-                y = centre(y, tuple(left))
+                y = crop_centre(y, tuple(left))
             conv = Conv(self.features, self.kernel_size, self.padding, dtype=self.dtype)
             return conv(y)
         shape = (x.shape[-1], math.prod(strides), self.features)
@@ -218,7 +218,7 @@ class UpConv(nn.Module):
         y = jnp.einsum("...c,cpf->...pf", x.astype(self.dtype), kernel)
         y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
         y = y.reshape(*x.shape[:-1], *strides, self.features)
-        return interleave(y, strides)
+        return depth_to_space(y, strides)
 
 
 class Normalization(nn.Module):
@@ -275,7 +275,7 @@ class AttentionGate(nn.Module):
         return skip * nn.sigmoid(Conv(1, (1,), dtype=self.dtype, name="score")(q))
 
 
-def sinusoids(time: jax.Array, features: int) -> jax.Array:
+def embed_sinusoids(time: jax.Array, features: int) -> jax.Array:
     """Sines and then cosines of a time, `f32[B]` to `f32[B, features]`.
 
     Their angular frequencies fall from 1 to 10000^-(1 - 2 / features) in a geometric
@@ -300,7 +300,7 @@ class TimeEmbedding(nn.Module):
     @nn.compact
     def __call__(self, time: jax.Array) -> jax.Array:
         """`f32[B]` to `[B, 4 features]`."""
-        x = sinusoids(time, self.features)
+        x = embed_sinusoids(time, self.features)
         for _ in range(2):
             x = nn.silu(nn.Dense(4 * self.features, dtype=self.dtype)(x))
         return x
@@ -314,7 +314,7 @@ class Block(nn.Module):
 
     Attributes:
       features: channels of the output.
-      style: of all blocks of the network.
+      options: of all blocks of the network.
       convolutions: their number.
       kernel_size: of every convolution.
       strides: of the first convolution.
@@ -325,7 +325,7 @@ class Block(nn.Module):
     """
 
     features: int
-    style: Style = Style()
+    options: BlockOptions = BlockOptions()
     convolutions: int = 2
     kernel_size: Sizes = (3,)
     strides: Sizes = (1,)
@@ -353,33 +353,33 @@ class Block(nn.Module):
         arrays = inputs
         for i in range(self.convolutions):
             first, last = i == 0, i == self.convolutions - 1
-            x = self._convolution(self.strides if first else (1,))(*arrays)
+            x = self._make_conv(self.strides if first else (1,))(*arrays)
             x = self._normalize(x, train)
             if first and time is not None:
-                x = x + self._shift(time, x.ndim)
+                x = x + self._project_time(time, x.ndim)
             if last and self.residual != "none":
-                x = x + centre(self._shortcut(inputs, train), x.shape[1:-1])
-            arrays = (self.style.activation(x),)
+                x = x + crop_centre(self._apply_shortcut(inputs, train), x.shape[1:-1])
+            arrays = (self.options.activation(x),)
         return arrays[0]
 
-    def _convolution(self, strides: Sizes) -> Conv:
-        padding, norm, conv_bias, *_ = self.style
+    def _make_conv(self, strides: Sizes) -> Conv:
+        padding, norm, conv_bias, *_ = self.options
         bias = conv_bias or norm == "none"  # a norm takes the mean away; it has its own
-        size, dtype = self.kernel_size, self.style.dtype
+        size, dtype = self.kernel_size, self.options.dtype
         return Conv(self.features, size, padding, bias, dtype, strides)
 
     def _normalize(
         self, x: jax.Array, train: bool, name: str | None = None
     ) -> jax.Array:
-        style = self.style
-        norm = Normalization(style.norm, style.axis_name, style.dtype, name=name)
+        options = self.options
+        norm = Normalization(options.norm, options.axis_name, options.dtype, name=name)
         return norm(x, train=train)
 
-    def _shift(self, time: jax.Array, ndim: int) -> jax.Array:
-        shift = nn.Dense(self.features, dtype=self.style.dtype, name="time")(time)
+    def _project_time(self, time: jax.Array, ndim: int) -> jax.Array:
+        shift = nn.Dense(self.features, dtype=self.options.dtype, name="time")(time)
         return shift.reshape(len(shift), *(1,) * (ndim - 2), self.features)
 
-    def _shortcut(self, inputs: tuple[jax.Array, ...], train: bool) -> jax.Array:
+    def _apply_shortcut(self, inputs: tuple[jax.Array, ...], train: bool) -> jax.Array:
         inputs = tuple(average_pool(x, self.strides) for x in inputs)
         projection = self.residual == "projection"
         if not projection and inputs[0].shape[-1] == self.features:
@@ -388,7 +388,7 @@ class Block(nn.Module):
             self.features,
             (1,),
             bias=projection,
-            dtype=self.style.dtype,
+            dtype=self.options.dtype,
             name="shortcut",
         )
         x = conv(*inputs)

@@ -13,7 +13,7 @@ Upsample = Literal["transpose", "nearest", "linear"]
 Downsample = Literal["pool", "conv"]
 
 
-class Axis(NamedTuple):
+class UNetAxis(NamedTuple):
     """A U-Net along one axis.
 
     Attributes:
@@ -41,7 +41,7 @@ class Axis(NamedTuple):
         return tuple(itertools.accumulate(self.strides, operator.mul, initial=1))
 
 
-def margin(axis: Axis) -> int:
+def compute_margin(axis: UNetAxis) -> int:
     """Returns the border that the output lacks on each side: 92 for the paper's net.
 
     There, two 3x3 convolutions take 2 pixels a side, once at the bottom and twice at
@@ -50,14 +50,14 @@ def margin(axis: Axis) -> int:
     """
     if axis.padding == "SAME":
         return 0
-    scales, reaches = axis.scales, _reaches(axis)
-    down = sum(map(_product, scales, reaches, axis.down))
-    up = sum(map(_product, scales, reaches, axis.up))
-    between = (_upsampling(axis, level) for level in range(len(axis.strides)))
+    scales, reaches = axis.scales, _get_reaches(axis)
+    down = sum(map(_multiply, scales, reaches, axis.down))
+    up = sum(map(_multiply, scales, reaches, axis.up))
+    between = (_get_upsampling_reach(axis, level) for level in range(len(axis.strides)))
     return down + up + sum(map(operator.mul, scales, between))
 
 
-def halo(axis: Axis) -> int:
+def compute_halo(axis: UNetAxis) -> int:
     """Returns how far an input pixel can lie from an output pixel that depends on it.
 
     For SAME padding: the first pixel that an output pixel depends on is followed along
@@ -69,15 +69,18 @@ def halo(axis: Axis) -> int:
     a strided convolution reaches farther to the left of its pixels than to the right.
     """
     pixels = range(axis.scales[-1])
-    return max(pixel - _first_seen(pixel, axis) for pixel in pixels)
+    return max(pixel - _find_first_input(pixel, axis) for pixel in pixels)
 
 
-def is_valid(size: int, axis: Axis) -> bool:
+def is_valid(size: int, axis: UNetAxis) -> bool:
     """True if every stride divides the size it meets, and an output is left."""
-    return size > 2 * margin(axis) and (size - _lost(axis)) % axis.scales[-1] == 0
+    return (
+        size > 2 * compute_margin(axis)
+        and (size - _count_lost(axis)) % axis.scales[-1] == 0
+    )
 
 
-def valid_size(size: int, axis: Axis) -> int:
+def find_valid_size(size: int, axis: UNetAxis) -> int:
     """Returns the smallest legal input size that is not below `size`.
 
     With SAME padding the legal sizes are the multiples of the coarsest stride. For the
@@ -85,11 +88,11 @@ def valid_size(size: int, axis: Axis) -> int:
     such that all 2x2 max-pooling operations are applied to a layer with an even x- and
     y-size", section 2).
     """
-    size = max(size, 2 * margin(axis) + 1)
-    return size + (_lost(axis) - size) % axis.scales[-1]
+    size = max(size, 2 * compute_margin(axis) + 1)
+    return size + (_count_lost(axis) - size) % axis.scales[-1]
 
 
-def interpolation_loss(stride: int) -> int:
+def count_border_pixels(stride: int) -> int:
     """Returns the outermost pixels of a linear interpolation that lack a neighbour.
 
     With half-pixel centres, stride // 2 of the finer pixels lie outside of the centre
@@ -98,7 +101,7 @@ def interpolation_loss(stride: int) -> int:
     return stride // 2
 
 
-def _lost(axis: Axis) -> int:
+def _count_lost(axis: UNetAxis) -> int:
     """The pixels that the contracting path takes off an image before its last stride.
 
     What remains after them must be a multiple of the coarsest stride.
@@ -106,19 +109,21 @@ def _lost(axis: Axis) -> int:
     if axis.padding == "SAME":
         return 0
     above = slice(len(axis.strides))
-    losses = map(_product, axis.scales[above], _reaches(axis)[above], axis.down[above])
+    losses = map(
+        _multiply, axis.scales[above], _get_reaches(axis)[above], axis.down[above]
+    )
     return 2 * sum(losses)
 
 
-def _first_seen(pixel: int, axis: Axis) -> int:
+def _find_first_input(pixel: int, axis: UNetAxis) -> int:
     """The first input pixel that an output pixel depends on.
 
     The skips add nothing: a pixel of level i lies within the coarser pixel that covers
     it, and the path through that one sees at least as much.
     """
-    reaches = _reaches(axis)
+    reaches = _get_reaches(axis)
     for level, stride in enumerate(axis.strides):  # from the output down to the bottom
-        reach = reaches[level] * axis.up[level] + _upsampling(axis, level)
+        reach = reaches[level] * axis.up[level] + _get_upsampling_reach(axis, level)
         pixel = (pixel - reach) // stride
     for level in reversed(range(len(axis.kernels))):  # and up to the input
         strided = axis.downsample == "conv" and level > 0
@@ -128,19 +133,19 @@ def _first_seen(pixel: int, axis: Axis) -> int:
     return pixel
 
 
-def _upsampling(axis: Axis, level: int) -> int:
+def _get_upsampling_reach(axis: UNetAxis, level: int) -> int:
     """The reach of the upsampling to a level, in pixels of that level."""
     kernel, stride = axis.kernels[level], axis.strides[level]
     return {
         "transpose": 0,
         "nearest": kernel // 2,
-        "linear": kernel // 2 + interpolation_loss(stride),
+        "linear": kernel // 2 + count_border_pixels(stride),
     }[axis.upsample]
 
 
-def _reaches(axis: Axis) -> tuple[int, ...]:
+def _get_reaches(axis: UNetAxis) -> tuple[int, ...]:
     return tuple(kernel // 2 for kernel in axis.kernels)
 
 
-def _product(scale: int, reach: int, count: int) -> int:
+def _multiply(scale: int, reach: int, count: int) -> int:
     return scale * reach * count

@@ -12,21 +12,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unet_jax.arrays import Image, Logits, Seed, centre
+from unet_jax.arrays import Image, Logits, Seed, crop_centre
 from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry, Shape
 from unet_jax.models import sizes
 from unet_jax.models.blocks import (
     AttentionGate,
     Block,
+    BlockOptions,
     Conv,
     Dropout,
     Norm,
     Residual,
-    Style,
     TimeEmbedding,
     UpConv,
-    each_axis,
+    broadcast_sizes,
     max_pool,
 )
 from unet_jax.specs import BelowOne, Count, NonNegative, Within
@@ -133,13 +133,15 @@ class UNet(nn.Module):
           UserError: there is a `time`, and `time_features` is 0.
         """
         seed = jnp.arange(len(image)) if seed is None else seed
-        time = self._embed(time, len(image))
+        time = self._embed_time(time, len(image))
         geometry = self.geometry(image.ndim - 2)
-        x = _pad(image, geometry)
+        x = _pad_to_valid(image, geometry)
         *skips, bottom = self._contract(x, train, seed, time)
         logits = self._expand(bottom, skips, train, time)
         shape = zip(image.shape[1:-1], geometry.margin, strict=True)
-        logits[0] = _crop(logits[0], tuple(size - 2 * margin for size, margin in shape))
+        logits[0] = _crop_to(
+            logits[0], tuple(size - 2 * margin for size, margin in shape)
+        )
         return tuple(logits) if train and self.deep_supervision else logits[0]
 
     def _contract(
@@ -148,12 +150,12 @@ class UNet(nn.Module):
         """The left side of figure 1: what each level makes of the image."""
         features = []
         if self.encoder == "residual":
-            x = self._block(0, "stem", convolutions=1)((x,), train, time)
+            x = self._make_block(0, "stem", convolutions=1)((x,), train, time)
         for level in range(len(self.widths)):
-            strides = self._entries("strides")[level - 1] if level > 0 else (1,)
+            strides = self._expand_field("strides")[level - 1] if level > 0 else (1,)
             if self.downsample == "pool":
                 x, strides = max_pool(x, strides), (1,)
-            for block in self._encoder_blocks(level, strides):
+            for block in self._make_encoder_blocks(level, strides):
                 x = block((x,), train, time)
             if level >= len(self.widths) - 2:
                 x = Dropout(self.dropout, name=f"dropout{level}")(x, seed, train=train)
@@ -170,31 +172,33 @@ class UNet(nn.Module):
         """The right side of figure 1, from the bottom up: logits, the finest first."""
         logits = []
         for level in reversed(range(len(skips))):
-            x = self._up(level)(x)
-            skip = centre(skips[level], x.shape[1:-1])
+            x = self._make_upsampling(level)(x)
+            skip = crop_centre(skips[level], x.shape[1:-1])
             if self.attention:
                 skip = AttentionGate(self.dtype, name=f"gate{level}")(skip, x)
-            x = self._decoder_block(level)((skip, x), train, time)
+            x = self._make_decoder_block(level)((skip, x), train, time)
             if level == 0 or self.deep_supervision:
                 logits.append(Conv(self.outputs, (1,), name=f"head{level}")(x))
         return logits[::-1]
 
-    def _encoder_blocks(self, level: int, strides: Shape) -> list[nn.Module]:
+    def _make_encoder_blocks(self, level: int, strides: Shape) -> list[nn.Module]:
         """The blocks of a level of the contracting path; the first one has strides."""
-        depth = self._entries("encoder_depths")[level]
+        depth = self._expand_field("encoder_depths")[level]
         if self.encoder == "plain":
-            return [self._block(level, f"down{level}", depth, strides, self._shortcut)]
-        block = functools.partial(self._block, level, residual="identity")
+            return [
+                self._make_block(level, f"down{level}", depth, strides, self._shortcut)
+            ]
+        block = functools.partial(self._make_block, level, residual="identity")
         return [
             block(f"down{level}_{i}", strides=strides if i == 0 else (1,))
             for i in range(depth)
         ]
 
-    def _decoder_block(self, level: int) -> nn.Module:
-        depth = self._entries("decoder_depths")[level]
-        return self._block(level, f"up{level}", depth, residual=self._shortcut)
+    def _make_decoder_block(self, level: int) -> nn.Module:
+        depth = self._expand_field("decoder_depths")[level]
+        return self._make_block(level, f"up{level}", depth, residual=self._shortcut)
 
-    def _block(
+    def _make_block(
         self,
         level: int,
         name: str,
@@ -203,18 +207,18 @@ class UNet(nn.Module):
         residual: Residual = "none",
     ) -> nn.Module:
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        kernel_size = self._entries("kernels")[level]
-        style = Style(
+        kernel_size = self._expand_field("kernels")[level]
+        options = BlockOptions(
             self.padding,
             self.norm,
             self.conv_bias,
-            _activation(self.activation, self.negative_slope),
+            _get_activation(self.activation, self.negative_slope),
             self.axis_name,
             self.dtype,
         )
         return block(
             self.widths[level],
-            style,
+            options,
             convolutions,
             kernel_size,
             strides,
@@ -222,18 +226,18 @@ class UNet(nn.Module):
             name=name,
         )
 
-    def _up(self, level: int) -> nn.Module:
+    def _make_upsampling(self, level: int) -> nn.Module:
         return UpConv(
             self.widths[level],
             self.upsample,
             self.padding,
             self.dtype,
-            strides=self._entries("strides")[level],
-            kernel_size=self._entries("kernels")[level],
+            strides=self._expand_field("strides")[level],
+            kernel_size=self._expand_field("kernels")[level],
             name=f"upconv{level}",
         )
 
-    def _embed(self, time: jax.Array | None, batch: int) -> jax.Array | None:
+    def _embed_time(self, time: jax.Array | None, batch: int) -> jax.Array | None:
         if self.time_features == 0:
             if time is None:
                 return None
@@ -282,14 +286,14 @@ class UNet(nn.Module):
         Raises:
           UserError: `strides` or `kernels` are for another number of axes.
         """
-        lines = [self._axis(i, axes) for i in range(axes)]
+        lines = [self._make_axis(i, axes) for i in range(axes)]
         scales = zip(*(line.scales for line in lines), strict=True)
         everywhere = self.norm in ("group", "instance")  # through their statistics
         return Geometry(
             strides=tuple(scales),
-            margin=tuple(map(sizes.margin, lines)),
-            halo=None if everywhere else tuple(map(sizes.halo, lines)),
-            valid_shape=lambda shape: tuple(map(sizes.valid_size, shape, lines)),
+            margin=tuple(map(sizes.compute_margin, lines)),
+            halo=None if everywhere else tuple(map(sizes.compute_halo, lines)),
+            valid_shape=lambda shape: tuple(map(sizes.find_valid_size, shape, lines)),
             strict=self.padding == "VALID" or self.deep_supervision,
         )
 
@@ -297,12 +301,12 @@ class UNet(nn.Module):
     def _shortcut(self) -> Residual:
         return "projection" if self.residual else "none"
 
-    def _entries(self, field: str) -> tuple:
+    def _expand_field(self, field: str) -> tuple:
         """The entries of a field, one for each level or each stride."""
         given = getattr(self, field)
         return given * (len(self.widths) - ENTRIES[field]) if len(given) == 1 else given
 
-    def _axis(self, i: int, axes: int) -> sizes.Axis:
+    def _make_axis(self, i: int, axes: int) -> sizes.UNetAxis:
         """The network along axis i of so many."""
         for field in ("strides", "kernels"):
             wrong = [x for x in getattr(self, field) if len(x) not in (1, axes)]
@@ -311,21 +315,25 @@ class UNet(nn.Module):
                     f"{field} has {wrong[0]}, {len(wrong[0])} numbers for images of "
                     f"{axes} axes; give one number for each axis, or one for all"
                 )
-        down = self._entries("encoder_depths")
+        down = self._expand_field("encoder_depths")
         if self.encoder == "residual":  # of two convolutions each, and the stem
             down = tuple(2 * n + (level == 0) for level, n in enumerate(down))
-        return sizes.Axis(
-            strides=tuple(each_axis(s, axes)[i] for s in self._entries("strides")),
-            kernels=tuple(each_axis(k, axes)[i] for k in self._entries("kernels")),
+        return sizes.UNetAxis(
+            strides=tuple(
+                broadcast_sizes(s, axes)[i] for s in self._expand_field("strides")
+            ),
+            kernels=tuple(
+                broadcast_sizes(k, axes)[i] for k in self._expand_field("kernels")
+            ),
             down=down,
-            up=self._entries("decoder_depths"),
+            up=self._expand_field("decoder_depths"),
             padding=self.padding,
             upsample=self.upsample,
             downsample=self.downsample,
         )
 
 
-def _activation(name: str, slope: float) -> Callable[[jax.Array], jax.Array]:
+def _get_activation(name: str, slope: float) -> Callable[[jax.Array], jax.Array]:
     function = getattr(jax.nn, name)
     if name == "leaky_relu":
         return functools.partial(function, negative_slope=slope)
@@ -340,7 +348,7 @@ def _is_elementwise(name: str) -> bool:
         return False
 
 
-def _pad(image: Image, geometry: Geometry) -> Image:
+def _pad_to_valid(image: Image, geometry: Geometry) -> Image:
     """Pads by reflection at the far end, to the next legal shape."""
     shape, margin = image.shape[1:-1], geometry.margin
     if any(size <= 2 * lost for size, lost in zip(shape, margin, strict=True)):
@@ -356,6 +364,6 @@ def _pad(image: Image, geometry: Geometry) -> Image:
     return jnp.pad(image, [(0, 0), *ends, (0, 0)], mode="reflect")
 
 
-def _crop(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _crop_to(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Keeps the first pixels: what was padded at the far end falls off there."""
     return x[(slice(None), *(slice(size) for size in shape))]

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from unet_jax import logs, pictures
 from unet_jax.build.training import Judging, judging
 from unet_jax.checkpoint import FOLDER, Checkpoints
-from unet_jax.metrics.calibration import reliability
+from unet_jax.metrics.calibration import tabulate_reliability
 from unet_jax.run import folder, reporting
 from unet_jax.run.judge import Judged, judge
 from unet_jax.run.sample import judge_samples
@@ -80,5 +80,5 @@ def _reliability(judged: Judged) -> dict[str, list[float | None]] | None:
         return None
     return {
         name: [None if np.isnan(x) else x for x in values.tolist()]
-        for name, values in reliability(judged.reliability).items()
+        for name, values in tabulate_reliability(judged.reliability).items()
     }

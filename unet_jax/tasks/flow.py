@@ -16,11 +16,13 @@ import numpy as np
 
 from unet_jax.arrays import IGNORE, Batch, Example, Segmentation
 from unet_jax.specs import Count, NonNegative, Proportion
-from unet_jax.tasks import fields
+from unet_jax.tasks import vector_field
 from unet_jax.tasks.semantic import entr
 from unet_jax.tasks.task import Array, Data, Task
 
-LENGTH = 5  # of the network's vectors: the paper's 5 H, 5 V in the equation of its cost
+VECTOR_SCALE = (
+    5  # of the network's vectors: the paper's 5 H, 5 V in the equation of its cost
+)
 
 
 def flow(
@@ -51,8 +53,10 @@ def flow(
     axes = data.axes
 
     def targets(batch: Batch) -> dict[str, jax.Array]:
-        value = fields.field(batch["potential"], batch["instances"], axes)
-        return {"label": batch["label"][..., None], "value": LENGTH * value}
+        value = vector_field.compute_vectors(
+            batch["potential"], batch["instances"], axes
+        )
+        return {"label": batch["label"][..., None], "value": VECTOR_SCALE * value}
 
     def decide(prediction: Array) -> Array:
         return (prediction[..., -1] > probability).astype(np.uint8)
@@ -61,11 +65,13 @@ def flow(
         del label  # the same as `decide(prediction)`
         vectors, inside = prediction[..., :-1], decide(prediction) > 0
         objects = np.zeros(inside.shape, np.int32)
-        ends = fields.follow(vectors, inside, steps)
-        objects[inside] = fields.gather(ends, inside.shape)
-        objects = _keep(objects, np.bincount(objects.ravel()) >= pixels)
+        ends = vector_field.follow_vectors(vectors, inside, steps)
+        objects[inside] = vector_field.group_end_points(ends, inside.shape)
+        objects = _select_objects(objects, np.bincount(objects.ravel()) >= pixels)
         if flow_threshold:
-            objects = _keep(objects, _disagreement(objects, vectors) <= flow_threshold)
+            objects = _select_objects(
+                objects, _measure_disagreement(objects, vectors) <= flow_threshold
+            )
         return Segmentation((objects > 0).astype(np.int32), objects)
 
     return Task(
@@ -82,7 +88,7 @@ def flow(
         decide=decide,
         segment=segment,
         finds_objects=True,
-        probabilities=_probabilities,
+        probabilities=_get_probabilities,
         entropy=lambda p: entr(p).sum(-1),
         fallback=({"name": "l2"},),
     )
@@ -98,29 +104,35 @@ def _prepare(example: Example) -> Example:
             label = label.max(axis=-1)
         ignored = ignored | (label < 0)
     label = np.where(ignored, IGNORE, instances > 0).astype(np.int32)
-    return {**example, "label": label, "potential": fields.potential(instances)}
+    return {
+        **example,
+        "label": label,
+        "potential": vector_field.compute_potential(instances),
+    }
 
 
 def _activate(output: jax.Array) -> jax.Array:
     vectors, logit = output[..., :-1], output[..., -1:]
-    return jnp.concatenate([vectors / LENGTH, jax.nn.sigmoid(logit)], axis=-1)
+    return jnp.concatenate([vectors / VECTOR_SCALE, jax.nn.sigmoid(logit)], axis=-1)
 
 
-def _probabilities(prediction: Array) -> Array:
+def _get_probabilities(prediction: Array) -> Array:
     p = prediction[..., -1:]
     xp = np if isinstance(p, np.ndarray) else jnp
     return xp.concatenate([1 - p, p], axis=-1)
 
 
-def _keep(objects: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def _select_objects(objects: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Numbers the chosen objects 1, 2, 3, ...; the others become background."""
     chosen[0] = False
     return np.where(chosen, np.cumsum(chosen), 0).astype(np.int32)[objects]
 
 
-def _disagreement(objects: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def _measure_disagreement(objects: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """The mean over each object of |difference|^2 to the vectors of its shape."""
-    own = fields.field(fields.potential(objects), objects, objects.ndim)
+    own = vector_field.compute_vectors(
+        vector_field.compute_potential(objects), objects, objects.ndim
+    )
     error = ((own - vectors) ** 2).sum(axis=-1)
     size = np.bincount(objects.ravel())
     return np.bincount(objects.ravel(), error.ravel()) / np.maximum(size, 1)

@@ -57,7 +57,7 @@ def regression(
         losses=("value",),
         metrics=("value",),
         needs=() if itself else ("target",),
-        prepare=_image_as_target if itself else lambda example: example,
+        prepare=_copy_image_to_target if itself else lambda example: example,
         targets=lambda batch: {"value": batch["target"]},
         outputs=lambda output: {"value": output},
         activate=lambda output: output,
@@ -65,5 +65,5 @@ def regression(
     )
 
 
-def _image_as_target(example: Example) -> Example:
+def _copy_image_to_target(example: Example) -> Example:
     return {**example, "target": np.asarray(example["image"], np.float32)}

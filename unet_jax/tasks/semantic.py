@@ -23,10 +23,10 @@ def semantic(data: Data) -> Task:
         metrics=("label", "objects"),
         needs=("label",),
         prepare=_check_exclusive,
-        targets=_label,
+        targets=_get_targets,
         outputs=lambda output: {"label": output},
         activate=jax.nn.softmax,
-        decide=most_likely,
+        decide=choose_most_likely,
         probabilities=lambda prediction: prediction,
         entropy=lambda p: entr(p).sum(-1),
     )
@@ -44,7 +44,7 @@ def multilabel(data: Data) -> Task:
         label = example["label"]
         if label.ndim == example["image"].ndim:
             return example
-        return {**example, "label": _channels(label, len(classes))}
+        return {**example, "label": _split_channels(label, len(classes))}
 
     return Task(
         channels=len(classes),
@@ -53,7 +53,7 @@ def multilabel(data: Data) -> Task:
         metrics=("label", "objects"),
         needs=("label",),
         prepare=prepare,
-        targets=_label,
+        targets=_get_targets,
         outputs=lambda output: {"label": output},
         activate=jax.nn.sigmoid,
         decide=lambda prediction: (prediction > 0.5).astype(np.uint8),
@@ -63,7 +63,7 @@ def multilabel(data: Data) -> Task:
     )
 
 
-def most_likely(prediction: Array) -> Array:
+def choose_most_likely(prediction: Array) -> Array:
     """Returns the id of the largest probability, in 8 bits where they are enough."""
     few = prediction.shape[-1] <= 256
     return prediction.argmax(axis=-1).astype(np.uint8 if few else np.int32)
@@ -74,7 +74,7 @@ def entr(p: Array) -> Array:
     return (special if isinstance(p, np.ndarray) else jax_special).entr(p)
 
 
-def _label(batch: Batch) -> dict[str, jax.Array]:
+def _get_targets(batch: Batch) -> dict[str, jax.Array]:
     return {"label": batch["label"]}
 
 
@@ -87,7 +87,7 @@ def _check_exclusive(example: Example) -> Example:
     return example
 
 
-def _channels(label: np.ndarray, classes: int) -> np.ndarray:
+def _split_channels(label: np.ndarray, classes: int) -> np.ndarray:
     """`i32[*S]` of 0..K -> `i32[*S, K]` of 0 and 1; a negative id stays in all K."""
     label = label[..., None]
     return np.where(label < 0, label, label == np.arange(1, classes + 1)).astype("i4")

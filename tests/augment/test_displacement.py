@@ -7,13 +7,13 @@ import pytest
 import scipy.interpolate
 import scipy.ndimage
 
-from unet_jax.augment import warp
+from unet_jax.augment import displacement
 
 
 def displaced(move, here, shape):
     """`displacement` of a move at a list of points, as numpy."""
     here = [jnp.asarray(x, jnp.float32) for x in here]
-    run = jax.jit(warp.displacement, static_argnums=2)
+    run = jax.jit(displacement.evaluate_displacement, static_argnums=2)
     return np.stack(run(jnp.asarray(move, jnp.float32), here, shape))
 
 
@@ -35,7 +35,7 @@ def test_sample_agrees_with_scipy_inside_and_far_outside(shape):
     rest = {"factors": np.arange(3, dtype=np.float32), "seed": np.uint32(7)}
     size = np.array(shape).reshape(-1, *[1] * len(shape))
     at = (rng.uniform(-1.7, 2.7, (len(shape), *shape)) * size).astype(np.float32)
-    got = jax.jit(warp.sample)(smooth | nearest | rest, at)
+    got = jax.jit(displacement.sample_at)(smooth | nearest | rest, at)
 
     def scipy_at(values, order):
         channels = values.reshape(*shape, -1)
@@ -61,7 +61,7 @@ def test_sample_moves_independent_labels_with_their_pixel():
     label = np.stack([np.eye(4), 1 - np.eye(4)], axis=-1).astype(np.int32)
     example = {"image": np.zeros((4, 4, 1)), "label": label, "weight": np.ones((4, 4))}
     at = np.indices((4, 4)).astype(np.float32) + np.array([1, 0]).reshape(2, 1, 1)
-    got = jax.jit(warp.sample)(example, jnp.asarray(at))
+    got = jax.jit(displacement.sample_at)(example, jnp.asarray(at))
     np.testing.assert_array_equal(got["label"], label[[1, 2, 3, 2]])
 
 
@@ -109,4 +109,6 @@ def test_moves_are_followed_from_the_last_to_the_first():
     one = np.ones((1, 2))  # x -> x + 1
     x = np.arange(11.0)
     moves = [jnp.asarray(double, jnp.float32), jnp.asarray(one, jnp.float32)]
-    np.testing.assert_allclose(warp.points(moves, (11,))[0], 2 * (x + 1), atol=1e-5)
+    np.testing.assert_allclose(
+        displacement.compute_source_points(moves, (11,))[0], 2 * (x + 1), atol=1e-5
+    )

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import sparse
 
 
-def table(truth: np.ndarray, prediction: np.ndarray) -> sparse.csr_array:
+def cross_tabulate(truth: np.ndarray, prediction: np.ndarray) -> sparse.csr_array:
     """Counts the pairs of ids at the same pixel: a sparse `i64[1 + max, 1 + max]`.
 
     Args:
@@ -18,6 +18,6 @@ def table(truth: np.ndarray, prediction: np.ndarray) -> sparse.csr_array:
     return pairs
 
 
-def numbered(ids: np.ndarray) -> np.ndarray:
+def renumber(ids: np.ndarray) -> np.ndarray:
     """Renumbers ids of any size, 0 as well, to 0, 1, 2, ... in the same order."""
     return np.unique(ids, return_inverse=True)[1].reshape(ids.shape)

@@ -17,16 +17,18 @@ from scipy.sparse import csgraph, linalg
 
 from unet_jax.tasks.task import Array
 
-RESIDUAL = 1e-12  # of the heat equation, relative, where the solver stops
-DIGITS = 1e-5  # heat below this is solved for once more, in smaller units
-BLOCK = 6  # the side of the blocks of the solver's coarse grid, in pixels
-LEVEL = 1e-4  # a relative rise of the heat that may be rounding alone
+TOLERANCE = 1e-12  # of the heat equation, relative, where the solver stops
+SMALLEST_HEAT = 1e-5  # heat below this is solved for once more, in smaller units
+BLOCK_SIZE = 6  # the side of the blocks of the solver's coarse grid, in pixels
+FLAT_RISE = 1e-4  # a relative rise of the heat that may be rounding alone
 MERGE_EVERY = 10  # steps
-MERGE = 4  # points in the same 1/4 pixel go on as one
-DENSE = 3  # end points at a position in the core of an object, at least (the paper)
+MERGE_GRID = 4  # points in the same 1/4 pixel go on as one
+CORE_POINTS = (
+    3  # end points at a position in the core of an object, at least (the paper)
+)
 
 
-def potential(instances: np.ndarray) -> np.ndarray:
+def compute_potential(instances: np.ndarray) -> np.ndarray:
     """Returns the logarithm of the heat in every object, `f32[*S]`, on the host.
 
     The paper repeats two steps: add 1 to the centre, which is the pixel nearest to the
@@ -50,17 +52,19 @@ def potential(instances: np.ndarray) -> np.ndarray:
         return np.zeros(instances.shape, np.float32)
     around = np.array(list(itertools.product((-1, 0, 1), repeat=ids.ndim)))
     faces = around[np.abs(around).sum(axis=1) == 1]
-    links = _links(ids, pixels, faces, 1)
+    links = _link_pixels(ids, pixels, faces, 1)
     _, piece = csgraph.connected_components(links, directed=False)
     order = np.argsort(piece, kind="stable")
     pixels, piece = pixels[order], piece[order]
     place = np.unravel_index(pixels, ids.shape)
     ids.flat[pixels] = piece + 1
     source = np.zeros(pixels.size)
-    source[_centres(place, piece)] = 1
-    mean = _links(ids, pixels, around, 1 / len(around))
+    source[_find_centres(place, piece)] = 1
+    mean = _link_pixels(ids, pixels, around, 1 / len(around))
     heat = np.zeros(ids.shape, np.float32)
-    heat.flat[pixels] = _log_heat(mean, source, piece, _blocks(place, piece))
+    heat.flat[pixels] = _solve_log_heat(
+        mean, source, piece, _number_blocks(place, piece)
+    )
     inner = (slice(1, -1),) * ids.ndim
     nearest = ndimage.distance_transform_edt(
         ids[inner] == 0, return_distances=False, return_indices=True
@@ -68,7 +72,7 @@ def potential(instances: np.ndarray) -> np.ndarray:
     return heat[inner][tuple(nearest)]
 
 
-def field(potential: Array, instances: Array, axes: int) -> Array:
+def compute_vectors(potential: Array, instances: Array, axes: int) -> Array:
     """Returns the direction in which the heat of an object rises, `f32[..., *S, axes]`.
 
     Vectors have length 1 inside objects, but 0 where the heat is level, as it may be at
@@ -82,14 +86,17 @@ def field(potential: Array, instances: Array, axes: int) -> Array:
       instances: `int[..., *S]`, ids above 0.
       axes: the number of spatial axes.
     """
-    xp = _numpy(potential)
-    rises = [_rise(xp, potential, instances, axis, axes) for axis in range(-axes, 0)]
+    xp = _get_numpy(potential)
+    rises = [
+        _differentiate_heat(xp, potential, instances, axis, axes)
+        for axis in range(-axes, 0)
+    ]
     rise = xp.stack(rises, axis=-1) * (instances > 0)[..., None]
     length = xp.sqrt((rise**2).sum(axis=-1, keepdims=True))
-    return rise / xp.maximum(length, LEVEL)
+    return rise / xp.maximum(length, FLAT_RISE)
 
 
-def follow(vectors: np.ndarray, inside: np.ndarray, steps: int) -> np.ndarray:
+def follow_vectors(vectors: np.ndarray, inside: np.ndarray, steps: int) -> np.ndarray:
     """Returns where the vectors lead each pixel inside, `f32[axes, N]` in pixels.
 
     Each of the steps goes as far as the vector is long (Euler's method). Vectors are
@@ -111,13 +118,15 @@ def follow(vectors: np.ndarray, inside: np.ndarray, steps: int) -> np.ndarray:
         move = [ndimage.map_coordinates(v, point, order=1) for v in parts]
         point = np.clip(point + np.stack(move), 0, last)
         if step % MERGE_EVERY == 0:
-            cell = np.ravel_multi_index((MERGE * point).astype(np.int64), MERGE * shape)
+            cell = np.ravel_multi_index(
+                (MERGE_GRID * point).astype(np.int64), MERGE_GRID * shape
+            )
             _, first, same = np.unique(cell, return_index=True, return_inverse=True)
             point, which = point[:, first], same[which]
     return point[:, which]
 
 
-def gather(ends: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def group_end_points(ends: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Returns the object of each end point, `i32[N]` of 1, 2, 3, ...
 
     Positions at which three or more end points meet are the core of an object, together
@@ -133,7 +142,7 @@ def gather(ends: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     number = np.zeros(shape, np.int32)
     np.add.at(number, index, 1)
     touching = np.ones((3,) * len(shape))
-    dense = number >= DENSE
+    dense = number >= CORE_POINTS
     # A block of 2 at each position touches the block of a position 2 pixels away.
     core, count = ndimage.label(
         ndimage.binary_dilation(dense, touching[(slice(2),) * len(shape)]), touching
@@ -143,7 +152,7 @@ def gather(ends: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.where(core > 0, core, lone + count)[index].astype(np.int32)
 
 
-def _links(
+def _link_pixels(
     ids: np.ndarray, pixels: np.ndarray, steps: np.ndarray, value: float
 ) -> sparse.csr_array:
     """`f64[N, N]`: `value` where a step leads from a pixel to one of the same id.
@@ -163,7 +172,7 @@ def _links(
     return sparse.csr_array((values, to[same], ends), shape=(pixels.size, pixels.size))
 
 
-def _centres(place: tuple[np.ndarray, ...], piece: np.ndarray) -> np.ndarray:
+def _find_centres(place: tuple[np.ndarray, ...], piece: np.ndarray) -> np.ndarray:
     """The first pixel of each piece that is nearest to its median along each axis.
 
     Pixels are sorted by piece, here and in all that follows.
@@ -178,13 +187,13 @@ def _centres(place: tuple[np.ndarray, ...], piece: np.ndarray) -> np.ndarray:
     return np.lexsort((distance, piece))[first]
 
 
-def _blocks(place: tuple[np.ndarray, ...], piece: np.ndarray) -> np.ndarray:
+def _number_blocks(place: tuple[np.ndarray, ...], piece: np.ndarray) -> np.ndarray:
     """A number for each pixel, the same for those of a piece in a block of the grid."""
-    grid = [x // BLOCK for x in place]
+    grid = [x // BLOCK_SIZE for x in place]
     return np.ravel_multi_index((piece, *grid), [x.max() + 1 for x in (piece, *grid)])
 
 
-def _log_heat(
+def _solve_log_heat(
     mean: sparse.csr_array, source: np.ndarray, piece: np.ndarray, block: np.ndarray
 ) -> np.ndarray:
     """The logarithm of the solution of `heat = mean @ (heat + source)`, `f64[N]`.
@@ -197,8 +206,8 @@ def _log_heat(
     unit = np.zeros(piece[-1] + 1)  # the logarithm, for each piece
     rest, inner, inflow = np.arange(piece.size), mean, mean @ source
     while rest.size:
-        heat = _steady_heat(inner, inflow, piece[rest], block[rest])
-        sure = heat > DIGITS
+        heat = _solve_heat(inner, inflow, piece[rest], block[rest])
+        sure = heat > SMALLEST_HEAT
         log[rest[sure]] = np.log(heat[sure]) + unit[piece[rest[sure]]]
         rest = rest[~sure]
         rows = mean[rest]
@@ -212,7 +221,7 @@ def _log_heat(
     return log
 
 
-def _steady_heat(
+def _solve_heat(
     mean: sparse.csr_array, inflow: np.ndarray, piece: np.ndarray, block: np.ndarray
 ) -> np.ndarray:
     """Solves `heat = mean @ heat + inflow` for all pieces at once.
@@ -236,29 +245,29 @@ def _steady_heat(
     def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.add.reduceat(a * b, first)
 
-    def corrected(residual: np.ndarray) -> np.ndarray:
+    def precondition(residual: np.ndarray) -> np.ndarray:
         return residual + coarse.solve(np.bincount(block, residual))[block]
 
-    def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def divide_running(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         out = np.zeros(first.size)
         return np.repeat(np.divide(a, b, out=out, where=going), size)
 
     heat, residual = np.zeros(piece.size), inflow
-    direction = corrected(residual)
+    direction = precondition(residual)
     product = dot(residual, direction)
-    goal = RESIDUAL**2 * dot(residual, residual)
+    goal = TOLERANCE**2 * dot(residual, residual)
     while np.any(going := dot(residual, residual) > goal):
         change = direction - mean @ direction
-        length = ratio(product, dot(direction, change))
+        length = divide_running(product, dot(direction, change))
         heat = heat + length * direction
         residual = residual - length * change
-        new = corrected(residual)
+        new = precondition(residual)
         product, before = dot(residual, new), product
-        direction = new + ratio(product, before) * direction
+        direction = new + divide_running(product, before) * direction
     return heat
 
 
-def _rise(
+def _differentiate_heat(
     xp: ModuleType, potential: Array, instances: Array, axis: int, axes: int
 ) -> Array:
     """The central difference of the heat along an axis, in units of a pixel's own."""
@@ -281,5 +290,5 @@ def _rise(
     return after - xp.concatenate([start, before], axis=axis)
 
 
-def _numpy(array: Array) -> ModuleType:
+def _get_numpy(array: Array) -> ModuleType:
     return np if isinstance(array, np.ndarray) else jnp

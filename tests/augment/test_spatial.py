@@ -9,7 +9,7 @@ import pytest
 import scipy.ndimage
 
 from unet_jax import augment
-from unet_jax.augment import warp
+from unet_jax.augment import displacement
 from unet_jax.errors import UserError
 
 KEYS = jax.random.split(jax.random.key(0), 32)
@@ -44,13 +44,15 @@ def ramps(shape):
 
 def over_keys(*operations):
     """Runs the operations, all with probability 1, under every one of KEYS."""
-    run = augment.chain([(1.0, operation) for operation in operations])
+    run = augment.compose([(1.0, operation) for operation in operations])
     every = jax.jit(jax.vmap(run, in_axes=(0, None)))
     return lambda example: every(KEYS, example)
 
 
 def settled(operation):
-    return jax.jit(lambda key, example: warp.settle(operation(key, example)))
+    return jax.jit(
+        lambda key, example: displacement.apply_displacements(operation(key, example))
+    )
 
 
 def which(got, example, oracles):
@@ -96,8 +98,10 @@ def test_permutations_of_waiting_moves_are_permutations_of_the_result():
     def waiting_and_settled(key, example):
         moved = augment.elastic(key, augment.rotation(key, example), sigma=2.0)
         waiting = augment.flip(key, augment.turn(key, moved))
-        settled = augment.flip(key, augment.turn(key, warp.settle(moved)))
-        return warp.settle(waiting), settled
+        settled = augment.flip(
+            key, augment.turn(key, displacement.apply_displacements(moved))
+        )
+        return displacement.apply_displacements(waiting), settled
 
     run = jax.jit(jax.vmap(waiting_and_settled, in_axes=(0, None)))
     got, expected = run(KEYS, cells((4, 10, 10)))
@@ -149,7 +153,7 @@ def test_rotation_then_shift_is_one_affine_map_sampled_once():
     np.testing.assert_allclose(about, centre, atol=1e-4)
     np.testing.assert_allclose(straight, np.eye(n), atol=1e-4)
     example = cells(shape)
-    got = jax.jit(augment.chain([(1.0, first), (1.0, second)]))(key, example)
+    got = jax.jit(augment.compose([(1.0, first), (1.0, second)]))(key, example)
     expected = scipy.ndimage.affine_transform(
         example["image"][..., 0],
         turn,
@@ -166,7 +170,9 @@ def test_elastic_moves_all_arrays_to_the_same_place():
     @jax.jit
     def run(key):
         waiting = augment.rotation(key, augment.elastic(key, example))
-        return warp.points(waiting["moves"], (48, 40)), warp.settle(waiting)
+        return displacement.compute_source_points(
+            waiting["displacements"], (48, 40)
+        ), displacement.apply_displacements(waiting)
 
     at, got = run(KEYS[0])
     scipy_at = functools.partial(
@@ -190,7 +196,9 @@ def test_elastic_displaces_the_control_points_by_sigma():
     shape, sigma = (33, 33), 4.0
     bend = functools.partial(augment.elastic, sigma=sigma, grid=3)
     example = ramps(shape)
-    look = lambda key: warp.points(bend(key, example)["moves"], shape)  # noqa: E731
+    look = lambda key: displacement.compute_source_points(  # noqa: E731
+        bend(key, example)["displacements"], shape
+    )
     draw = jax.jit(jax.vmap(look))
     looks = np.asarray(draw(jax.random.split(jax.random.key(1), 400)))
     steps = (looks - np.indices(shape))[:, :, ::16, ::16]

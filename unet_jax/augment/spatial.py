@@ -10,8 +10,8 @@ import numpy as np
 
 from unet_jax import arrays
 from unet_jax.arrays import Example
-from unet_jax.augment.draws import log_uniform
-from unet_jax.augment.warp import append, spatial
+from unet_jax.augment.displacement import displace, get_shape
+from unet_jax.augment.draws import draw_log_uniform
 from unet_jax.errors import UserError
 from unet_jax.specs import NonNegative, Positive, Within
 
@@ -30,8 +30,8 @@ def elastic(
 
     Ronneberger et al. 2015, section 3.1: sigma of 10 pixels, 3 x 3 points.
     """
-    n = len(spatial(example))
-    return append(example, sigma * jax.random.normal(key, (n, *[grid] * n)))
+    n = len(get_shape(example))
+    return displace(example, sigma * jax.random.normal(key, (n, *[grid] * n)))
 
 
 def rotation(
@@ -47,8 +47,8 @@ def rotation(
     planes between those spatial axes (empty: all), as (1, 2) does where voxels are
     flat. Raises UserError if an axis is not there, or only one is named.
     """
-    n = len(spatial(example))
-    planes = list(itertools.combinations(_chosen(axes, example), 2))
+    n = len(get_shape(example))
+    planes = list(itertools.combinations(_resolve_axes(axes, example), 2))
     if not planes:
         raise UserError(f"axes {axes} span no plane; name two or more")
     angles = math.radians(degrees) * jax.random.uniform(key, (len(planes),), minval=-1)
@@ -58,7 +58,7 @@ def rotation(
         first, second = matrix[a], matrix[b]
         matrix = matrix.at[a].set(cos * first - sin * second)
         matrix = matrix.at[b].set(sin * first + cos * second)
-    return _affine(example, matrix)
+    return _add_affine(example, matrix)
 
 
 def scale(
@@ -68,15 +68,17 @@ def scale(
 
     2 doubles the size of things. Raises UserError unless 0 < low <= high.
     """
-    factor = log_uniform(key, low, high)
-    return _affine(example, jnp.eye(len(spatial(example))) / factor)
+    factor = draw_log_uniform(key, low, high)
+    return _add_affine(example, jnp.eye(len(get_shape(example))) / factor)
 
 
 def shift(key: jax.Array, example: Example, *, pixels: NonNegative = 10.0) -> Example:
     """Shifts by a distance uniform in ±pixels, drawn for each axis."""
-    n = len(spatial(example))
+    n = len(get_shape(example))
     offset = pixels * jax.random.uniform(key, (n,), minval=-1)
-    return append(example, jnp.broadcast_to(offset.reshape(n, *[1] * n), (n, *[2] * n)))
+    return displace(
+        example, jnp.broadcast_to(offset.reshape(n, *[1] * n), (n, *[2] * n))
+    )
 
 
 def flip(key: jax.Array, example: Example, *, axes: tuple[int, ...] = ()) -> Example:
@@ -84,10 +86,10 @@ def flip(key: jax.Array, example: Example, *, axes: tuple[int, ...] = ()) -> Exa
 
     Raises UserError if an axis is not there.
     """
-    chosen = _chosen(axes, example)
+    chosen = _resolve_axes(axes, example)
     coins = jax.random.bernoulli(key, shape=(len(chosen),))
     for axis, coin in zip(chosen, coins, strict=True):
-        example = _where(coin, _mirror(example, axis), example)
+        example = _select(coin, _mirror_axis(example, axis), example)
     return example
 
 
@@ -96,7 +98,7 @@ def turn(key: jax.Array, example: Example) -> Example:
 
     Raises UserError unless the crop has the same size on both.
     """
-    shape = spatial(example)
+    shape = get_shape(example)
     if shape[-2] != shape[-1]:
         raise UserError(
             f"the crop {shape} must have the same size on its last two axes; "
@@ -104,47 +106,51 @@ def turn(key: jax.Array, example: Example) -> Example:
         )
     n = len(shape)
     quarter, half = jax.random.bernoulli(key, shape=(2,))
-    example = _where(quarter, _quarter(example, n - 2, n - 1), example)
-    return _where(half, _mirror(_mirror(example, n - 2), n - 1), example)
+    example = _select(quarter, _turn_quarter(example, n - 2, n - 1), example)
+    return _select(half, _mirror_axis(_mirror_axis(example, n - 2), n - 1), example)
 
 
-def _affine(example: Example, matrix: jax.Array) -> Example:
+def _add_affine(example: Example, matrix: jax.Array) -> Example:
     """Adds the move to `matrix @ x` from x, both counted from the centre."""
-    size = np.array(spatial(example))
+    size = np.array(get_shape(example))
     n = len(size)
     span = np.maximum(size - 1, 1).reshape(n, *[1] * n)
     corners = jnp.asarray((np.indices([2] * n) - 0.5) * span, jnp.float32)
     bend = matrix - jnp.eye(n)
     # Full precision: a TPU would round to 8 bits, and a corner by whole pixels.
-    return append(example, jnp.tensordot(bend, corners, axes=1, precision="highest"))
+    return displace(example, jnp.tensordot(bend, corners, axes=1, precision="highest"))
 
 
-def _mirror(example: Example, axis: int) -> Example:
+def _mirror_axis(example: Example, axis: int) -> Example:
     """Mirrors the pixels at once, and the moves that wait, as vectors, with them."""
-    mirrored = {k: jnp.flip(example[k], axis) for k in arrays.spatial(example)}
-    if "moves" in example:
-        moves = (jnp.flip(move, axis + 1) for move in example["moves"])
-        mirrored["moves"] = tuple(move.at[axis].multiply(-1) for move in moves)
+    mirrored = {k: jnp.flip(example[k], axis) for k in arrays.list_spatial(example)}
+    if "displacements" in example:
+        moves = (jnp.flip(move, axis + 1) for move in example["displacements"])
+        mirrored["displacements"] = tuple(move.at[axis].multiply(-1) for move in moves)
     return {**example, **mirrored}
 
 
-def _quarter(example: Example, a: int, b: int) -> Example:
+def _turn_quarter(example: Example, a: int, b: int) -> Example:
     """Turns the pixels by 90 degrees at once, and the moves that wait with them."""
-    turned = {k: jnp.rot90(example[k], axes=(a, b)) for k in arrays.spatial(example)}
-    if "moves" in example:
-        moves = (jnp.rot90(move, axes=(a + 1, b + 1)) for move in example["moves"])
-        turned["moves"] = tuple(
+    turned = {
+        k: jnp.rot90(example[k], axes=(a, b)) for k in arrays.list_spatial(example)
+    }
+    if "displacements" in example:
+        moves = (
+            jnp.rot90(move, axes=(a + 1, b + 1)) for move in example["displacements"]
+        )
+        turned["displacements"] = tuple(
             move.at[a].set(-move[b]).at[b].set(move[a]) for move in moves
         )
     return {**example, **turned}
 
 
-def _where(coin: jax.Array, yes: Example, no: Example) -> Example:
+def _select(coin: jax.Array, yes: Example, no: Example) -> Example:
     return jax.tree.map(lambda y, n: jnp.where(coin, y, n), yes, no)
 
 
-def _chosen(axes: tuple[int, ...], example: Example) -> tuple[int, ...]:
-    shape = spatial(example)
+def _resolve_axes(axes: tuple[int, ...], example: Example) -> tuple[int, ...]:
+    shape = get_shape(example)
     there = tuple(range(len(shape)))
     if not set(axes) <= set(there):
         raise UserError(f"axes {axes}: the crop {shape} has the spatial axes {there}")

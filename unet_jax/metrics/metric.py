@@ -14,7 +14,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Case:
+class EvaluatedImage:
     """One image with its truth and its prediction; all arrays on the host.
 
     A task with classes fills in the first five, a task of values the last two; the
@@ -42,7 +42,7 @@ class Case:
     value: np.ndarray | None = None
 
     @property
-    def classes(self) -> int:
+    def num_classes(self) -> int:
         """K."""
         return self.probabilities.shape[-1]
 
@@ -52,7 +52,7 @@ class Case:
         return self.truth.ndim == self.probabilities.ndim
 
     @functools.cached_property
-    def known(self) -> np.ndarray:
+    def annotated(self) -> np.ndarray:
         """`bool`, of the shape of `truth`: the annotated pixels."""
         return self.truth >= 0
 
@@ -73,11 +73,11 @@ class Metric(NamedTuple):
       reduction: what the score of a set is, in words: 'over all pixels', 'mean over
         images'.
       lower: True if lower is better.
-      unit: 'distance', in the units of `Case.spacing`, or '', a plain number.
+      unit: 'distance', in the units of `EvaluatedImage.spacing`, or '', a plain number.
       kind: of the result that it reads: 'label', 'objects' or 'value'.
     """
 
-    measure: Callable[[Case], np.ndarray]
+    measure: Callable[[EvaluatedImage], np.ndarray]
     score: Callable[[np.ndarray], Score]
     reduction: str
     lower: bool = False
