@@ -6,7 +6,7 @@ from unet_jax import arrays
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (4, 3, 6)])
-def test_window_is_numpys_reflection(shape):
+def test_cut_window_reflects_as_numpy_does(shape):
     array = np.random.default_rng(0).normal(size=(*shape, 2))
     before, after = 3, 9  # more than one reflection on the short axes
     pad = [(before, after)] * len(shape) + [(0, 0)]
@@ -16,12 +16,12 @@ def test_window_is_numpys_reflection(shape):
     np.testing.assert_array_equal(got, expected)
 
 
-def test_centre_takes_the_middle():
+def test_crop_centre_takes_the_middle():
     array = jnp.arange(7)[None, :, None]
     np.testing.assert_array_equal(arrays.crop_centre(array, (3,))[0, :, 0], [2, 3, 4])
 
 
-def test_check_names_the_shapes():
+def test_check_shapes_reports_the_shapes():
     logits = jnp.zeros((2, 4, 4, 3))
     arrays.check_shapes(logits, jnp.zeros((2, 4, 4)), jnp.zeros((2, 4, 4)))
     arrays.check_shapes(logits, jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 4, 4)))

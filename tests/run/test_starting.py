@@ -179,7 +179,7 @@ def test_frozen_parameters_stay_and_the_others_learn(trained, tiny, tmp_path):
             {"freeze": ("left*",)},
             r"config.freeze: 'left\*' matches no parameter; .*down0",
         ),
-        ({"freeze": ("*",)}, "config.freeze: all parameters would be kept"),
+        ({"freeze": ("*",)}, "config.freeze: all parameters would be frozen"),
     ],
     ids=["no run", "no weights", "axes", "nothing", "no match", "all kept"],
 )
