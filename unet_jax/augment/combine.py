@@ -1,4 +1,4 @@
-"""Several operations as one."""
+"""The combination of several operations into one."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,9 +12,13 @@ Operation = Callable[[jax.Array, Example], Example]
 
 
 def compose(operations: Sequence[tuple[float, Operation]]) -> Operation:
-    """Runs operations in order, each with its probability, and reads the pixels last.
+    """Combines operations that run in order, each with its own probability.
 
-    Operation i draws from `fold_in(key, i)`: to add one at the end changes no other.
+    Operation i draws from `fold_in(key, i)`, so that an operation added at the end does
+    not change the others. Pending displacements are applied at the end.
+
+    Args:
+      operations: (probability, operation) pairs.
     """
     steps = [op if p == 1 else _apply_sometimes(p, op) for p, op in operations]
 
@@ -29,20 +33,19 @@ def compose(operations: Sequence[tuple[float, Operation]]) -> Operation:
 def _apply_sometimes(probability: float, operation: Operation) -> Operation:
     def step(key: jax.Array, example: Example) -> Example:
         coin, key = jax.random.split(key)
-        done = operation(key, example)
-        left = _match_structure(done, example)
+        changed = operation(key, example)
+        unchanged = _match_structure(example, changed)
         coin = jax.random.bernoulli(coin, probability)
-        return jax.tree.map(lambda d, n: jnp.where(coin, d, n), done, left)
+        return jax.tree.map(lambda c, u: jnp.where(coin, c, u), changed, unchanged)
 
     return step
 
 
-def _match_structure(done: Example, example: Example) -> Example:
-    """The example as it was, in the structure that the operation gave it."""
-    if "displacements" not in done:
-        return apply_displacements(
-            example
-        )  # the operation did the same, and XLA does it once
+def _match_structure(example: Example, changed: Example) -> Example:
+    """Returns an equivalent of the example with the tree structure of `changed`."""
+    if "displacements" not in changed:
+        # The operation has done the same. XLA merges the two computations.
+        return apply_displacements(example)
     before = example.get("displacements", ())
-    added = done["displacements"][len(before) :]
-    return {**example, "displacements": (*before, *jax.tree.map(jnp.zeros_like, added))}
+    added = jax.tree.map(jnp.zeros_like, changed["displacements"][len(before) :])
+    return {**example, "displacements": (*before, *added)}

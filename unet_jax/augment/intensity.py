@@ -1,7 +1,8 @@
-"""Operations on the values of the image, which change no label and no weight.
+"""Intensity operations, which change the image but no label and no weight.
 
-The image is standardised (mean 0, standard deviation 1, or nearly), so every sigma of
-a value is in standard deviations. Waiting moves are settled first.
+The image is expected to be standardised (mean 0, standard deviation 1), so that every
+sigma of an intensity is in standard deviations of the image. Pending displacements are
+applied first.
 """
 
 import math
@@ -20,10 +21,13 @@ from unet_jax.specs import NonNegative, Positive
 def gamma(
     key: jax.Array, example: Example, *, low: Positive = 0.7, high: Positive = 1.5
 ) -> Example:
-    """Raises the image to a power log-uniform in low..high, keeping its range.
+    """Raises the image to a power log-uniform in low..high and keeps its range.
 
-    Each channel is taken to 0..1 by its own range, and back after; one power serves
-    all channels. Raises UserError unless 0 < low <= high.
+    Each channel is scaled to 0..1 by its minimum and maximum, and scaled back
+    afterwards. All channels get the same power.
+
+    Raises:
+      UserError: `0 < low <= high` does not hold.
     """
     example = apply_displacements(example)
     image = example["image"]
@@ -37,7 +41,13 @@ def gamma(
 def brightness(
     key: jax.Array, example: Example, *, sigma: NonNegative = 0.2
 ) -> Example:
-    """Adds N(0, sigma) to each channel; sigma in standard deviations of the image."""
+    """Adds a number from N(0, sigma) to each channel.
+
+    Args:
+      key: the random key.
+      example: the arrays of one example.
+      sigma: in standard deviations of the image.
+    """
     example = apply_displacements(example)
     image = example["image"]
     offset = sigma * jax.random.normal(key, image.shape[-1:])
@@ -49,7 +59,8 @@ def contrast(
 ) -> Example:
     """Scales each channel around its mean by a factor log-uniform in low..high.
 
-    Raises UserError unless 0 < low <= high.
+    Raises:
+      UserError: `0 < low <= high` does not hold.
     """
     example = apply_displacements(example)
     image = example["image"]
@@ -64,7 +75,12 @@ def contrast(
 def noise(key: jax.Array, example: Example, *, sigma: NonNegative = 0.2) -> Example:
     """Adds white Gaussian noise whose standard deviation is uniform in 0..sigma.
 
-    In standard deviations of the image; one draw for all pixels and channels.
+    One standard deviation is drawn for all pixels and channels.
+
+    Args:
+      key: the random key.
+      example: the arrays of one example.
+      sigma: in standard deviations of the image.
     """
     example = apply_displacements(example)
     image = example["image"]
@@ -77,10 +93,12 @@ def noise(key: jax.Array, example: Example, *, sigma: NonNegative = 0.2) -> Exam
 def blur(
     key: jax.Array, example: Example, *, low: NonNegative = 0.5, high: NonNegative = 1.5
 ) -> Example:
-    """Blurs with a Gaussian whose sigma is uniform in low..high pixels.
+    """Blurs with a Gaussian whose standard deviation is uniform in low..high pixels.
 
-    The kernel reaches to 4 `high` on either side, mirrored at the borders. Raises
-    UserError unless 0 <= low <= high.
+    The kernel extends 4 `high` to each side. The image is reflected at its borders.
+
+    Raises:
+      UserError: `0 <= low <= high` does not hold.
     """
     if not 0 <= low <= high:
         raise UserError(f"needs 0 <= low <= high, not low={low}, high={high}")
@@ -96,7 +114,10 @@ def blur(
 
 
 def _convolve(image: jax.Array, kernel: jax.Array, axis: int) -> jax.Array:
-    """A sum of shifted images: XLA makes one loop of it, and has halos to exchange."""
+    """Convolves along one axis as a sum of shifted images.
+
+    XLA fuses the sum into one loop and can exchange halos between devices.
+    """
     size, radius = image.shape[axis], len(kernel) // 2
     padding = [(radius, radius) if a == axis else (0, 0) for a in range(image.ndim)]
     padded = jnp.pad(image, padding, mode="reflect")

@@ -1,4 +1,4 @@
-"""Operations that move the pixels: each adds a move, or permutes the pixels exactly."""
+"""Spatial operations: each appends a displacement or permutes the pixels exactly."""
 
 import itertools
 import math
@@ -21,14 +21,20 @@ _Grid = Annotated[int, Within("of 2 or more", lambda x: x >= 2)]
 def elastic(
     key: jax.Array, example: Example, *, sigma: NonNegative = 10.0, grid: _Grid = 3
 ) -> Example:
-    """Bends the example smoothly: random vectors on a coarse grid, bicubic between.
+    """Deforms the example smoothly, by random vectors on a coarse grid.
 
-    The vectors are N(0, sigma) pixels on every axis, at `grid` points an axis from
-    corner to corner of the crop. Between them runs a natural cubic spline along each
-    axis, which passes through every vector. Keep sigma well below the distance
-    between points, or the image folds over itself.
+    The vectors are N(0, sigma) along every axis. Between the grid points they are
+    interpolated by a natural cubic spline along each axis, which passes through every
+    vector. With a sigma near the distance between grid points the image folds over
+    itself.
 
-    Ronneberger et al. 2015, section 3.1: sigma of 10 pixels, 3 x 3 points.
+    Ronneberger et al. 2015, section 3.1: sigma of 10 pixels and 3 x 3 points.
+
+    Args:
+      key: the random key.
+      example: the arrays of one example.
+      sigma: the standard deviation of the vectors, in pixels.
+      grid: the number of grid points per axis, from corner to corner of the crop.
     """
     n = len(get_shape(example))
     return displace(example, sigma * jax.random.normal(key, (n, *[grid] * n)))
@@ -41,16 +47,24 @@ def rotation(
     degrees: NonNegative = 180.0,
     axes: tuple[int, ...] = (),
 ) -> Example:
-    """Rotates about the centre by an angle uniform in ±degrees.
+    """Rotates about the centre by an angle uniform in -degrees..degrees.
 
-    A volume is rotated in each of its three planes in turn. `axes` leaves only the
-    planes between those spatial axes (empty: all), as (1, 2) does where voxels are
-    flat. Raises UserError if an axis is not there, or only one is named.
+    A volume is rotated in each of its three planes in turn.
+
+    Args:
+      key: the random key.
+      example: the arrays of one example.
+      degrees: the largest angle.
+      axes: the spatial axes whose planes are used; () for all. Use (1, 2) for volumes
+        of thick slices.
+
+    Raises:
+      UserError: the example does not have one of the axes, or only one axis is given.
     """
     n = len(get_shape(example))
     planes = list(itertools.combinations(_resolve_axes(axes, example), 2))
     if not planes:
-        raise UserError(f"axes {axes} span no plane; name two or more")
+        raise UserError(f"axes {axes} span no plane; give two or more axes")
     angles = math.radians(degrees) * jax.random.uniform(key, (len(planes),), minval=-1)
     matrix = jnp.eye(n)
     for (a, b), angle in zip(planes, angles, strict=True):
@@ -64,16 +78,19 @@ def rotation(
 def scale(
     key: jax.Array, example: Example, *, low: Positive = 0.8, high: Positive = 1.25
 ) -> Example:
-    """Magnifies about the centre by a factor log-uniform in low..high, on all axes.
+    """Magnifies about the centre by one factor for all axes, log-uniform in low..high.
 
-    2 doubles the size of things. Raises UserError unless 0 < low <= high.
+    A factor of 2 doubles the size of objects.
+
+    Raises:
+      UserError: `0 < low <= high` does not hold.
     """
     factor = draw_log_uniform(key, low, high)
     return _add_affine(example, jnp.eye(len(get_shape(example))) / factor)
 
 
 def shift(key: jax.Array, example: Example, *, pixels: NonNegative = 10.0) -> Example:
-    """Shifts by a distance uniform in ±pixels, drawn for each axis."""
+    """Shifts along each axis by a distance uniform in -pixels..pixels."""
     n = len(get_shape(example))
     offset = pixels * jax.random.uniform(key, (n,), minval=-1)
     return displace(
@@ -82,9 +99,15 @@ def shift(key: jax.Array, example: Example, *, pixels: NonNegative = 10.0) -> Ex
 
 
 def flip(key: jax.Array, example: Example, *, axes: tuple[int, ...] = ()) -> Example:
-    """Mirrors each of the spatial `axes` (empty: all) with probability 1/2, exactly.
+    """Flips each spatial axis with probability 1/2, exactly.
 
-    Raises UserError if an axis is not there.
+    Args:
+      key: the random key.
+      example: the arrays of one example.
+      axes: the spatial axes that may be flipped; () for all.
+
+    Raises:
+      UserError: the example does not have one of the axes.
     """
     chosen = _resolve_axes(axes, example)
     coins = jax.random.bernoulli(key, shape=(len(chosen),))
@@ -96,7 +119,8 @@ def flip(key: jax.Array, example: Example, *, axes: tuple[int, ...] = ()) -> Exa
 def turn(key: jax.Array, example: Example) -> Example:
     """Turns by 0, 90, 180 or 270 degrees in the plane of the last two axes, exactly.
 
-    Raises UserError unless the crop has the same size on both.
+    Raises:
+      UserError: the crop has different sizes on these axes.
     """
     shape = get_shape(example)
     if shape[-2] != shape[-1]:
@@ -111,36 +135,33 @@ def turn(key: jax.Array, example: Example) -> Example:
 
 
 def _add_affine(example: Example, matrix: jax.Array) -> Example:
-    """Adds the move to `matrix @ x` from x, both counted from the centre."""
+    """Appends the displacement from x to `matrix @ x`; the origin is the centre."""
     size = np.array(get_shape(example))
     n = len(size)
     span = np.maximum(size - 1, 1).reshape(n, *[1] * n)
     corners = jnp.asarray((np.indices([2] * n) - 0.5) * span, jnp.float32)
     bend = matrix - jnp.eye(n)
-    # Full precision: a TPU would round to 8 bits, and a corner by whole pixels.
+    # At its default precision a TPU would round corners by whole pixels.
     return displace(example, jnp.tensordot(bend, corners, axes=1, precision="highest"))
 
 
 def _mirror_axis(example: Example, axis: int) -> Example:
-    """Mirrors the pixels at once, and the moves that wait, as vectors, with them."""
+    """Mirrors the pixels and the pending displacements along an axis."""
     mirrored = {k: jnp.flip(example[k], axis) for k in arrays.list_spatial(example)}
     if "displacements" in example:
-        moves = (jnp.flip(move, axis + 1) for move in example["displacements"])
-        mirrored["displacements"] = tuple(move.at[axis].multiply(-1) for move in moves)
+        pending = (jnp.flip(d, axis + 1) for d in example["displacements"])
+        mirrored["displacements"] = tuple(d.at[axis].multiply(-1) for d in pending)
     return {**example, **mirrored}
 
 
 def _turn_quarter(example: Example, a: int, b: int) -> Example:
-    """Turns the pixels by 90 degrees at once, and the moves that wait with them."""
-    turned = {
-        k: jnp.rot90(example[k], axes=(a, b)) for k in arrays.list_spatial(example)
-    }
+    """Turns the pixels and the pending displacements by 90 degrees."""
+    names = arrays.list_spatial(example)
+    turned = {name: jnp.rot90(example[name], axes=(a, b)) for name in names}
     if "displacements" in example:
-        moves = (
-            jnp.rot90(move, axes=(a + 1, b + 1)) for move in example["displacements"]
-        )
+        pending = (jnp.rot90(d, axes=(a + 1, b + 1)) for d in example["displacements"])
         turned["displacements"] = tuple(
-            move.at[a].set(-move[b]).at[b].set(move[a]) for move in moves
+            d.at[a].set(-d[b]).at[b].set(d[a]) for d in pending
         )
     return {**example, **turned}
 
@@ -151,7 +172,10 @@ def _select(coin: jax.Array, yes: Example, no: Example) -> Example:
 
 def _resolve_axes(axes: tuple[int, ...], example: Example) -> tuple[int, ...]:
     shape = get_shape(example)
-    there = tuple(range(len(shape)))
-    if not set(axes) <= set(there):
-        raise UserError(f"axes {axes}: the crop {shape} has the spatial axes {there}")
-    return tuple(sorted(set(axes))) or there
+    every = tuple(range(len(shape)))
+    if not set(axes) <= set(every):
+        raise UserError(
+            f"axes {axes}: the crop {shape} has the spatial axes {every}; choose from "
+            "these"
+        )
+    return tuple(sorted(set(axes))) or every
