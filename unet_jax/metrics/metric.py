@@ -1,8 +1,9 @@
-"""The records of a metric and of one judged image.
+"""The records of a metric and of an image that metrics measure.
 
-A metric measures every image by an array of fixed shape; the arrays of several images
-add up, over processes too, and the sum is scored once. So a set has one score that
-depends on no batch size, and the score of an image is that of its own array.
+A metric measures every image by an array of fixed shape. The arrays of several images
+are summed, also over processes, and the sum is converted to a score once. So the score
+of a data set does not depend on the batch size, and the score of an image follows from
+its own array.
 """
 
 import dataclasses
@@ -12,24 +13,29 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+# The values of `Metric.reduction`.
+OVER_PIXELS = "over all pixels"
+OVER_OBJECTS = "over all objects"
+OVER_IMAGES = "mean over images"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluatedImage:
-    """One image with its truth and its prediction; all arrays on the host.
+    """One image with its ground truth and its prediction. All arrays are on the host.
 
-    A task with classes fills in the first five, a task of values the last two; the
-    others are None.
+    Tasks with classes set the fields up to `objects`, regression tasks set `target` and
+    `value`. The other fields are None.
 
     Attributes:
-      spacing: the size of a pixel along each axis; 1 where it is not known.
-      truth: `i32[*S]` of 0..K-1, or `i32[*S, K]` of 0 and 1 for independent classes;
-        negative where there is no annotation.
-      prediction: the same shape, without negatives.
+      spacing: the size of a pixel along each axis; 1 if it is unknown.
+      truth: `i32[*S]` of 0..K-1 for exclusive classes, or `i32[*S, K]` of 0 and 1 for
+        independent classes; negative where there is no annotation.
+      prediction: like `truth`, without negative values.
       probabilities: `f32[*S, K]`.
-      true_objects: `i32[*S]`, object ids, 0 = background; negative is ignored.
-      objects: `i32[*S]`, the predicted ones.
+      true_objects: `i32[*S]`, object ids; 0 is background, negative is ignored.
+      objects: `i32[*S]`, the ids of the predicted objects; 0 is background.
       target: `f32[*S, C]`, the true values, in the units of the target files.
-      value: `f32[*S, C]`, the predicted ones.
+      value: `f32[*S, C]`, the predicted values, in the same units.
     """
 
     spacing: tuple[float, ...]
@@ -43,38 +49,40 @@ class EvaluatedImage:
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """The number of classes, K."""
         return self.probabilities.shape[-1]
 
     @property
     def independent(self) -> bool:
-        """True if the classes are independent (sigmoid), not exclusive (softmax)."""
+        """True for independent classes (sigmoid), False for exclusive (softmax)."""
         return self.truth.ndim == self.probabilities.ndim
 
     @functools.cached_property
     def annotated(self) -> np.ndarray:
-        """`bool`, of the shape of `truth`: the annotated pixels."""
+        """The mask of annotated pixels, `bool`, shaped like `truth`."""
         return self.truth >= 0
 
 
 class Score(NamedTuple):
-    """A score of the whole set and, if it has them, of each class; NaN is undefined."""
+    """The score of a data set or an image, and of each class if there are any."""
 
-    mean: float
-    classes: np.ndarray | None = None  # f64[K]
+    mean: float  # NaN if undefined
+    classes: np.ndarray | None = None  # f64[K], NaN if undefined
 
 
 class Metric(NamedTuple):
-    """How a metric measures an image, and what the sum over images is worth.
+    """The functions and properties of a metric.
 
     Attributes:
-      measure: one image's `f64` or `i64` array, of the same shape for every image.
-      score: a sum of such arrays, to a score.
-      reduction: what the score of a set is, in words: 'over all pixels', 'mean over
-        images'.
-      lower: True if lower is better.
-      unit: 'distance', in the units of `EvaluatedImage.spacing`, or '', a plain number.
-      kind: of the result that it reads: 'label', 'objects' or 'value'.
+      measure: measures one image, as an `f64` or `i64` array whose shape is the same
+        for every image.
+      score: converts a sum of such arrays to a score.
+      reduction: describes the score of a data set, such as 'over all pixels' or 'mean
+        over images'.
+      lower: True if lower scores are better.
+      unit: 'distance' for scores in units of `EvaluatedImage.spacing`, '' for plain
+        numbers.
+      kind: the kind of result that the metric reads: 'label', 'objects' or 'value'.
     """
 
     measure: Callable[[EvaluatedImage], np.ndarray]
