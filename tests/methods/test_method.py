@@ -25,15 +25,15 @@ def start(parts):
     return jax.jit(functools.partial(method.init_state, parts))(KEY, image)
 
 
-def advanced(parts, state):
-    """The state after a step with a gradient of ones."""
+def step_with_ones(parts, state):
+    """Returns the state and the scalars after a step with a gradient of ones."""
     grads = jax.tree.map(jnp.ones_like, state.params)
     step = jax.jit(functools.partial(method.apply_gradients, parts))
     return step(state, jnp.float32(2), state.stats, grads)
 
 
-def test_the_state_begins_with_arrays_that_share_no_memory():
-    """So that a step may be given the memory of every one of them."""
+def test_the_arrays_of_an_initial_state_share_no_memory():
+    """A training step donates the buffers of the state."""
     state = method.init_state(ingredients(Small(), ema=0.9), KEY, host_batch()["image"])
     assert state.step == 0
     assert jax.tree.leaves(state.stats)
@@ -44,17 +44,17 @@ def test_the_state_begins_with_arrays_that_share_no_memory():
     assert start(ingredients(Small())).ema == ()
 
 
-def test_the_average_of_parameters():
-    """ema <- d ema + (1 - d) params, and it is what predicts.
+def test_the_average_of_the_parameters_is_used_for_prediction():
+    """ema <- d ema + (1 - d) params.
 
-    After t updates d is (1 + t) / (10 + t) until that exceeds the decay: 0.1 at first.
+    After t updates d is the decay or (1 + t) / (10 + t), if that is less: 0.1 at first.
     """
     parts = ingredients(Linear(), optax.sgd(0.5), ema=0.75)
     before = start(parts)  # parameters of 1, which every step lowers by 0.5
-    after, _ = advanced(parts, before)
+    after, _ = step_with_ones(parts, before)
     close(after.ema["scale"], 0.1 * 1 + 0.9 * 0.5)
     assert method.select_variables(after)["params"] is after.ema
-    late, _ = advanced(parts, after._replace(step=jnp.int32(1000)))
+    late, _ = step_with_ones(parts, after._replace(step=jnp.int32(1000)))
     close(late.ema["scale"], 0.75 * after.ema["scale"] + 0.25 * 0.0)
     off = start(ingredients(Linear()))
     assert method.select_variables(off)["params"] is off.params
@@ -62,7 +62,7 @@ def test_the_average_of_parameters():
 
 def test_the_scalars_of_a_step_by_hand():
     parts = ingredients(Linear(), optax.sgd(0.5))
-    after, scalars = advanced(parts, start(parts))
+    after, scalars = step_with_ones(parts, start(parts))
     assert int(after.step) == 1
     assert scalars.keys() == {"loss", "grad_norm", "param_norm"}
     assert float(scalars["loss"]) == 2
@@ -73,25 +73,25 @@ def test_the_scalars_of_a_step_by_hand():
 def test_a_step_keeps_the_extra_arrays():
     parts = ingredients(Linear())
     state = start(parts)._replace(extra={"own": jnp.arange(3)})
-    after, _ = advanced(parts, state)
+    after, _ = step_with_ones(parts, state)
     close(after.extra["own"], [0, 1, 2])
 
 
-def test_the_norm_is_of_the_parameters_that_come_out():
-    """A loss that is finite and whose gradient is not must not go unseen."""
+def test_param_norm_is_that_of_the_updated_parameters():
+    """It shows a gradient that is not finite even if the loss is finite."""
 
     def cliff(outputs, targets, weight):
         return jnp.sqrt(jnp.maximum(0 * outputs["label"], 0)).sum((1, 2, 3))
 
-    made = methods.supervised(ingredients(Linear(), loss=cliff))
+    supervised = methods.supervised(ingredients(Linear(), loss=cliff))
     data = on_device(host_batch())
-    _, scalars = made.update(made.init(KEY, data["image"]), data, KEY)
+    _, scalars = supervised.update(supervised.init(KEY, data["image"]), data, KEY)
     assert scalars["loss"] == 0
     assert not np.isfinite(scalars["param_norm"])
 
 
-def test_augmentation_depends_on_the_seed_alone():
-    """The place in the batch does not change what an example becomes."""
+def test_augmentation_depends_on_the_seed_only():
+    """The position in the batch makes no difference."""
 
     def augment(key, example):
         return example | {"image": jax.random.normal(key, example["image"].shape)}
@@ -109,7 +109,7 @@ def test_augmentation_depends_on_the_seed_alone():
     assert np.abs(first[0] - other[0]).max() > 0.1
 
 
-def test_augmentation_sees_every_array_of_an_example():
+def test_augmentation_receives_every_array_of_an_example():
     def augment(key, example):
         assert example["potential"].shape == (16, 16)
         return example | {"potential": example["potential"] + 1}
@@ -120,7 +120,7 @@ def test_augmentation_sees_every_array_of_an_example():
     np.testing.assert_array_equal(got["potential"], 1)
 
 
-def test_dropout_depends_on_the_seed_and_the_key_alone():
+def test_dropout_depends_on_the_seed_and_the_key_only():
     parts, data = ingredients(Small(dropout=0.5)), on_device(host_batch())
     state = start(parts)
 
@@ -136,8 +136,8 @@ def test_dropout_depends_on_the_seed_and_the_key_alone():
     assert np.abs(first - again).max() > 1e-3
 
 
-def test_the_forward_pass_gives_new_statistics():
-    """The running mean begins at 0 and moves by a tenth to the mean of the batch."""
+def test_the_forward_pass_returns_new_statistics():
+    """The running mean starts at 0 and moves a tenth of the way to the batch mean."""
     parts, data = ingredients(Small()), on_device(host_batch())
     state = start(parts)
     _, stats = method.forward(parts, state.params, state.stats, data, KEY)
@@ -147,8 +147,8 @@ def test_the_forward_pass_gives_new_statistics():
     assert method.forward(plain, start(plain).params, {}, data, KEY)[1] == {}
 
 
-def test_the_loss_of_a_coarse_output_is_of_the_middle_and_of_its_stride():
-    """Output 0 answers for the middle; output 1 has half the rows, a third columns."""
+def test_a_coarse_output_is_compared_with_the_middle_at_its_stride():
+    """Output 0 covers the middle; output 1 has 1/2 of its rows, 1/3 of its columns."""
     label = jnp.arange(12 * 12, dtype=jnp.int32).reshape(1, 12, 12)
     seen = []
 
@@ -176,25 +176,25 @@ def test_the_loss_of_a_coarse_output_is_of_the_middle_and_of_its_stride():
 @pytest.mark.parametrize(
     ("padding", "size", "sizes"), [("SAME", 64, [64, 32]), ("VALID", 60, [20, 12])]
 )
-def test_deep_supervision_lines_up_with_the_image(padding, size, sizes):
-    """A network that hands its skips through, shown a ramp, answers for its place.
+def test_deep_supervision_is_aligned_with_the_image(padding, size, sizes):
+    """A network that passes its skips through returns a ramp at its own position.
 
     The maximum of two pixels of a ramp is the second, which is the one that the coarse
-    label keeps. If the skip did not come first, the answer would be 0.
+    label keeps. If the skip were not the first input, the output would be 0.
     """
     model = UNet((1, 1, 1), padding=padding, dropout=0.0, deep_supervision=True)
     ramp = jnp.arange(size * size, dtype=jnp.int32).reshape(1, size, size)
     image = ramp[..., None].astype(jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)
 
-    def hand_through(path, shape):
+    def pass_skips_through(path, shape):
         zeros = jnp.zeros(shape.shape)
         if "kernel" not in str(path[-1]) or "upconv" in str(path[1]):
             return zeros
         centre = (0, 0) if "head" in str(path[1]) else (1, 1)
         return zeros.at[(*centre, 0)].set(1.0)
 
-    params = jax.tree_util.tree_map_with_path(hand_through, shapes)
+    params = jax.tree_util.tree_map_with_path(pass_skips_through, shapes)
     outputs = model.apply(params, image, train=True)
     seen = []
 
@@ -208,7 +208,7 @@ def test_deep_supervision_lines_up_with_the_image(padding, size, sizes):
     assert seen == sizes
 
 
-def test_the_mean_over_replicas():
+def test_average_over_replicas():
     values = {"a": jnp.arange(8.0), "b": jnp.ones((8, 2))}
     over = jax.pmap(
         lambda tree: method.average_replicas(tree, "replica"), axis_name="replica"
@@ -232,10 +232,10 @@ def test_the_mean_over_replicas():
         (0.0, 1, 0),
     ],
 )
-def test_a_share_of_a_batch_is_a_number_of_rows(share, size, rows):
+def test_a_share_of_a_batch_becomes_a_number_of_rows(share, size, rows):
     assert method.count_unlabelled_rows(share, size) == rows
 
 
-def test_one_row_cannot_be_of_both_kinds():
-    with pytest.raises(UserError, match="1 has no room for .*; set 2 or more"):
+def test_a_batch_of_one_row_cannot_have_unlabelled_rows():
+    with pytest.raises(UserError, match="1 is too small for .*; set 2 or more"):
         method.count_unlabelled_rows(0.5, 1)

@@ -1,4 +1,4 @@
-"""Supervised learning: the mean loss over the examples of a batch goes down."""
+"""Supervised learning from labelled examples."""
 
 import functools
 from typing import Any
@@ -22,7 +22,7 @@ from unet_jax.methods.method import (
 
 
 def supervised(parts: Ingredients) -> Method:
-    """Gradient descent on the mean loss of augmented examples."""
+    """Minimises the mean loss of augmented labelled examples."""
 
     def update(
         state: State, batch: Batch, key: jax.Array, axis_name: str | None = None
