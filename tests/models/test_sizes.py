@@ -1,4 +1,4 @@
-"""The paper's arithmetic (Ronneberger et al. 2015, figures 1 and 2), and its walk."""
+"""Sizes of the paper (Ronneberger et al. 2015, figures 1 and 2) and by simulation."""
 
 import pytest
 
@@ -14,11 +14,11 @@ def test_the_paper():
     assert legal == list(range(188, 600, 16)) == [16 * k + 60 for k in range(8, 34)]
     assert sizes.find_valid_size(573, PAPER) == 588
     assert sizes.find_valid_size(1, PAPER) == 188
-    # the convolutions' 92, and 15 to the other end of the 16 pixels of the bottom
+    # 92 for the convolutions, and 15 to the other end of the 16 pixels of the bottom.
     assert sizes.compute_halo(PAPER) == 107
 
 
-def test_same_padding_takes_multiples():
+def test_legal_sizes_with_same_padding_are_multiples():
     axis = PAPER._replace(padding="SAME")
     assert sizes.compute_margin(axis) == 0
     assert sizes.find_valid_size(1, axis) == 16
@@ -27,8 +27,8 @@ def test_same_padding_takes_multiples():
     assert not sizes.is_valid(40, axis)
 
 
-def walk(size, axis):
-    """Follows one axis through the layers, as figure 1 does; None where it breaks."""
+def simulate(size, axis):
+    """Returns the output size, layer by layer as in figure 1; None if illegal."""
     for level, kernel in enumerate(axis.kernels):
         if level > 0:
             if size % axis.strides[level - 1]:
@@ -40,7 +40,7 @@ def walk(size, axis):
     for level in reversed(range(len(axis.strides))):
         kernel, stride = axis.kernels[level], axis.strides[level]
         size *= stride
-        if axis.upsample == "linear":  # pixels left of the first coarse pixel's centre
+        if axis.upsample == "linear":  # pixels before the first coarse pixel's centre
             size -= 2 * sum((i + 0.5) / stride < 0.5 for i in range(stride))
         if axis.upsample != "transpose":
             size -= kernel - 1
@@ -61,12 +61,12 @@ def walk(size, axis):
         UNetAxis((4, 3), (3, 1, 3), (1, 1, 2), (2, 1)),
     ],
 )
-def test_closed_forms_agree_with_the_walk_through_the_layers(axis, upsample):
+def test_closed_forms_agree_with_the_simulation(axis, upsample):
     axis = axis._replace(upsample=upsample)
     margin = sizes.compute_margin(axis)
     legal = []
     for size in range(1, 250):
-        left = walk(size, axis)
+        left = simulate(size, axis)
         assert sizes.is_valid(size, axis) == (left is not None)
         if left is not None:
             assert left == size - 2 * margin
