@@ -27,7 +27,7 @@ from unet_jax import methods, metrics, tasks
 from unet_jax.arrays import Segmentation
 from unet_jax.data import cells
 from unet_jax.geometry import Geometry
-from unet_jax.metrics.case import Metric, Score
+from unet_jax.metrics.metric import Metric, Score
 from unet_jax.specs import Count, Positive
 
 

@@ -1,10 +1,10 @@
-"""Derived numbers of a network whose two axes differ; its sizes are worked by hand."""
+"""Derived sizes of a network whose axes differ, against values by hand."""
 
 from unet_jax.geometry import Geometry
 
 
 def valid_shape(shape):
-    """Multiples of 4 along axis 0; 6, 11, 16, ... along axis 1."""
+    """Allows multiples of 4 along axis 0, and 6, 11, 16, ... along axis 1."""
     first, second = shape
     return -(-first // 4) * 4, max(-(-(second - 1) // 5) * 5 + 1, 6)
 
@@ -12,7 +12,7 @@ def valid_shape(shape):
 def test_multiple_and_context():
     geometry = Geometry(((1, 1), (4, 5)), (0, 2), (9, 7), valid_shape, strict=True)
     assert geometry.multiple == (4, 5)
-    assert geometry.context == (9, 2)  # the margin, where there is one
+    assert geometry.context == (9, 2)  # the margin if there is one, else the halo
     assert geometry._replace(halo=None).context == (0, 2)
 
 

@@ -10,15 +10,15 @@ from unet_jax import losses
 from unet_jax.errors import UserError
 
 PUBLIC = {name: getattr(losses, name) for name in losses.__all__}
-VALUE = {name: f for name, f in PUBLIC.items() if losses.kind(f) == "value"}
+VALUE = {name: f for name, f in PUBLIC.items() if losses.get_kind(f) == "value"}
 EXCLUSIVE = {name: f for name, f in PUBLIC.items() if name not in VALUE} | {
-    "steep focal": functools.partial(losses.focal, gamma=0.5),
-    "bare dice": functools.partial(losses.dice, smooth=0.0),
-    "foreground dice": functools.partial(losses.dice, background=False),
-    "uneven tversky": functools.partial(losses.tversky, alpha=0.3, beta=0.7),
+    "focal, small gamma": functools.partial(losses.focal, gamma=0.5),
+    "dice, not smoothed": functools.partial(losses.dice, smooth=0.0),
+    "dice, foreground only": functools.partial(losses.dice, background=False),
+    "tversky, unequal": functools.partial(losses.tversky, alpha=0.3, beta=0.7),
     "focal tversky": functools.partial(losses.tversky, gamma=0.75),
 }
-INDEPENDENT = {k: v for k, v in EXCLUSIVE.items() if k != "foreground dice"}
+INDEPENDENT = {k: v for k, v in EXCLUSIVE.items() if k != "dice, foreground only"}
 CASES = [
     pytest.param(loss, target, id=f"{name}, {target}")
     for target, cases in (
@@ -32,7 +32,7 @@ each_loss = pytest.mark.parametrize(("loss", "target"), CASES)
 
 
 def draw(target, shape=(2, 4, 6), classes=3, seed=0):
-    """Random output, target and weight; a label has no ignored pixel."""
+    """Returns a random output, target and weight; no label is ignored."""
     rng = np.random.default_rng(seed)
     output = rng.normal(size=(*shape, classes)).astype(np.float32)
     if target == "independent":
@@ -48,7 +48,7 @@ def draw(target, shape=(2, 4, 6), classes=3, seed=0):
 
 @functools.partial(jax.jit, static_argnums=0)  # one compilation for most tests
 def value_and_grad(loss, output, truth, weight):
-    """The losses `[B]` and the gradient of their sum."""
+    """Returns the losses `[B]` and the gradient of their sum."""
     value, pull = jax.vjp(lambda x: loss(x, truth, weight), output)
     return value, pull(jnp.ones_like(value))[0]
 
@@ -57,23 +57,25 @@ def value_and_grad(loss, output, truth, weight):
 
 
 @each_loss
-def test_only_the_pixels_that_count_matter_and_not_their_layout(loss, target):
-    """Row 1 has weight 0, as has row 2 where no label can be ignored; their outputs are
-    anything at all. The same loss and gradient come from the other two rows, laid out
-    as a volume."""
+def test_ignored_pixels_and_the_number_of_axes_make_no_difference(loss, target):
+    """Row 1 has weight 0. Row 2 is ignored, or has weight 0 where nothing is ignored.
+
+    The outputs of both are arbitrary. The same loss and gradient follow from the other
+    two rows, reshaped to a volume.
+    """
     plane = draw(target)
     volume = [x[:, ::3].reshape(2, 2, 2, 3, *x.shape[3:]) for x in plane]
     expected, gradient = value_and_grad(loss, *volume)
 
     output, truth, weight = plane
-    anything = np.array([[0], [1e4], [-1e4], [3e38], [np.inf], [np.nan]])
+    arbitrary = np.array([[0], [1e4], [-1e4], [3e38], [np.inf], [np.nan]])
     if target == "value":
         truth, weight = truth.at[:, 2].set(np.nan), weight.at[:, 2].set(0)
     else:
         truth = truth.at[:, 2].set(-1)
     value, grad = value_and_grad(
         loss,
-        output.at[:, 1:3].set(anything * [1, -1, 1]),
+        output.at[:, 1:3].set(arbitrary * [1, -1, 1]),
         truth,
         weight.at[:, 1].set(0),
     )
@@ -85,7 +87,7 @@ def test_only_the_pixels_that_count_matter_and_not_their_layout(loss, target):
 
 
 @each_loss
-def test_an_example_without_weight_costs_nothing(loss, target):
+def test_an_example_without_weight_has_loss_zero(loss, target):
     output, truth, weight = draw(target)
     value, grad = value_and_grad(loss, 1e4 * output, truth, weight.at[0].set(0))
     assert value.shape == (2,)
@@ -96,8 +98,8 @@ def test_an_example_without_weight_costs_nothing(loss, target):
 
 
 @each_loss
-def test_the_right_answer_costs_nothing_and_the_wrong_one_does(loss, target):
-    """The least value of `charbonnier` is its epsilon, 0.001."""
+def test_a_right_output_has_the_least_loss_and_a_wrong_one_a_high_loss(loss, target):
+    """The least value is 0, and for `charbonnier` its epsilon, 0.001."""
     _, truth, weight = draw(target)
     if target == "value":
         right, wrong = truth, truth + 1
@@ -121,7 +123,7 @@ def test_a_step_down_the_gradient_lowers_the_loss(loss, target):
 
 
 @each_loss
-def test_shapes_that_do_not_belong_together_are_refused(loss, target):
+def test_shapes_that_do_not_fit_raise_an_assertion_error(loss, target):
     output, truth, weight = draw(target)
     for wrong in (
         (output, truth[:, 1:], weight),
@@ -130,7 +132,7 @@ def test_shapes_that_do_not_belong_together_are_refused(loss, target):
         (output[..., :1], truth, weight),
     ):
         if target == "exclusive" and wrong[0].shape[-1] == 1:
-            continue  # ids say nothing of the number of classes
+            continue  # class ids do not determine the number of classes
         with pytest.raises(AssertionError):
             loss(*wrong)
 
@@ -178,8 +180,8 @@ def test_cross_entropy_against_optax(smoothing):
     )
 
 
-def test_an_independent_answer_may_be_missing():
-    """The mean runs over the answers that are there, here 3 of 4."""
+def test_an_independent_class_can_be_ignored_at_a_pixel():
+    """The mean is over the other answers, here 3 of 4."""
     logits, label, _ = draw("independent", shape=(1, 1, 2), classes=2)
     cost = optax.losses.sigmoid_binary_cross_entropy(logits, label)
     np.testing.assert_allclose(
@@ -200,7 +202,7 @@ def test_focal_against_optax(gamma):
     )
 
 
-def test_a_softmax_of_two_is_a_sigmoid_of_the_difference():
+def test_a_softmax_of_two_classes_is_a_sigmoid_of_the_difference():
     logits, label, weight = draw("exclusive", classes=2)
     difference = logits[..., 1:] - logits[..., :1]
     for loss in (losses.cross_entropy, losses.focal):
@@ -212,7 +214,7 @@ def test_a_softmax_of_two_is_a_sigmoid_of_the_difference():
 
 
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.focal])
-def test_class_weights_of_the_wrong_length_name_both_lengths(loss):
+def test_class_weights_of_the_wrong_length_raise_a_user_error(loss):
     with pytest.raises(UserError, match=r"length 2 .* 3 classes"):
         jax.jit(functools.partial(loss, class_weights=(1.0, 2.0)))(*draw("exclusive"))
 
@@ -252,7 +254,7 @@ def test_tversky_against_optax():
 
 
 @pytest.mark.parametrize("target", ["exclusive", "independent"])
-def test_dice_is_an_even_tversky(target):
+def test_dice_is_a_tversky_loss_with_equal_weights(target):
     batch = draw(target)
     np.testing.assert_allclose(
         losses.dice(*batch, smooth=3.0),
@@ -271,7 +273,7 @@ def test_independent_classes_have_no_background(loss):
 
 
 def jaccard_extension(errors, truth):
-    """Berman et al. 2018, definition 2, with sets: sum of m_i (J(i) - J(i - 1))."""
+    """Computes the sum of m_i (J(i) - J(i - 1)) (Berman et al. 2018, definition 2)."""
     truth_set = set(np.flatnonzero(truth))
 
     def jaccard(wrong):
@@ -288,7 +290,7 @@ def jaccard_extension(errors, truth):
 @pytest.mark.parametrize("classes", ["present", "all"])
 def test_lovasz_softmax_by_its_definition(classes):
     logits, label, weight = draw("exclusive", classes=4)
-    label = jnp.where(label == 3, 2, label).at[0, :2].set(-1)  # nothing is class 3
+    label = jnp.where(label == 3, 2, label).at[0, :2].set(-1)  # class 3 is absent
     p = np.asarray(jax.nn.softmax(logits), np.float64)
     expected = []
     for example in range(2):
@@ -308,7 +310,7 @@ def test_lovasz_softmax_by_its_definition(classes):
 
 def test_lovasz_hinge_by_its_definition():
     logits, label, weight = draw("independent")
-    label = label.at[1, ..., 2].set(0)  # an absent class still counts
+    label = label.at[1, ..., 2].set(0)  # absent classes count
     x, g = np.asarray(logits, np.float64), np.asarray(label)
     errors = np.maximum(0, 1 - x * (2 * g - 1)).reshape(2, -1, 3)
     expected = [
@@ -320,7 +322,7 @@ def test_lovasz_hinge_by_its_definition():
     )
 
 
-def test_lovasz_of_a_sure_prediction_is_one_minus_iou():
+def test_lovasz_of_a_certain_prediction_is_one_minus_iou():
     _, label, weight = draw("exclusive")
     prediction = np.asarray(draw("exclusive", seed=1)[1])
     truth = np.asarray(label)
@@ -338,8 +340,10 @@ def test_lovasz_of_a_sure_prediction_is_one_minus_iou():
 
 
 def test_lovasz_gradient_of_a_large_image():
-    """A pixel counts by the rise of the Jaccard loss, here in float64; it is about
-    1e-5, and differences of float32 Jaccard losses would miss it by a percent."""
+    """The gradient is the increase of the Jaccard loss, here computed in float64.
+
+    It is about 1e-5. Differences of float32 Jaccard losses would have a 1% error.
+    """
     rng = np.random.default_rng(0)
     truth = rng.random((1, 256, 256, 1)) < 0.3
     logits = rng.permutation(truth.size).reshape(truth.shape) / truth.size
@@ -362,8 +366,10 @@ def test_lovasz_gradient_of_a_large_image():
 
 
 def test_value_losses_by_hand():
-    """Two pixels of two channels and weights 1 and 3, and one that has no weight. The
-    Pythagorean triples of charbonnier are 1.8, 0.75, 1.95 and so on."""
+    """Two pixels of two channels with weights 1 and 3, and one pixel with weight 0.
+
+    `charbonnier` gets Pythagorean triples: 1.8, 0.75, 1.95 and so on.
+    """
     output = jnp.array([[[1.0, 2.0], [0.0, 0.4], [9.0, 9.0]]])
     value = jnp.array([[[1.0, 3.8], [-1.0, 0.0], [0.0, 0.0]]])
     weight = jnp.array([[1.0, 3.0, 0.0]])
@@ -383,29 +389,31 @@ def test_l2_against_optax():
     np.testing.assert_allclose(losses.l2(output, value, weight), expected, rtol=1e-5)
 
 
-# The sum of several, and outputs of several sizes.
+# Sums of losses, and outputs of several sizes.
 
 
-def test_the_second_argument_names_the_kind():
-    assert losses.kind(losses.l1) == "value"
-    assert losses.kind(functools.partial(losses.dice, smooth=0.0)) == "label"
+def test_the_second_argument_names_the_kind_of_target():
+    assert losses.get_kind(losses.l1) == "value"
+    assert losses.get_kind(functools.partial(losses.dice, smooth=0.0)) == "label"
 
     def other(prediction, truth, weight):
         return weight
 
-    with pytest.raises(UserError, match=r"not \(prediction, truth, weight\)"):
-        losses.kind(other)
-    with pytest.raises(UserError, match=r"not \(output, value\)"):
-        losses.kind(lambda output, value: output)
+    with pytest.raises(
+        UserError, match=r"are \(prediction, truth, weight\); name them"
+    ):
+        losses.get_kind(other)
+    with pytest.raises(UserError, match=r"are \(output, value\); name them"):
+        losses.get_kind(lambda output, value: output)
 
 
-def test_weighted_sum_adds_up_and_skips_what_counts_nothing():
+def test_combined_losses_are_summed_without_terms_of_scale_zero():
     def never(logits, label, weight):
         raise RuntimeError("computed")
 
     logits, label, weight = draw("exclusive")
     output, value, _ = draw("value", seed=1)
-    total = losses.weighted_sum(
+    total = losses.combine_losses(
         [(0.25, losses.cross_entropy), (0.0, never), (2.0, losses.l1)]
     )
     np.testing.assert_allclose(
@@ -417,28 +425,31 @@ def test_weighted_sum_adds_up_and_skips_what_counts_nothing():
         rtol=1e-6,
     )
     with pytest.raises(UserError, match="scale"):
-        losses.weighted_sum([(0.0, never)])
+        losses.combine_losses([(0.0, never)])
 
 
 def test_deep_supervision_by_hand():
-    """Outputs smaller than the target, of every pixel, and of every second row and
-    fourth column; the coarser one counts half as much."""
+    """Both outputs are smaller than the target.
+
+    One covers every pixel, the other every second row and fourth column with half the
+    weight.
+    """
     _, value, weight = draw("value", (2, 10, 12))
     _, label, _ = draw("exclusive", (2, 10, 12))
     fine, coarse = draw("value", (2, 8, 8))[0], draw("value", (2, 4, 2), seed=1)[0]
-    total = losses.weighted_sum([(1.0, losses.l1), (1.0, losses.cross_entropy)])
+    total = losses.combine_losses([(1.0, losses.l1), (1.0, losses.cross_entropy)])
 
-    def parts(rows, columns, output):
+    def crop(rows, columns, output):
         cut = (slice(None), rows, columns)
         both = {"label": output, "value": output}
         return both, {"label": label[cut], "value": value[cut]}, weight[cut]
 
-    first = parts(slice(1, 9), slice(2, 10), fine)
+    first = crop(slice(1, 9), slice(2, 10), fine)
     # In the middle 8 x 8 pixels: rows 1, 3, 5, 7 and columns 2, 6.
-    second = parts(slice(2, 9, 2), slice(4, 10, 4), coarse)
+    second = crop(slice(2, 9, 2), slice(4, 10, 4), coarse)
     targets = {"label": label, "value": value}
     np.testing.assert_allclose(
-        losses.deep_supervision(
+        losses.compute_deep_supervision(
             total, [first[0], second[0]], targets, weight, [(1, 1), (2, 4)]
         ),
         2 / 3 * total(*first) + 1 / 3 * total(*second),

@@ -43,7 +43,7 @@ def test_weight_decay_skips_biases_and_norms(name):
 
 
 @pytest.mark.parametrize("name", optimizers.__all__)
-def test_names_are_optaxs(name):
+def test_optimizers_agree_with_optax(name):
     keywords = {"sgd": {"momentum": 0.9}, "adamw": {"weight_decay": 1e-4}}
     theirs = getattr(optax, name)(0.1, **keywords.get(name, {}))
     ours = getattr(optimizers, name)(lambda _: 0.1, learning_rate=0.1)
@@ -51,14 +51,14 @@ def test_names_are_optaxs(name):
     jax.tree.map(close, update(ours), update(theirs))
 
 
-def test_frozen_parameters_have_no_update_and_no_share_in_the_clip():
+def test_frozen_parameters_have_no_update_and_do_not_count_in_the_clip():
     params = {"down0": PARAMS, "head0": PARAMS}
     grads = {"down0": {"kernel": jnp.full((1, 2), 1e3), "bias": jnp.ones(1)}}
     grads["head0"] = GRADS  # of norm 1/2
-    adam = optimizers.sgd(
+    sgd = optimizers.sgd(
         lambda _: 1.0, learning_rate=1.0, momentum=0.0, weight_decay=0.1, clip=1.0
     )
-    tx = optimizers.frozen(adam, ("down*",), params)
+    tx = optimizers.freeze(sgd, ("down*",), params)
     updates, _ = tx.update(grads, tx.init(params), params)
     np.testing.assert_array_equal(updates["down0"]["kernel"], 0)
     np.testing.assert_array_equal(updates["down0"]["bias"], 0)
@@ -66,12 +66,14 @@ def test_frozen_parameters_have_no_update_and_no_share_in_the_clip():
     np.testing.assert_allclose(updates["head0"]["kernel"], expected, rtol=1e-6)
 
 
-def test_patterns_are_those_of_a_shell():
+def test_freeze_takes_shell_patterns():
     params = {"down0": PARAMS, "down10": PARAMS, "head0": PARAMS}
-    tx = optimizers.frozen(optax.sgd(1.0), ("down?/*", "*/bias"), params)
+    tx = optimizers.freeze(optax.sgd(1.0), ("down?/*", "*/bias"), params)
     updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
-    kept = {name for name in params if not updates[name]["kernel"].any()}
-    assert kept == {"down0"}
+    frozen = {name for name in params if not updates[name]["kernel"].any()}
+    assert frozen == {"down0"}
     assert not any(updates[name]["bias"].any() for name in params)
-    with pytest.raises(UserError, match="'up' matches no parameter; they begin with d"):
-        optimizers.frozen(optax.sgd(1.0), ("up",), params)
+    with pytest.raises(
+        UserError, match="'up' matches no parameter; the names begin with d"
+    ):
+        optimizers.freeze(optax.sgd(1.0), ("up",), params)

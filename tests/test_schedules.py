@@ -6,7 +6,7 @@ from unet_jax import schedules
 PEAK, STEPS, WARMUP = 0.1, 100, 20
 
 
-def test_cosine_is_optaxs():
+def test_cosine_agrees_with_optax():
     ours = schedules.cosine(PEAK, STEPS, warmup=WARMUP, final=0.1)
     theirs = optax.warmup_cosine_decay_schedule(0.0, PEAK, WARMUP, STEPS, PEAK * 0.1)
     for step in (0, 7, 20, 63, 100):
@@ -29,7 +29,7 @@ def test_warm_up_peak_and_end(schedule, halfway, end):
     assert schedule(STEPS) == pytest.approx(end, abs=1e-6)
 
 
-def test_a_short_trial_of_a_long_recipe_still_peaks():
+def test_a_run_shorter_than_the_warmup_reaches_the_peak():
     schedule = schedules.cosine(PEAK, 10, warmup=500)
     assert schedule(5) == pytest.approx(PEAK)
     assert schedule(10) == pytest.approx(0)

@@ -1,14 +1,15 @@
-"""Names and shapes of the arrays that every other file uses.
+"""Names, shapes and types of the arrays that the whole package uses.
 
-`*S` is the spatial shape, (H, W) for images and (D, H, W) for volumes; nothing here or
-above depends on the number of axes. B counts examples, C channels and K classes.
+`*S` is the spatial shape, (H, W) for images and (D, H, W) for volumes. No function in
+this package depends on the number of spatial axes unless its docstring says so. B
+counts examples, C channels and K classes.
 
-A label holds exclusive class ids, `i32[*S]` in 0..K-1, or K independent answers,
-`i32[*S, K]` of 0 and 1. A negative label is ignored by every loss and every metric.
+A label holds exclusive class ids, `i32[*S]` in 0..K-1, or K independent classes,
+`i32[*S, K]` of 0 and 1. Losses and metrics ignore negative labels.
 
-A batch is a dict of arrays. An array is *spatial* if its first axes, after B, are those
-of the image; then it is cut, moved and resampled with the image. Spatial arrays of
-floats are interpolated, integers and `weight` take the nearest pixel.
+A batch is a dict of arrays. An array is *spatial* if its axes after B begin with those
+of the image; it is then cropped, moved and resampled together with the image. Spatial
+arrays of floats are interpolated. Integers and `weight` take the nearest pixel.
 """
 
 from collections.abc import Sequence
@@ -22,25 +23,25 @@ from scipy import ndimage
 
 Image = jax.Array  # f32[B, *S, C]
 Label = jax.Array  # i32[B, *S] exclusive, or i32[B, *S, K] independent
-Weight = jax.Array  # f32[B, *S], how much a pixel counts in the loss
+Weight = jax.Array  # f32[B, *S], weight of each pixel in the loss
 Logits = jax.Array  # f32[B, *S, K]
-Value = jax.Array  # f32[B, *S, C], numbers that a network is to give
-Seed = jax.Array  # u32[B], the randomness that belongs to each example
-Batch = dict[str, jax.Array]  # image, seed, and what the data set and the task bring
-Example = dict[str, Any]  # the same without the axis B
+Value = jax.Array  # f32[B, *S, C], real-valued targets
+Seed = jax.Array  # u32[B], the random seed of each example
+Batch = dict[str, jax.Array]  # image, seed, and arrays of the data set and the task
+Example = dict[str, Any]  # one example of a batch, without the axis B
 
-IGNORE = -1  # the label of a pixel without an annotation
+IGNORE = -1  # label of pixels without an annotation
 
 
 class Segmentation(NamedTuple):
-    """Classes and, once a function has found them, objects."""
+    """The label of each pixel, and the objects once they have been found."""
 
     label: np.ndarray  # i32[*S] class ids, or i32[*S, K] of 0 and 1 (independent)
-    objects: np.ndarray | None = None  # i32[*S] ids 1.., 0 = background
+    objects: np.ndarray | None = None  # i32[*S], ids from 1; 0 is background
 
 
-def spatial(example: Example) -> list[str]:
-    """Returns the names of the arrays of an example that have the image's pixels."""
+def list_spatial(example: Example) -> list[str]:
+    """Returns the names of the arrays that share the pixels of the image."""
     shape = example["image"].shape[:-1]
     return [
         name
@@ -50,40 +51,45 @@ def spatial(example: Example) -> list[str]:
     ]
 
 
-def interpolated(name: str, array: np.ndarray | jax.Array) -> bool:
-    """True if a spatial array is interpolated; False if it takes the nearest pixel.
+def is_interpolated(name: str, array: np.ndarray | jax.Array) -> bool:
+    """True if a spatial array is interpolated, False if it takes the nearest pixel.
 
-    A mean of two class ids is a third class, so integers are not interpolated. Weights
-    belong to the label of their pixel and stay with it.
+    The mean of two class ids is a third class, so integers are not interpolated. A
+    weight belongs to the label of its pixel and stays with it.
     """
     return jnp.issubdtype(array.dtype, jnp.floating) and name != "weight"
 
 
-def check(logits: Logits, label: Label, weight: Weight) -> None:
-    """Raises AssertionError, naming the shapes, unless the three belong together."""
+def check_shapes(logits: Logits, label: Label, weight: Weight) -> None:
+    """Raises AssertionError, with the shapes, unless the three arrays fit together."""
     pixels = logits.shape[:-1]
     chex.assert_shape(weight, pixels)
-    chex.assert_shape(label, logits.shape if independent(label, weight) else pixels)
+    chex.assert_shape(label, logits.shape if is_independent(label, weight) else pixels)
 
 
-def independent(label: Label, weight: Weight) -> bool:
-    """Whether the classes are independent (sigmoid), not exclusive (softmax)."""
+def is_independent(label: Label, weight: Weight) -> bool:
+    """True for independent classes (sigmoid), False for exclusive ones (softmax)."""
     return label.ndim == weight.ndim + 1
 
 
-def centre(array: jax.Array, shape: tuple[int, ...], first: int = 1) -> jax.Array:
-    """Crops the middle `shape` out of the axes that start at `first`."""
+def crop_centre(array: jax.Array, shape: tuple[int, ...], first: int = 1) -> jax.Array:
+    """Crops the middle `shape` out of an array; `first` is the first cropped axis."""
     for axis, size in enumerate(shape, start=first):
         start = (array.shape[axis] - size) // 2
         array = jax.lax.slice_in_dim(array, start, start + size, axis=axis)
     return array
 
 
-def components(label: np.ndarray) -> np.ndarray:
-    """Numbers the face-connected components of every class above 0, on the host.
+def label_components(label: np.ndarray) -> np.ndarray:
+    """Numbers the face-connected components of every class above 0. Runs on the host.
 
-    `i32[*S]` of class ids -> `i32[*S]`, 0 where there is none; touching classes stay
-    apart.
+    Touching components of different classes get different numbers.
+
+    Args:
+      label: `i32[*S]`, class ids.
+
+    Returns:
+      `i32[*S]`, numbers from 1; 0 where the label is 0 or negative.
     """
     numbers = np.zeros(label.shape, np.int32)
     total = 0
@@ -94,25 +100,41 @@ def components(label: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def window(
+def cut_window(
     array: np.ndarray, origin: Sequence[int], shape: Sequence[int]
 ) -> np.ndarray:
-    """Cuts `shape` out at `origin`, on the host, mirrored where it leaves the array.
+    """Cuts a window out of an array, on the host.
 
-    Any origin and any size are legal. Axes after the first `len(shape)` are kept whole.
+    Positions outside the array are filled by reflection.
+
+    Args:
+      array: `[*S, ...]`; the axes after the spatial ones are kept whole.
+      origin: the first pixel along each spatial axis; it may lie outside the array.
+      shape: the size of the window along each spatial axis; it may exceed the array.
+
+    Returns:
+      `[*shape, ...]`, a copy.
     """
     space = array.shape[: len(shape)]
     if all(0 <= o <= size - n for o, n, size in zip(origin, shape, space, strict=True)):
         box = (slice(o, o + n) for o, n in zip(origin, shape, strict=True))
-        return array[tuple(box)].copy()  # several times faster
-    return array[np.ix_(*map(mirrored, origin, shape, space))]
+        return array[tuple(box)].copy()  # several times faster than np.ix_
+    return array[np.ix_(*map(mirror_indices, origin, shape, space))]
 
 
-def mirrored(start: int, length: int, size: int) -> np.ndarray:
-    """The `length` indices from `start` on into an axis of `size`, mirrored beyond it.
+def mirror_indices(start: int, length: int, size: int) -> np.ndarray:
+    """Returns the indices of a range of positions along an axis, reflected at its ends.
 
-    The edge pixel is not repeated (`c b | a b c | b a`): the border of the paper's
-    overlap-tile strategy, figure 2.
+    The edge pixel is not repeated (`c b | a b c | b a`), as at the borders in the
+    overlap-tile strategy (Ronneberger et al. 2015, figure 2).
+
+    Args:
+      start: the first position; it may be negative.
+      length: the number of positions.
+      size: the size of the axis.
+
+    Returns:
+      `int[length]` in 0..size-1.
     """
     period = max(2 * (size - 1), 1)
     index = np.arange(start, start + length) % period

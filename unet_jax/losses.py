@@ -1,20 +1,20 @@
-"""Losses: the error of a network's output, one number for each example.
+"""Loss functions, each of which returns one number per example.
 
-The second argument of a loss names the kind of target that it reads; a task has targets
+The second argument of a loss names the kind of target that it reads. A task has targets
 of one kind or of both.
 
-- `(logits, label, weight, *, <numbers>) -> f32[B]` compares logits `f32[B, *S, K]` with
-  a label `i32[B, *S]` of exclusive classes (softmax) or `i32[B, *S, K]` of independent
-  ones (sigmoid).
-- `(output, value, weight, *, <numbers>) -> f32[B]` compares numbers `f32[B, *S, C]`.
+- `(logits, label, weight, *, <options>) -> f32[B]` compares logits `f32[B, *S, K]` with
+  a label, `i32[B, *S]` for exclusive classes (softmax) or `i32[B, *S, K]` for
+  independent classes (sigmoid).
+- `(output, value, weight, *, <options>) -> f32[B]` compares numbers `f32[B, *S, C]`.
 
-The weight is `f32[B, *S]`, for any number of spatial axes. Shapes that do not belong
-together raise AssertionError. A pixel of weight 0 or with a negative label takes no
-part, whatever the output and the value are; an example that has no other pixels has
-loss 0 and no gradient.
+The weight is `f32[B, *S]`. Any number of spatial axes is allowed. Shapes that do not
+fit together raise AssertionError. Pixels of weight 0 and pixels with a negative label
+are ignored, even where the output or the value is not finite. An example without any
+other pixel has loss 0 and gradient 0.
 
-In the formulas w, p and g are the weight, the probability and the truth (0 or 1) of
-one class at one pixel, and sums run over the pixels of an example.
+In the formulas, w, p and g are the weight, the predicted probability and the truth (0
+or 1) of one class at one pixel. Sums run over the pixels of one example.
 """
 
 import inspect
@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax import arrays
-from unet_jax.arrays import IGNORE, Label, Logits, Value, Weight, centre
+from unet_jax.arrays import IGNORE, Label, Logits, Value, Weight, crop_centre
 from unet_jax.errors import UserError
 from unet_jax.specs import BelowOne, NonNegative, Positive
 
@@ -41,9 +41,9 @@ __all__ = [
     "tversky",
 ]
 
-Term = Callable[[jax.Array, jax.Array, Weight], jax.Array]  # a loss of one kind
+Term = Callable[[jax.Array, jax.Array, Weight], jax.Array]  # reads one kind of target
 ByKind = Mapping[str, jax.Array]
-Loss = Callable[[ByKind, ByKind, Weight], jax.Array]  # of all outputs and targets
+Loss = Callable[[ByKind, ByKind, Weight], jax.Array]  # reads outputs, targets, weight
 
 
 def cross_entropy(
@@ -54,28 +54,37 @@ def cross_entropy(
     class_weights: tuple[NonNegative, ...] = (),
     label_smoothing: BelowOne = 0.0,
 ) -> jax.Array:
-    """The weighted mean of -log p(truth), in nats.
+    """Computes the weighted mean of -log p(truth), in nats.
 
-    Exclusive classes: `sum w (-log p(truth)) / sum w`, equation 1 of Ronneberger et al.
-    2015 divided by the sum of its weights; the border map of equation 2 goes into
-    `weight`. Independent classes: the same mean of `-g log p - (1 - g) log(1 - p)`,
-    over pixels and classes.
+    Exclusive classes: `sum w (-log p(truth)) / sum w`. This is equation 1 of
+    Ronneberger et al. 2015, divided by the sum of the weights. The border weight map of
+    their equation 2 is part of `weight`. Independent classes: the same mean of
+    `-g log p - (1 - g) log(1 - p)`, over pixels and classes.
 
-    The terms of class k cost `class_weights[k]` times as much. These weights are no
-    part of the divisor, or they would cancel in an example of one class only.
-    `label_smoothing` is the part of the truth that is spread evenly over the answers:
-    K classes, or yes and no if independent (Szegedy et al. 2016, section 7).
+    Args:
+      logits: `f32[B, *S, K]`.
+      label: `i32[B, *S]` or `i32[B, *S, K]`.
+      weight: `f32[B, *S]`.
+      class_weights: K factors, one for the terms of each class; () for none. They are
+        not part of the divisor, where they would cancel in an example with a single
+        class.
+      label_smoothing: the share of the truth that is spread evenly over the possible
+        answers: K classes, or yes and no for an independent class (Szegedy et al. 2016,
+        section 7).
+
+    Returns:
+      `f32[B]`.
 
     Raises:
       UserError: the number of class weights is neither 0 nor K.
     """
-    pixels = _pixels(logits, label, weight)
-    answers = 2 if pixels.independent else logits.shape[-1]
+    inputs = _prepare_inputs(logits, label, weight)
+    answers = 2 if inputs.independent else logits.shape[-1]
     cost = sum(
         -(truth * (1 - label_smoothing) + label_smoothing / answers) * log_p
-        for truth, log_p in _log_likelihood(pixels)
+        for truth, log_p in _log_likelihoods(inputs)
     )
-    return _mean(cost * _per_class(class_weights, logits), pixels.weight)
+    return _average(cost * _scale_classes(class_weights, logits), inputs.weight)
 
 
 def focal(
@@ -86,18 +95,30 @@ def focal(
     gamma: NonNegative = 2.0,
     class_weights: tuple[NonNegative, ...] = (),
 ) -> jax.Array:
-    """Cross-entropy in which a pixel counts (1 - p(truth))^gamma times.
+    """Computes the focal loss: cross-entropy times (1 - p(truth))^gamma at each pixel.
 
-    Lin et al. 2017, equation 5, for K sigmoids and, by the same formula, a softmax.
-    `class_weights` (their alpha and 1 - alpha), divisor and errors are as in
-    `cross_entropy`, which `gamma=0` gives back.
+    Lin et al. 2017, equation 5, for independent classes; the same formula with a
+    softmax for exclusive classes. With `gamma=0` it is `cross_entropy`.
+
+    Args:
+      logits: `f32[B, *S, K]`.
+      label: `i32[B, *S]` or `i32[B, *S, K]`.
+      weight: `f32[B, *S]`.
+      gamma: the exponent; the larger it is, the less a well classified pixel counts.
+      class_weights: as in `cross_entropy`; the paper's alpha and 1 - alpha.
+
+    Returns:
+      `f32[B]`.
+
+    Raises:
+      UserError: the number of class weights is neither 0 nor K.
     """
-    pixels = _pixels(logits, label, weight)
+    inputs = _prepare_inputs(logits, label, weight)
     cost = sum(
-        -truth * _power(-jnp.expm1(log_p), gamma) * log_p  # -expm1(log p) is 1 - p
-        for truth, log_p in _log_likelihood(pixels)
+        -truth * _raise_to(-jnp.expm1(log_p), gamma) * log_p  # -expm1(log p) is 1 - p
+        for truth, log_p in _log_likelihoods(inputs)
     )
-    return _mean(cost * _per_class(class_weights, logits), pixels.weight)
+    return _average(cost * _scale_classes(class_weights, logits), inputs.weight)
 
 
 def dice(
@@ -108,21 +129,30 @@ def dice(
     smooth: NonNegative = 1.0,
     background: bool = True,
 ) -> jax.Array:
-    """One minus the soft Dice coefficient, averaged over the classes.
+    """Computes 1 - the soft Dice coefficient, averaged over the classes.
 
-    Per class `1 - (2 sum w p g + s) / (sum w p + sum w g + s)`: Milletari et al. 2016
-    with plain, not squared, sums in the denominator. In true and false positives and
-    negatives it reads `(FP + FN) / (2 TP + FP + FN + s)`, which loses no digits near 0.
-    `smooth` is s, in pixels of weight 1; `background=False` leaves class 0, of
-    exclusive classes, out of the mean.
+    Per class `1 - (2 sum w p g + s) / (sum w p + sum w g + s)`: Milletari et al. 2016,
+    with plain instead of squared sums in the denominator. The code computes the equal
+    form `(FP + FN) / (2 TP + FP + FN + s)` of soft true and false positives and
+    negatives, which keeps its precision near 0.
+
+    Args:
+      logits: `f32[B, *S, K]`.
+      label: `i32[B, *S]` or `i32[B, *S, K]`.
+      weight: `f32[B, *S]`.
+      smooth: s, in pixels of weight 1.
+      background: False leaves class 0 of exclusive classes out of the mean.
+
+    Returns:
+      `f32[B]`.
 
     Raises:
-      UserError: `background=False` with independent classes, which have none.
+      UserError: `background=False` with independent classes, which have no background.
     """
-    pixels = _pixels(logits, label, weight)
-    tp, fp, fn = _overlap(pixels)
-    loss = _divide(fp + fn, 2 * tp + fp + fn + smooth)
-    return _class_mean(loss, pixels, background)
+    inputs = _prepare_inputs(logits, label, weight)
+    tp, fp, fn = _count_soft_overlap(inputs)
+    loss = _divide_or_zero(fp + fn, 2 * tp + fp + fn + smooth)
+    return _average_classes(loss, inputs, background)
 
 
 def tversky(
@@ -136,19 +166,33 @@ def tversky(
     smooth: NonNegative = 1.0,
     background: bool = True,
 ) -> jax.Array:
-    """(1 - the Tversky index)^gamma, averaged over the classes.
+    """Computes (1 - the Tversky index)^gamma, averaged over the classes.
 
-    The index is `(TP + s) / (TP + alpha FP + beta FN + s)`: alpha weighs false
-    positives and beta false negatives (Salehi et al. 2017, equation 3). gamma is the
-    exponent of the focal Tversky loss (Abraham and Khan 2018, who write it 1/gamma).
-    `smooth`, `background` and errors are as in `dice`; `dice(smooth=s)` is
-    `tversky(alpha=0.5, beta=0.5, smooth=s / 2)`.
+    The index is `(TP + s) / (TP + alpha FP + beta FN + s)` (Salehi et al. 2017,
+    equation 3). `dice(smooth=s)` equals `tversky(alpha=0.5, beta=0.5, smooth=s / 2)`.
+
+    Args:
+      logits: `f32[B, *S, K]`.
+      label: `i32[B, *S]` or `i32[B, *S, K]`.
+      weight: `f32[B, *S]`.
+      alpha: the weight of false positives.
+      beta: the weight of false negatives.
+      gamma: the exponent of the focal Tversky loss (Abraham and Khan 2018, who write it
+        as 1 / gamma).
+      smooth: s, in pixels of weight 1.
+      background: False leaves class 0 of exclusive classes out of the mean.
+
+    Returns:
+      `f32[B]`.
+
+    Raises:
+      UserError: `background=False` with independent classes, which have no background.
     """
-    pixels = _pixels(logits, label, weight)
-    tp, fp, fn = _overlap(pixels)
+    inputs = _prepare_inputs(logits, label, weight)
+    tp, fp, fn = _count_soft_overlap(inputs)
     wrong = alpha * fp + beta * fn
-    loss = _power(_divide(wrong, tp + wrong + smooth), gamma)
-    return _class_mean(loss, pixels, background)
+    loss = _raise_to(_divide_or_zero(wrong, tp + wrong + smooth), gamma)
+    return _average_classes(loss, inputs, background)
 
 
 def lovasz(
@@ -158,76 +202,102 @@ def lovasz(
     *,
     classes: Literal["present", "all"] = "present",
 ) -> jax.Array:
-    """The Lovász extension of 1 - IoU, of each example, averaged over the classes.
+    """Computes the Lovász extension of 1 - IoU, averaged over the classes.
 
-    Berman et al. 2018: Lovász-softmax, of the errors `|g - p|`, for exclusive classes
-    and the Lovász hinge, of `max(0, 1 - logit (2 g - 1))`, for independent ones. A
-    weight of 0 leaves a pixel out; other weights make no difference.
+    Berman et al. 2018. Exclusive classes: the Lovász-softmax loss, of the errors
+    `|g - p|`. Independent classes: the Lovász hinge loss, of the errors
+    `max(0, 1 - logit (2 g - 1))`.
 
-    `classes='present'` averages over the exclusive classes that the label of an example
-    holds. Independent classes are all in the mean: nothing else would punish their
-    false positives.
+    Args:
+      logits: `f32[B, *S, K]`.
+      label: `i32[B, *S]` or `i32[B, *S, K]`.
+      weight: `f32[B, *S]`. Pixels of weight 0 are ignored; all others count alike.
+      classes: 'present' averages over the exclusive classes that occur in the label of
+        an example, 'all' over all K. Independent classes are all averaged, since no
+        other term would punish their false positives.
+
+    Returns:
+      `f32[B]`.
     """
-    pixels = _pixels(logits, label, weight)
-    if pixels.independent:
-        errors = jax.nn.relu(1 - pixels.logits * (2 * pixels.truth - 1))
+    inputs = _prepare_inputs(logits, label, weight)
+    if inputs.independent:
+        errors = jax.nn.relu(1 - inputs.logits * (2 * inputs.truth - 1))
     else:
-        errors = jnp.abs(pixels.truth - jax.nn.softmax(pixels.logits))
-    errors = jnp.where(pixels.weight > 0, errors, 0)
-    truth = _class_rows(pixels.truth)
-    loss = _lovasz_extension(_class_rows(errors), truth)
-    if pixels.independent or classes == "all":
+        errors = jnp.abs(inputs.truth - jax.nn.softmax(inputs.logits))
+    errors = jnp.where(inputs.weight > 0, errors, 0)
+    truth = _flatten_pixels(inputs.truth)
+    loss = _lovasz_extension(_flatten_pixels(errors), truth)
+    if inputs.independent or classes == "all":
         return loss.mean(axis=-1)
     present = truth.any(axis=-1)
-    return _divide((loss * present).sum(axis=-1), present.sum(axis=-1))
+    return _divide_or_zero((loss * present).sum(axis=-1), present.sum(axis=-1))
 
 
 def l1(output: Value, value: Value, weight: Weight) -> jax.Array:
-    """The weighted mean of |output - value|, over pixels and channels."""
-    difference, weight = _differences(output, value, weight)
-    # The gradient of `jnp.abs` is 1 at 0; that of a pixel without an error must be 0.
-    return _mean(difference * jnp.sign(difference), weight)
+    """Computes the weighted mean of |output - value| over pixels and channels."""
+    difference, weight = _mask_difference(output, value, weight)
+    # Not jnp.abs, whose gradient at 0 is 1: a pixel without an error must have none.
+    return _average(difference * jnp.sign(difference), weight)
 
 
 def l2(output: Value, value: Value, weight: Weight) -> jax.Array:
-    """The weighted mean of (output - value)^2, over pixels and channels."""
-    difference, weight = _differences(output, value, weight)
-    return _mean(jnp.square(difference), weight)
+    """Computes the weighted mean of (output - value)^2 over pixels and channels."""
+    difference, weight = _mask_difference(output, value, weight)
+    return _average(jnp.square(difference), weight)
 
 
 def charbonnier(
     output: Value, value: Value, weight: Weight, *, epsilon: Positive = 1e-3
 ) -> jax.Array:
-    """The weighted mean of sqrt((output - value)^2 + epsilon^2): a smooth `l1`.
+    """Computes the weighted mean of sqrt((output - value)^2 + epsilon^2): a smooth L1.
 
-    Charbonnier et al. 1994, in the form of Lai et al. 2017 (LapSRN). `epsilon`, in the
-    units of the scaled target, is where the quadratic bottom passes into `l1`, and the
-    loss of a perfect output.
+    Charbonnier et al. 1994, in the form of Lai et al. 2017 (LapSRN).
+
+    Args:
+      output: `f32[B, *S, C]`.
+      value: `f32[B, *S, C]`.
+      weight: `f32[B, *S]`.
+      epsilon: the error at which the loss changes from quadratic to linear, in units of
+        the scaled target. A perfect output has the loss epsilon.
+
+    Returns:
+      `f32[B]`.
     """
-    difference, weight = _differences(output, value, weight)
-    return _mean(jnp.sqrt(jnp.square(difference) + epsilon**2), weight)
+    difference, weight = _mask_difference(output, value, weight)
+    return _average(jnp.sqrt(jnp.square(difference) + epsilon**2), weight)
 
 
-def kind(loss: Term) -> str:
-    """Returns the kind of target that a loss reads, 'label' or 'value'.
+def get_kind(loss: Term) -> str:
+    """Returns the kind of target that a loss reads: 'label' or 'value'.
 
     Raises:
-      UserError: its second argument is called something else.
+      UserError: the second argument of the loss has another name.
     """
     names = list(inspect.signature(loss).parameters)
     if len(names) < 3 or names[1] not in ("label", "value"):
         raise UserError(
-            "a loss must have the arguments (logits, label, weight) or (output, value, "
-            f"weight), not ({', '.join(names)})"
+            f"the arguments of the loss are ({', '.join(names)}); name them (logits, "
+            "label, weight) or (output, value, weight)"
         )
     return names[1]
 
 
-def weighted_sum(terms: Sequence[tuple[float, Term]]) -> Loss:
-    """Returns the loss `sum scale * term`; a term of scale 0 is not computed."""
-    terms = [(scale, kind(term), term) for scale, term in terms if scale != 0]
+def combine_losses(terms: Sequence[tuple[float, Term]]) -> Loss:
+    """Returns the loss function `sum scale * term`. Terms of scale 0 are not computed.
+
+    Args:
+      terms: (scale, loss) pairs.
+
+    Returns:
+      `(outputs, targets, weight) -> f32[B]`, where outputs and targets are dicts of
+      arrays by kind.
+
+    Raises:
+      UserError: all scales are 0.
+    """
+    terms = [(scale, get_kind(term), term) for scale, term in terms if scale != 0]
     if not terms:
-        raise UserError("no term has a scale other than 0; give one")
+        raise UserError("no term has a scale other than 0; set one scale above 0")
 
     def total(outputs: ByKind, targets: ByKind, weight: Weight) -> jax.Array:
         return sum(
@@ -238,39 +308,49 @@ def weighted_sum(terms: Sequence[tuple[float, Term]]) -> Loss:
     return total
 
 
-def deep_supervision(
+def compute_deep_supervision(
     loss: Loss,
     outputs: Sequence[ByKind],
     targets: ByKind,
     weight: Weight,
     strides: Sequence[tuple[int, ...]],
 ) -> jax.Array:
-    """Returns the loss `f32[B]` of outputs that may be smaller or coarser than targets.
+    """Computes the mean loss of outputs at several levels.
 
-    Output i has one pixel for every `strides[i]` of the target along each axis and
-    counts 2^-i, normalised to a sum of 1 (nnU-Net's weights, but for the coarsest,
-    which nnU-Net leaves out). Each is compared with the middle of the target, every
-    `strides[i]`-th pixel.
+    Output i has weight 2^-i, and the weights are normalised to a sum of 1. nnU-Net uses
+    the same weights but leaves out the coarsest output. Output i is compared with the
+    middle part of the target, at every `strides[i]`-th pixel.
+
+    Args:
+      loss: `(outputs, targets, weight) -> f32[B]`.
+      outputs: the outputs by kind, the finest level first. They may be smaller than the
+        target, as with VALID padding.
+      targets: the targets by kind, at full resolution.
+      weight: `f32[B, *S]`.
+      strides: for each level and axis, the target pixels per output pixel.
+
+    Returns:
+      `f32[B]`.
     """
     total = 0.0
     for i, (output, stride) in enumerate(zip(outputs, strides, strict=False)):
         shape = next(iter(output.values())).shape[1:-1]
-        coarse = {kind: _coarse(t, shape, stride) for kind, t in targets.items()}
-        total += 0.5**i * loss(output, coarse, _coarse(weight, shape, stride))
+        coarse = {kind: _subsample(t, shape, stride) for kind, t in targets.items()}
+        total += 0.5**i * loss(output, coarse, _subsample(weight, shape, stride))
     return total / sum(0.5**i for i in range(len(outputs)))
 
 
-def _coarse(
+def _subsample(
     array: jax.Array, shape: tuple[int, ...], stride: tuple[int, ...]
 ) -> jax.Array:
-    """The middle `shape * stride` of an array, every `stride`-th pixel of it."""
-    array = centre(array, tuple(n * s for n, s in zip(shape, stride, strict=True)))
+    """Crops the middle `shape * stride` pixels and keeps every `stride`-th of them."""
+    array = crop_centre(array, tuple(n * s for n, s in zip(shape, stride, strict=True)))
     middle = (slice(s // 2, None, s) for s in stride)
     return array[(slice(None), *middle)]
 
 
-class _Pixels(NamedTuple):
-    """What every loss starts from; all three are 0 where nothing counts."""
+class _LossInputs(NamedTuple):
+    """The inputs of a loss of labels; arrays are 0 at ignored pixels."""
 
     logits: jax.Array  # f32[B, *S, K]
     truth: jax.Array  # f32[B, *S, K] of 0 and 1
@@ -278,9 +358,9 @@ class _Pixels(NamedTuple):
     independent: bool
 
 
-def _pixels(logits: Logits, label: Label, weight: Weight) -> _Pixels:
-    arrays.check(logits, label, weight)
-    independent = arrays.independent(label, weight)
+def _prepare_inputs(logits: Logits, label: Label, weight: Weight) -> _LossInputs:
+    arrays.check_shapes(logits, label, weight)
+    independent = arrays.is_independent(label, weight)
     weight = weight[..., None]
     label = label if independent else label[..., None]
     label = jnp.where(weight > 0, label, IGNORE)
@@ -289,15 +369,15 @@ def _pixels(logits: Logits, label: Label, weight: Weight) -> _Pixels:
         truth = (label > 0).astype(logits.dtype)
     else:
         truth = jax.nn.one_hot(label[..., 0], logits.shape[-1], dtype=logits.dtype)
-    # Multiplying by weight 0 would not do: 0 * inf is NaN, in the gradient too.
+    # Not multiplied by weight 0: 0 * inf is NaN, also in the gradient.
     logits = jnp.where(counts, logits, 0)
-    return _Pixels(logits, truth, jnp.where(counts, weight, 0), independent)
+    return _LossInputs(logits, truth, jnp.where(counts, weight, 0), independent)
 
 
-def _differences(
+def _mask_difference(
     output: Value, value: Value, weight: Weight
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns `output - value` and its weights, `f32[B, *S, C]`, 0 where none count."""
+    """Returns `output - value` and its weights, `f32[B, *S, C]`, 0 where ignored."""
     chex.assert_equal_shape([output, value])
     chex.assert_shape(weight, output.shape[:-1])
     weight = jnp.broadcast_to(weight[..., None], output.shape)
@@ -306,81 +386,95 @@ def _differences(
     return output - value, jnp.where(counts, weight, 0)
 
 
-def _log_likelihood(pixels: _Pixels) -> list[tuple[jax.Array, jax.Array]]:
-    """For each answer a class can have: whether it is the truth, and its log p."""
-    logits, truth = pixels.logits, pixels.truth
-    if pixels.independent:
+def _log_likelihoods(inputs: _LossInputs) -> list[tuple[jax.Array, jax.Array]]:
+    """Returns (truth, log p) pairs: one for all classes, or for yes and for no."""
+    logits, truth = inputs.logits, inputs.truth
+    if inputs.independent:
         yes, no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
         return [(truth, yes), (1 - truth, no)]
     return [(truth, jax.nn.log_softmax(logits))]
 
 
-def _overlap(pixels: _Pixels) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Soft true positives, false positives and false negatives, each `f32[B, K]`."""
-    p = (jax.nn.sigmoid if pixels.independent else jax.nn.softmax)(pixels.logits)
-    g, w = pixels.truth, pixels.weight
+def _count_soft_overlap(inputs: _LossInputs) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns soft true positives, false positives, false negatives, `f32[B, K]`."""
+    p = (jax.nn.sigmoid if inputs.independent else jax.nn.softmax)(inputs.logits)
+    g, w = inputs.truth, inputs.weight
     space = range(1, p.ndim - 1)
     return tuple(
         jnp.sum(w * term, axis=space) for term in (p * g, p * (1 - g), (1 - p) * g)
     )
 
 
-def _class_mean(loss: jax.Array, pixels: _Pixels, background: bool) -> jax.Array:
-    """`f32[B, K]` -> `f32[B]`, without class 0 if the background is not wanted."""
-    if pixels.independent and not background:
+def _average_classes(
+    loss: jax.Array, inputs: _LossInputs, background: bool
+) -> jax.Array:
+    """Averages `f32[B, K]` over the classes; `background=False` leaves out class 0."""
+    if inputs.independent and not background:
         raise UserError(
-            "background=False needs exclusive classes, and this label "
-            "has independent ones; leave it out"
+            "background=False needs exclusive classes, but the classes of this label "
+            "are independent; leave the option out"
         )
     return loss[:, 0 if background else 1 :].mean(axis=-1)
 
 
-def _per_class(class_weights: tuple[float, ...], logits: Logits) -> jax.Array | float:
+def _scale_classes(
+    class_weights: tuple[float, ...], logits: Logits
+) -> jax.Array | float:
     classes = logits.shape[-1]
     if not class_weights:
         return 1.0
     if len(class_weights) != classes:
         raise UserError(
-            f"class_weights has length {len(class_weights)} and there "
-            f"are {classes} classes; give one number a class"
+            f"class_weights has length {len(class_weights)} and there are {classes} "
+            "classes; give one number per class"
         )
     shape = (1,) * (logits.ndim - 1) + (classes,)
     return jnp.asarray(class_weights, logits.dtype).reshape(shape)
 
 
-def _mean(cost: jax.Array, weight: jax.Array) -> jax.Array:
-    """Sums `f32[B, *S, K]` over an example and divides by the sum of its weights.
+def _average(cost: jax.Array, weight: jax.Array) -> jax.Array:
+    """Returns the weighted mean of `f32[B, *S, K]` over each example.
 
-    A weight without a class axis adds the classes up, one with it averages them.
+    A weight without a class axis sums over the classes; a weight with one averages
+    them.
     """
     rest = range(1, cost.ndim)
-    return _divide(jnp.sum(weight * cost, axis=rest), jnp.sum(weight, axis=rest))
+    total = jnp.sum(weight * cost, axis=rest)
+    return _divide_or_zero(total, jnp.sum(weight, axis=rest))
 
 
-def _divide(part: jax.Array, whole: jax.Array) -> jax.Array:
-    """The quotient, and 0, without a gradient, where there is no whole."""
+def _divide_or_zero(part: jax.Array, whole: jax.Array) -> jax.Array:
+    """Divides; returns 0, with gradient 0, where the divisor is 0."""
     return jnp.where(whole > 0, part, 0) / jnp.where(whole > 0, whole, 1)
 
 
-def _power(x: jax.Array, gamma: float) -> jax.Array:
-    """x^gamma for x in 0..1; 0 below rounding, where gamma < 1 is infinitely steep."""
+def _raise_to(x: jax.Array, gamma: float) -> jax.Array:
+    """Computes x^gamma for x in 0..1, and 0 for x at rounding level.
+
+    The gradient of x^gamma with gamma < 1 is infinite at 0.
+    """
     eps = jnp.finfo(x.dtype).eps
     return jnp.where(x > eps, jnp.maximum(x, eps) ** gamma, 0)
 
 
-def _class_rows(array: jax.Array) -> jax.Array:
-    """`[B, *S, K]` -> `[B, K, N]`."""
+def _flatten_pixels(array: jax.Array) -> jax.Array:
+    """Reshapes `[B, *S, K]` to `[B, K, N]`."""
     array = jnp.moveaxis(array, -1, 1)
     return array.reshape(*array.shape[:2], -1)
 
 
 def _lovasz_extension(errors: jax.Array, truth: jax.Array) -> jax.Array:
-    """`f32[..., N]` x 2 -> `f32[...]`: algorithm 1 of Berman et al. 2018.
+    """Computes the Lovász extension of the Jaccard loss, `f32[...]`.
 
-    Pixels join the wrong ones from the largest error down, and each counts by how much
-    the Jaccard loss `1 - intersection / union` rises when it does. The rise is written
-    out, `1 / union` or `intersection / (union (union - 1))`: in a large image the
-    difference of two float32 Jaccard losses would be mostly rounding.
+    Berman et al. 2018, algorithm 1. Pixels are sorted by decreasing error. Each error
+    is weighted by the increase of the Jaccard loss `1 - intersection / union` when its
+    pixel becomes wrong too. The increase is written in closed form, `1 / union` or
+    `intersection / (union (union - 1))`: in a large image the difference of two float32
+    Jaccard losses would be mostly rounding error.
+
+    Args:
+      errors: `f32[..., N]`.
+      truth: `f32[..., N]` of 0 and 1.
     """
     descending, truth = jax.lax.sort((-errors, truth), num_keys=1)
     hit = truth > 0
@@ -388,7 +482,7 @@ def _lovasz_extension(errors: jax.Array, truth: jax.Array) -> jax.Array:
     intersection = total - jnp.cumsum(hit, axis=-1)
     union = total + jnp.cumsum(~hit, axis=-1)
     before = jnp.maximum(union - 1.0, 1)
-    # A class that is absent goes from nothing wrong, loss 0, to loss 1 at once.
+    # For an absent class the first wrong pixel raises the loss from 0 to 1.
     rise = jnp.where(union == 1, 1, intersection / (union * before))
     rise = jnp.where(hit, 1 / union, rise)
     return -jnp.sum(descending * rise, axis=-1)

@@ -1,8 +1,9 @@
-"""Optimizers by their Optax names, with weight decay and gradient clipping.
+"""Optimizers under their Optax names, with weight decay and gradient clipping.
 
-An optimizer is `(schedule, *, learning_rate, ...) -> GradientTransformation`; the
-schedule already peaks at `learning_rate`. Weight decay leaves biases and the scales
-and offsets of norms alone. `clip` bounds the global norm of the gradient; 0 is off.
+An optimizer is `(schedule, *, learning_rate, ...) -> GradientTransformation`. The
+schedule already has its peak at `learning_rate`. Weight decay applies to kernels, not
+to biases or to the scales and offsets of norms. `clip` is the largest global norm of
+the gradient; 0 means no clipping.
 """
 
 import fnmatch
@@ -26,9 +27,12 @@ def sgd(
     weight_decay: NonNegative = 0.0,
     clip: NonNegative = 0.0,
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent; the paper's momentum is 0.99 (section 3)."""
+    """Creates stochastic gradient descent with momentum.
+
+    The momentum of Ronneberger et al. 2015 is 0.99 (section 3).
+    """
     step = optax.sgd(schedule, momentum=momentum, nesterov=nesterov)
-    return optax.chain(_clip(clip), _l2(weight_decay), step)
+    return optax.chain(_clip(clip), _decay(weight_decay), step)
 
 
 def adam(
@@ -41,9 +45,9 @@ def adam(
     weight_decay: NonNegative = 0.0,
     clip: NonNegative = 0.0,
 ) -> optax.GradientTransformation:
-    """Adam (Kingma and Ba 2015); weight decay is an L2 term of the loss."""
+    """Creates Adam (Kingma and Ba 2015). Weight decay is an L2 term of the loss."""
     step = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
-    return optax.chain(_clip(clip), _l2(weight_decay), step)
+    return optax.chain(_clip(clip), _decay(weight_decay), step)
 
 
 def adamw(
@@ -56,9 +60,10 @@ def adamw(
     weight_decay: NonNegative = 1e-4,
     clip: NonNegative = 0.0,
 ) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+    """Creates Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
     numbers = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
-    return optax.chain(_clip(clip), optax.adamw(schedule, **numbers, mask=_kernels))
+    step = optax.adamw(schedule, **numbers, mask=_mark_kernels)
+    return optax.chain(_clip(clip), step)
 
 
 def lamb(
@@ -71,63 +76,70 @@ def lamb(
     weight_decay: NonNegative = 0.0,
     clip: NonNegative = 0.0,
 ) -> optax.GradientTransformation:
-    """Layer-wise adaptive rates for large batches (You et al. 2020)."""
+    """Creates LAMB, layer-wise adaptive rates for large batches (You et al. 2020)."""
     numbers = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
-    return optax.chain(_clip(clip), optax.lamb(schedule, **numbers, mask=_kernels))
+    step = optax.lamb(schedule, **numbers, mask=_mark_kernels)
+    return optax.chain(_clip(clip), step)
 
 
-def frozen(
+def freeze(
     tx: optax.GradientTransformation, patterns: tuple[str, ...], params: optax.Params
 ) -> optax.GradientTransformation:
-    """Keeps the parameters whose names match a pattern as they are.
+    """Excludes the parameters whose names match a pattern from training.
 
-    They get no update, no weight decay and no share in the norm of the gradient.
+    Frozen parameters get no update and no weight decay, and do not count in the
+    gradient norm for clipping.
 
     Args:
-      tx: the optimizer of the others.
-      patterns: as in a shell, for names such as 'down0/Conv_0/kernel'; '*' matches
-        '/', too, so 'down*' is the whole contracting path.
+      tx: the optimizer of the other parameters.
+      patterns: shell patterns for names such as 'down0/Conv_0/kernel'. '*' also matches
+        '/', so 'down*' is the whole contracting path.
       params: a tree with the structure of the parameters.
 
+    Returns:
+      The optimizer with the frozen parameters masked.
+
     Raises:
-      UserError: a pattern matches no parameter, or all parameters are kept.
+      UserError: a pattern matches no parameter, or the patterns match all parameters.
     """
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    names = [format_path(path) for path, _ in leaves]
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
             tops = dict.fromkeys(name.split("/")[0] for name in names)
             raise UserError(
-                f"{pattern!r} matches no parameter; they begin with {', '.join(tops)}"
+                f"{pattern!r} matches no parameter; the names begin with "
+                f"{', '.join(tops)}"
             )
 
-    def is_kept(path: Any, _: Any) -> bool:
-        return any(fnmatch.fnmatchcase(path_name(path), p) for p in patterns)
+    def is_frozen(path: Any, _: Any) -> bool:
+        return any(fnmatch.fnmatchcase(format_path(path), p) for p in patterns)
 
-    def kept(tree: optax.Params) -> optax.Params:
-        return jax.tree_util.tree_map_with_path(is_kept, tree)
+    def mark_frozen(tree: optax.Params) -> optax.Params:
+        return jax.tree_util.tree_map_with_path(is_frozen, tree)
 
-    def trained(tree: optax.Params) -> optax.Params:
-        return jax.tree.map(lambda keep: not keep, kept(tree))
+    def mark_trained(tree: optax.Params) -> optax.Params:
+        return jax.tree.map(lambda frozen: not frozen, mark_frozen(tree))
 
-    if not any(jax.tree.leaves(trained(params))):
-        raise UserError("all parameters would be kept; leave some of them to train")
+    if not any(jax.tree.leaves(mark_trained(params))):
+        raise UserError("all parameters would be frozen; leave some of them to train")
     return optax.chain(
-        optax.masked(tx, trained), optax.masked(optax.set_to_zero(), kept)
+        optax.masked(tx, mark_trained), optax.masked(optax.set_to_zero(), mark_frozen)
     )
 
 
-def path_name(path: Any) -> str:
-    """Returns the name of a parameter, such as 'down0/Conv_0/kernel'."""
+def format_path(path: Any) -> str:
+    """Returns the name of a parameter by its path, such as 'down0/Conv_0/kernel'."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _kernels(params: optax.Params) -> optax.Params:
-    """True where weight decay applies: what has one axis is a bias or a scale."""
+def _mark_kernels(params: optax.Params) -> optax.Params:
+    """Returns True for kernels. Arrays with one axis are biases or scales."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def _l2(weight_decay: float) -> optax.GradientTransformation:
-    return optax.add_decayed_weights(weight_decay, mask=_kernels)
+def _decay(weight_decay: float) -> optax.GradientTransformation:
+    return optax.add_decayed_weights(weight_decay, mask=_mark_kernels)
 
 
 def _clip(norm: float) -> optax.GradientTransformation:

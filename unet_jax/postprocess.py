@@ -173,7 +173,7 @@ def foreground_objects(label: np.ndarray, *, independent: bool = False) -> np.nd
     """
     if independent:
         label = (label > 0).any(-1)
-    return arrays.components(label)
+    return arrays.label_components(label)
 
 
 def _foreground(label: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

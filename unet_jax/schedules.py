@@ -1,7 +1,8 @@
-"""Learning rates over a run, each with a linear warm-up from zero.
+"""Learning rate schedules, each with a linear warm-up from zero.
 
-A schedule is `(peak, steps, *, warmup, ...) -> step -> rate`: it reaches `peak` after
-`warmup` steps, or half of the run if that is shorter, and ends at `steps`.
+A schedule is `(peak, steps, *, warmup, ...) -> step -> rate`. The rate reaches `peak`
+after `warmup` steps, or after half of the run if that is shorter. The decay ends at
+step `steps`.
 """
 
 from collections.abc import Callable
@@ -13,21 +14,23 @@ from unet_jax.specs import Positive, Proportion, Whole, Within
 
 __all__ = ["constant", "cosine", "exponential", "polynomial"]
 
-_Share = Annotated[float, Within("above 0, to 1", lambda x: 0 < x <= 1)]
+_FinalFraction = Annotated[float, Within("above 0, to 1", lambda x: 0 < x <= 1)]
 
-# What follows the warm-up, given the steps that are left.
-_After = Callable[[int], optax.Schedule]
+_MakeDecay = Callable[[int], optax.Schedule]  # number of steps -> schedule
 
 
 def constant(peak: float, steps: int, *, warmup: Whole = 0) -> optax.Schedule:
-    """The peak, to the end."""
+    """Keeps the rate at the peak."""
     return _warm_up(peak, steps, warmup, lambda _: optax.constant_schedule(peak))
 
 
 def cosine(
     peak: float, steps: int, *, warmup: Whole = 0, final: Proportion = 0.0
 ) -> optax.Schedule:
-    """Half a cosine from the peak to `final` times the peak (Loshchilov 2017)."""
+    """Decays along half a cosine, from the peak to `final` times the peak.
+
+    Loshchilov and Hutter 2017, without restarts.
+    """
     return _warm_up(
         peak,
         steps,
@@ -44,7 +47,10 @@ def polynomial(
     power: Positive = 0.9,
     final: Proportion = 0.0,
 ) -> optax.Schedule:
-    """(1 - t / T)^power, from the peak to `final` times the peak (as nnU-Net does)."""
+    """Decays as (1 - t / T)^power, from the peak to `final` times the peak.
+
+    nnU-Net uses a power of 0.9.
+    """
     return _warm_up(
         peak,
         steps,
@@ -54,17 +60,19 @@ def polynomial(
 
 
 def exponential(
-    peak: float, steps: int, *, warmup: Whole = 0, final: _Share = 0.01
+    peak: float, steps: int, *, warmup: Whole = 0, final: _FinalFraction = 0.01
 ) -> optax.Schedule:
-    """A constant factor per step, from the peak to `final` times it, which is not 0."""
+    """Decays by a constant factor per step, from the peak to `final` times the peak."""
     return _warm_up(
         peak, steps, warmup, lambda left: optax.exponential_decay(peak, left, final)
     )
 
 
-def _warm_up(peak: float, steps: int, warmup: int, after: _After) -> optax.Schedule:
-    warmup = min(warmup, steps // 2)  # a short trial of a long recipe still peaks
-    decay = after(steps - warmup)
+def _warm_up(
+    peak: float, steps: int, warmup: int, make_decay: _MakeDecay
+) -> optax.Schedule:
+    warmup = min(warmup, steps // 2)  # a short run reaches the peak, too
+    decay = make_decay(steps - warmup)
     if warmup == 0:
         return decay
     rise = optax.linear_schedule(0.0, peak, warmup)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unet_jax.arrays import mirrored
+from unet_jax.arrays import mirror_indices
 from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry
 
@@ -185,7 +185,7 @@ def cut(tiles: Tiles, tile: tuple[Span, ...], read: Read) -> np.ndarray:
       read: box of slices within the image -> its pixels, channels last.
     """
     starts = [span.start for span in tile]
-    axes = list(map(mirrored, starts, tiles.shape, tiles.image))
+    axes = list(map(mirror_indices, starts, tiles.shape, tiles.image))
     box = [slice(int(index.min()), int(index.max()) + 1) for index in axes]
     inside = [index - b.start for index, b in zip(axes, box, strict=True)]
     return read(box)[np.ix_(*inside)]

@@ -95,10 +95,10 @@ def measure_cost(function: Callable[[int], object]) -> float:
 
 def cut_crop(prepared, i: int) -> None:
     """Cuts the crop of one example."""
-    from unet_jax.arrays import window
+    from unet_jax.arrays import cut_window
 
     for name in ("image", "label", "weight"):
-        window(prepared[i][name], (0, 0), (SIZE, SIZE))
+        cut_window(prepared[i][name], (0, 0), (SIZE, SIZE))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What every operation that a spec may name has in common."""
+"""Properties of every operation that a spec may name."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ import pytest
 from unet_jax import augment
 from unet_jax.specs import bind
 
-NONE = {
+IDENTITY = {  # options under which an operation changes nothing
     "blur": {"low": 0.0, "high": 0.0},
     "brightness": {"sigma": 0.0},
     "contrast": {"low": 1.0, "high": 1.0},
@@ -39,56 +39,61 @@ def batch(shape, classes=()):
     }
 
 
-def one(shape):
+def example(shape):
     return jax.tree.map(lambda x: x[0], batch(shape))
 
 
 @pytest.mark.parametrize("name", augment.__all__)
-def test_key_and_example_come_first_and_the_rest_has_defaults(name):
+def test_key_and_example_come_first_and_options_have_defaults(name):
     operation = getattr(augment, name)
-    key, example, *numbers = inspect.signature(operation).parameters.values()
+    key, example, *options = inspect.signature(operation).parameters.values()
     assert (key.name, example.name) == ("key", "example")
     hints = typing.get_type_hints(operation)
-    for number in numbers:
-        assert number.kind == inspect.Parameter.KEYWORD_ONLY
-        assert hints[number.name] in (float, int, tuple[int, ...])
-        assert number.default is not inspect.Parameter.empty
+    for option in options:
+        assert option.kind == inspect.Parameter.KEYWORD_ONLY
+        assert hints[option.name] in (float, int, tuple[int, ...])
+        assert option.default is not inspect.Parameter.empty
     bind(augment, {"name": name}, "config.augment[0]")
 
 
 @pytest.mark.parametrize("name", augment.__all__)
 @pytest.mark.parametrize(("shape", "classes"), [((8, 8), (3,)), ((3, 8, 8), ())])
 def test_shapes_and_dtypes_are_kept(name, shape, classes):
-    run = jax.vmap(augment.chain([(0.5, getattr(augment, name))]))
+    run = jax.vmap(augment.compose([(0.5, getattr(augment, name))]))
     given = batch(shape, classes)
     got = jax.eval_shape(run, jax.random.split(jax.random.key(1), 2), given)
-    assert got == jax.eval_shape(lambda example: example, given)
+    assert got == jax.eval_shape(lambda same: same, given)
 
 
 def run_all(operations, example):
-    """The result of each operation alone, under one key."""
-    chains = {name: augment.chain([(1.0, op)]) for name, op in operations.items()}
+    """Returns the result of each operation alone, under one key."""
+    chains = {name: augment.compose([(1.0, op)]) for name, op in operations.items()}
     run = jax.jit(lambda key: {name: op(key, example) for name, op in chains.items()})
     return run(jax.random.key(0)).items()
 
 
-def test_something_changes_and_stays_finite():
-    """Operations on values change the image alone."""
-    values, given = {"blur", "brightness", "contrast", "gamma", "noise"}, one((8, 8))
+def test_every_operation_changes_the_image_and_keeps_it_finite():
+    """Intensity operations change the image alone."""
+    intensity, given = (
+        {"blur", "brightness", "contrast", "gamma", "noise"},
+        example((8, 8)),
+    )
     for name, got in run_all({n: getattr(augment, n) for n in augment.__all__}, given):
         same = {k for k in given if np.array_equal(got[k], given[k])}
         assert "image" not in same, name
         assert np.isfinite(got["image"]).all(), name
-        if name in values:
+        if name in intensity:
             assert same == given.keys() - {"image"}, name
         else:
             assert not same & {"potential", "target"}, name
 
 
-def test_no_strength_is_the_identity():
-    none = {n: functools.partial(getattr(augment, n), **k) for n, k in NONE.items()}
-    given = one((3, 5, 6))
-    for name, got in run_all(none, given):
+def test_operations_of_strength_zero_are_the_identity():
+    identities = {
+        n: functools.partial(getattr(augment, n), **k) for n, k in IDENTITY.items()
+    }
+    given = example((3, 5, 6))
+    for name, got in run_all(identities, given):
         assert got.keys() == given.keys()
         for key in ("image", "potential", "target"):
             np.testing.assert_allclose(got[key], given[key], atol=2e-6, err_msg=name)
@@ -96,14 +101,14 @@ def test_no_strength_is_the_identity():
             np.testing.assert_array_equal(got[key], given[key], name)
 
 
-def test_shards_of_space_give_the_same_example():
+def test_spatial_sharding_gives_the_same_example():
     if jax.device_count() < 2:
         pytest.skip("one device: set JAX_NUM_CPU_DEVICES=2 to run this")
     kinds = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((2,), ("space",), axis_types=kinds, devices=jax.devices()[:2])
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "space"))
     operations = (augment.elastic, augment.turn, augment.blur)
-    run = jax.jit(jax.vmap(augment.chain([(1.0, each) for each in operations])))
+    run = jax.jit(jax.vmap(augment.compose([(1.0, each) for each in operations])))
     keys, given = jax.random.split(jax.random.key(4), 2), batch((16, 16))
     del given["seed"], given["factors"]
     whole, shards = run(keys, given), run(keys, jax.device_put(given, rows))

@@ -1,4 +1,4 @@
-"""Chains: order, chance, randomness of their own, and nothing left waiting."""
+"""Composed operations: order, probability, random numbers, applied displacements."""
 
 import functools
 
@@ -25,58 +25,58 @@ def add(key, example, *, amount):
     return {**example, "image": example["image"] + amount}
 
 
-def over(keys, run, example):
+def run_over(keys, run, example):
     return jax.jit(jax.vmap(run, in_axes=(0, None)))(keys, example)
 
 
 def test_operations_run_in_order():
     double = lambda key, e: {**e, "image": e["image"] * 2}  # noqa: E731
     three = functools.partial(add, amount=3.0)
-    both = augment.chain([(1.0, three), (1.0, double)])(KEY, example())
+    both = augment.compose([(1.0, three), (1.0, double)])(KEY, example())
     np.testing.assert_allclose(both["image"], (example()["image"] + 3) * 2)
 
 
 def test_probability_zero_is_the_identity():
     never = [(0.0, getattr(augment, name)) for name in augment.__all__]
-    got = jax.jit(augment.chain(never))(KEY, example())
+    got = jax.jit(augment.compose(never))(KEY, example())
     jax.tree.map(np.testing.assert_array_equal, got, example())
 
 
 def test_no_operations_are_the_identity():
-    assert augment.chain([])(KEY, example()).keys() == example().keys()
+    assert augment.compose([])(KEY, example()).keys() == example().keys()
 
 
-def test_probability_is_per_example_and_per_operation():
+def test_chance_is_independent_for_each_example_and_operation():
     ones = functools.partial(add, amount=1.0)
     tens = functools.partial(add, amount=10.0)
     move = functools.partial(augment.rotation, degrees=0.0)
-    run = augment.chain([(0.25, ones), (0.5, move), (0.5, tens)])
+    run = augment.compose([(0.25, ones), (0.5, move), (0.5, tens)])
     keys = jax.random.split(KEY, 1000)
-    got = over(keys, run, example((2, 2)))["image"]
+    got = run_over(keys, run, example((2, 2)))["image"]
     added = np.rint(got[:, 0, 0, 0] - example((2, 2))["image"][0, 0, 0])
     counts = [np.mean(added == amount) for amount in (0, 1, 10, 11)]
     # Three standard errors of 1000 draws.
     np.testing.assert_allclose(counts, [0.375, 0.125, 0.375, 0.125], atol=0.046)
 
 
-def test_a_move_left_to_chance_is_made_whole_or_not_at_all():
-    run = augment.chain([(0.5, augment.elastic), (0.5, augment.noise)])
+def test_a_displacement_is_applied_to_all_pixels_or_to_none():
+    run = augment.compose([(0.5, augment.elastic), (0.5, augment.noise)])
     keys = jax.random.split(KEY, 30)
-    got = over(keys, run, example())
+    got = run_over(keys, run, example())
     still = [np.array_equal(label, example()["label"]) for label in got["label"]]
     assert 5 < sum(still) < 25
 
 
-def test_an_operation_at_the_end_changes_no_other():
+def test_an_operation_added_at_the_end_does_not_change_the_others():
     short = [(0.5, augment.shift), (0.5, augment.noise)]
     long = [*short, (1.0, functools.partial(augment.brightness, sigma=0.0))]
-    one, two = (jax.jit(augment.chain(c))(KEY, example()) for c in (short, long))
+    one, two = (jax.jit(augment.compose(c))(KEY, example()) for c in (short, long))
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
-def test_same_key_same_result_and_vmap_is_a_loop():
+def test_the_key_determines_the_result_and_vmap_equals_a_loop():
     operations = (augment.elastic, augment.turn, augment.blur)
-    run = augment.chain([(0.7, operation) for operation in operations])
+    run = augment.compose([(0.7, operation) for operation in operations])
     one, several = jax.jit(run), jax.jit(jax.vmap(run, in_axes=(0, None)))
     keys = jax.random.split(KEY, 3)
     got = several(keys, example())

@@ -1,4 +1,4 @@
-"""Intensity operations against scipy and against what they promise to keep."""
+"""Intensity operations against scipy, and the properties that they keep."""
 
 import functools
 
@@ -16,7 +16,7 @@ KEYS = jax.random.split(KEY, 300)
 
 
 def standard(shape, seed=0):
-    """A standardised image; label and weight must come through untouched."""
+    """Returns an example with a standardised image."""
     image = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     plain = np.zeros(shape[:-1])
     return {"image": image, "label": plain.astype(np.int32), "weight": plain}
@@ -61,7 +61,7 @@ def test_gamma_is_a_power_of_the_range_of_each_channel():
         np.testing.assert_allclose(got[..., c], expected, atol=1e-5)
 
 
-def test_gamma_leaves_a_constant_image():
+def test_gamma_keeps_a_constant_image():
     example = standard((4, 4, 1))
     example["image"][:] = 0.3
     np.testing.assert_array_equal(
@@ -77,7 +77,7 @@ def test_gamma_is_log_uniform():
     assert scipy.stats.kstest(np.log2(powers), uniform.cdf).pvalue > 0.01
 
 
-def test_brightness_adds_one_normal_number_a_channel():
+def test_brightness_adds_one_normal_number_per_channel():
     example = standard((5, 4, 3))
     added = images(augment.brightness, example, sigma=0.5) - example["image"]
     assert np.ptp(added, axis=(1, 2)).max() < 1e-5
@@ -117,6 +117,6 @@ def test_noise_is_white_normal_and_of_uniform_strength():
         (augment.blur, {"low": 2.0}),
     ],
 )
-def test_bounds_out_of_order_are_named(operation, kwargs):
+def test_bounds_in_the_wrong_order_raise_a_user_error(operation, kwargs):
     with pytest.raises(UserError, match="needs 0 <=? low"):
         operation(KEY, standard((4, 4, 1)), **kwargs)

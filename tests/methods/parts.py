@@ -16,28 +16,28 @@ from unet_jax.methods import Ingredients
 CLASSES = tasks.Data(classes=("background", "cell"), axes=2, channels=1)
 
 
-def nothing(key, example):
+def augment_nothing(key, example):
     return example
 
 
-def keys_of(key, seed):
-    """One key for each seed."""
+def fold_in_seeds(key, seed):
+    """Returns one key for each seed."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, seed)
 
 
 def ingredients(model, tx=None, **changes):
-    """Exclusive classes, cross-entropy, no augmentation and plain gradient descent."""
-    given = {
+    """Returns ingredients: two classes, cross-entropy, no augmentation, SGD."""
+    defaults = {
         "task": tasks.semantic(CLASSES),
-        "loss": losses.weighted_sum([(1.0, losses.cross_entropy)]),
-        "augment": nothing,
+        "loss": losses.combine_losses([(1.0, losses.cross_entropy)]),
+        "augment": augment_nothing,
         "tx": tx or optax.sgd(0.5),
     }
-    return Ingredients(model=model, **given | changes)
+    return Ingredients(model=model, **defaults | changes)
 
 
 def host_batch(size=4, unlabelled=0, shape=(16, 16)):
-    """Random images whose label is their sign; the last rows have none."""
+    """Returns random images whose label is their sign; the last rows are unlabelled."""
     rng = np.random.default_rng(0)
     image = rng.normal(size=(size, *shape, 1)).astype("f4")
     label = (image[..., 0] > 0).astype("i4")
@@ -61,13 +61,13 @@ class Linear(nn.Module):
 
 
 class Small(nn.Module):
-    """A convolution, with what methods must handle in a network.
+    """A convolution with the features of a network that methods must handle.
 
     Attributes:
       norm: batch norm.
       dropout: the rate of a dropout whose masks belong to the seeds.
-      coarse: in training there is a second output, of every other pixel.
-      padding: of the convolution; VALID loses a pixel on each side.
+      coarse: adds a second output in training, of every other pixel.
+      padding: of the convolution; VALID removes a pixel on each side.
     """
 
     norm: bool = True
@@ -81,7 +81,7 @@ class Small(nn.Module):
         x = nn.BatchNorm(not train, momentum=0.9)(x) if self.norm else x
         x = nn.relu(x)
         if train and self.dropout:
-            keys = keys_of(self.make_rng("dropout"), seed)
+            keys = fold_in_seeds(self.make_rng("dropout"), seed)
             draw = functools.partial(jax.random.uniform, shape=x.shape[1:])
             x = jnp.where(jax.vmap(draw)(keys) < self.dropout, 0, x)
         x = nn.Dense(2)(x)

@@ -1,7 +1,7 @@
-"""One step, four layouts, one result: jit, pmap on 8 devices, mesh(1) and mesh(4).
+"""All layouts give the same result: jit, pmap on 8 devices, mesh(1) and mesh(4).
 
-To add a method, add it to `METHODS`, with the number of unlabelled rows among the 8 of
-its batches, and to `CASES`.
+To add a method, add it to `CASES` and to `METHODS`, with the number of unlabelled rows
+in its batches of 8.
 """
 
 import functools
@@ -16,7 +16,7 @@ from tests.methods.parts import host_batch, ingredients
 from unet_jax import augment, methods, parallel
 from unet_jax.models import UNet
 
-CHAIN = augment.chain(
+AUGMENT = augment.compose(
     [
         (1.0, augment.flip),
         (0.5, functools.partial(augment.elastic, sigma=2.0)),
@@ -53,13 +53,13 @@ CASES = [
 ]
 
 
-def two_steps(name, layout, options, shape):
-    """Two training steps of a method under a layout; None is plain jit."""
+def train_two_steps(name, layout, options, shape):
+    """Trains two steps of a method under a layout; None is plain jit."""
     make, unlabelled = METHODS[name]
     axis_name = layout.axis_name if layout else None
     model = UNet((4, 8), axis_name=axis_name, **options)
     ema = 0.0 if name == "mean_teacher" else 0.9
-    parts = ingredients(model, optax.adam(1e-3), augment=CHAIN, ema=ema)
+    parts = ingredients(model, optax.adam(1e-3), augment=AUGMENT, ema=ema)
     method = make(parts)
     batch = host_batch(8, unlabelled, shape)
     state = jax.jit(method.init)(jax.random.key(0), jnp.zeros((1, *shape, 1)))
@@ -76,10 +76,10 @@ def two_steps(name, layout, options, shape):
 @pytest.mark.parametrize(("name", "network"), CASES)
 def test_layouts_agree(name, network):
     options, shape = NETWORKS[network]
-    state, scalars = two_steps(name, None, options, shape)
+    state, scalars = train_two_steps(name, None, options, shape)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((state, scalars)))
     for layout, make in LAYOUTS.items():
-        other, numbers = two_steps(name, make(), options, shape)
+        other, numbers = train_two_steps(name, make(), options, shape)
         for a, b in zip(jax.tree.leaves(other), jax.tree.leaves(state), strict=True):
             assert a.shape == b.shape, layout
             np.testing.assert_allclose(a, b, atol=2e-5, err_msg=layout)

@@ -1,4 +1,4 @@
-"""The mean teacher: its average, its ramp and its consistency, worked by hand."""
+"""The mean teacher: its average, its ramp and its consistency, computed by hand."""
 
 import functools
 import math
@@ -19,20 +19,20 @@ close = functools.partial(np.testing.assert_allclose, atol=2e-6)
 AT_ONCE = {"ramp_up": 0, "noise": 0.0}
 
 
-def made(parts, **options):
+def compile_method(parts, **options):
     teacher = methods.mean_teacher(parts, **options)
     return teacher._replace(init=jax.jit(teacher.init), update=jax.jit(teacher.update))
 
 
 def linear(student, teacher, **options):
-    """A network that multiplies by a number, and a teacher with a number of its own.
+    """Returns a method and a state whose student and teacher multiply by numbers.
 
-    The predictions are twice the outputs. Nothing has a label, so that the consistency
-    is all that is learnt.
+    The predictions are twice the outputs. No image has a label, so that the loss is the
+    consistency alone.
     """
     parts = ingredients(Linear(), optax.sgd(0.01))
     task = parts.task._replace(activate=lambda output: 2 * output)
-    mean_teacher = made(parts._replace(task=task), **AT_ONCE | options)
+    mean_teacher = compile_method(parts._replace(task=task), **AT_ONCE | options)
     state = mean_teacher.init(KEY, jnp.zeros((1, 4, 4, 1)))
 
     def fill(tree, value):
@@ -42,24 +42,24 @@ def linear(student, teacher, **options):
     return mean_teacher, state._replace(params=params, extra=extra)
 
 
-def unequal(state):
-    """The state with two different scales, in student and teacher alike."""
+def with_unequal_scales(state):
+    """Returns the state with two different scales, equal in student and teacher."""
     params = {"scale": jnp.array([1.0, -0.5])}
     return state._replace(params=params, extra=state.extra | {"params": params})
 
 
 def blank(value, shape=(4, 4)):
-    """Images of one value, with weight 0."""
+    """Returns images of one value, with weight 0."""
     data = on_device(host_batch(4, unlabelled=4, shape=shape))
     return data | {"image": jnp.full_like(data["image"], value)}
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (2, 4, 6)])
 def test_the_consistency_by_hand(shape):
-    """Student 3 and teacher 1 of an image of 5 predict 30 and 10: 20^2 apart.
+    """Student 3 and teacher 1 predict 30 and 10 for an image of 5: (30 - 10)^2 = 400.
 
-    Each of the two scales, which share the mean, has the gradient
-    w/2 * 2 (30 - 10) * 2 * 5 = 200 w, and only the student's are changed by it.
+    The mean is over two scales. Each has the gradient w/2 * 2 (30 - 10) * 2 * 5 =
+    200 w, which changes the student only.
     """
     mean_teacher, state = linear(3.0, 1.0, consistency=0.5, decay=0.9)
     after, scalars = mean_teacher.update(state, blank(5.0, shape), KEY)
@@ -71,7 +71,7 @@ def test_the_consistency_by_hand(shape):
 
 
 def test_the_teacher_is_an_average_and_gets_no_gradient():
-    """The plain mean of the students so far, 2 and then 1, until the decay is less."""
+    """It is the plain mean of the students until the decay limits the share."""
     mean_teacher, state = linear(3.0, 7.0, consistency=0.0, decay=0.6)
     expected, students = 7.0, []
     for share in (1.0, 1 / 2, 0.4, 0.4):  # 1 - min(decay, 1 - 1 / t), t = 1, 2, ...
@@ -85,7 +85,7 @@ def test_the_teacher_is_an_average_and_gets_no_gradient():
 
 
 def test_running_statistics_are_averaged_like_parameters():
-    mean_teacher = made(ingredients(Small()), decay=0.99)
+    mean_teacher = compile_method(ingredients(Small()), decay=0.99)
     data = on_device(host_batch(4, unlabelled=2))
     state = mean_teacher.init(KEY, data["image"])
     assert jax.tree.leaves(state.extra["batch_stats"])
@@ -100,8 +100,8 @@ def test_running_statistics_are_averaged_like_parameters():
     )
 
 
-def test_student_and_teacher_begin_alike_and_share_no_memory():
-    """So that a step may be given the memory of both."""
+def test_student_and_teacher_start_equal_and_share_no_memory():
+    """A training step donates the buffers of both."""
     init = methods.mean_teacher(ingredients(Small())).init
     state = init(KEY, jnp.zeros((1, 4, 4, 1)))
     student = {"params": state.params, "batch_stats": state.stats}
@@ -111,7 +111,7 @@ def test_student_and_teacher_begin_alike_and_share_no_memory():
         assert one.unsafe_buffer_pointer() != other.unsafe_buffer_pointer()
 
 
-def test_the_teacher_is_what_predicts_and_is_picked_not_computed():
+def test_the_teacher_predicts_and_is_selected_not_computed():
     mean_teacher, state = linear(3.0, 1.0)
     assert mean_teacher.variables(state) is state.extra
     assert state.ema == ()
@@ -130,10 +130,10 @@ def test_the_ramp_by_hand():
 @pytest.mark.parametrize(
     ("coarse", "padding"), [(False, "SAME"), (True, "SAME"), (False, "VALID")]
 )
-def test_the_teacher_predicts_as_it_will_later(coarse, padding):
+def test_targets_come_from_the_teacher_in_prediction_mode(coarse, padding):
     """Without dropout, with its running statistics, at the finest level."""
     parts = ingredients(Small(dropout=0.5, coarse=coarse, padding=padding))
-    mean_teacher = made(parts, **AT_ONCE)
+    mean_teacher = compile_method(parts, **AT_ONCE)
     data = on_device(host_batch(4, unlabelled=2))
     state, _ = mean_teacher.update(mean_teacher.init(KEY, data["image"]), data, KEY)
 
@@ -150,13 +150,13 @@ def test_the_teacher_predicts_as_it_will_later(coarse, padding):
     assert float(scalars["consistency"]) > 1e-4
 
 
-def test_without_consistency_labelled_rows_are_learnt_as_if_alone():
+def test_without_consistency_unlabelled_rows_change_nothing():
     model = Small(norm=False, dropout=0.3)
     rows, others = 4, 2
     data = on_device(host_batch(rows + others, unlabelled=others))
     options = {"unlabelled": others / (rows + others), "consistency": 0.0, "noise": 0.0}
     parts = ingredients(model)
-    alone, both = methods.supervised(parts), made(parts, **options)
+    alone, both = methods.supervised(parts), compile_method(parts, **options)
     state = both.init(KEY, data["image"])
     labelled = {name: array[:rows] for name, array in data.items()}
     expected, numbers = jax.jit(alone.update)(state, labelled, KEY)
@@ -169,11 +169,11 @@ def test_without_consistency_labelled_rows_are_learnt_as_if_alone():
 
 
 @pytest.mark.parametrize(("consistency", "moved"), [(0.0, False), (5.0, True)])
-def test_unlabelled_images_move_the_student_if_consistency_counts(consistency, moved):
+def test_unlabelled_images_change_the_student_only_by_consistency(consistency, moved):
     data = on_device(host_batch(4, unlabelled=2))
     other = data | {"image": data["image"].at[2:].multiply(-2.0)}
     options = {"consistency": consistency, "ramp_up": 0, "noise": 0.3}
-    mean_teacher = made(ingredients(Small(norm=False)), **options)
+    mean_teacher = compile_method(ingredients(Small(norm=False)), **options)
     state = mean_teacher.init(KEY, data["image"])
     first, second = (
         mean_teacher.update(state, b, KEY)[0].params for b in (data, other)
@@ -182,8 +182,8 @@ def test_unlabelled_images_move_the_student_if_consistency_counts(consistency, m
     assert (float(apart) > 1e-4) == moved
 
 
-def test_the_noise_has_its_standard_deviation_and_differs_for_the_two():
-    """Twice the noise of the student less that of the teacher: 4 (s^2 + s^2)."""
+def test_student_and_teacher_get_independent_noise_of_the_given_deviation():
+    """The mean square of 2 (student noise - teacher noise) is 4 (s^2 + s^2)."""
     mean_teacher, state = linear(1.0, 1.0, noise=0.3)
     _, scalars = mean_teacher.update(state, blank(5.0, (64, 64)), KEY)
     pixels = 4 * 64 * 64
@@ -191,15 +191,15 @@ def test_the_noise_has_its_standard_deviation_and_differs_for_the_two():
     assert abs(float(scalars["consistency"]) - expected) < 4 * deviation
 
 
-def test_the_student_alone_sees_noise_of_its_own():
-    """A teacher of 0 always predicts 0, so that the rest is what the student sees."""
+def test_the_noise_of_the_student():
+    """A teacher of scale 0 always predicts 0, so only the student's noise is left."""
     mean_teacher, state = linear(1.0, 0.0, noise=0.3)
     _, scalars = mean_teacher.update(state, blank(0.0, (64, 64)), KEY)
     assert float(scalars["consistency"]) == pytest.approx(4 * 0.3**2, rel=0.05)
 
 
-def test_noise_belongs_to_the_example():
-    """Neither the order of a batch nor its other rows change an example's noise."""
+def test_noise_depends_on_the_seed_of_the_example():
+    """The order of a batch and its other rows do not change an example's noise."""
     mean_teacher, state = linear(1.0, 0.0, noise=0.3)
 
     def consistency(batch, key=KEY):
@@ -222,31 +222,31 @@ def test_student_and_teacher_see_the_same_augmented_crop():
         return example | {"image": jax.random.normal(key, example["image"].shape)}
 
     parts = ingredients(Linear(), augment=augment)
-    mean_teacher = made(parts, **AT_ONCE)
+    mean_teacher = compile_method(parts, **AT_ONCE)
     data = on_device(host_batch(4, unlabelled=2))
-    state = unequal(mean_teacher.init(KEY, data["image"]))
+    state = with_unequal_scales(mean_teacher.init(KEY, data["image"]))
     _, scalars = mean_teacher.update(state, data, KEY)
     assert float(scalars["consistency"]) == 0
-    seen = method.augmented(parts, data, KEY)
+    seen = method.augment_batch(parts, data, KEY)
     logits = parts.model.apply({"params": state.params}, seen["image"])
-    expected = method.supervised_loss(parts, logits, seen).sum() / 2
+    expected = method.compute_loss(parts, logits, seen).sum() / 2
     assert float(scalars["supervised"]) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize(("share", "labelled"), [(0.5, 4), (0.25, 6), (0.0, 8)])
 def test_the_supervised_loss_is_the_mean_over_labelled_rows(share, labelled):
     parts = ingredients(Linear())
-    mean_teacher = made(parts, unlabelled=share, **AT_ONCE)
+    mean_teacher = compile_method(parts, unlabelled=share, **AT_ONCE)
     assert mean_teacher.unlabelled == share
     data = on_device(host_batch(8, unlabelled=8 - labelled))
-    state = unequal(mean_teacher.init(KEY, data["image"]))
+    state = with_unequal_scales(mean_teacher.init(KEY, data["image"]))
     _, scalars = mean_teacher.update(state, data, KEY)
     logits = parts.model.apply({"params": state.params}, data["image"])
-    each = method.supervised_loss(parts, logits, data)
+    each = method.compute_loss(parts, logits, data)
     assert float(scalars["supervised"]) == pytest.approx(float(each[:labelled].mean()))
 
 
-def test_another_average_of_the_parameters_is_refused():
+def test_a_second_average_of_the_parameters_raises_a_user_error():
     with pytest.raises(
         UserError, match=r"ema=0.9 .* the option decay; set --config.ema=0"
     ):

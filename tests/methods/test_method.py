@@ -22,19 +22,19 @@ close = functools.partial(np.testing.assert_allclose, atol=1e-6)
 
 def start(parts):
     image = host_batch()["image"]
-    return jax.jit(functools.partial(method.begin, parts))(KEY, image)
+    return jax.jit(functools.partial(method.init_state, parts))(KEY, image)
 
 
-def advanced(parts, state):
-    """The state after a step with a gradient of ones."""
+def step_with_ones(parts, state):
+    """Returns the state and the scalars after a step with a gradient of ones."""
     grads = jax.tree.map(jnp.ones_like, state.params)
-    step = jax.jit(functools.partial(method.advance, parts))
+    step = jax.jit(functools.partial(method.apply_gradients, parts))
     return step(state, jnp.float32(2), state.stats, grads)
 
 
-def test_the_state_begins_with_arrays_that_share_no_memory():
-    """So that a step may be given the memory of every one of them."""
-    state = method.begin(ingredients(Small(), ema=0.9), KEY, host_batch()["image"])
+def test_the_arrays_of_an_initial_state_share_no_memory():
+    """A training step donates the buffers of the state."""
+    state = method.init_state(ingredients(Small(), ema=0.9), KEY, host_batch()["image"])
     assert state.step == 0
     assert jax.tree.leaves(state.stats)
     params, ema = jax.tree.leaves(state.params), jax.tree.leaves(state.ema)
@@ -44,25 +44,25 @@ def test_the_state_begins_with_arrays_that_share_no_memory():
     assert start(ingredients(Small())).ema == ()
 
 
-def test_the_average_of_parameters():
-    """ema <- d ema + (1 - d) params, and it is what predicts.
+def test_the_average_of_the_parameters_is_used_for_prediction():
+    """ema <- d ema + (1 - d) params.
 
-    After t updates d is (1 + t) / (10 + t) until that exceeds the decay: 0.1 at first.
+    After t updates d is the decay or (1 + t) / (10 + t), if that is less: 0.1 at first.
     """
     parts = ingredients(Linear(), optax.sgd(0.5), ema=0.75)
     before = start(parts)  # parameters of 1, which every step lowers by 0.5
-    after, _ = advanced(parts, before)
+    after, _ = step_with_ones(parts, before)
     close(after.ema["scale"], 0.1 * 1 + 0.9 * 0.5)
-    assert method.evaluated(after)["params"] is after.ema
-    late, _ = advanced(parts, after._replace(step=jnp.int32(1000)))
+    assert method.select_variables(after)["params"] is after.ema
+    late, _ = step_with_ones(parts, after._replace(step=jnp.int32(1000)))
     close(late.ema["scale"], 0.75 * after.ema["scale"] + 0.25 * 0.0)
     off = start(ingredients(Linear()))
-    assert method.evaluated(off)["params"] is off.params
+    assert method.select_variables(off)["params"] is off.params
 
 
 def test_the_scalars_of_a_step_by_hand():
     parts = ingredients(Linear(), optax.sgd(0.5))
-    after, scalars = advanced(parts, start(parts))
+    after, scalars = step_with_ones(parts, start(parts))
     assert int(after.step) == 1
     assert scalars.keys() == {"loss", "grad_norm", "param_norm"}
     assert float(scalars["loss"]) == 2
@@ -73,25 +73,25 @@ def test_the_scalars_of_a_step_by_hand():
 def test_a_step_keeps_the_extra_arrays():
     parts = ingredients(Linear())
     state = start(parts)._replace(extra={"own": jnp.arange(3)})
-    after, _ = advanced(parts, state)
+    after, _ = step_with_ones(parts, state)
     close(after.extra["own"], [0, 1, 2])
 
 
-def test_the_norm_is_of_the_parameters_that_come_out():
-    """A loss that is finite and whose gradient is not must not go unseen."""
+def test_param_norm_is_that_of_the_updated_parameters():
+    """It shows a gradient that is not finite even if the loss is finite."""
 
     def cliff(outputs, targets, weight):
         return jnp.sqrt(jnp.maximum(0 * outputs["label"], 0)).sum((1, 2, 3))
 
-    made = methods.supervised(ingredients(Linear(), loss=cliff))
+    supervised = methods.supervised(ingredients(Linear(), loss=cliff))
     data = on_device(host_batch())
-    _, scalars = made.update(made.init(KEY, data["image"]), data, KEY)
+    _, scalars = supervised.update(supervised.init(KEY, data["image"]), data, KEY)
     assert scalars["loss"] == 0
     assert not np.isfinite(scalars["param_norm"])
 
 
-def test_augmentation_depends_on_the_seed_alone():
-    """The place in the batch does not change what an example becomes."""
+def test_augmentation_depends_on_the_seed_only():
+    """The position in the batch makes no difference."""
 
     def augment(key, example):
         return example | {"image": jax.random.normal(key, example["image"].shape)}
@@ -100,27 +100,27 @@ def test_augmentation_depends_on_the_seed_alone():
     data = on_device(host_batch()) | {"seed": jnp.array([5, 6, 7, 5], jnp.uint32)}
     given, reverse = data, jax.tree.map(lambda rows: rows[::-1], data)
     first, second = (
-        method.augmented(parts, batch, KEY)["image"] for batch in (given, reverse)
+        method.augment_batch(parts, batch, KEY)["image"] for batch in (given, reverse)
     )
     np.testing.assert_array_equal(first, second[::-1])
     np.testing.assert_array_equal(first[0], first[3])
     assert np.abs(first[0] - first[1]).max() > 0.1
-    other = method.augmented(parts, data, jax.random.key(1))["image"]
+    other = method.augment_batch(parts, data, jax.random.key(1))["image"]
     assert np.abs(first[0] - other[0]).max() > 0.1
 
 
-def test_augmentation_sees_every_array_of_an_example():
+def test_augmentation_receives_every_array_of_an_example():
     def augment(key, example):
         assert example["potential"].shape == (16, 16)
         return example | {"potential": example["potential"] + 1}
 
     data = on_device(host_batch()) | {"potential": jnp.zeros((4, 16, 16))}
-    got = method.augmented(ingredients(Linear(), augment=augment), data, KEY)
+    got = method.augment_batch(ingredients(Linear(), augment=augment), data, KEY)
     assert got.keys() == data.keys()
     np.testing.assert_array_equal(got["potential"], 1)
 
 
-def test_dropout_depends_on_the_seed_and_the_key_alone():
+def test_dropout_depends_on_the_seed_and_the_key_only():
     parts, data = ingredients(Small(dropout=0.5)), on_device(host_batch())
     state = start(parts)
 
@@ -136,8 +136,8 @@ def test_dropout_depends_on_the_seed_and_the_key_alone():
     assert np.abs(first - again).max() > 1e-3
 
 
-def test_the_forward_pass_gives_new_statistics():
-    """The running mean begins at 0 and moves by a tenth to the mean of the batch."""
+def test_the_forward_pass_returns_new_statistics():
+    """The running mean starts at 0 and moves a tenth of the way to the batch mean."""
     parts, data = ingredients(Small()), on_device(host_batch())
     state = start(parts)
     _, stats = method.forward(parts, state.params, state.stats, data, KEY)
@@ -147,8 +147,8 @@ def test_the_forward_pass_gives_new_statistics():
     assert method.forward(plain, start(plain).params, {}, data, KEY)[1] == {}
 
 
-def test_the_loss_of_a_coarse_output_is_of_the_middle_and_of_its_stride():
-    """Output 0 answers for the middle; output 1 has half the rows, a third columns."""
+def test_a_coarse_output_is_compared_with_the_middle_at_its_stride():
+    """Output 0 covers the middle; output 1 has 1/2 of its rows, 1/3 of its columns."""
     label = jnp.arange(12 * 12, dtype=jnp.int32).reshape(1, 12, 12)
     seen = []
 
@@ -164,37 +164,37 @@ def test_the_loss_of_a_coarse_output_is_of_the_middle_and_of_its_stride():
     parts = ingredients(Strided(), loss=loss)
     batch = {"image": jnp.zeros((1, 12, 12, 1)), "label": label, "weight": label * 1.0}
     outputs = (jnp.full((1, 4, 6, 2), 3.0), jnp.full((1, 2, 2, 2), 9.0))
-    value = method.supervised_loss(parts, outputs, batch)
+    value = method.compute_loss(parts, outputs, batch)
     middle = np.asarray(label)[0, 4:8, 3:9]
     assert seen[0] == (middle.tolist(), middle.tolist())
     assert seen[1] == (middle[1::2, 1::3].tolist(),) * 2
     assert value[0] == pytest.approx((3.0 + 9.0 / 2) / 1.5)
-    alone = method.supervised_loss(parts, outputs[0], batch)
+    alone = method.compute_loss(parts, outputs[0], batch)
     assert alone[0] == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(
     ("padding", "size", "sizes"), [("SAME", 64, [64, 32]), ("VALID", 60, [20, 12])]
 )
-def test_deep_supervision_lines_up_with_the_image(padding, size, sizes):
-    """A network that hands its skips through, shown a ramp, answers for its place.
+def test_deep_supervision_is_aligned_with_the_image(padding, size, sizes):
+    """A network that passes its skips through returns a ramp at its own position.
 
     The maximum of two pixels of a ramp is the second, which is the one that the coarse
-    label keeps. If the skip did not come first, the answer would be 0.
+    label keeps. If the skip were not the first input, the output would be 0.
     """
     model = UNet((1, 1, 1), padding=padding, dropout=0.0, deep_supervision=True)
     ramp = jnp.arange(size * size, dtype=jnp.int32).reshape(1, size, size)
     image = ramp[..., None].astype(jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)
 
-    def hand_through(path, shape):
+    def pass_skips_through(path, shape):
         zeros = jnp.zeros(shape.shape)
         if "kernel" not in str(path[-1]) or "upconv" in str(path[1]):
             return zeros
         centre = (0, 0) if "head" in str(path[1]) else (1, 1)
         return zeros.at[(*centre, 0)].set(1.0)
 
-    params = jax.tree_util.tree_map_with_path(hand_through, shapes)
+    params = jax.tree_util.tree_map_with_path(pass_skips_through, shapes)
     outputs = model.apply(params, image, train=True)
     seen = []
 
@@ -204,17 +204,19 @@ def test_deep_supervision_lines_up_with_the_image(padding, size, sizes):
         return jnp.zeros(1)
 
     batch = {"image": image, "label": ramp, "weight": jnp.ones(ramp.shape)}
-    method.supervised_loss(ingredients(model, loss=loss), outputs, batch)
+    method.compute_loss(ingredients(model, loss=loss), outputs, batch)
     assert seen == sizes
 
 
-def test_the_mean_over_replicas():
+def test_average_over_replicas():
     values = {"a": jnp.arange(8.0), "b": jnp.ones((8, 2))}
-    over = jax.pmap(lambda tree: method.mean(tree, "replica"), axis_name="replica")
+    over = jax.pmap(
+        lambda tree: method.average_replicas(tree, "replica"), axis_name="replica"
+    )
     got = over(values)
     np.testing.assert_array_equal(got["a"], 3.5)
     np.testing.assert_array_equal(got["b"], 1)
-    assert method.mean(values, None) is values
+    assert method.average_replicas(values, None) is values
 
 
 @pytest.mark.parametrize(
@@ -230,10 +232,10 @@ def test_the_mean_over_replicas():
         (0.0, 1, 0),
     ],
 )
-def test_a_share_of_a_batch_is_a_number_of_rows(share, size, rows):
-    assert method.unlabelled_rows(share, size) == rows
+def test_a_share_of_a_batch_becomes_a_number_of_rows(share, size, rows):
+    assert method.count_unlabelled_rows(share, size) == rows
 
 
-def test_one_row_cannot_be_of_both_kinds():
-    with pytest.raises(UserError, match="1 has no room for .*; set 2 or more"):
-        method.unlabelled_rows(0.5, 1)
+def test_a_batch_of_one_row_cannot_have_unlabelled_rows():
+    with pytest.raises(UserError, match="1 is too small for .*; set 2 or more"):
+        method.count_unlabelled_rows(0.5, 1)

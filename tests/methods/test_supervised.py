@@ -36,7 +36,7 @@ def test_the_update_is_the_gradient_of_the_mean_loss():
     assert after.extra == ()
 
 
-def test_training_learns():
+def test_training_lowers_the_loss_and_labels_most_pixels():
     model = UNet((8, 16), padding="SAME", norm="batch", dropout=0.0)
     method = methods.supervised(ingredients(model, optax.adam(3e-3)))
     batch = on_device(host_batch())
@@ -50,16 +50,16 @@ def test_training_learns():
     variables = method.variables(state)
     logits = model.apply(variables, batch["image"])
     right = np.mean(np.argmax(logits, -1) == batch["label"])
-    assert variables["params"] is state.params  # picked, not computed
+    assert variables["params"] is state.params  # selected, not computed
     assert right > 0.8
 
 
-def test_all_rows_are_labelled():
+def test_batches_have_no_unlabelled_rows():
     assert methods.supervised(ingredients(Small())).unlabelled == 0
 
 
 def test_a_loss_reads_the_outputs_and_targets_of_the_task():
-    """Here of a task that doubles the outputs and exchanges the two classes."""
+    """This task doubles the outputs and swaps the two classes."""
     parts = ingredients(Small(norm=False))
     task = parts.task._replace(
         outputs=lambda output: {"label": 2 * output},

@@ -1,4 +1,4 @@
-"""Properties of every metric of classes and objects that a spec may name."""
+"""Properties of every metric of labels and objects that a spec may name."""
 
 import dataclasses
 
@@ -23,12 +23,12 @@ every_metric = pytest.mark.parametrize("name", sorted({*metrics.__all__} - VALUE
 each_kind = pytest.mark.parametrize("independent", [False, True])
 
 
-def bound(name):
+def bind_metric(name):
     return specs.bind(metrics, {"name": name}, "config.metrics[0]")()
 
 
 def blobs(independent, shape=(14, 17), seed=0):
-    """Blocks of three classes, `i32[*S]` or `i32[*S, 3]`, a third of it foreground."""
+    """Returns blocks of three classes; a third of the pixels is foreground."""
     rng = np.random.default_rng(seed)
     coarse = [-(-size // 2) for size in shape]
     if independent:
@@ -41,21 +41,21 @@ def blobs(independent, shape=(14, 17), seed=0):
 
 
 @pytest.fixture
-def noisy(case):
-    """A fair prediction: two fifths of the probabilities are drawn at random."""
+def draw_noisy(make_image):
+    """Returns a function that draws an image; 2/5 of its probabilities are random."""
 
     def draw(independent, shape=(14, 17), seed=0):
         truth = blobs(independent, shape, seed)
         rng = np.random.default_rng(seed + 100)
-        sure = truth if independent else truth[..., None] == np.arange(3)
-        p = np.where(rng.random((*shape, 1)) < 0.4, rng.random((*shape, 3)), sure)
+        certain = truth if independent else truth[..., None] == np.arange(3)
+        p = np.where(rng.random((*shape, 1)) < 0.4, rng.random((*shape, 3)), certain)
         if independent:
             prediction = p > 0.5
         else:
             p = p / p.sum(axis=-1, keepdims=True)
             prediction = p.argmax(axis=-1)
         p = p.astype(np.float32)
-        return case(truth, prediction, independent=independent, probabilities=p)
+        return make_image(truth, prediction, independent=independent, probabilities=p)
 
     return draw
 
@@ -76,9 +76,9 @@ def test_options_are_checked_by_their_annotations(spec, field):
 
 
 @pytest.mark.parametrize("name", metrics.__all__)
-def test_the_kind_says_which_result_is_read(noisy, name):
-    """The others can be missing."""
-    image, metric = noisy(independent=False), bound(name)
+def test_a_metric_reads_only_the_fields_of_its_kind(draw_noisy, name):
+    """The other fields can be None."""
+    image, metric = draw_noisy(independent=False), bind_metric(name)
     assert (metric.kind == "value") == (name in VALUE)
     if metric.kind == "label":
         others = {"objects": None}
@@ -97,13 +97,15 @@ def test_the_kind_says_which_result_is_read(noisy, name):
 @every_metric
 @each_kind
 @pytest.mark.parametrize("shape", [(14, 17), (6, 7, 8)])
-def test_perfect_is_better_than_fair(case, noisy, name, independent, shape):
-    metric = bound(name)
+def test_a_perfect_prediction_scores_better_than_a_noisy_one(
+    make_image, draw_noisy, name, independent, shape
+):
+    metric = bind_metric(name)
     perfect = 0 if metric.lower else 1
     assert metric.lower == (name in LOWER)
 
     truth = blobs(independent, shape)
-    same = case(truth, truth, independent=independent, classes=3)
+    same = make_image(truth, truth, independent=independent, classes=3)
     score = metric.score(metric.measure(same))
     assert score.mean == pytest.approx(perfect, abs=1e-12)
     if score.classes is not None:
@@ -111,39 +113,39 @@ def test_perfect_is_better_than_fair(case, noisy, name, independent, shape):
         assert score.classes.shape == (3,)
         np.testing.assert_allclose(defined, perfect, atol=1e-12)
 
-    fair = metric.score(metric.measure(noisy(independent, shape))).mean
+    fair = metric.score(metric.measure(draw_noisy(independent, shape))).mean
     assert fair > 0 if metric.lower else 0 <= fair < 1
 
 
 @every_metric
 @each_kind
-def test_nothing_there_or_nothing_found(case, name, independent):
-    """Neither warns; a set without a single answer is undefined."""
-    metric = bound(name)
+def test_empty_truth_or_prediction(make_image, name, independent):
+    """It causes no warning. Without any annotation the score is undefined."""
+    metric = bind_metric(name)
     there = blobs(independent)
     nothing, ignored = np.zeros_like(there), np.full_like(there, -1)
     total = 0
     for truth, prediction in [(there, nothing), (nothing, there), (nothing, nothing)]:
         sums = metric.measure(
-            case(truth, prediction, independent=independent, classes=3)
+            make_image(truth, prediction, independent=independent, classes=3)
         )
         assert np.isfinite(sums).all()
         metric.score(sums)
         total = total + sums
     assert np.isfinite(metric.score(total).mean)
 
-    unknown = case(ignored, there, independent=independent, classes=3)
+    unknown = make_image(ignored, there, independent=independent, classes=3)
     score = metric.score(metric.measure(unknown))
     assert np.isnan(score.mean)
 
 
 @every_metric
 @each_kind
-def test_images_of_any_size_add_up(noisy, name, independent):
-    """An image seen twice scores the same, and one of a set moves the score."""
-    metric = bound(name)
-    one = metric.measure(noisy(independent))
-    other = metric.measure(noisy(independent, (11, 8), seed=1))
+def test_images_of_any_size_add_up(draw_noisy, name, independent):
+    """An image counted twice scores the same; another image changes the score."""
+    metric = bind_metric(name)
+    one = metric.measure(draw_noisy(independent))
+    other = metric.measure(draw_noisy(independent, (11, 8), seed=1))
     assert one.shape == other.shape
     alone, twice, both = (metric.score(s).mean for s in (one, one + one, one + other))
     np.testing.assert_allclose(alone, twice)
@@ -153,9 +155,9 @@ def test_images_of_any_size_add_up(noisy, name, independent):
 
 @every_metric
 @each_kind
-def test_ignored_pixels_change_nothing(noisy, name, independent):
-    metric = bound(name)
-    image = noisy(independent)
+def test_ignored_pixels_change_nothing(draw_noisy, name, independent):
+    metric = bind_metric(name)
+    image = draw_noisy(independent)
     truth, true_objects = image.truth.copy(), image.true_objects.copy()
     truth[4:9, 5:11], true_objects[4:9, 5:11] = -1, -1
     image = dataclasses.replace(image, truth=truth, true_objects=true_objects)
@@ -174,9 +176,9 @@ def test_ignored_pixels_change_nothing(noisy, name, independent):
 
 @every_metric
 @each_kind
-def test_swapped_classes_have_swapped_scores(noisy, name, independent):
-    metric = bound(name)
-    image = noisy(independent)
+def test_swapped_classes_have_swapped_scores(draw_noisy, name, independent):
+    metric = bind_metric(name)
+    image = draw_noisy(independent)
     order = [0, 2, 1]
     if independent:
         labels = image.truth[..., order], image.prediction[..., order]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unet_jax import metrics
-from unet_jax.metrics.scores import mean_over_images, summarize
+from unet_jax.metrics.scores import average_over_images, summarize
 
 COUNTS = np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
 CLASSES = ("background", "cell", "border")
@@ -24,7 +24,7 @@ def test_summarize_is_flat_and_ready_for_json():
     assert list(bare) == ["iou", "iou/background", "iou/cell", "iou/border"]
 
 
-def test_summarize_wants_one_name_for_each_class_and_sums_for_each_metric():
+def test_summarize_needs_one_name_per_class_and_sums_for_each_metric():
     named = [("iou", metrics.iou())]
     with pytest.raises(ValueError, match="zip"):
         summarize([COUNTS], named, CLASSES[:2])
@@ -32,8 +32,8 @@ def test_summarize_wants_one_name_for_each_class_and_sums_for_each_metric():
         summarize([COUNTS, COUNTS], named, CLASSES)
 
 
-def test_a_mean_over_images_takes_the_classes_that_are_defined():
-    """Class 0 never is, class 1 in one image and class 2 in two."""
-    score = mean_over_images(np.array([[0, 0.5, 0.5], [0, 1, 2]]))
+def test_a_mean_over_images_leaves_out_undefined_classes():
+    """Class 0 is defined in no image, class 1 in one and class 2 in two."""
+    score = average_over_images(np.array([[0, 0.5, 0.5], [0, 1, 2]]))
     np.testing.assert_array_equal(score.classes, [np.nan, 0.5, 0.25])
     assert score.mean == 0.375

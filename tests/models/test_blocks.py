@@ -1,4 +1,4 @@
-"""The fast forms equal the textbook ones, and every number is checked by hand."""
+"""Blocks against their textbook forms and against values computed by hand."""
 
 import flax.linen as nn
 import jax
@@ -14,13 +14,13 @@ def image(request):
     return jax.random.normal(jax.random.key(0), (2, *request.param, 3))
 
 
-def uneven(image):
-    """Strides that differ between the axes and divide the sizes of `image`."""
+def get_uneven_strides(image):
+    """Returns strides that differ between the axes and divide the sizes of `image`."""
     return (2, 4) if image.ndim == 4 else (4, 3, 1)
 
 
-def initialised(module, *inputs, **kwargs):
-    """The output of a module and its parameters, with noise on biases and scales."""
+def init_and_apply(module, *inputs, **kwargs):
+    """Returns the output of a module and its parameters, with noise on all of them."""
     variables = module.init(jax.random.key(1), *inputs, **kwargs)
     leaves, tree = jax.tree.flatten(variables)
     noise = jax.random.split(jax.random.key(2), len(leaves))
@@ -35,8 +35,8 @@ def initialised(module, *inputs, **kwargs):
 
 @pytest.mark.parametrize("even", [True, False])
 def test_max_pool_and_its_gradient(image, even):
-    """The same pixel wins, also among equals, of which a ReLU leaves many."""
-    strides = (2,) * (image.ndim - 2) if even else uneven(image)
+    """The same pixel is chosen among equal ones, of which ReLU makes many."""
+    strides = (2,) * (image.ndim - 2) if even else get_uneven_strides(image)
 
     def gradient(pool):
         loss = lambda x: (pool(jax.nn.relu(x)) ** 3).sum()  # noqa: E731
@@ -47,26 +47,26 @@ def test_max_pool_and_its_gradient(image, even):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_a_pooling_passes_nan_on():
+def test_max_pool_propagates_nan():
     image = jnp.array([1.0, jnp.nan, jnp.nan, 1.0, 0.0, 1.0]).reshape(1, 6, 1)
     pooled = blocks.max_pool(image, (2,)).ravel()
     np.testing.assert_array_equal(pooled, [np.nan, np.nan, 1.0])
 
 
 def test_average_pool_is_a_mean(image):
-    strides = uneven(image)
+    strides = get_uneven_strides(image)
     theirs = nn.avg_pool(image, window_shape=strides, strides=strides)
     np.testing.assert_allclose(blocks.average_pool(image, strides), theirs, rtol=1e-5)
 
 
 @pytest.mark.parametrize("even", [True, False])
 def test_up_convolution_is_a_transposed_convolution(image, even):
-    strides = (2,) * (image.ndim - 2) if even else uneven(image)
+    strides = (2,) * (image.ndim - 2) if even else get_uneven_strides(image)
     ours = blocks.UpConv(5) if even else blocks.UpConv(5, strides=strides)
-    got, params = initialised(ours, image)
+    got, params = init_and_apply(ours, image)
     theirs = nn.ConvTranspose(5, strides, strides, transpose_kernel=True)
     kernel = params["kernel"].reshape(3, *strides, 5)
-    kernel = jnp.moveaxis(kernel, 0, -1)  # transpose_kernel wants [*strides, out, in]
+    kernel = jnp.moveaxis(kernel, 0, -1)  # transpose_kernel needs [*strides, out, in]
     expected = theirs.apply(
         {"params": {"kernel": kernel, "bias": params["bias"]}}, image
     )
@@ -75,9 +75,9 @@ def test_up_convolution_is_a_transposed_convolution(image, even):
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_convolution_of_two_inputs_is_that_of_their_concatenation(image, padding):
-    image = jnp.concatenate([image, image], axis=-2)  # VALID needs 3 pixels an axis
+    image = jnp.concatenate([image, image], axis=-2)  # VALID needs 3 pixels per axis
     other = jax.random.normal(jax.random.key(2), (*image.shape[:-1], 4))
-    got, params = initialised(blocks.Conv(5, (3,), padding), image, other)
+    got, params = init_and_apply(blocks.Conv(5, (3,), padding), image, other)
     theirs = nn.Conv(5, (3,) * (image.ndim - 2), padding=padding)
     expected = theirs.apply(
         {"params": params}, jnp.concatenate([image, other], axis=-1)
@@ -85,10 +85,10 @@ def test_convolution_of_two_inputs_is_that_of_their_concatenation(image, padding
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_a_strided_convolution_is_centred_on_every_other_pixel(image):
-    """Padding is symmetric, as in PyTorch: output i sees 2 i - 1, 2 i and 2 i + 1."""
-    strides, sizes = uneven(image), (1, 5, 3)[: image.ndim - 2]
-    got, params = initialised(blocks.Conv(5, sizes, strides=strides), image)
+def test_the_padding_of_a_strided_convolution_is_symmetric(image):
+    """As in PyTorch: with stride 2, output i reads pixels 2 i - 1, 2 i and 2 i + 1."""
+    strides, sizes = get_uneven_strides(image), (1, 5, 3)[: image.ndim - 2]
+    got, params = init_and_apply(blocks.Conv(5, sizes, strides=strides), image)
     ends = [(size // 2, size // 2) for size in sizes]
     theirs = nn.Conv(5, sizes, strides, padding=ends)
     expected = theirs.apply({"params": params}, image)
@@ -100,7 +100,7 @@ def test_a_strided_convolution_is_centred_on_every_other_pixel(image):
 
 @pytest.mark.parametrize("even", [True, False])
 def test_interpolations(image, even):
-    strides = (2,) * (image.ndim - 2) if even else uneven(image)
+    strides = (2,) * (image.ndim - 2) if even else get_uneven_strides(image)
     given = (2,) if even else strides
     size = (n * s for n, s in zip(image.shape[1:-1], strides, strict=True))
     shape = (2, *size, 3)
@@ -111,9 +111,9 @@ def test_interpolations(image, even):
 
 
 def test_an_interpolation_is_followed_by_a_convolution(image):
-    strides, sizes = uneven(image), (1, 3, 5)[: image.ndim - 2]
+    strides, sizes = get_uneven_strides(image), (1, 3, 5)[: image.ndim - 2]
     module = blocks.UpConv(5, "nearest", strides=strides, kernel_size=sizes)
-    got, params = initialised(module, image)
+    got, params = init_and_apply(module, image)
     assert params["Conv_0"]["kernel"].shape == (*sizes, 3, 5)
     expected = nn.Conv(5, sizes).apply(
         {"params": params["Conv_0"]}, blocks.upsample_nearest(image, strides)
@@ -121,18 +121,18 @@ def test_an_interpolation_is_followed_by_a_convolution(image):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_initialisation_is_the_papers():
+def test_initialisation_follows_the_paper():
     """N(0, sqrt(2 / N)), N the incoming nodes: 9 * 64 for the paper's own example."""
     image = jnp.zeros((1, 8, 8, 64))
     conv = blocks.Conv(128).init(jax.random.key(0), image)["params"]["kernel"]
     assert np.std(conv) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
     up = blocks.UpConv(32).init(jax.random.key(0), image)["params"]["kernel"]
     assert np.std(up) == pytest.approx((2 / 64) ** 0.5, rel=0.03)
-    # normal, not truncated: some 0.27 % lie beyond three deviations
+    # Normal, not truncated: 0.27% lie beyond three standard deviations.
     assert np.mean(np.abs(conv) > 3 * np.std(conv)) == pytest.approx(0.0027, rel=0.3)
 
 
-def test_dropout_belongs_to_the_example():
+def test_the_dropout_mask_depends_on_the_seed_of_the_example():
     x = jnp.ones((4, 8, 8, 16))
     seed = jnp.array([7, 8, 9, 7], jnp.uint32)
     drop = lambda x, seed: blocks.Dropout(0.5).apply(  # noqa: E731
@@ -146,7 +146,7 @@ def test_dropout_belongs_to_the_example():
     assert whole.mean() == pytest.approx(1.0, abs=0.05)
 
 
-def test_dropout_zeroes_as_often_as_its_rate_says():
+def test_dropout_zeroes_at_its_rate():
     drop = blocks.Dropout(0.2)
     x, seed = jnp.ones((2, 64, 64, 4)), jnp.arange(2)
     y = drop.apply({}, x, seed, train=True, rngs={"dropout": jax.random.key(0)})
@@ -154,8 +154,8 @@ def test_dropout_zeroes_as_often_as_its_rate_says():
     assert y.max() == pytest.approx(1.25)
 
 
-def normalised(x, groups):
-    """Zero mean and unit variance over space and the channels of each group."""
+def normalise(x, groups):
+    """Normalises over space and the channels of each group."""
     groups = np.asarray(x, "f8").reshape(len(x), -1, groups, x.shape[-1] // groups)
     mean, deviation = (f(groups, axis=(1, 3), keepdims=True) for f in (np.mean, np.std))
     return ((groups - mean) / deviation).reshape(x.shape)
@@ -165,7 +165,7 @@ def test_instance_norm_normalises_each_image_and_channel(image):
     image = 5 * image + 3
     got = blocks.Normalization("instance")
     got, _ = got.init_with_output(jax.random.key(0), image, train=True)
-    np.testing.assert_allclose(got, normalised(image, 3), atol=1e-4)
+    np.testing.assert_allclose(got, normalise(image, 3), atol=1e-4)
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(16, 8), (12, 4), (3, 1)])
@@ -173,7 +173,7 @@ def test_group_norm_has_eight_groups_or_fewer(channels, groups):
     image = 5 * jax.random.normal(jax.random.key(0), (2, 6, 5, channels)) + 3
     norm = blocks.Normalization("group")
     got, _ = norm.init_with_output(jax.random.key(0), image, train=True)
-    np.testing.assert_allclose(got, normalised(image, groups), atol=1e-4)
+    np.testing.assert_allclose(got, normalise(image, groups), atol=1e-4)
 
 
 def test_batch_norm_keeps_nine_tenths_of_its_running_statistics(image):
@@ -191,7 +191,7 @@ def test_attention_scales_the_skip():
     """alpha = sigmoid(psi relu(W_x x + W_g g + b) + b'), of half as many channels."""
     skip = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))
     gate = jax.random.normal(jax.random.key(1), (2, 3, 4, 5))
-    got, params = initialised(blocks.AttentionGate(), skip, gate)
+    got, params = init_and_apply(blocks.AttentionGate(), skip, gate)
     skip, gate = np.asarray(skip), np.asarray(gate)
     project, score = params["project"], params["score"]
     assert project["kernel"].shape == (1, 1, 6 + 5, 3)
@@ -202,7 +202,7 @@ def test_attention_scales_the_skip():
 
 
 def conv(params, x, size=3, strides=1, padding="SAME"):
-    """A plain Flax convolution with parameters of ours."""
+    """Applies a Flax convolution with the parameters of our module."""
     kernel = params["kernel"]
     sizes, bias = (size,) * (x.ndim - 2), "bias" in params
     module = nn.Conv(kernel.shape[-1], sizes, strides, padding, use_bias=bias)
@@ -211,13 +211,13 @@ def conv(params, x, size=3, strides=1, padding="SAME"):
 
 def norm(params, x):
     learnt = params["GroupNorm_0"]
-    return normalised(x, x.shape[-1]) * learnt["scale"] + learnt["bias"]
+    return normalise(x, x.shape[-1]) * learnt["scale"] + learnt["bias"]
 
 
 def test_a_block_is_convolutions_with_norm_and_activation(image):
-    style = blocks.Style(norm="instance", conv_bias=True)
-    block = blocks.Block(5, style, convolutions=3)
-    got, params = initialised(block, (image,), True)
+    options = blocks.BlockOptions(norm="instance", conv_bias=True)
+    block = blocks.Block(5, options, convolutions=3)
+    got, params = init_and_apply(block, (image,), True)
     x = image
     for i in range(3):
         assert "bias" in params[f"Conv_{i}"]
@@ -229,21 +229,21 @@ def test_a_block_is_convolutions_with_norm_and_activation(image):
 
 
 @pytest.mark.parametrize("kind", ["none", "batch", "group", "instance"])
-def test_a_norm_replaces_the_bias_unless_asked(image, kind):
-    def biases(conv_bias):
-        block = blocks.Block(5, blocks.Style(norm=kind, conv_bias=conv_bias))
+def test_a_norm_replaces_the_bias_unless_conv_bias_is_set(image, kind):
+    def list_biases(conv_bias):
+        block = blocks.Block(5, blocks.BlockOptions(norm=kind, conv_bias=conv_bias))
         params = block.init(jax.random.key(0), (image,), True)["params"]
         return ["bias" in params[f"Conv_{i}"] for i in range(2)]
 
-    assert biases(conv_bias=True) == [True, True]
-    assert biases(conv_bias=False) == [kind == "none"] * 2
+    assert list_biases(conv_bias=True) == [True, True]
+    assert list_biases(conv_bias=False) == [kind == "none"] * 2
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_a_projected_shortcut_is_added_before_the_last_activation(padding):
     image = jax.random.normal(jax.random.key(0), (2, 7, 8, 3))
-    block = blocks.Block(5, blocks.Style(padding), residual="projection")
-    got, params = initialised(block, (image,), True)
+    block = blocks.Block(5, blocks.BlockOptions(padding), residual="projection")
+    got, params = init_and_apply(block, (image,), True)
     x = np.maximum(conv(params["Conv_0"], image, padding=padding), 0)
     x = conv(params["Conv_1"], x, padding=padding)
     short = conv(params["shortcut"], image, size=1)
@@ -253,13 +253,13 @@ def test_a_projected_shortcut_is_added_before_the_last_activation(padding):
 
 
 @pytest.mark.parametrize("features", [3, 5])
-def test_an_identity_is_averaged_over_the_stride_and_projected_to_new_channels(
+def test_an_identity_shortcut_is_averaged_and_projected_to_new_channels(
     features,
 ):
     image = jax.random.normal(jax.random.key(0), (2, 6, 8, 3))
-    style = blocks.Style(norm="instance")
-    block = blocks.Block(features, style, strides=(2, 2), residual="identity")
-    got, params = initialised(block, (image,), True)
+    options = blocks.BlockOptions(norm="instance")
+    block = blocks.Block(features, options, strides=(2, 2), residual="identity")
+    got, params = init_and_apply(block, (image,), True)
     x = conv(params["Conv_0"], image, strides=2, padding=[(1, 1)] * 2)
     x = np.maximum(norm(params["Normalization_0"], x), 0)
     x = norm(params["Normalization_1"], conv(params["Conv_1"], x))
@@ -273,27 +273,27 @@ def test_an_identity_is_averaged_over_the_stride_and_projected_to_new_channels(
 
 def test_sinusoids_by_hand():
     """Angular frequencies 1, 1/10, 1/100 and 1/1000, the powers of 10^(-4/4)."""
-    got = blocks.sinusoids(jnp.array([0.0, 50.0]), 8)
+    got = blocks.embed_sinusoids(jnp.array([0.0, 50.0]), 8)
     np.testing.assert_array_equal(got[0], [0, 0, 0, 0, 1, 1, 1, 1])
     angles = np.array([50, 5, 0.5, 0.05])
     expected = np.concatenate([np.sin(angles), np.cos(angles)])
     np.testing.assert_allclose(got[1], expected, atol=1e-5)
 
 
-def test_a_time_goes_through_two_dense_layers_and_into_every_channel():
+def test_a_time_is_embedded_and_added_to_every_channel():
     time = jnp.array([3.0, 500.0])
-    embedded, params = initialised(blocks.TimeEmbedding(8), time)
+    embedded, params = init_and_apply(blocks.TimeEmbedding(8), time)
     silu = lambda x: x / (1 + np.exp(-x))  # noqa: E731
     dense = lambda p, x: x @ p["kernel"] + p["bias"]  # noqa: E731
-    x = np.asarray(blocks.sinusoids(time, 8))
+    x = np.asarray(blocks.embed_sinusoids(time, 8))
     for i in range(2):
         assert params[f"Dense_{i}"]["bias"].shape == (4 * 8,)
         x = silu(dense(params[f"Dense_{i}"], x))
     np.testing.assert_allclose(embedded, x, rtol=1e-4, atol=1e-5)
 
     image = jax.random.normal(jax.random.key(0), (2, 6, 8, 3))
-    block = blocks.Block(5, blocks.Style(norm="instance"))
-    got, params = initialised(block, (image,), True, embedded)
+    block = blocks.Block(5, blocks.BlockOptions(norm="instance"))
+    got, params = init_and_apply(block, (image,), True, embedded)
     y = norm(params["Normalization_0"], conv(params["Conv_0"], image))
     y = np.maximum(y + dense(params["time"], x)[:, None, None], 0)
     y = np.maximum(norm(params["Normalization_1"], conv(params["Conv_1"], y)), 0)

@@ -11,8 +11,8 @@ from unet_jax.models import UNet
 from unet_jax.models.blocks import TimeEmbedding
 
 
-def parameters(widths, channels, outputs, kernel=9, up=4):
-    """Counted by hand from figure 1: weights and a bias for every convolution."""
+def count_by_hand(widths, channels, outputs, kernel=9, up=4):
+    """Counts the parameters of figure 1: weights and a bias per convolution."""
     total, c = 0, channels
     for w in widths:
         total += (c * kernel + 1) * w + (w * kernel + 1) * w
@@ -24,16 +24,16 @@ def parameters(widths, channels, outputs, kernel=9, up=4):
     return total + c * outputs + outputs
 
 
-def count(model, *shape):
-    """Parameters for images of this shape, channels last."""
+def count_parameters(model, *shape):
+    """Counts the parameters for images of a shape, channels last."""
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
     return sum(x.size for x in jax.tree.leaves(variables["params"]))
 
 
 def test_the_network_of_the_paper():
     model, image = UNet(), jnp.zeros((1, 572, 572, 1))
-    by_hand = parameters((64, 128, 256, 512, 1024), 1, 2)
-    assert count(model, 572, 572, 1) == by_hand == 31_030_658
+    by_hand = count_by_hand((64, 128, 256, 512, 1024), 1, 2)
+    assert count_parameters(model, 572, 572, 1) == by_hand == 31_030_658
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)
     logits = jax.eval_shape(model.apply, shapes, image)
     assert logits.shape == (1, 388, 388, 2)
@@ -61,7 +61,7 @@ RESIDUAL = {
     "encoder_depths": (1, 3, 4, 6, 6, 6),
     "decoder_depths": (1,),
 }
-FLAT = {  # thick slices: no strides across them at either end
+FLAT = {  # for thick slices: no strides across them at either end
     "kernels": ((1, 3, 3), *((3, 3, 3),) * 5),
     "strides": ((1, 2, 2), *((2, 2, 2),) * 3, (1, 2, 2)),
 }
@@ -79,15 +79,15 @@ FLAT = {  # thick slices: no strides across them at either end
     ids=["plain-2d", "residual-2d", "plain-3d", "residual-3d", "flat-3d"],
 )
 def test_presets_of_nnunet_have_as_many_parameters(fields, shape, parameters):
-    """Counted in PyTorch, of dynamic-network-architectures 0.4 with one channel."""
+    """The numbers are those of dynamic-network-architectures 0.4 in PyTorch."""
     model = UNet(**fields)
     assert model.fault() is None
     assert model.geometry(len(shape)).valid_shape(shape) == shape
-    assert count(model, *shape, 1) == parameters
+    assert count_parameters(model, *shape, 1) == parameters
 
 
-def start(model, image):
-    """Compiled whole: op by op, these tests would take minutes."""
+def init(model, image):
+    """Initialises a compiled network; uncompiled, these tests would take minutes."""
     return jax.jit(model.init)(jax.random.key(1), image)
 
 
@@ -125,25 +125,25 @@ def test_any_size_and_any_number_of_axes(variant, shape):
     logits, found = jax.eval_shape(heads, variables, image)
     geometry = model.geometry(len(shape))
 
-    def left(shape):
+    def remove_margin(shape):
         return tuple(n - 2 * m for n, m in zip(shape, geometry.margin, strict=True))
 
-    assert logits.shape == (2, *left(shape), 3)
+    assert logits.shape == (2, *remove_margin(shape), 3)
     assert logits.dtype == jnp.float32
     (head,) = found["intermediates"]["head0"]["__call__"]  # of the padded image
-    assert head.shape == (2, *left(geometry.valid_shape(shape)), 3)
+    assert head.shape == (2, *remove_margin(geometry.valid_shape(shape)), 3)
 
 
 @pytest.mark.parametrize(
     ("upsample", "attention"), [("transpose", False), ("linear", True)]
 )
 def test_every_skip_reaches_the_output(upsample, attention):
-    """Nothing but the skip of a level can carry what its up-convolution is denied."""
+    """With a silenced up-convolution, only the skip of its level carries the image."""
     model = UNet(
         (2, 3, 4), padding="SAME", upsample=upsample, attention=attention, dropout=0.0
     )
     image = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
-    params = start(model, image)["params"]
+    params = init(model, image)["params"]
     forward = jax.jit(lambda p, x: model.apply({"params": p}, x))
     gradient = jax.jit(jax.grad(lambda p: (forward(p, image) ** 2).sum()))(params)
     for level in (0, 1):
@@ -157,20 +157,20 @@ def test_every_skip_reaches_the_output(upsample, attention):
         silent[f"upconv{level}"] = jax.tree.map(
             jnp.zeros_like, params[f"upconv{level}"]
         )
-        # with everything from below silenced, the image still arrives by the skip
+        # Everything from below is silenced, and the image still arrives by the skip.
         moved = forward(silent, image + 1.0) - forward(silent, image)
         assert np.abs(moved).max() > 1e-3
 
 
 @pytest.mark.parametrize("upsample", ["transpose", "nearest", "linear"])
 @pytest.mark.parametrize("shape", [(76, 60), (60, 50, 50)], ids=["2d", "3d"])
-def test_valid_output_ignores_how_borders_are_treated(upsample, shape):
+def test_the_valid_output_does_not_depend_on_the_borders(upsample, shape):
     """A shift of the window by the coarsest stride shifts the output."""
     model = UNet((2, 3, 2), upsample=upsample)
     geometry = model.geometry(len(shape))
     shape = geometry.valid_shape(shape)
     image = jax.random.normal(jax.random.key(0), (1, *shape, 1))
-    params = start(model, image)
+    params = init(model, image)
     part = image[:, 4:]
     part = part[:, : geometry.valid_size(part.shape[1] - 3, axis=0)]
     whole, piece = apply(model, params, image), apply(model, params, part)
@@ -180,23 +180,23 @@ def test_valid_output_ignores_how_borders_are_treated(upsample, shape):
 def test_an_odd_size_is_padded_by_reflection():
     model = UNet((2, 3), padding="SAME")
     image = jax.random.normal(jax.random.key(0), (1, 9, 8, 1))
-    params = start(model, image)
+    params = init(model, image)
     padded = jnp.pad(image, [(0, 0), (0, 1), (0, 0), (0, 0)], mode="reflect")
     np.testing.assert_array_equal(
         apply(model, params, image), apply(model, params, padded)[:, :9]
     )
 
 
-def test_too_small_an_image_is_refused_with_the_least_size():
+def test_too_small_an_image_raises_with_the_least_shape():
     with pytest.raises(ValueError, match=r"least shape is \(188, 188\)"):
         UNet((1,) * 5).init(jax.random.key(0), jnp.zeros((1, 184, 188, 1)))
 
 
-def test_remat_changes_nothing_but_memory():
+def test_remat_does_not_change_the_gradient():
     image = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
     plain = UNet((4, 8), padding="SAME", norm="group")
     remat = plain.clone(remat=True)
-    params = start(plain, image)
+    params = init(plain, image)
 
     def gradient(model):
         loss = jax.grad(lambda p: (model.apply(p, image) ** 2).sum())
@@ -213,7 +213,7 @@ def test_remat_changes_nothing_but_memory():
 def test_mixed_precision_keeps_parameters_and_logits_in_float32():
     model = UNet((4, 8), padding="SAME", norm="batch", dtype=jnp.bfloat16)
     image = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
-    variables = start(model, image)
+    variables = init(model, image)
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     logits = apply(model, variables, image)
     exact = apply(model.clone(dtype=jnp.float32), variables, image)
@@ -221,7 +221,7 @@ def test_mixed_precision_keeps_parameters_and_logits_in_float32():
     assert 0 < np.abs(logits - exact).max() < 0.1 * np.abs(exact).max()
 
 
-def test_deep_supervision_gives_a_level_for_every_scale():
+def test_deep_supervision_returns_one_output_per_level():
     model = UNet((2, 4, 8), padding="SAME", deep_supervision=True)
     image = jnp.zeros((1, 32, 16, 1))
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
@@ -258,8 +258,8 @@ HALOS = {
 }
 
 
-def ones(model, shape):
-    """Positive weights and no biases: an output is above 0 where it sees a pixel."""
+def make_positive(model, shape):
+    """Returns positive weights and no biases, so that only lit pixels give outputs."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape, 1)))
 
     def fill(path, leaf):
@@ -269,27 +269,27 @@ def ones(model, shape):
     return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
-def seen_from(model, shape, pixels):
-    """The first and last outputs that see each pixel: `[pixel, axis, 2]`."""
+def find_affected(model, shape, pixels):
+    """Returns the first and last outputs that read each pixel: `[pixel, axis, 2]`."""
     images = np.zeros((len(pixels), *shape, 1), np.float32)
     for image, pixel in zip(images, pixels, strict=True):
         image[pixel] = 1.0
-    outputs = np.asarray(apply(model, ones(model, shape), images))[..., 0]
+    outputs = np.asarray(apply(model, make_positive(model, shape), images))[..., 0]
     assert np.isfinite(outputs).all()
-    ends = [np.argwhere(output > 0) for output in outputs]
-    return np.array([[place.min(0), place.max(0)] for place in ends]).swapaxes(1, 2)
+    affected = [np.argwhere(output > 0) for output in outputs]
+    return np.array([[at.min(0), at.max(0)] for at in affected]).swapaxes(1, 2)
 
 
 @pytest.mark.parametrize("variant", HALOS)
-def test_halo_is_how_far_a_pixel_is_seen(variant):
-    """One pixel is lit after the other, in an image with a single axis."""
+def test_halo_is_the_reach_of_a_pixel(variant):
+    """The pixels of an image with a single axis are lit one by one."""
     widths, fields = HALOS[variant]
     model = UNet(widths, padding="SAME", **fields)
     geometry = model.geometry(1)
     (stride,), (halo,) = geometry.multiple, geometry.halo
     start = -(-halo // stride) * stride
     pixels = [(start + i,) for i in range(stride)]
-    ends = seen_from(model, (2 * start + stride,), pixels)[:, 0]
+    ends = find_affected(model, (2 * start + stride,), pixels)[:, 0]
     distances = np.abs(ends - np.array(pixels))
     assert distances.max() == halo
     assert halo > 5
@@ -304,11 +304,11 @@ def test_halo_differs_between_axes():
     )
     halo = model.geometry(2).halo
     # Axis 1: 4 convolutions at level 0, 4 at level 1 of 2 pixels, 2 at the bottom of 4
-    # pixels, and 3 more to the other end of those 4. Axis 0: none at level 0, 4 at
-    # level 1 of 1 pixel, 2 at the bottom of 2 pixels, and 1 more to the other end.
+    # pixels, and 3 pixels to the other end of those 4. Axis 0: none at level 0, 4 at
+    # level 1 of 1 pixel, 2 at the bottom of 2 pixels, and 1 pixel to the other end.
     assert halo == (0 + 4 * 1 + 2 * 2 + 1, 4 + 4 * 2 + 2 * 4 + 3) == (9, 23)
     pixels = [(24 + i, 24 + j) for i in range(2) for j in range(4)]
-    ends = seen_from(model, (50, 52), pixels)
+    ends = find_affected(model, (50, 52), pixels)
     distances = np.abs(ends - np.array(pixels)[..., None])
     np.testing.assert_array_equal(distances.max((0, 2)), halo)
 
@@ -319,7 +319,7 @@ def test_geometry_of_axes_that_differ():
     )
     geometry = model.geometry(3)
     assert geometry.strides == ((1, 1, 1), (1, 2, 2), (2, 4, 4))
-    # as above, the convolutions alone
+    # As above, for the convolutions only.
     assert geometry.margin == (8, 20, 20)
     shape = geometry.valid_shape((1, 1, 1))
     image = jnp.zeros((1, *shape, 1))
@@ -334,7 +334,7 @@ def test_geometry_of_axes_that_differ():
         model.geometry(2)
 
 
-def test_statistics_over_space_see_everything():
+def test_norms_over_space_have_no_finite_halo():
     halos = {
         norm: UNet((1, 1), norm=norm).geometry(2).halo
         for norm in ("none", "batch", "group", "instance")
@@ -350,7 +350,7 @@ def test_only_a_padded_network_without_deep_supervision_takes_any_crop():
     assert UNet((1, 1)).geometry(2).strict
 
 
-def shapes_of(model, *shape):
+def get_shapes(model, *shape):
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
     return jax.tree.map(lambda x: x.shape, variables["params"])
 
@@ -364,7 +364,7 @@ def test_every_level_has_its_depth_kernel_and_stride():
         strides=((1, 2), (3, 2)),
         kernels=((1, 3), (3, 3), (3, 5)),
     )
-    shapes = shapes_of(model, 12, 16, 1)
+    shapes = get_shapes(model, 12, 16, 1)
     depths = {name: sum("Conv" in key for key in shapes[name]) for name in shapes}
     assert [depths[f"down{level}"] for level in range(3)] == [1, 2, 3]
     assert [depths[f"up{level}"] for level in range(2)] == [3, 1]
@@ -374,7 +374,7 @@ def test_every_level_has_its_depth_kernel_and_stride():
     assert shapes["upconv0"]["kernel"] == (3, 1 * 2, 2)
     assert shapes["upconv1"]["kernel"] == (4, 3 * 2, 3)
 
-    linear = shapes_of(model.clone(upsample="linear"), 12, 16, 1)
+    linear = get_shapes(model.clone(upsample="linear"), 12, 16, 1)
     assert linear["upconv0"]["Conv_0"]["kernel"] == (1, 3, 3, 2)
 
 
@@ -382,11 +382,11 @@ def test_a_residual_encoder_has_a_stem_and_blocks():
     model = UNet(
         (2, 3), padding="SAME", encoder="residual", encoder_depths=(1, 2), residual=True
     )
-    shapes = shapes_of(model, 16, 16, 1)
+    shapes = get_shapes(model, 16, 16, 1)
     assert shapes["stem"] == {"Conv_0": {"kernel": (3, 3, 1, 2), "bias": (2,)}}
     blocks = {name for name in shapes if name.startswith("down")}
     assert blocks == {"down0_0", "down1_0", "down1_1"}
-    assert "shortcut" not in shapes["down0_0"]  # the stem has its channels
+    assert "shortcut" not in shapes["down0_0"]  # the stem has as many channels
     assert shapes["down1_0"]["shortcut"] == {"kernel": (1, 1, 2, 3)}
     assert "shortcut" not in shapes["down1_1"]
     assert shapes["up0"]["shortcut"]["kernel"] == (
@@ -398,14 +398,14 @@ def test_a_residual_encoder_has_a_stem_and_blocks():
 
 
 @pytest.mark.parametrize("encoder", ["plain", "residual"])
-def test_a_level_begins_with_a_pooling_or_with_strides(encoder):
-    """Convolutions copy: strides take the first pixel of two, a pooling the larger."""
+def test_a_level_starts_with_a_pooling_or_with_strides(encoder):
+    """Convolutions copy: strides take the first of two pixels, pooling the larger."""
     model = UNet(
         (1, 1), padding="SAME", encoder=encoder, encoder_depths=(1,), dropout=0.0
     )
     image = jnp.array([1.0, 5.0, 7.0, 2.0]).reshape(1, 4, 1)
 
-    def copying(path, leaf):
+    def make_copy(path, leaf):
         middle = leaf.shape[0] // 2
         zeros = jnp.zeros(leaf.shape)
         if "bias" in str(path[-1]) or (
@@ -414,50 +414,50 @@ def test_a_level_begins_with_a_pooling_or_with_strides(encoder):
             return zeros  # a block that adds nothing to its input
         return zeros.at[middle].set(1.0)
 
-    def bottom(model):
+    def compute_bottom(model):
         variables = jax.eval_shape(model.init, jax.random.key(0), image)
-        variables = jax.tree_util.tree_map_with_path(copying, variables)
+        variables = jax.tree_util.tree_map_with_path(make_copy, variables)
         last = "down1" if encoder == "plain" else "down1_0"
         _, found = model.apply(
             variables, image, capture_intermediates=lambda m, _: m.name == last
         )
         return found["intermediates"][last]["__call__"][0].ravel().tolist()
 
-    assert bottom(model) == [5.0, 7.0]
-    # a shortcut takes the mean of the pixels of a stride
+    assert compute_bottom(model) == [5.0, 7.0]
+    # A shortcut takes the mean of the pixels of a stride.
     strided = [1.0, 7.0] if encoder == "plain" else [3.0, 4.5]
-    assert bottom(model.clone(downsample="conv")) == strided
+    assert compute_bottom(model.clone(downsample="conv")) == strided
 
 
 def test_dropout_is_at_the_end_of_the_contracting_path():
-    """After the last two levels: the deepest skip carries it, and no other."""
+    """It follows the last two levels: of the skips, only the deepest has it."""
     model = UNet((2, 3, 4), padding="SAME")
     image = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
-    params = start(model, image)["params"]
+    params = init(model, image)["params"]
 
     @jax.jit
     def train(params, key):
         rngs = {"dropout": key}
         return model.apply({"params": params}, image, train=True, rngs=rngs)
 
-    def varies(*silenced):
+    def is_random(*silenced):
         quiet = dict(params)
         for name in silenced:
             quiet[name] = jax.tree.map(jnp.zeros_like, params[name])
         once, again = (train(quiet, key) for key in jax.random.split(jax.random.key(1)))
         return bool((once != again).any())
 
-    assert varies()
-    assert varies("upconv1")  # without the bottom
-    assert not varies("upconv0")  # through the first skip alone
+    assert is_random()
+    assert is_random("upconv1")  # without the bottom
+    assert not is_random("upconv0")  # through the first skip only
     kernel = params["up1"]["Conv_0"]["kernel"].at[:, :, :3].set(0)
-    params["up1"]["Conv_0"]["kernel"] = kernel  # which no longer reads the skip
-    assert varies()  # through the bottom alone
+    params["up1"]["Conv_0"]["kernel"] = kernel  # no longer reads the skip
+    assert is_random()  # through the bottom only
 
 
 @pytest.mark.parametrize("slope", [0.01, 0.25])
 def test_negative_slope_is_that_of_leaky_relu(slope):
-    """The last convolution gives -1 everywhere, and the head passes it on."""
+    """The last convolution returns -1 everywhere, and the head copies it."""
     model = UNet((1, 1), padding="SAME", activation="leaky_relu")
     model = model if slope == 0.01 else model.clone(negative_slope=slope)
     image = jnp.zeros((1, 4, 4, 1))
@@ -481,7 +481,7 @@ def test_a_time_changes_the_output_of_every_block():
     blocks = {name for name in params if "time" in params[name]}
     assert blocks == {"down0", "down1", "up0"}
     forward = jax.jit(lambda p, t: TIMED.apply({"params": p}, NOISE, time=t))
-    for block in blocks:  # no other one is told the time
+    for block in blocks:  # the only one that gets the time
         others = {k: dict(v) for k, v in params.items()}
         for name in blocks - {block}:
             others[name]["time"] = jax.tree.map(jnp.zeros_like, params[name]["time"])
@@ -489,12 +489,12 @@ def test_a_time_changes_the_output_of_every_block():
         assert change[0].max() == 0
         assert change[1].max() > 1e-3
 
-    early = TIMED.apply({"params": params}, NOISE)  # without a time it is 0
+    early = TIMED.apply({"params": params}, NOISE)  # the default time is 0
     np.testing.assert_allclose(early, forward(params, 0 * TIME), atol=1e-5)
 
 
 def test_a_time_of_one_is_a_thousand_steps():
-    params = start(TIMED, NOISE)["params"]
+    params = init(TIMED, NOISE)["params"]
     _, found = TIMED.apply(
         {"params": params},
         NOISE,
@@ -507,7 +507,7 @@ def test_a_time_of_one_is_a_thousand_steps():
 
 
 def test_a_network_without_a_time_has_the_same_other_parameters():
-    timed, plain = start(TIMED, NOISE)["params"], start(PLAIN, NOISE)["params"]
+    timed, plain = init(TIMED, NOISE)["params"], init(PLAIN, NOISE)["params"]
     without = {
         name: {key: value for key, value in timed[name].items() if key != "time"}
         for name in timed
@@ -532,13 +532,13 @@ def test_a_network_without_a_time_has_the_same_other_parameters():
         ({"activation": "one_hot"}, "activation: 'one_hot' is no activation"),
     ],
 )
-def test_fields_that_do_not_fit_are_one_line(fields, words):
+def test_a_wrong_field_is_described_in_one_line(fields, words):
     line = UNet(**fields).fault()
     assert re.match(words, line)
     assert "\n" not in line
 
 
-def test_fields_that_fit_have_no_fault():
+def test_valid_fields_have_no_fault():
     assert UNet().fault() is None
     model = UNet((1, 2, 3), strides=((1, 2, 2), (2,)), kernels=((1, 3, 3), (3,), (3,)))
     assert model.fault() is None

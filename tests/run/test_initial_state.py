@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
-from unet_jax.optimizers import path_name
+from unet_jax.optimizers import format_path
 from unet_jax.run import train
 from unet_jax.run.initial_state import create_initial_state
 
@@ -22,7 +22,7 @@ KEY = jax.random.key(5)
 
 def arrays_by_name(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {path_name(path): np.asarray(leaf) for path, leaf in leaves}
+    return {format_path(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def start(config):
@@ -178,7 +178,7 @@ def test_frozen_parameters_do_not_change_and_the_others_do(trained, tiny, tmp_pa
             {"freeze": ("left*",)},
             r"config.freeze: 'left\*' matches no parameter; .*down0",
         ),
-        ({"freeze": ("*",)}, "config.freeze: all parameters would be kept"),
+        ({"freeze": ("*",)}, "config.freeze: all parameters would be frozen"),
     ],
     ids=["no run", "no weights", "axes", "nothing", "no match", "all kept"],
 )

@@ -299,7 +299,7 @@ def test_a_generator_is_scored_on_the_middle_of_images_of_any_size(tiny, monkeyp
                 "batch_size": 1,
                 "parallel": {"name": "mesh", "space": 8},
             },
-            "config.batch_size: 1 has no room for labelled and unlabelled images",
+            "config.batch_size: 1 is too small for labelled and unlabelled images",
         ),
         ({"metrics": ()}, "config.metrics must name a score"),
         (

@@ -15,12 +15,12 @@ IMAGE = RNG.integers(0, 255, (6, 6, 1), dtype=np.uint8)
 CLEAN = RNG.integers(0, 100, (6, 6, 2)).astype(np.uint16)
 
 
-def facts(channels=1, target_channels=1):
+def make_data(channels=1, target_channels=1):
     return tasks.Data((), 2, channels, target_channels)
 
 
-def ready(task, judged=False, **record):
-    """The example of one record, whose image has a scale of its own."""
+def prepare_example(task, judged=False, **record):
+    """Returns the example of one record, whose image has its own scale."""
     source = types.SimpleNamespace(
         name="pairs/train",
         classes=(),
@@ -52,20 +52,20 @@ def ready(task, judged=False, **record):
 )
 def test_channels_and_units(channels, target_channels, options, expected):
     bound = specs.bind(tasks, {"name": "regression", **options}, "config.task")
-    task = bound(facts(channels, target_channels))
+    task = bound(make_data(channels, target_channels))
     assert (task.channels, task.units) == expected
     assert task.classes == ()
     assert task.losses == task.metrics == ("value",)
     assert task.needs == (() if options.get("target") == "image" else ("target",))
-    nothing = (task.decide, task.segment, task.probabilities, task.entropy)
-    assert nothing == (None,) * 4
+    functions = (task.decide, task.segment, task.probabilities, task.entropy)
+    assert functions == (None,) * 4
 
 
 def test_the_prediction_is_the_output_and_is_compared_with_the_target():
-    task = tasks.regression(facts(2, 2))
+    task = tasks.regression(make_data(2, 2))
     output, target = (jnp.asarray(RNG.normal(size=(3, 4, 5, 2)), "f4") for _ in "ab")
     np.testing.assert_array_equal(task.activate(output), output)
-    loss = losses.weighted_sum([(2.0, losses.l1)])
+    loss = losses.combine_losses([(2.0, losses.l1)])
     batch = {"image": output, "target": target, "weight": jnp.ones((3, 4, 5))}
     value = loss(task.outputs(output), task.targets(batch), batch["weight"])
     expected = 2 * np.abs(output - target).mean((1, 2, 3))
@@ -73,63 +73,63 @@ def test_the_prediction_is_the_output_and_is_compared_with_the_target():
 
 
 def test_file_targets_have_the_scale_of_their_image():
-    """The mean and the deviation of the image go through both, and back."""
-    task = tasks.regression(facts(1, 2))
-    learnt = ready(task, target=CLEAN)
+    """Both are scaled by the mean and the deviation of the image, and scaled back."""
+    task = tasks.regression(make_data(1, 2))
+    learnt = prepare_example(task, target=CLEAN)
     expected = (CLEAN - IMAGE.mean()) / IMAGE.std()
     np.testing.assert_allclose(learnt["target"], expected, atol=1e-5)
 
-    judged = ready(task, target=CLEAN, judged=True)
+    judged = prepare_example(task, target=CLEAN, judged=True)
     np.testing.assert_array_equal(judged["target"], CLEAN)
     back = judged["scale"].back(learnt["target"])
     np.testing.assert_allclose(back, CLEAN, rtol=1e-5, atol=1e-4)
 
 
-def test_the_image_as_target_is_moved_with_the_image_and_keeps_its_intensities():
-    task = tasks.regression(facts(1, 0), target="image")
-    example = ready(task)
+def test_the_image_as_target_moves_with_the_image_and_keeps_its_intensities():
+    task = tasks.regression(make_data(1, 0), target="image")
+    example = prepare_example(task)
     assert example["target"].dtype == np.float32
     np.testing.assert_allclose(example["target"].mean(), 0, atol=1e-6)
     np.testing.assert_array_equal(example["target"], example["image"])
 
     arrays = {name: jnp.asarray(example[name]) for name in ("image", "target")}
-    moved = augment.chain([(1.0, augment.turn), (1.0, augment.flip)])
+    moved = augment.compose([(1.0, augment.turn), (1.0, augment.flip)])
     for key in jax.random.split(jax.random.key(0), 4):
         after = moved(key, arrays)
         np.testing.assert_array_equal(after["target"], after["image"])
-    brighter = augment.chain([(1.0, augment.brightness)])(key, arrays)
+    brighter = augment.compose([(1.0, augment.brightness)])(key, arrays)
     np.testing.assert_array_equal(brighter["target"], arrays["target"])
     assert (brighter["image"] != arrays["image"]).all()
 
 
 def test_the_image_as_target_replaces_the_target_of_a_file():
-    task = tasks.regression(facts(1, 2), target="image")
-    example = ready(task, target=CLEAN)
+    task = tasks.regression(make_data(1, 2), target="image")
+    example = prepare_example(task, target=CLEAN)
     np.testing.assert_array_equal(example["target"], example["image"])
     raw = task.prepare({"image": IMAGE})["target"]
     assert raw.dtype == np.float32
     np.testing.assert_array_equal(raw, IMAGE)
 
 
-# Mistakes.
+# Errors.
 
 
-def test_data_without_targets_are_refused():
+def test_data_without_targets_raise_a_user_error():
     with pytest.raises(UserError, match=r"no targets; add .* targets/ .*task\.name"):
-        tasks.regression(facts(1, 0))
+        tasks.regression(make_data(1, 0))
     with pytest.raises(UserError, match="pairs/train, a: has no target; add it"):
-        ready(tasks.regression(facts()))
+        prepare_example(tasks.regression(make_data()))
 
 
-def test_targets_in_units_of_an_image_with_other_channels_are_refused():
+def test_image_units_with_other_channels_raise_a_user_error():
     words = r"config\.task\.units='image' .* 3 channels .* have 2; .*units=own$"
     with pytest.raises(UserError, match=words):
-        tasks.regression(facts(3, 2))
+        tasks.regression(make_data(3, 2))
 
 
-def test_an_image_has_no_other_units_than_its_own():
+def test_own_units_with_the_image_as_target_raise_a_user_error():
     with pytest.raises(UserError, match=r"config\.task\.units='own' .*units=image$"):
-        tasks.regression(facts(), target="image", units="own")
+        tasks.regression(make_data(), target="image", units="own")
 
 
 @pytest.mark.parametrize("option", ["target", "units"])

@@ -1,20 +1,21 @@
 """Augmentation on the device: pure functions of one example, for images and volumes.
 
-An operation is `(key, example, *, <numbers>) -> example`. It draws its own numbers
+An operation is `(key, example, *, <options>) -> example`. It draws its random numbers
 from the key, keeps every shape and dtype, and runs under `jit` and `vmap`:
 
-    augment = chain([(1.0, elastic), (1.0, rotation), (0.5, gamma)])
+    augment = compose([(1.0, elastic), (1.0, rotation), (0.5, gamma)])
     batch = jax.vmap(augment)(keys, batch)
 
-The names in `__all__` are those that a spec may use. All spatial arrays of an example
-move together, in the order in which the operations are listed, and however many of them
-move the pixels, the pixels are interpolated once: see `warp.py`.
+A spec may name the functions in `__all__`. All spatial arrays of an example are
+transformed together, in the order of the operations. The displacements of several
+operations are combined, so that the pixels are interpolated only once: see
+`displacement.py`.
 """
 
-from unet_jax.augment.combine import Op as Op
-from unet_jax.augment.combine import chain as chain
-from unet_jax.augment.geometry import elastic, flip, rotation, scale, shift, turn
+from unet_jax.augment.combine import Operation as Operation
+from unet_jax.augment.combine import compose as compose
 from unet_jax.augment.intensity import blur, brightness, contrast, gamma, noise
+from unet_jax.augment.spatial import elastic, flip, rotation, scale, shift, turn
 
 __all__ = [
     "blur",

@@ -1,4 +1,4 @@
-"""Several operations as one."""
+"""The combination of several operations into one."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,41 +6,46 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.arrays import Example
-from unet_jax.augment.warp import settle
+from unet_jax.augment.displacement import apply_displacements
 
-Op = Callable[[jax.Array, Example], Example]
+Operation = Callable[[jax.Array, Example], Example]
 
 
-def chain(operations: Sequence[tuple[float, Op]]) -> Op:
-    """Runs operations in order, each with its probability, and reads the pixels last.
+def compose(operations: Sequence[tuple[float, Operation]]) -> Operation:
+    """Combines operations that run in order, each with its own probability.
 
-    Operation i draws from `fold_in(key, i)`: to add one at the end changes no other.
+    Operation i draws from `fold_in(key, i)`, so that an operation added at the end does
+    not change the others. Pending displacements are applied at the end.
+
+    Args:
+      operations: (probability, operation) pairs.
     """
-    steps = [op if p == 1 else _sometimes(p, op) for p, op in operations]
+    steps = [op if p == 1 else _apply_sometimes(p, op) for p, op in operations]
 
     def augment(key: jax.Array, example: Example) -> Example:
         for i, step in enumerate(steps):
             example = step(jax.random.fold_in(key, i), example)
-        return settle(example)
+        return apply_displacements(example)
 
     return augment
 
 
-def _sometimes(probability: float, operation: Op) -> Op:
+def _apply_sometimes(probability: float, operation: Operation) -> Operation:
     def step(key: jax.Array, example: Example) -> Example:
         coin, key = jax.random.split(key)
-        done = operation(key, example)
-        left = _like(done, example)
+        changed = operation(key, example)
+        unchanged = _match_structure(example, changed)
         coin = jax.random.bernoulli(coin, probability)
-        return jax.tree.map(lambda d, n: jnp.where(coin, d, n), done, left)
+        return jax.tree.map(lambda c, u: jnp.where(coin, c, u), changed, unchanged)
 
     return step
 
 
-def _like(done: Example, example: Example) -> Example:
-    """The example as it was, in the structure that the operation gave it."""
-    if "moves" not in done:
-        return settle(example)  # the operation did the same, and XLA does it once
-    before = example.get("moves", ())
-    added = done["moves"][len(before) :]
-    return {**example, "moves": (*before, *jax.tree.map(jnp.zeros_like, added))}
+def _match_structure(example: Example, changed: Example) -> Example:
+    """Returns an equivalent of the example with the tree structure of `changed`."""
+    if "displacements" not in changed:
+        # The operation has done the same. XLA merges the two computations.
+        return apply_displacements(example)
+    before = example.get("displacements", ())
+    added = jax.tree.map(jnp.zeros_like, changed["displacements"][len(before) :])
+    return {**example, "displacements": (*before, *added)}

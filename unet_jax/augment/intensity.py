@@ -1,7 +1,8 @@
-"""Operations on the values of the image, which change no label and no weight.
+"""Intensity operations, which change the image but no label and no weight.
 
-The image is standardised (mean 0, standard deviation 1, or nearly), so every sigma of
-a value is in standard deviations. Waiting moves are settled first.
+The image is expected to be standardised (mean 0, standard deviation 1), so that every
+sigma of an intensity is in standard deviations of the image. Pending displacements are
+applied first.
 """
 
 import math
@@ -11,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.arrays import Example
-from unet_jax.augment.draws import log_uniform
-from unet_jax.augment.warp import settle
+from unet_jax.augment.displacement import apply_displacements
+from unet_jax.augment.draws import draw_log_uniform
 from unet_jax.errors import UserError
 from unet_jax.specs import NonNegative, Positive
 
@@ -20,28 +21,37 @@ from unet_jax.specs import NonNegative, Positive
 def gamma(
     key: jax.Array, example: Example, *, low: Positive = 0.7, high: Positive = 1.5
 ) -> Example:
-    """Raises the image to a power log-uniform in low..high, keeping its range.
+    """Raises the image to a power log-uniform in low..high and keeps its range.
 
-    Each channel is taken to 0..1 by its own range, and back after; one power serves
-    all channels. Raises UserError unless 0 < low <= high.
+    Each channel is scaled to 0..1 by its minimum and maximum, and scaled back
+    afterwards. All channels get the same power.
+
+    Raises:
+      UserError: `0 < low <= high` does not hold.
     """
-    example = settle(example)
+    example = apply_displacements(example)
     image = example["image"]
-    floor, ceiling = _over_pixels(jnp.min, image), _over_pixels(jnp.max, image)
+    floor, ceiling = _reduce_pixels(jnp.min, image), _reduce_pixels(jnp.max, image)
     span = ceiling - floor
     unit = (image - floor) / jnp.where(span > 0, span, 1)
-    power = log_uniform(key, low, high)
+    power = draw_log_uniform(key, low, high)
     return {**example, "image": floor + span * unit**power}
 
 
 def brightness(
     key: jax.Array, example: Example, *, sigma: NonNegative = 0.2
 ) -> Example:
-    """Adds N(0, sigma) to each channel; sigma in standard deviations of the image."""
-    example = settle(example)
+    """Adds a number from N(0, sigma) to each channel.
+
+    Args:
+      key: the random key.
+      example: the arrays of one example.
+      sigma: in standard deviations of the image.
+    """
+    example = apply_displacements(example)
     image = example["image"]
     offset = sigma * jax.random.normal(key, image.shape[-1:])
-    return {**example, "image": image + _per_channel(offset, image)}
+    return {**example, "image": image + _broadcast_channels(offset, image)}
 
 
 def contrast(
@@ -49,21 +59,30 @@ def contrast(
 ) -> Example:
     """Scales each channel around its mean by a factor log-uniform in low..high.
 
-    Raises UserError unless 0 < low <= high.
+    Raises:
+      UserError: `0 < low <= high` does not hold.
     """
-    example = settle(example)
+    example = apply_displacements(example)
     image = example["image"]
-    mean = _over_pixels(jnp.mean, image)
-    factor = log_uniform(key, low, high, image.shape[-1:])
-    return {**example, "image": mean + _per_channel(factor, image) * (image - mean)}
+    mean = _reduce_pixels(jnp.mean, image)
+    factor = draw_log_uniform(key, low, high, image.shape[-1:])
+    return {
+        **example,
+        "image": mean + _broadcast_channels(factor, image) * (image - mean),
+    }
 
 
 def noise(key: jax.Array, example: Example, *, sigma: NonNegative = 0.2) -> Example:
     """Adds white Gaussian noise whose standard deviation is uniform in 0..sigma.
 
-    In standard deviations of the image; one draw for all pixels and channels.
+    One standard deviation is drawn for all pixels and channels.
+
+    Args:
+      key: the random key.
+      example: the arrays of one example.
+      sigma: in standard deviations of the image.
     """
-    example = settle(example)
+    example = apply_displacements(example)
     image = example["image"]
     first, second = jax.random.split(key)
     strength = sigma * jax.random.uniform(first)
@@ -74,14 +93,16 @@ def noise(key: jax.Array, example: Example, *, sigma: NonNegative = 0.2) -> Exam
 def blur(
     key: jax.Array, example: Example, *, low: NonNegative = 0.5, high: NonNegative = 1.5
 ) -> Example:
-    """Blurs with a Gaussian whose sigma is uniform in low..high pixels.
+    """Blurs with a Gaussian whose standard deviation is uniform in low..high pixels.
 
-    The kernel reaches to 4 `high` on either side, mirrored at the borders. Raises
-    UserError unless 0 <= low <= high.
+    The kernel extends 4 `high` to each side. The image is reflected at its borders.
+
+    Raises:
+      UserError: `0 <= low <= high` does not hold.
     """
     if not 0 <= low <= high:
         raise UserError(f"needs 0 <= low <= high, not low={low}, high={high}")
-    example = settle(example)
+    example = apply_displacements(example)
     image = example["image"]
     sigma = jax.random.uniform(key, minval=low, maxval=high)
     radius = math.floor(4 * high + 0.5)
@@ -93,7 +114,10 @@ def blur(
 
 
 def _convolve(image: jax.Array, kernel: jax.Array, axis: int) -> jax.Array:
-    """A sum of shifted images: XLA makes one loop of it, and has halos to exchange."""
+    """Convolves along one axis as a sum of shifted images.
+
+    XLA fuses the sum into one loop and can exchange halos between devices.
+    """
     size, radius = image.shape[axis], len(kernel) // 2
     padding = [(radius, radius) if a == axis else (0, 0) for a in range(image.ndim)]
     padded = jnp.pad(image, padding, mode="reflect")
@@ -103,9 +127,9 @@ def _convolve(image: jax.Array, kernel: jax.Array, axis: int) -> jax.Array:
     )
 
 
-def _over_pixels(reduce: Callable, image: jax.Array) -> jax.Array:
+def _reduce_pixels(reduce: Callable, image: jax.Array) -> jax.Array:
     return reduce(image, axis=tuple(range(image.ndim - 1)), keepdims=True)
 
 
-def _per_channel(values: jax.Array, image: jax.Array) -> jax.Array:
+def _broadcast_channels(values: jax.Array, image: jax.Array) -> jax.Array:
     return values.reshape(*[1] * (image.ndim - 1), -1)

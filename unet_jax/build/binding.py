@@ -20,7 +20,7 @@ from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, naming
 from unet_jax.geometry import Geometry
 from unet_jax.methods import Ingredients, Method
-from unet_jax.metrics.case import Metric
+from unet_jax.metrics.metric import Metric
 from unet_jax.specs import NonNegative, bind, check, is_external
 from unet_jax.tasks import Data, Task
 
@@ -75,27 +75,29 @@ def loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
     covered = set()  # by terms of scale 0, too: the user has turned them off
     for i, (scale, term) in enumerate(bound):
         with naming(f"config.loss[{i}]"):
-            kind = losses.kind(term)
+            kind = losses.get_kind(term)
             covered.add(kind)
             if scale and kind not in task.losses:
                 known = (getattr(losses, name) for name in losses.__all__)
-                serving = [f.__name__ for f in known if losses.kind(f) in task.losses]
+                serving = [
+                    f.__name__ for f in known if losses.get_kind(f) in task.losses
+                ]
                 raise UserError(
                     f"{config.loss[i].name!r} reads a {kind}, and the task "
                     f"{config.task.name!r} has none; use {_listed(serving)}"
                 )
     for spec in task.fallback:
         term = bind(losses, spec, f"the task {config.task.name!r}")
-        if losses.kind(term) not in covered:
+        if losses.get_kind(term) not in covered:
             bound.append((1.0, term))
-            covered.add(losses.kind(term))
+            covered.add(losses.get_kind(term))
     if missing := set(task.losses) - covered:
         raise UserError(
             f"config.loss: no term reads a {_listed(sorted(missing))}, which the task "
             f"{config.task.name!r} learns from, too; add one"
         )
     with naming("config.loss"):
-        return losses.weighted_sum(bound), bound
+        return losses.combine_losses(bound), bound
 
 
 def scores(config: ConfigDict, task: Task) -> tuple[tuple[str, Metric], ...]:
@@ -245,7 +247,7 @@ def _guarded(function: Callable, field: str, name: str) -> Callable:
 
     def operation(key: jax.Array, example: Example) -> Example:
         changed = call(function, dict, name, key, example)
-        if lost := example.keys() - changed.keys() - {"moves"}:
+        if lost := example.keys() - changed.keys() - {"displacements"}:
             raise UserError(
                 f"{name!r} returned an example without {_listed(sorted(lost))}; return "
                 "every array that it is given"

@@ -12,14 +12,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import augment, losses
-from unet_jax.arrays import Example, spatial
+from unet_jax.arrays import Example, list_spatial
 from unet_jax.build.fields import FIELDS, REPLACED, keys
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, choices, naming
 from unet_jax.geometry import Geometry
 from unet_jax.logs import say
 from unet_jax.methods import Method
-from unet_jax.metrics.case import Metric
+from unet_jax.metrics.metric import Metric
 from unet_jax.parallel import Layout
 from unet_jax.specs import Spec, check
 from unet_jax.tasks import Task
@@ -220,7 +220,7 @@ def cache(
       example: a prepared one, which tells the bytes of a pixel.
       shapes: of all training images.
     """
-    arrays = (example[name] for name in spatial(example))
+    arrays = (example[name] for name in list_spatial(example))
     pixel = sum(array.nbytes for array in arrays) / example["weight"].size
     needed = sum(map(math.prod, shapes)) * pixel / 2**30
     if needed > config.cache:
@@ -284,7 +284,9 @@ def rehearse(
     arrays = {k: v for k, v in example.items() if isinstance(v, np.ndarray)}
     cut = {
         name: jax.ShapeDtypeStruct(
-            (*crop, *array.shape[axes:]) if name in spatial(example) else array.shape,
+            (*crop, *array.shape[axes:])
+            if name in list_spatial(example)
+            else array.shape,
             array.dtype,
         )
         for name, array in arrays.items()
@@ -292,7 +294,7 @@ def rehearse(
     cut["seed"] = jax.ShapeDtypeStruct((), jnp.uint32)
     for i, (_, operation) in enumerate(operations):
         with naming(f"config.augment[{i}]"):
-            alone = augment.chain([(1.0, operation)])
+            alone = augment.compose([(1.0, operation)])
             cut = jax.eval_shape(alone, jax.random.key(0), cut)
     batch = {k: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for k, x in cut.items()}
     targets = jax.eval_shape(task.targets, batch)
@@ -300,7 +302,7 @@ def rehearse(
     outputs = jax.eval_shape(task.outputs, output)
     for i, (scale, term) in enumerate(loss):
         if scale:
-            kind = losses.kind(term)
+            kind = losses.get_kind(term)
             with naming(f"config.loss[{i}]"):
                 jax.eval_shape(term, outputs[kind], targets[kind], batch["weight"])
 

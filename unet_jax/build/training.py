@@ -29,8 +29,8 @@ from unet_jax.data.source import Source, Splits
 from unet_jax.errors import naming
 from unet_jax.losses import Loss
 from unet_jax.methods import Ingredients, Method
-from unet_jax.methods.method import unlabelled_rows
-from unet_jax.metrics.case import Metric
+from unet_jax.methods.method import count_unlabelled_rows
+from unet_jax.metrics.metric import Metric
 from unet_jax.specs import Proportion
 from unet_jax.tasks import Task
 
@@ -141,7 +141,7 @@ def build(
     checks.can_choose(draft.metrics)
     options(config, draft.task)
     with naming("config.batch_size"):
-        share = unlabelled_rows(draft.method.unlabelled, config.batch_size)
+        share = count_unlabelled_rows(draft.method.unlabelled, config.batch_size)
 
     splits = splits or sound(config, notes)
     source = splits.train
@@ -230,12 +230,12 @@ def _learning(config: ConfigDict, task: Task, axis_name: str | None) -> Learning
     if config.freeze:
         shapes = jax.eval_shape(binding.variables(config, model))["params"]
         with naming("config.freeze"):
-            tx = optimizers.frozen(tx, config.freeze, shapes)
+            tx = optimizers.freeze(tx, config.freeze, shapes)
     parts = Ingredients(
         model=model,
         task=task,
         loss=total,
-        augment=augment.chain(operations),
+        augment=augment.compose(operations),
         tx=tx,
         ema=config.ema,
     )

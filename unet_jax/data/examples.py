@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_jax.arrays import IGNORE, Example, interpolated, spatial
+from unet_jax.arrays import IGNORE, Example, is_interpolated, list_spatial
 from unet_jax.data import sampling
 from unet_jax.data.account import Record
 from unet_jax.data.normalize import Scale
@@ -180,7 +180,7 @@ def unlabelled(
         raise UserError(f"{source.name} holds no records")
     axes = like["image"].ndim - 1
     arrays = {k: v for k, v in like.items() if isinstance(v, np.ndarray)}
-    pixels = [name for name in spatial(like) if name != "image"]
+    pixels = [name for name in list_spatial(like) if name != "image"]
 
     def load(index: int) -> Example:
         record = source.load(index)
@@ -229,11 +229,11 @@ def _typed(record: Record) -> Example:
 def _resampled(record: Record, example: Example, change: Resampling) -> Example:
     """The spatial arrays of a record but its image, on the grid of the network."""
     arrays = {}
-    for name in spatial(record):
+    for name in list_spatial(record):
         if name == "label":
             arrays[name] = change.label(example[name])
         elif name in example and name != "image":
-            smooth = interpolated(name, example[name])
+            smooth = is_interpolated(name, example[name])
             arrays[name] = (change.image if smooth else change.nearest)(example[name])
     return arrays
 

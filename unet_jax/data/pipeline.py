@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_jax.arrays import Batch, Example, spatial, window
+from unet_jax.arrays import Batch, Example, cut_window, list_spatial
 from unet_jax.data import sampling
 from unet_jax.data.examples import Examples, Room, prepare
 from unet_jax.errors import UserError
@@ -184,7 +184,7 @@ def _cut(
             high = min(high, int(held[axis]))
         origin.append(int(rng.integers(low, high, endpoint=True)) - lost)
     return _arrays(example) | {
-        k: window(example[k], origin, crop) for k in spatial(example)
+        k: cut_window(example[k], origin, crop) for k in list_spatial(example)
     }
 
 

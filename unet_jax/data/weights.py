@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy import ndimage
 
-from unet_jax.arrays import components
+from unet_jax.arrays import label_components
 from unet_jax.data.account import Record
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError
@@ -103,7 +103,7 @@ def border(
       The weight `f32[*S]`.
     """
     del count
-    cells = components(label) if instances is None else np.maximum(instances, 0)
+    cells = label_components(label) if instances is None else np.maximum(instances, 0)
     nearest, second = _two_distances(cells, reach=5 * sigma)
     term = w0 * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
     weight = _balance(label) if balance else np.ones(label.shape)

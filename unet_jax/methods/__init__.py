@@ -1,7 +1,7 @@
-"""Methods: ways to learn, `(parts: Ingredients, *, <options>) -> Method`.
+"""Training methods, `(parts: Ingredients, *, <options>) -> Method`.
 
-A spec names one: `{'name': 'supervised'}`. The loop, the layouts and the checkpoints do
-not depend on which one runs.
+A spec names a method: `{'name': 'supervised'}`. The training loop, the layouts and the
+checkpoints work in the same way for every method.
 """
 
 from unet_jax.methods.diffusion import diffusion

@@ -1,11 +1,12 @@
-"""Denoising diffusion: the network learns to remove noise, and so to draw images.
+"""Denoising diffusion: a network that learns to remove noise and so generates images.
 
-An image x_0 becomes noise in T steps. With a_t for alpha bar, which falls from 1 to
-about 0, and N(0, 1) noise (equation 4 of Ho et al.),
+An image x_0 becomes noise in T steps. With a_t (alpha bar), which falls from 1 to about
+0, and N(0, 1) noise (Ho et al. 2020, equation 4),
 
     x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise,    t = 1..T.
 
-The network sees x_t and t / T. A new image is drawn by going back from x_T to x_0.
+The network sees x_t and t / T. Sampling goes back from x_T, which is noise, to an image
+x_0.
 
 - Ho, Jain and Abbeel 2020, arXiv:2006.11239: the method and the linear schedule.
 - Nichol and Dhariwal 2021, arXiv:2102.09672: the cosine schedule, and sampling in fewer
@@ -29,18 +30,18 @@ from unet_jax.methods.method import (
     Scalars,
     State,
     Variables,
-    advance,
-    augmented,
-    begin,
-    evaluated,
+    apply_gradients,
+    augment_batch,
+    average_replicas,
     forward,
-    mean,
+    init_state,
+    select_variables,
 )
 from unet_jax.specs import Count, NonNegative, Proportion
 
 Schedule = Literal["cosine", "linear"]
 
-SCORED_TIMES = 10  # at which `Method.score` takes the loss
+SCORE_TIMES = 10  # number of times t at which `Method.score` computes the loss
 
 
 def diffusion(
@@ -53,89 +54,90 @@ def diffusion(
     eta: Proportion = 0.0,
     clip: NonNegative = 0.0,
 ) -> Method:
-    """A generator of images, learnt from images alone.
+    """Learns to generate images, from images alone.
 
-    The loss of an example is the mean squared error of what the network predicts, at a
+    The loss of an example is the mean squared error of the network's prediction at a
     time drawn uniformly from 1..T (`L_simple`, equation 14 of Ho et al. 2020). Labels,
-    weights and the loss of the config are not read: all pixels of an image count.
+    weights and the loss of the config are not read, and all pixels of an image count.
 
     Args:
-      parts: the ingredients. The model is `(image, train, seed, time) -> output`, the
-        output shaped like the image, with `time f32[B]` = t / T.
+      parts: the ingredients. The model is `(image, train, seed, time) -> output` with
+        `time f32[B]` = t / T. Its output has the shape of the image.
       steps: T.
-      schedule: of a_t, see `alpha_bar`.
-      predict: the output of the network. 'velocity' is `sqrt(a_t) noise - sqrt(1 - a_t)
-        x_0` (Salimans and Ho 2022, section 4). 'noise' is the choice of Ho et al.; x_0
-        then follows from a division by sqrt(a_t), which is almost 0 at the start of
-        sampling, so that errors grow large there unless `clip` bounds them.
-      sampling_steps: evenly spaced steps from T to 1 that sampling takes (Nichol and
-        Dhariwal 2021, section 4); at most `steps`.
-      eta: share of fresh noise in each step of sampling. 1 is the sampling of Ho et
-        al. with their smaller variance; at 0 the noise x_T determines the image, which
-        needs fewer steps (DDIM, equations 12 and 16 and table 1).
-      clip: in each step of sampling, x_0 is limited to -clip..clip, in the units of
-        the normalised image. 0: not limited.
+      schedule: the schedule of a_t, see `compute_alpha_bar`.
+      predict: the quantity that the network predicts. 'velocity' is
+        `sqrt(a_t) noise - sqrt(1 - a_t) x_0` (Salimans and Ho 2022, section 4). 'noise'
+        is the choice of Ho et al.; x_0 then follows from a division by sqrt(a_t), which
+        is almost 0 at the start of sampling, so that errors become large there unless
+        `clip` bounds them.
+      sampling_steps: the number of sampling steps, evenly spaced from T to 1 (Nichol
+        and Dhariwal 2021, section 4); at most `steps`.
+      eta: the share of fresh noise in each sampling step. 1 is the sampling of Ho et
+        al. with their smaller variance. With 0 the initial noise x_T determines the
+        image, and fewer steps are needed (DDIM, equations 12 and 16 and table 1).
+      clip: in each sampling step x_0 is limited to -clip..clip, in units of the
+        normalised image. 0 means no limit.
 
     Raises:
-      UserError: `sampling_steps` exceeds `steps`, or, at the first use, the network's
-        output is not shaped like its input.
+      UserError: `sampling_steps` exceeds `steps`. Also, when the method is first used,
+        if the network's output does not have the shape of its input.
     """
     if sampling_steps > steps:
         raise UserError(
             f"sampling_steps={sampling_steps} exceeds steps={steps}; "
             f"set sampling_steps to {steps} or less"
         )
-    alpha_bars = alpha_bar(schedule, steps)
+    alpha_bars = compute_alpha_bar(schedule, steps)
     signal = np.sqrt(alpha_bars).astype(np.float32)
     sigma = np.sqrt(1 - alpha_bars).astype(np.float32)
 
     def corrupt(image: Image, noise: Image, t: jax.Array) -> tuple[Image, Image]:
-        """Returns x_t, and the output that the network should give for it."""
+        """Returns x_t and the target of the network."""
         shape = (len(image), *[1] * (image.ndim - 1))
         a, s = (jnp.asarray(table)[t].reshape(shape) for table in (signal, sigma))
         target = noise if predict == "noise" else a * noise - s * image
         return a * image + s * noise, target
 
-    def predicted(variables: Variables, noisy: Image, t: jax.Array) -> Image:
-        """Applies the network to images of one time."""
+    def apply_network(variables: Variables, noisy: Image, t: jax.Array) -> Image:
+        """Applies the network to images that have the same time t."""
         time = jnp.full(len(noisy), t / steps)
         output = parts.model.apply(variables, noisy, train=False, time=time)
-        return _checked(output, noisy)
+        return _check_output(output, noisy)
 
     def update(
         state: State, batch: Batch, key: jax.Array, axis_name: str | None = None
     ) -> tuple[State, Scalars]:
-        batch = augmented(parts, batch, key)
-        image, keys = batch["image"], _keys(key, batch["seed"])
+        batch = augment_batch(parts, batch, key)
+        image, keys = batch["image"], _fold_in_seeds(key, batch["seed"])
         draw = jax.vmap(lambda key: jax.random.randint(key, (), 1, steps + 1))
-        t = draw(_fold(keys, 0))
-        noisy, target = corrupt(image, _normal(_fold(keys, 1), image), t)
+        t = draw(_fold_in(keys, 0))
+        noisy, target = corrupt(image, _draw_noise(_fold_in(keys, 1), image), t)
         batch, time = {**batch, "image": noisy}, t / steps
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             output, stats = forward(parts, params, state.stats, batch, key, time=time)
-            return _error(_checked(output, noisy), target).mean(), stats
+            return _compute_error(_check_output(output, noisy), target).mean(), stats
 
         gradient = jax.value_and_grad(objective, has_aux=True)
         (value, stats), grads = gradient(state.params)
-        value, grads, stats = mean((value, grads, stats), axis_name)
-        return advance(parts, state, value, stats, grads)
+        value, grads, stats = average_replicas((value, grads, stats), axis_name)
+        return apply_gradients(parts, state, value, stats, grads)
 
     def score(variables: Variables, batch: Batch, key: jax.Array) -> jax.Array:
-        image, keys = batch["image"], _keys(key, batch["seed"])
+        image, keys = batch["image"], _fold_in_seeds(key, batch["seed"])
 
-        def at(t: jax.Array) -> jax.Array:
-            noise = _normal(_fold(keys, t), image)
+        def compute_error_at(t: jax.Array) -> jax.Array:
+            noise = _draw_noise(_fold_in(keys, t), image)
             noisy, target = corrupt(image, noise, jnp.full(len(image), t))
-            return _error(predicted(variables, noisy, t), target)
+            return _compute_error(apply_network(variables, noisy, t), target)
 
-        # the middles of equal parts of 1..T
-        times = (2 * np.arange(SCORED_TIMES) + 1) * steps // (2 * SCORED_TIMES) + 1
-        return jax.lax.map(at, jnp.asarray(times)).mean(0)
+        # The middles of equal parts of 1..T.
+        times = (2 * np.arange(SCORE_TIMES) + 1) * steps // (2 * SCORE_TIMES) + 1
+        return jax.lax.map(compute_error_at, jnp.asarray(times)).mean(0)
 
     def sample(variables: Variables, keys: jax.Array, shape: tuple[int, ...]) -> Image:
-        def back(x: Image, step: _Step) -> tuple[Image, None]:
-            output = predicted(variables, x, step.t)
+        def take_step(x: Image, step: _SamplingStep) -> tuple[Image, None]:
+            output = apply_network(variables, x, step.t)
             if predict == "noise":
                 clean = (x - step.sigma * output) / step.signal
             else:
@@ -145,31 +147,32 @@ def diffusion(
             noise = (x - step.signal * clean) / step.sigma
             x = step.clean * clean + step.noise * noise
             if eta:
-                x = x + step.fresh * _normal(_fold(keys, step.s), x)
+                x = x + step.fresh * _draw_noise(_fold_in(keys, step.s), x)
             return x, None
 
-        start = _normal(_fold(keys, steps), jnp.empty((len(keys), *shape)))
-        return jax.lax.scan(back, start, _path(alpha_bars, sampling_steps, eta))[0]
+        start = _draw_noise(_fold_in(keys, steps), jnp.empty((len(keys), *shape)))
+        path = _make_sampling_steps(alpha_bars, sampling_steps, eta)
+        return jax.lax.scan(take_step, start, path)[0]
 
     return Method(
-        init=functools.partial(begin, parts),
+        init=functools.partial(init_state, parts),
         update=update,
-        variables=evaluated,
+        variables=select_variables,
         sample=sample,
         score=score,
     )
 
 
-def alpha_bar(schedule: Schedule, steps: int) -> np.ndarray:
-    """Returns the share of the variance of x_t that is signal, `f64[steps + 1]`.
+def compute_alpha_bar(schedule: Schedule, steps: int) -> np.ndarray:
+    """Computes the signal's share of the variance of x_t, `f64[steps + 1]`.
 
     Element t is `(1 - beta_1) ... (1 - beta_t)`; element 0 is 1.
 
     - 'cosine': a_t = f(t) / f(0) with f(t) = cos^2((t / T + s) / (1 + s) pi / 2), s =
-      0.008 and no beta above 0.999 (Nichol and Dhariwal 2021, equation 17).
-    - 'linear': beta rises from 1e-4 to 0.02 for T = 1000 (Ho et al. 2020, section 4),
-      and 1000 / T times as high for other T, so that a_T stays about 4e-5; no beta
-      above 0.999.
+      0.008 and beta at most 0.999 (Nichol and Dhariwal 2021, equation 17).
+    - 'linear': beta rises from 1e-4 to 0.02 for T = 1000 (Ho et al. 2020, section 4).
+      For other T it is multiplied by 1000 / T, so that a_T stays about 4e-5; beta is at
+      most 0.999.
     """
     if schedule == "cosine":
         t = np.arange(steps + 1) / steps
@@ -180,8 +183,8 @@ def alpha_bar(schedule: Schedule, steps: int) -> np.ndarray:
     return np.append(1.0, np.cumprod(1 - np.minimum(beta, 0.999)))
 
 
-class _Step(NamedTuple):
-    """Numbers of one step of sampling, from x_t to x_s; stacked, those of all steps."""
+class _SamplingStep(NamedTuple):
+    """The numbers of a sampling step from x_t to x_s, stacked over all steps."""
 
     t: Any
     s: Any
@@ -192,48 +195,50 @@ class _Step(NamedTuple):
     fresh: Any  # factor of new noise in x_s
 
 
-def _path(alpha_bars: np.ndarray, sampling_steps: int, eta: float) -> _Step:
-    """Returns the steps of sampling, the last of which gives x_0."""
+def _make_sampling_steps(
+    alpha_bars: np.ndarray, sampling_steps: int, eta: float
+) -> _SamplingStep:
+    """Returns the sampling steps; the last of them gives x_0."""
     t = np.rint(np.linspace(len(alpha_bars) - 1, 1, sampling_steps)).astype(np.int32)
     s = np.append(t[1:], np.int32(0))
     here, there = alpha_bars[t], alpha_bars[s]
     fresh = eta * np.sqrt((1 - there) / (1 - here) * (1 - here / there))
     noise = np.sqrt(1 - there - fresh**2)
     numbers = (np.sqrt(here), np.sqrt(1 - here), np.sqrt(there), noise, fresh)
-    return _Step(t, s, *(number.astype(np.float32) for number in numbers))
+    return _SamplingStep(t, s, *(number.astype(np.float32) for number in numbers))
 
 
-def _checked(output: Any, image: Image) -> Image:
-    """Returns the output if it is shaped like the image, and else raises UserError."""
+def _check_output(output: Any, image: Image) -> Image:
+    """Returns the output; raises UserError if its shape is not that of the image."""
     if not isinstance(output, jax.Array):
         raise UserError(
-            "model: diffusion needs one output, not one for each level; set "
-            "--config.model.deep_supervision=False"
+            "model: returns one output for each level, and diffusion needs a single "
+            "one; set --config.model.deep_supervision=False"
         )
     if output.shape != image.shape:
         raise UserError(
-            f"model: gives {output.shape[1:]} for an image of {image.shape[1:]}, and "
+            f"model: returns {output.shape[1:]} for an image of {image.shape[1:]}, and "
             "diffusion needs the same size and channels; set "
             "--config.model.padding=SAME and a task with the channels of the image"
         )
     return output
 
 
-def _error(output: Image, target: Image) -> jax.Array:
-    """Returns the mean squared error `f32[B]` of each example."""
+def _compute_error(output: Image, target: Image) -> jax.Array:
+    """Computes the mean squared error of each example, `f32[B]`."""
     return jnp.square(output - target).mean(tuple(range(1, output.ndim)))
 
 
-def _keys(key: jax.Array, seed: Seed) -> jax.Array:
-    """Returns one key for each example; dropout uses `fold_in(key, 1)`."""
+def _fold_in_seeds(key: jax.Array, seed: Seed) -> jax.Array:
+    """Returns one key per example. `fold_in(key, 1)` is used by dropout."""
     fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
     return fold(jax.random.fold_in(key, 2), seed)
 
 
-def _fold(keys: jax.Array, number: Any) -> jax.Array:
+def _fold_in(keys: jax.Array, number: Any) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
 
 
-def _normal(keys: jax.Array, image: Image) -> Image:
-    """Draws noise shaped like `image`, that of row i from key i."""
+def _draw_noise(keys: jax.Array, image: Image) -> Image:
+    """Draws noise shaped like `image`, with one key per row."""
     return jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(keys)

@@ -1,4 +1,4 @@
-"""Semi-supervised learning from a teacher that is an average of the student.
+"""Semi-supervised learning with a teacher that is a moving average of the student.
 
 Tarvainen and Valpola 2017: Mean teachers are better role models, arXiv:1703.01780.
 """
@@ -17,13 +17,13 @@ from unet_jax.methods.method import (
     Scalars,
     State,
     Variables,
-    advance,
-    augmented,
-    begin,
+    apply_gradients,
+    augment_batch,
+    average_replicas,
+    compute_loss,
+    count_unlabelled_rows,
     forward,
-    mean,
-    supervised_loss,
-    unlabelled_rows,
+    init_state,
 )
 from unet_jax.specs import BelowOne, NonNegative, Whole
 
@@ -37,27 +37,27 @@ def mean_teacher(
     decay: BelowOne = 0.99,
     noise: NonNegative = 0.1,
 ) -> Method:
-    """Learns from labelled and unlabelled images, with an average of itself as teacher.
+    """Learns from labelled and unlabelled images, with an averaged teacher.
 
-    A student descends on the mean loss of the labelled examples plus a consistency of
-    all examples. The teacher is the exponential moving average of the student's
+    The student minimises the mean loss of the labelled examples plus a consistency loss
+    of all examples. The teacher is the exponential moving average of the student's
     parameters and running statistics. Both see the same augmented crop, each with its
-    own noise. The consistency is the mean squared difference of their predictions, over
-    pixels, channels and examples; its gradient is the student's alone.
+    own noise. The consistency loss is the mean squared difference of their predictions,
+    over pixels, channels and examples. Its gradient reaches the student only.
 
-    The teacher that gives the targets is the one that predicts later: it has no dropout
-    and uses its averaged running statistics (Cai et al. 2021, arXiv:2101.08482), so
-    that its target for an example does not depend on the rest of the batch.
+    The teacher that gives the targets is the one that predicts later. It has no dropout
+    and uses its averaged running statistics (Cai et al. 2021, arXiv:2101.08482), so its
+    target for an example does not depend on the rest of the batch.
 
     Args:
-      parts: the ingredients; `ema` must be 0, as the teacher is such an average.
-      unlabelled: the share of every batch that comes from unlabelled images. They come
-        last in a batch and have weight 0.
-      consistency: the weight of the consistency after the ramp-up.
-      ramp_up: steps t over which that weight grows as exp(-5 (1 - step / t)^2), from
-        0.7% of it to all; 0: it is full from the start.
-      decay: of the average that is the teacher. After t updates it is at most 1 - 1/t,
-        so that the teacher begins as the plain mean of the students so far.
+      parts: the ingredients; `ema` must be 0, since the teacher is such an average.
+      unlabelled: the share of unlabelled images in every batch. They are the last rows
+        of a batch and have weight 0.
+      consistency: the weight of the consistency loss after the ramp-up.
+      ramp_up: the number of steps t over which that weight grows as exp(-5 (1 - step /
+        t)^2), from 0.7% to 100%. With 0 it is 100% from the start.
+      decay: the decay of the average. After t updates it is at most 1 - 1/t, so that
+        the teacher starts as the plain mean of the students so far.
       noise: the standard deviation of the Gaussian noise, in units of the normalised
         image.
 
@@ -66,33 +66,33 @@ def mean_teacher(
     """
     if parts.ema:
         raise UserError(
-            f"ema={parts.ema:g} would be a second average of the parameters beside "
-            "mean_teacher's own, which has the option decay; set --config.ema=0"
+            f"ema={parts.ema:g}: mean_teacher averages the parameters itself, with "
+            "the option decay; set --config.ema=0"
         )
 
     def init(key: jax.Array, image: Image, variables: Variables | None = None) -> State:
-        state = begin(parts, key, image, variables)
-        # a copy: the two must not share a buffer that the step then donates
-        return state._replace(extra=jax.tree.map(jnp.copy, _student(state)))
+        state = init_state(parts, key, image, variables)
+        # A copy, since the training step donates the buffers of the state.
+        return state._replace(extra=jax.tree.map(jnp.copy, _get_student(state)))
 
     def update(
         state: State, batch: Batch, key: jax.Array, axis_name: str | None = None
     ) -> tuple[State, Scalars]:
         size = len(batch["seed"])
         size *= 1 if axis_name is None else jax.lax.axis_size(axis_name)
-        labelled = size - unlabelled_rows(unlabelled, size)
-        weight = consistency * _ramp(state.step, ramp_up)
-        batch = augmented(parts, batch, key)
-        seen = _with_noise(batch, jax.random.fold_in(key, 2), noise)
-        seen_by_teacher = _with_noise(batch, jax.random.fold_in(key, 3), noise)
-        output = parts.model.apply(state.extra, seen_by_teacher["image"])
+        labelled = size - count_unlabelled_rows(unlabelled, size)
+        weight = consistency * _compute_ramp(state.step, ramp_up)
+        batch = augment_batch(parts, batch, key)
+        student_batch = _add_noise(batch, jax.random.fold_in(key, 2), noise)
+        teacher_batch = _add_noise(batch, jax.random.fold_in(key, 3), noise)
+        output = parts.model.apply(state.extra, teacher_batch["image"])
         target = parts.task.activate(output)
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
-            output, stats = forward(parts, params, state.stats, seen, key)
-            # Unlabelled rows have loss 0. This is the sum over labelled rows divided by
-            # their number, however the rows are spread over replicas.
-            losses = supervised_loss(parts, output, seen)
+            output, stats = forward(parts, params, state.stats, student_batch, key)
+            # Unlabelled rows have loss 0. Averaged over replicas, this is the mean over
+            # all labelled rows, whichever replicas they are on.
+            losses = compute_loss(parts, output, student_batch)
             supervised = losses.mean() * (size / labelled)
             finest = output if isinstance(output, jax.Array) else output[0]
             difference = jnp.mean((parts.task.activate(finest) - target) ** 2)
@@ -101,10 +101,11 @@ def mean_teacher(
 
         gradient = jax.value_and_grad(objective, has_aux=True)
         (value, (stats, more)), grads = gradient(state.params)
-        value, grads, stats, more = mean((value, grads, stats, more), axis_name)
-        new, scalars = advance(parts, state, value, stats, grads)
+        averages = average_replicas((value, grads, stats, more), axis_name)
+        value, grads, stats, more = averages
+        new, scalars = apply_gradients(parts, state, value, stats, grads)
         share = 1 - jnp.minimum(decay, 1 - 1 / (state.step + 1))
-        teacher = optax.incremental_update(_student(new), state.extra, share)
+        teacher = optax.incremental_update(_get_student(new), state.extra, share)
         return new._replace(extra=teacher), scalars | more
 
     return Method(
@@ -115,18 +116,18 @@ def mean_teacher(
     )
 
 
-def _student(state: State) -> Variables:
+def _get_student(state: State) -> Variables:
     return {"params": state.params, "batch_stats": state.stats}
 
 
-def _ramp(step: jax.Array, steps: int) -> jax.Array:
-    """Rises from exp(-5) at step 0 to 1 at step `steps`, and stays there."""
+def _compute_ramp(step: jax.Array, steps: int) -> jax.Array:
+    """Rises from exp(-5) at step 0 to 1 at step `steps`, and then stays at 1."""
     left = jnp.maximum(1 - step / steps, 0) if steps else jnp.zeros(())
     return jnp.exp(-5 * left**2)
 
 
-def _with_noise(batch: Batch, key: jax.Array, sigma: float) -> Batch:
-    """Adds Gaussian noise to the images, from keys that belong to their seeds."""
+def _add_noise(batch: Batch, key: jax.Array, sigma: float) -> Batch:
+    """Adds Gaussian noise to each image, from a key that depends on its seed."""
     image = batch["image"]
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["seed"])
     grain = jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(keys)

@@ -1,7 +1,7 @@
-"""The record that says how parameters are learnt, and the steps that methods share.
+"""The record of a training method, and the steps that methods share.
 
-A method is built from `Ingredients` and knows nothing of devices, files or configs. Its
-three functions are used like those of `optax.GradientTransformation`.
+A method is built from `Ingredients` and does not depend on devices, files or configs.
+Its functions are used like those of `optax.GradientTransformation`.
 """
 
 from collections.abc import Callable
@@ -14,35 +14,36 @@ import optax
 
 from unet_jax.arrays import Batch, Image
 from unet_jax.errors import UserError
-from unet_jax.losses import Loss, deep_supervision
+from unet_jax.losses import Loss, compute_deep_supervision
 from unet_jax.tasks import Task
 
 Augment = Callable[[jax.Array, Batch], Batch]
 Scalars = dict[str, jax.Array]
-Variables = dict[str, Any]  # params and batch_stats, as Flax applies them
+Variables = dict[str, Any]  # params and batch_stats, for `model.apply`
 
 
 class State(NamedTuple):
-    """Everything that training changes, and nothing but arrays."""
+    """All arrays that training updates."""
 
-    step: jax.Array  # i32[], updates made so far
+    step: jax.Array  # i32[], the number of updates so far
     params: Any
-    stats: Any  # running statistics of batch norm, of params and not of ema
+    stats: Any  # running statistics of batch norm; they belong to params, not to ema
     opt_state: Any
-    ema: Any = ()  # exponential moving average of params; () where it is off
-    extra: Any = ()  # the method's own arrays
+    ema: Any = ()  # exponential moving average of params; () if there is none
+    extra: Any = ()  # further arrays of the method
 
 
 class Ingredients(NamedTuple):
-    """The parts that methods put together.
+    """The objects that a method is built from.
 
     Attributes:
-      model: `(image, train, seed) -> output`.
-      task: what the output means.
-      loss: `(outputs, targets, weight) -> f32[B]`, of dicts by kind.
+      model: the network, `(image, train, seed) -> output`.
+      task: the meaning of the output.
+      loss: `(outputs, targets, weight) -> f32[B]`, with outputs and targets as dicts by
+        kind.
       augment: `(key, example) -> example`.
       tx: the optimizer.
-      ema: decay of the average of the parameters; 0 keeps none.
+      ema: the decay of the moving average of the parameters; 0 for no average.
     """
 
     model: nn.Module
@@ -54,26 +55,27 @@ class Ingredients(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A way to learn.
+    """The functions of a training method.
 
     Attributes:
-      init: `(key, image, variables) -> state` before the first step, for images shaped
-        like `image f32[B, *S, C]`; with fresh variables if they are None.
-      update: `(state, batch, key, axis_name) -> (state, scalars)`: one step of one
-        replica. Every replica has the same number of examples. `key` is the run's, the
-        same at every step and on every replica; what varies is folded in from
-        `batch['seed']`. `axis_name` names the axis of replicas under `pmap` and is None
-        where arrays are global. The scalars are averaged over replicas; `loss`,
-        `grad_norm` and `param_norm` are always there.
-      variables: state -> variables that predict. It picks arrays out of the state and
-        computes nothing, so that a checkpoint need not store them twice.
-      unlabelled: the share of every batch that comes from unlabelled images;
-        `unlabelled_rows` turns it into a number of rows, the last ones of a batch.
-      sample: `(variables, keys, shape) -> f32[B, *shape]`, images drawn by a generator,
-        each of `shape` = (*S, C); image i depends on `keys[i]` alone. None for methods
-        that learn to predict.
-      score: `(variables, batch, key) -> f32[B]`, how badly a generator explains
-        images, from `image` and `seed` of the batch; the same at every call. None for
+      init: `(key, image, variables) -> state` before the first step.
+        `image f32[B, *S, C]` gives the shape of the images. If `variables` is None, the
+        parameters are initialised.
+      update: `(state, batch, key, axis_name) -> (state, scalars)`: one training step of
+        one replica. Every replica has the same number of examples. `key` is the key of
+        the run, the same at every step and on every replica; `batch['seed']` is folded
+        in to vary it. `axis_name` is the axis of replicas under `pmap`, and None if
+        arrays are global. The scalars are averaged over replicas and include `loss`,
+        `grad_norm` and `param_norm`.
+      variables: `state -> variables` for prediction. It only selects arrays of the
+        state, so that a checkpoint does not store them twice.
+      unlabelled: the share of unlabelled images in every batch. `count_unlabelled_rows`
+        turns it into a number of rows, the last ones of the batch.
+      sample: `(variables, keys, shape) -> f32[B, *shape]`: generates one image of
+        `shape` = (*S, C) per key. An image depends on its own key only. None for
+        methods that learn to predict.
+      score: `(variables, batch, key) -> f32[B]`: a loss of the generator for each
+        image, from `image` and `seed` of the batch. It is deterministic. None for
         methods that learn to predict.
     """
 
@@ -85,36 +87,41 @@ class Method(NamedTuple):
     score: Callable[..., jax.Array] | None = None
 
 
-def unlabelled_rows(share: float, size: int) -> int:
-    """Returns how many of the `size` rows of a global batch are unlabelled.
+def count_unlabelled_rows(share: float, size: int) -> int:
+    """Returns the number of unlabelled rows in a global batch.
 
-    The share, rounded, but at least one row of each kind; none if the share is 0.
+    It is the rounded share, but leaves at least one row of each kind. A share of 0
+    gives 0.
+
+    Args:
+      share: the share of unlabelled rows, from 0 to below 1.
+      size: the number of rows in the global batch.
 
     Raises:
-      UserError: there is no row for one of the kinds.
+      UserError: the batch is too small for one row of each kind.
     """
     if not share:
         return 0
     if size < 2:
         raise UserError(
-            f"{size} has no room for labelled and unlabelled images; set 2 or more"
+            f"{size} is too small for labelled and unlabelled images; set 2 or more"
         )
     return min(max(round(share * size), 1), size - 1)
 
 
-def begin(
+def init_state(
     parts: Ingredients,
     key: jax.Array,
     image: Image,
     variables: Variables | None = None,
 ) -> State:
-    """Returns a state without extra arrays.
+    """Returns the state before the first step, without extra arrays.
 
     Args:
       parts: the ingredients.
-      key: of the run.
-      image: `f32[B, *S, C]`, of which the shape matters.
-      variables: to begin with; fresh ones if they are None.
+      key: the key of the run.
+      image: `f32[B, *S, C]`, of which only the shape matters.
+      variables: the variables to start from; None to initialise them.
     """
     if variables is None:
         variables = parts.model.init({"params": key, "dropout": key}, image)
@@ -124,19 +131,19 @@ def begin(
         params=params,
         stats=variables.get("batch_stats", {}),
         opt_state=parts.tx.init(params),
-        # a copy: the two must not share a buffer that the step then donates
+        # A copy, since the training step donates the buffers of the state.
         ema=jax.tree.map(jnp.copy, params) if parts.ema else (),
     )
 
 
-def evaluated(state: State) -> Variables:
-    """Returns the averaged parameters where there are any, and else the parameters."""
+def select_variables(state: State) -> Variables:
+    """Returns the variables for prediction: averaged parameters if there are any."""
     params = state.ema if jax.tree.leaves(state.ema) else state.params
     return {"params": params, "batch_stats": state.stats}
 
 
-def augmented(parts: Ingredients, batch: Batch, key: jax.Array) -> Batch:
-    """Augments every example with random numbers that belong to its seed."""
+def augment_batch(parts: Ingredients, batch: Batch, key: jax.Array) -> Batch:
+    """Augments every example with random numbers that depend on its seed only."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["seed"])
     return jax.vmap(parts.augment)(keys, batch)
 
@@ -149,7 +156,19 @@ def forward(
     key: jax.Array,
     **inputs: Any,
 ) -> tuple[Any, Any]:
-    """Applies the network in training mode; returns its output and new statistics."""
+    """Applies the network in training mode.
+
+    Args:
+      parts: the ingredients.
+      params: the parameters.
+      stats: the running statistics of batch norm.
+      batch: `image` and `seed` are read.
+      key: the key of the run.
+      **inputs: further inputs of the network.
+
+    Returns:
+      The output and the new running statistics.
+    """
     output, updates = parts.model.apply(
         {"params": params, "batch_stats": stats},
         batch["image"],
@@ -162,22 +181,33 @@ def forward(
     return output, updates.get("batch_stats", {})
 
 
-def supervised_loss(parts: Ingredients, output: Any, batch: Batch) -> jax.Array:
-    """Returns the loss `f32[B]` of an output, or of several (deep supervision)."""
-    several = (output,) if isinstance(output, jax.Array) else output
-    outputs = [parts.task.outputs(one) for one in several]
+def compute_loss(parts: Ingredients, output: Any, batch: Batch) -> jax.Array:
+    """Returns the loss `f32[B]` of one output, or of several with deep supervision."""
+    levels = (output,) if isinstance(output, jax.Array) else output
+    outputs = [parts.task.outputs(level) for level in levels]
     strides = parts.model.geometry(batch["image"].ndim - 2).strides
     targets = parts.task.targets(batch)
-    return deep_supervision(parts.loss, outputs, targets, batch["weight"], strides)
+    weight = batch["weight"]
+    return compute_deep_supervision(parts.loss, outputs, targets, weight, strides)
 
 
-def advance(
-    parts: Ingredients, state: State, value: jax.Array, stats: Any, grads: Any
+def apply_gradients(
+    parts: Ingredients, state: State, loss: jax.Array, stats: Any, grads: Any
 ) -> tuple[State, Scalars]:
-    """Applies averaged gradients: the next state and the scalars of this step.
+    """Updates the state with gradients that are averaged over replicas.
 
-    After t updates the decay of the average is at most (1 + t) / (10 + t), so that the
-    random start is soon forgotten.
+    After t updates the decay of the moving average is at most (1 + t) / (10 + t), so
+    that the average soon forgets the random initialisation.
+
+    Args:
+      parts: the ingredients.
+      state: the state before the step.
+      loss: the mean loss, `f32[]`.
+      stats: the new running statistics.
+      grads: the gradients, a tree like the parameters.
+
+    Returns:
+      The next state, and the scalars of this step.
     """
     updates, opt_state = parts.tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -186,7 +216,7 @@ def advance(
         decay = jnp.minimum(parts.ema, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(params, state.ema, 1 - decay)
     scalars = {
-        "loss": value,
+        "loss": loss,
         "grad_norm": optax.tree.norm(grads),
         "param_norm": optax.tree.norm(params),
     }
@@ -194,6 +224,6 @@ def advance(
     return new, scalars
 
 
-def mean(tree: Any, axis_name: str | None) -> Any:
-    """Averages over replicas; returns the tree itself where arrays are global."""
+def average_replicas(tree: Any, axis_name: str | None) -> Any:
+    """Averages a tree over replicas, or returns it unchanged if arrays are global."""
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)

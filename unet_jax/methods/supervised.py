@@ -1,4 +1,4 @@
-"""Supervised learning: the mean loss over the examples of a batch goes down."""
+"""Supervised learning from labelled examples."""
 
 import functools
 from typing import Any
@@ -11,35 +11,35 @@ from unet_jax.methods.method import (
     Method,
     Scalars,
     State,
-    advance,
-    augmented,
-    begin,
-    evaluated,
+    apply_gradients,
+    augment_batch,
+    average_replicas,
+    compute_loss,
     forward,
-    mean,
-    supervised_loss,
+    init_state,
+    select_variables,
 )
 
 
 def supervised(parts: Ingredients) -> Method:
-    """Gradient descent on the mean loss of augmented examples."""
+    """Minimises the mean loss of augmented labelled examples."""
 
     def update(
         state: State, batch: Batch, key: jax.Array, axis_name: str | None = None
     ) -> tuple[State, Scalars]:
-        batch = augmented(parts, batch, key)
+        batch = augment_batch(parts, batch, key)
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             output, stats = forward(parts, params, state.stats, batch, key)
-            return supervised_loss(parts, output, batch).mean(), stats
+            return compute_loss(parts, output, batch).mean(), stats
 
         gradient = jax.value_and_grad(objective, has_aux=True)
         (value, stats), grads = gradient(state.params)
-        value, grads, stats = mean((value, grads, stats), axis_name)
-        return advance(parts, state, value, stats, grads)
+        value, grads, stats = average_replicas((value, grads, stats), axis_name)
+        return apply_gradients(parts, state, value, stats, grads)
 
     return Method(
-        init=functools.partial(begin, parts),
+        init=functools.partial(init_state, parts),
         update=update,
-        variables=evaluated,
+        variables=select_variables,
     )

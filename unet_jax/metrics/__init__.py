@@ -1,6 +1,6 @@
-"""Metrics: what is measured on every image, summed, and scored once, at the end.
+"""Metrics, measured on every image, summed over the images, and scored at the end.
 
-`__all__` holds what a spec may name: functions of options that return a `Metric`.
+A spec may name the functions in `__all__`. Each takes options and returns a `Metric`.
 """
 
 from unet_jax.metrics.boundary import (
@@ -11,6 +11,9 @@ from unet_jax.metrics.boundary import (
 )
 from unet_jax.metrics.calibration import brier, calibration_error
 from unet_jax.metrics.clustering import rand_error, v_info, v_rand
+from unet_jax.metrics.metric import EvaluatedImage as EvaluatedImage
+from unet_jax.metrics.metric import Metric as Metric
+from unet_jax.metrics.metric import Score as Score
 from unet_jax.metrics.objects import (
     aggregated_jaccard,
     average_precision,

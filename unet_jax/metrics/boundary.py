@@ -1,14 +1,14 @@
-"""Distances between the surfaces of truth and prediction, class by class.
+"""Distances between the surfaces of truth and prediction, for each class.
 
-Exclusive classes have surfaces from class 1 on (class 0, the background, is undefined),
-independent ones all K. The surface of a mask is what its erosion through faces takes
-away; the edge of the image counts as outside. A surface pixel's distance is that to the
-nearest surface pixel of the other mask, in the units of `Case.spacing`. Where nobody
-annotated a class, its masks are both empty.
+Exclusive classes have surfaces from class 1 on (the background, class 0, is undefined),
+independent classes all have. The surface of a mask is the set of pixels that an erosion
+through faces removes; outside the image there is background. The distance of a surface
+pixel is that to the nearest surface pixel of the other mask, in the units of
+`EvaluatedImage.spacing`. Where a class is not annotated, both masks are empty.
 
-A class that neither mask holds is undefined in that image. Where one mask is empty and
-the other is not, distances are the diagonal of the image and the surface Dice is 0. A
-set scores the mean over the images where a class is defined.
+A class is undefined in an image where both masks are empty. If only one mask is empty,
+the distances are the diagonal of the image and the surface Dice is 0. The score of a
+data set is the mean over the images where a class is defined.
 """
 
 import functools
@@ -19,116 +19,123 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from unet_jax.metrics.case import Case, Metric
-from unet_jax.metrics.scores import mean_over_images
+from unet_jax.metrics.metric import OVER_IMAGES, EvaluatedImage, Metric
+from unet_jax.metrics.scores import average_over_images
 from unet_jax.specs import NonNegative
-
-REDUCTION = "mean over images"
 
 
 class Distances(NamedTuple):
-    """Of every surface pixel to the other surface; both empty if one mask is."""
+    """The distances between two surfaces; both are empty if one mask is empty."""
 
-    true: np.ndarray  # f64[N], from the truth's surface to the prediction's
-    predicted: np.ndarray  # f64[M], and back
+    true: np.ndarray  # f64[N], from the true surface to the predicted one
+    predicted: np.ndarray  # f64[M], from the predicted surface to the true one
 
 
 def hausdorff() -> Metric:
-    """The largest distance of all (Huttenlocher et al. 1993)."""
-    return _percentile(100)
+    """Measures the Hausdorff distance, the largest of all distances.
+
+    Huttenlocher et al. 1993.
+    """
+    return _make_percentile_metric(100)
 
 
 def hausdorff95() -> Metric:
-    """The 95th percentile in place of the largest, which one stray pixel decides.
+    """Measures the 95th percentile of the distances, which is robust to single pixels.
 
-    The larger of the two percentiles, of the truth's distances and the prediction's, as
-    in Metrics Reloaded (Maier-Hein et al. 2024). The percentile of both together would
-    hide the worse direction behind the larger surface. Between two ranks it is linear.
+    It is the larger of two percentiles, of the distances from the truth and of those
+    from the prediction, as in Metrics Reloaded (Maier-Hein et al. 2024). With one
+    percentile of all distances, the larger surface could hide the worse direction.
+    Percentiles between two ranks are interpolated linearly.
     """
-    return _percentile(95)
+    return _make_percentile_metric(95)
 
 
 def surface_distance() -> Metric:
-    """The average symmetric surface distance: the mean over both surfaces' pixels.
+    """Measures the average symmetric surface distance, the mean over both surfaces.
 
-    Heimann et al. 2009. The larger surface counts for more.
+    Heimann et al. 2009. All surface pixels count alike, so the larger surface has more
+    weight.
     """
 
     def mean(distances: Distances) -> float:
         return np.concatenate(distances).mean()
 
-    return _metric(mean, one_empty=_diagonal)
+    return _make_metric(mean, one_empty=_compute_diagonal)
 
 
 def surface_dice(*, tolerance: NonNegative = 1.0) -> Metric:
-    """The part of both surfaces that lies within the tolerance of the other.
+    """Measures the share of both surfaces within a tolerance of the other surface.
 
-    The normalised surface Dice of Nikolov et al. 2018; each surface pixel counts once,
-    where they weigh it by an estimate of its area.
+    The normalised surface Dice of Nikolov et al. 2018. Each surface pixel counts once;
+    the paper weights it by an estimate of its area.
 
     Args:
-      tolerance: the distance that is no mistake, in the units of `Case.spacing`.
+      tolerance: the distance that is not an error, in the units of
+        `EvaluatedImage.spacing`.
     """
 
     def within(distances: Distances) -> float:
         return (np.concatenate(distances) <= tolerance).mean()
 
-    return _metric(within, one_empty=lambda case: 0.0, distance=False)
+    return _make_metric(within, one_empty=lambda image: 0.0, distance=False)
 
 
-def _percentile(rank: int) -> Metric:
+def _make_percentile_metric(rank: int) -> Metric:
     def farthest(distances: Distances) -> float:
         return max(np.percentile(each, rank) for each in distances)
 
-    return _metric(farthest, one_empty=_diagonal)
+    return _make_metric(farthest, one_empty=_compute_diagonal)
 
 
-def _metric(
+def _make_metric(
     value: Callable[[Distances], float],
-    one_empty: Callable[[Case], float],
+    one_empty: Callable[[EvaluatedImage], float],
     distance: bool = True,
 ) -> Metric:
-    """Measures `f64[2, K]`: each class's value, and 1 if it has one."""
+    """Returns a metric that measures `f64[2, K]`: a class's value, and 1 if defined."""
 
-    def measure(case: Case) -> np.ndarray:
-        sums = np.zeros((2, case.classes))
-        for k, distances in enumerate(_distances(case)):
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        sums = np.zeros((2, image.num_classes))
+        for k, distances in enumerate(_compute_distances(image)):
             if distances is not None:
-                whole = distances.true.size > 0
-                sums[:, k] = value(distances) if whole else one_empty(case), 1
+                empty = distances.true.size == 0
+                sums[:, k] = one_empty(image) if empty else value(distances), 1
         return sums
 
     unit = "distance" if distance else ""
-    return Metric(measure, mean_over_images, REDUCTION, lower=distance, unit=unit)
+    return Metric(measure, average_over_images, OVER_IMAGES, lower=distance, unit=unit)
 
 
-def _diagonal(case: Case) -> float:
-    return math.hypot(*np.multiply(case.true_objects.shape, case.spacing))
+def _compute_diagonal(image: EvaluatedImage) -> float:
+    return math.hypot(*np.multiply(image.true_objects.shape, image.spacing))
 
 
-@functools.lru_cache(maxsize=1)  # four metrics look at the same image in turn
-def _distances(case: Case) -> tuple[Distances | None, ...]:
-    """Of each class; None where neither mask holds it."""
-    return tuple(_between(*_masks(case, k), case.spacing) for k in range(case.classes))
+@functools.lru_cache(maxsize=1)  # several metrics measure the same image in turn
+def _compute_distances(image: EvaluatedImage) -> tuple[Distances | None, ...]:
+    """Returns the distances of each class, None where both masks are empty."""
+    return tuple(
+        _measure_between(*_get_masks(image, k), image.spacing)
+        for k in range(image.num_classes)
+    )
 
 
-def _masks(case: Case, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where class k is and where it was predicted, `bool[*S]` each."""
-    if case.independent:
-        known = case.known[..., k]
-        return case.truth[..., k] > 0, known & (case.prediction[..., k] > 0)
-    known = case.known & (k > 0)
-    return known & (case.truth == k), known & (case.prediction == k)
+def _get_masks(image: EvaluatedImage, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the true and the predicted mask of class k, `bool[*S]` each."""
+    if image.independent:
+        annotated = image.annotated[..., k]
+        return image.truth[..., k] > 0, annotated & (image.prediction[..., k] > 0)
+    annotated = image.annotated & (k > 0)
+    return annotated & (image.truth == k), annotated & (image.prediction == k)
 
 
-def _between(
+def _measure_between(
     truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float, ...]
 ) -> Distances | None:
     boxes = ndimage.find_objects((truth | prediction).view(np.uint8))
     if not boxes:
         return None
-    # Both surfaces lie in the box, and beyond it there is nothing to erode from.
-    true, predicted = _surface(truth[boxes[0]]), _surface(prediction[boxes[0]])
+    # Both masks lie in the box, so erosion gives the same surfaces inside it.
+    true, predicted = (_find_surface(mask[boxes[0]]) for mask in (truth, prediction))
     if not (true.any() and predicted.any()):
         return Distances(np.zeros(0), np.zeros(0))
     return Distances(
@@ -136,7 +143,7 @@ def _between(
     )
 
 
-def _surface(mask: np.ndarray) -> np.ndarray:
+def _find_surface(mask: np.ndarray) -> np.ndarray:
     return mask & ~ndimage.binary_erosion(mask)
 
 

@@ -1,9 +1,9 @@
-"""Segments as a clustering of pixels: which pairs belong together.
+"""Clustering metrics: pairs of pixels that truth and prediction put together or apart.
 
-All scores are 0 to 1 and look at the pixels of true segments only ("foreground-
-restricted"): a border that is a little too wide or narrow costs next to nothing, one
-that is missing somewhere costs a merger. An image without true segments is undefined; a
-set scores the mean over the others.
+All scores are in 0..1 and read only the pixels of true segments
+("foreground-restricted"): a border that is slightly too wide or too narrow costs almost
+nothing, a gap in it costs a merger. An image without true segments is undefined. The
+score of a data set is the mean over the other images.
 """
 
 import functools
@@ -13,78 +13,81 @@ from scipy import ndimage
 
 from unet_jax.errors import UserError
 from unet_jax.metrics import foreground
-from unet_jax.metrics.case import Case, Metric, Score
-from unet_jax.metrics.scores import ratio
-from unet_jax.metrics.table import numbered, table
+from unet_jax.metrics.contingency import cross_tabulate, renumber
+from unet_jax.metrics.metric import OVER_IMAGES, EvaluatedImage, Metric, Score
+from unet_jax.metrics.scores import divide_or_nan, score_ratio
 from unet_jax.specs import Proportion
 
 Thresholds = tuple[Proportion, ...]
-TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+DEFAULT_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def rand_error() -> Metric:
-    """The adapted Rand error: 1 - F of the pairs of pixels in one object.
+    """Measures the adapted Rand error, 1 - F of the pairs of pixels in the same object.
 
-    Arganda-Carreras et al. 2015, over pairs of two different pixels and with equal
-    weight for splits and mergers, as in scikit-image. It compares the predicted objects
-    with the true ones; the predicted background is one segment more. True objects of
-    one pixel each have no pairs and are undefined.
+    Arganda-Carreras et al. 2015, over pairs of different pixels and with equal weights
+    for splits and mergers, as in scikit-image. Predicted objects are compared with true
+    ones; the predicted background counts as one more segment. An image in which every
+    true object is a single pixel has no pairs and is undefined.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        there = case.true_objects > 0
-        pairs = table(numbered(case.true_objects[there]), numbered(case.objects[there]))
-        both = _pairs(pairs.data)
-        either = _pairs(pairs.sum(axis=1)) + _pairs(pairs.sum(axis=0))
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        inside = image.true_objects > 0
+        true, predicted = image.true_objects[inside], image.objects[inside]
+        pairs = cross_tabulate(renumber(true), renumber(predicted))
+        both = _count_pairs(pairs.data)
+        either = _count_pairs(pairs.sum(axis=1)) + _count_pairs(pairs.sum(axis=0))
         return np.array([1 - 2 * both / either, 1]) if either else np.zeros(2)
 
-    def score(sums: np.ndarray) -> Score:
-        return Score(float(ratio(*sums)))
-
-    reduction = "mean over images"
-    return Metric(measure, score, reduction, lower=True, kind="objects")
+    return Metric(measure, score_ratio, OVER_IMAGES, lower=True, kind="objects")
 
 
-def v_rand(*, thresholds: Thresholds = TENTHS) -> Metric:
-    """V^Rand of the ISBI 2012 challenge: F of the pairs of pixels in one segment.
+def v_rand(*, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Metric:
+    """Measures V^Rand of the ISBI 2012 challenge: F of pixel pairs in the same segment.
 
-    Arganda-Carreras et al. 2015 with alpha = 0.5, after border thinning and at the best
-    threshold of the foreground probability. True segments are the face-connected
-    components of the true foreground: classes or objects that touch are one.
+    Arganda-Carreras et al. 2015 with alpha = 0.5, after thinning of the borders and at
+    the best threshold of the foreground probability. True segments are the
+    face-connected components of the true foreground, so that touching classes or
+    objects form one segment.
 
     Args:
-      thresholds: the foreground is where its probability is above; the best is chosen
-        once for a set, by the mean over its images.
+      thresholds: thresholds above which the probability is foreground. The best one is
+        chosen once for a data set, by the mean over its images.
 
     Raises:
       UserError: there is no threshold.
     """
-    return _at_the_best(thresholds, kind=0)
+    return _make_threshold_metric(thresholds, kind=0)
 
 
-def v_info(*, thresholds: Thresholds = TENTHS) -> Metric:
-    """V^Info of the ISBI 2012 challenge: the information that two clusterings share.
+def v_info(*, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Metric:
+    """Measures V^Info of the ISBI 2012 challenge, the shared information.
 
-    Arganda-Carreras et al. 2015 with alpha = 0.5: `2 I(S; T) / (H(S) + H(T))`, and 1
-    where both are a single segment. Segments, thinning, thresholds and errors are as in
-    `v_rand`.
+    Arganda-Carreras et al. 2015 with alpha = 0.5: `2 I(S; T) / (H(S) + H(T))`, and 1 if
+    both are a single segment. Segments, thinning and thresholds are those of `v_rand`.
+
+    Args:
+      thresholds: as in `v_rand`.
+
+    Raises:
+      UserError: there is no threshold.
     """
-    return _at_the_best(thresholds, kind=1)
+    return _make_threshold_metric(thresholds, kind=1)
 
 
-def thinned(mask: np.ndarray) -> np.ndarray:
-    """Numbers the components of a mask, grown until a line of one pixel parts them.
+def thin_borders(mask: np.ndarray) -> np.ndarray:
+    """Numbers the components of a mask and grows them until one-pixel borders are left.
 
-    Components are face-connected and grow through faces, all at the same pace, as in
-    the challenge's program (the watershed of Fiji's Trainable Segmentation). Where two
-    meet, one of the two pixels is the border and stays 0: the one that was in neither
-    to begin with or, of two such, the one of the smaller number.
+    Components are face-connected and grow through faces at the same speed, as in the
+    program of the challenge (the watershed of Fiji's Trainable Segmentation). Where two
+    components meet, one of the two pixels becomes border: the one that was in neither
+    component at first or, of two such pixels, that of the smaller number.
 
     Args:
       mask: `bool[*S]`.
 
     Returns:
-      `i32[*S]`, 0 on the borders, and everywhere if the mask is empty.
+      `i32[*S]`, 0 on borders; all 0 if the mask is empty.
     """
     parts, count = ndimage.label(mask)
     if count == 0:
@@ -104,60 +107,60 @@ def thinned(mask: np.ndarray) -> np.ndarray:
     return np.where(border, 0, grown)
 
 
-def _at_the_best(thresholds: Thresholds, kind: int) -> Metric:
-    """Measures `f64[T + 1]`: the value at each threshold, and 1 if there is one."""
+def _make_threshold_metric(thresholds: Thresholds, kind: int) -> Metric:
+    """Returns a metric that measures `f64[T + 1]`: T values, and 1 if defined."""
     if not thresholds:
-        raise UserError("thresholds is empty; give one, (0.5,), or more")
+        raise UserError("thresholds is empty; give one or more, such as (0.5,)")
 
-    def measure(case: Case) -> np.ndarray:
-        return _both(case, thresholds)[kind].copy()
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        return _score_thresholds(image, thresholds)[kind].copy()
 
     def score(sums: np.ndarray) -> Score:
-        return Score(float(ratio(sums[:-1].max(), sums[-1])))
+        return Score(float(divide_or_nan(sums[:-1].max(), sums[-1])))
 
-    return Metric(measure, score, "mean over images, at the best threshold")
+    return Metric(measure, score, f"{OVER_IMAGES}, at the best threshold")
 
 
-@functools.lru_cache(maxsize=1)  # both metrics look at the same image in turn
-def _both(case: Case, thresholds: Thresholds) -> np.ndarray:
-    """V^Rand and V^Info, `f64[2, T + 1]`; all 0 without true segments."""
-    segments, count = ndimage.label(foreground.truth(case))
+@functools.lru_cache(maxsize=1)  # both metrics measure the same image in turn
+def _score_thresholds(image: EvaluatedImage, thresholds: Thresholds) -> np.ndarray:
+    """Returns V^Rand and V^Info, `f64[2, T + 1]`; all 0 without true segments."""
+    segments, count = ndimage.label(foreground.get_truth(image))
     values = np.zeros((2, len(thresholds) + 1))
     if count == 0:
         return values
     values[:, -1] = 1
-    there = segments > 0
-    probability = foreground.probability(case)
-    for at, threshold in enumerate(thresholds):
-        proposed = thinned(probability > threshold)[there]
-        # What is left of the border is in no segment: each pixel is one of its own.
+    inside = segments > 0
+    probability = foreground.get_probability(image)
+    for i, threshold in enumerate(thresholds):
+        proposed = thin_borders(probability > threshold)[inside]
+        # The rest of the border is in no segment: each of its pixels becomes one.
         border = np.flatnonzero(proposed == 0)
         proposed[border] = proposed.max() + 1 + np.arange(border.size)
-        pairs = table(segments[there], proposed)
+        pairs = cross_tabulate(segments[inside], proposed)
         counts = pairs.data, pairs.sum(1), pairs.sum(0)
-        values[:, at] = _rand(*counts), _information(*counts)
+        values[:, i] = _compute_v_rand(*counts), _compute_v_info(*counts)
     return values
 
 
-def _pairs(counts: np.ndarray) -> float:
-    """How many ordered pairs of two pixels lie in one segment."""
+def _count_pairs(counts: np.ndarray) -> float:
+    """Counts the ordered pairs of two different pixels in the same segment."""
     return float(np.sum(np.square(counts, dtype=np.float64) - counts))
 
 
-def _rand(both: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> float:
+def _compute_v_rand(both: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> float:
     both, true, predicted = (
         np.square(c, dtype=np.float64).sum() for c in (both, true, predicted)
     )
     return 2 * both / (true + predicted)
 
 
-def _information(both: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> float:
-    joint, true, predicted = (_entropy(c) for c in (both, true, predicted))
+def _compute_v_info(both: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> float:
+    joint, true, predicted = (_compute_entropy(c) for c in (both, true, predicted))
     if true + predicted == 0:
         return 1.0
     return 2 * (true + predicted - joint) / (true + predicted)
 
 
-def _entropy(counts: np.ndarray) -> float:
+def _compute_entropy(counts: np.ndarray) -> float:
     p = counts[counts > 0] / counts.sum()
     return -np.sum(p * np.log(p))

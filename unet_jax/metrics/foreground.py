@@ -1,36 +1,39 @@
-"""All classes as one foreground, for the metrics that know nothing else.
+"""The foreground as one mask, for metrics that do not distinguish classes.
 
-The foreground is every class above 0 of exclusive classes, and any of independent
-ones. A pixel that is not annotated, of independent classes for one of them, is
-background here in truth and prediction alike, so nothing depends on what is there.
+Exclusive classes: every class above 0 is foreground. Independent classes: every pixel
+with at least one class is. A pixel without an annotation, or without one for each
+independent class, is background in truth and prediction alike and so changes no score.
 """
 
 import numpy as np
 
-from unet_jax.metrics.case import Case
+from unet_jax.metrics.metric import EvaluatedImage
 
 
-def annotated(case: Case) -> np.ndarray:
-    """`bool[*S]`: where every class was annotated."""
-    return case.known.all(axis=-1) if case.independent else case.known
+def get_annotated(image: EvaluatedImage) -> np.ndarray:
+    """Returns the mask of pixels where all classes are annotated, `bool[*S]`."""
+    return image.annotated.all(axis=-1) if image.independent else image.annotated
 
 
-def truth(case: Case) -> np.ndarray:
-    """`bool[*S]`: the true foreground."""
-    return _any(case, case.truth > 0)
+def get_truth(image: EvaluatedImage) -> np.ndarray:
+    """Returns the true foreground, `bool[*S]`."""
+    return _merge_classes(image, image.truth > 0)
 
 
-def prediction(case: Case) -> np.ndarray:
-    """`bool[*S]`: the foreground as the model decided."""
-    return _any(case, case.prediction > 0)
+def get_prediction(image: EvaluatedImage) -> np.ndarray:
+    """Returns the predicted foreground, `bool[*S]`."""
+    return _merge_classes(image, image.prediction > 0)
 
 
-def probability(case: Case) -> np.ndarray:
-    """`f32[*S]`: 1 - p(background), or the largest p of independent classes."""
-    p = case.probabilities
-    p = p.max(axis=-1) if case.independent else 1 - p[..., 0]
-    return np.where(annotated(case), p, 0)
+def get_probability(image: EvaluatedImage) -> np.ndarray:
+    """Returns the probability of foreground, `f32[*S]`.
+
+    It is 1 - p(background), or the largest probability of independent classes.
+    """
+    p = image.probabilities
+    p = p.max(axis=-1) if image.independent else 1 - p[..., 0]
+    return np.where(get_annotated(image), p, 0)
 
 
-def _any(case: Case, there: np.ndarray) -> np.ndarray:
-    return annotated(case) & (there.any(axis=-1) if case.independent else there)
+def _merge_classes(image: EvaluatedImage, there: np.ndarray) -> np.ndarray:
+    return get_annotated(image) & (there.any(axis=-1) if image.independent else there)

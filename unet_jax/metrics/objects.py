@@ -1,9 +1,9 @@
-"""Objects found, missed and made up.
+"""Object metrics: objects that are found, missed or falsely predicted.
 
-All scores are 0 to 1, look at objects of any class alike and at annotated pixels only.
-IoU is the pixels that a true and a predicted object share over those that either has. A
-set scores the counts of all its images together. Without any object, true or predicted,
-a score is undefined.
+All scores are in 0..1, do not distinguish classes and read annotated pixels only. The
+IoU of a true and a predicted object is the number of pixels in both divided by the
+number in either. The score of a data set is computed from the counts of all its images.
+It is undefined without any true or predicted object.
 """
 
 import functools
@@ -14,81 +14,89 @@ from scipy import sparse
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from unet_jax.errors import UserError
-from unet_jax.metrics.case import Case, Metric, Score
-from unet_jax.metrics.scores import ratio
-from unet_jax.metrics.table import numbered, table
+from unet_jax.metrics.contingency import cross_tabulate, renumber
+from unet_jax.metrics.metric import OVER_OBJECTS, EvaluatedImage, Metric, Score
+from unet_jax.metrics.scores import divide_or_nan, score_ratio
 from unet_jax.specs import Proportion
 
-REDUCTION = "over all objects"
-HALF_TO_ALL = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-SPLIT, MISSED, MADE_UP = 5, 10, 1  # the costs of the Cell Tracking Challenge
+IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+SPLIT_COST, MISSED_COST, FALSE_COST = 5, 10, 1  # Cell Tracking Challenge
 
 
-def average_precision(*, thresholds: tuple[Proportion, ...] = HALF_TO_ALL) -> Metric:
-    """The mean over thresholds of TP / (TP + FP + FN).
+def average_precision(*, thresholds: tuple[Proportion, ...] = IOU_THRESHOLDS) -> Metric:
+    """Measures the mean over thresholds of TP / (TP + FP + FN).
 
-    The score of the Data Science Bowl 2018 (Caicedo et al. 2019), with counts over the
-    set as StarDist has it (Schmidt et al. 2018). TP is the largest number of pairs, one
-    to one, whose IoU is the threshold or more.
+    This is the score of the Data Science Bowl 2018 (Caicedo et al. 2019), with counts
+    over the data set as in StarDist (Schmidt et al. 2018). TP is the size of the
+    largest one-to-one matching of objects whose IoU is at least the threshold.
+
+    Args:
+      thresholds: IoU thresholds.
 
     Raises:
       UserError: there is no threshold.
     """
     if not thresholds:
-        raise UserError("thresholds is empty; give one, (0.5,), or more")
+        raise UserError("thresholds is empty; give one or more, such as (0.5,)")
 
-    def measure(case: Case) -> np.ndarray:
-        return np.stack([_found(case, threshold) for threshold in thresholds])
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        return np.stack([_count_matches(image, threshold) for threshold in thresholds])
 
     def score(sums: np.ndarray) -> Score:
         tp, fp, fn = sums.T
-        return Score(float(ratio(tp, tp + fp + fn).mean()))
+        return Score(float(divide_or_nan(tp, tp + fp + fn).mean()))
 
-    return Metric(measure, score, REDUCTION, kind="objects")
+    return Metric(measure, score, OVER_OBJECTS, kind="objects")
 
 
 def f1(*, threshold: Proportion = 0.5) -> Metric:
-    """2 TP / (2 TP + FP + FN), with TP as in `average_precision`."""
+    """Measures 2 TP / (2 TP + FP + FN), with TP as in `average_precision`.
+
+    Args:
+      threshold: the IoU threshold.
+    """
+
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        return _count_matches(image, threshold)
 
     def score(sums: np.ndarray) -> Score:
         tp, fp, fn = sums
-        return Score(float(ratio(2 * tp, 2 * tp + fp + fn)))
+        return Score(float(divide_or_nan(2 * tp, 2 * tp + fp + fn)))
 
-    return Metric(
-        lambda case: _found(case, threshold), score, REDUCTION, kind="objects"
-    )
+    return Metric(measure, score, OVER_OBJECTS, kind="objects")
 
 
 def panoptic_quality() -> Metric:
-    """The sum of IoU over pairs / (TP + FP / 2 + FN / 2), for all classes together.
+    """Measures the IoU sum of all pairs / (TP + FP / 2 + FN / 2), over all classes.
 
-    Kirillov et al. 2019, equation 1. Objects of an IoU above 0.5 are a pair; no object
-    can be in two.
+    Kirillov et al. 2019, equation 1. Two objects whose IoU exceeds 0.5 are a pair; an
+    object can be in one pair only.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        overlaps = _overlaps(case)
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        overlaps = _measure_overlaps(image)
         pair = overlaps.iou > 0.5
         tp = pair.sum()
-        return np.array([overlaps.iou[pair].sum(), tp, *_rest(overlaps, tp)])
+        return np.array([overlaps.iou[pair].sum(), tp, *_count_unmatched(overlaps, tp)])
 
     def score(sums: np.ndarray) -> Score:
         iou, tp, fp, fn = sums
-        return Score(float(ratio(iou, tp + fp / 2 + fn / 2)))
+        return Score(float(divide_or_nan(iou, tp + fp / 2 + fn / 2)))
 
-    return Metric(measure, score, REDUCTION, kind="objects")
+    return Metric(measure, score, OVER_OBJECTS, kind="objects")
 
 
 def aggregated_jaccard() -> Metric:
-    """The aggregated Jaccard index, of the pixels of all objects together.
+    """Measures the aggregated Jaccard index, over the pixels of all objects together.
 
-    Kumar et al. 2017, algorithm 1: each true object goes with the predicted one of the
-    largest IoU (the first of several), and that one may go with more than one. Shared
-    pixels over united pixels, to which predicted objects without a partner are added.
+    Kumar et al. 2017, algorithm 1: each true object is paired with the predicted object
+    of the largest IoU (the first of several). A predicted object can be in several
+    pairs. The score is the sum of the intersections divided by the sum of the unions,
+    to which objects without a partner are added.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        true, predicted, row, column, shared, iou = _overlaps(case)
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        true, predicted, row, column, shared, iou = _measure_overlaps(image)
         order = np.lexsort((column, -iou, row))
         rows, first = np.unique(row[order], return_index=True)
         best = order[first]
@@ -99,66 +107,67 @@ def aggregated_jaccard() -> Metric:
         united = (true[row[best]] + predicted[column[best]]).sum() - both
         return np.array([both, united + lone])
 
-    return Metric(measure, _ratio, REDUCTION, kind="objects")
+    return Metric(measure, score_ratio, OVER_OBJECTS, kind="objects")
 
 
 def seg() -> Metric:
-    """SEG of the Cell Tracking Challenge: the mean IoU over true objects.
+    """Measures SEG of the Cell Tracking Challenge, the mean IoU over true objects.
 
-    Each with the predicted object that covers more than half of it, and 0 if none does
-    (Maška et al. 2014). Objects that are made up cost nothing here, but in `det`.
-    Undefined without true objects.
+    Maška et al. 2014: each true object is compared with the predicted object that
+    covers more than half of it, with IoU 0 if there is none. False objects have no cost
+    here; `det` counts them. Undefined without true objects.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        overlaps = _overlaps(case)
-        return np.array([overlaps.iou[_covered(overlaps)].sum(), overlaps.true.size])
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        overlaps = _measure_overlaps(image)
+        return np.array([overlaps.iou[_is_covered(overlaps)].sum(), overlaps.true.size])
 
-    return Metric(measure, _ratio, REDUCTION, kind="objects")
+    return Metric(measure, score_ratio, OVER_OBJECTS, kind="objects")
 
 
 def det() -> Metric:
-    """DET of the Cell Tracking Challenge: 1 - the cost of mending the objects.
+    """Measures DET of the Cell Tracking Challenge, 1 - the cost of corrections.
 
-    `1 - min(AOGM-D, AOGM-D0) / AOGM-D0` (Matula et al. 2015): 10 for each true object
-    that no predicted one covers by more than half, 5 for each that a predicted one
-    covers beyond its first and 1 for each predicted object that covers none; D0 is the
-    cost of having nothing. Undefined without true objects.
+    `1 - min(AOGM-D, AOGM-D0) / AOGM-D0` (Matula et al. 2015). The cost is 10 for each
+    true object of which no predicted object covers more than half, 5 for each true
+    object after the first that the same predicted object covers, and 1 for each
+    predicted object that covers none. AOGM-D0 is the cost of an empty prediction.
+    Undefined without true objects.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        overlaps = _overlaps(case)
-        partners = overlaps.column[_covered(overlaps)]
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        overlaps = _measure_overlaps(image)
+        partners = overlaps.column[_is_covered(overlaps)]
         found, used = partners.size, np.unique(partners).size
-        missed, made_up = overlaps.true.size - found, overlaps.predicted.size - used
-        cost = MISSED * missed + SPLIT * (found - used) + MADE_UP * made_up
-        return np.array([cost, MISSED * overlaps.true.size])
+        missed, false = overlaps.true.size - found, overlaps.predicted.size - used
+        cost = MISSED_COST * missed + SPLIT_COST * (found - used) + FALSE_COST * false
+        return np.array([cost, MISSED_COST * overlaps.true.size])
 
     def score(sums: np.ndarray) -> Score:
-        cost, nothing = sums
-        return Score(float(1 - ratio(min(cost, nothing), nothing)))
+        cost, worst = sums
+        return Score(float(1 - divide_or_nan(min(cost, worst), worst)))
 
-    return Metric(measure, score, REDUCTION, kind="objects")
+    return Metric(measure, score, OVER_OBJECTS, kind="objects")
 
 
 class _Overlaps(NamedTuple):
-    """The objects, and every pair of them that shares a pixel."""
+    """The sizes of all objects, and every pair of objects that shares a pixel."""
 
     true: np.ndarray  # i64[N], the sizes of the true objects
-    predicted: np.ndarray  # i64[M], and of the predicted ones
+    predicted: np.ndarray  # i64[M], the sizes of the predicted objects
     row: np.ndarray  # int[P], the true object of each pair, 0..N-1
-    column: np.ndarray  # int[P], and the predicted one, 0..M-1
-    shared: np.ndarray  # i64[P], how many pixels they share
+    column: np.ndarray  # int[P], the predicted object of each pair, 0..M-1
+    shared: np.ndarray  # i64[P], the number of shared pixels
     iou: np.ndarray  # f64[P]
 
 
-@functools.lru_cache(maxsize=1)  # all metrics look at the same image in turn
-def _overlaps(case: Case) -> _Overlaps:
-    known = case.true_objects >= 0
-    # A 0 in front of both makes sure that number 0 is the background.
-    truth = numbered(np.append(0, case.true_objects[known]))
-    prediction = numbered(np.append(0, case.objects[known]))
-    pairs = table(truth, prediction)
+@functools.lru_cache(maxsize=1)  # several metrics measure the same image in turn
+def _measure_overlaps(image: EvaluatedImage) -> _Overlaps:
+    annotated = image.true_objects >= 0
+    # The prepended 0 makes 0 the number of the background.
+    truth = renumber(np.append(0, image.true_objects[annotated]))
+    prediction = renumber(np.append(0, image.objects[annotated]))
+    pairs = cross_tabulate(truth, prediction)
     true, predicted = pairs.sum(axis=1)[1:], pairs.sum(axis=0)[1:]
     inner = pairs[1:, 1:].tocoo()
     row, column, shared = inner.row, inner.col, inner.data
@@ -166,27 +175,23 @@ def _overlaps(case: Case) -> _Overlaps:
     return _Overlaps(true, predicted, row, column, shared, iou)
 
 
-def _found(case: Case, threshold: float) -> np.ndarray:
-    """TP, FP and FN: `i64[3]`."""
-    overlaps = _overlaps(case)
-    near = overlaps.iou >= threshold
-    edges = (overlaps.row[near], overlaps.column[near])
+def _count_matches(image: EvaluatedImage, threshold: float) -> np.ndarray:
+    """Returns TP, FP and FN, `i64[3]`."""
+    overlaps = _measure_overlaps(image)
+    close = overlaps.iou >= threshold
+    edges = (overlaps.row[close], overlaps.column[close])
     shape = (overlaps.true.size, overlaps.predicted.size)
-    graph = sparse.csr_array((np.ones(near.sum()), edges), shape=shape)
-    # From 0.5 down an object can have several partners, and takes one.
+    graph = sparse.csr_array((np.ones(close.sum()), edges), shape=shape)
+    # Up to an IoU of 0.5 an object can have several candidates and takes one.
     tp = np.count_nonzero(maximum_bipartite_matching(graph) >= 0) if graph.nnz else 0
-    return np.array([tp, *_rest(overlaps, tp)])
+    return np.array([tp, *_count_unmatched(overlaps, tp)])
 
 
-def _rest(overlaps: _Overlaps, tp: int) -> tuple[int, int]:
-    """FP and FN."""
+def _count_unmatched(overlaps: _Overlaps, tp: int) -> tuple[int, int]:
+    """Returns FP and FN."""
     return overlaps.predicted.size - tp, overlaps.true.size - tp
 
 
-def _covered(overlaps: _Overlaps) -> np.ndarray:
-    """`bool[P]`: pairs whose predicted object covers more than half of the true one."""
+def _is_covered(overlaps: _Overlaps) -> np.ndarray:
+    """True if the predicted object covers more than half of the true one: `bool[P]`."""
     return 2 * overlaps.shared > overlaps.true[overlaps.row]
-
-
-def _ratio(sums: np.ndarray) -> Score:
-    return Score(float(ratio(*sums)))

@@ -1,7 +1,8 @@
-"""Scores of overlap: the confusion matrix of an image, scored once for the whole set.
+"""Overlap metrics, computed from one confusion matrix of the whole data set.
 
-Confusion matrices add up over images and processes. A score of the sum is the score of
-the whole set of pixels, which a mean of the images' scores is not. All are 0 to 1.
+Confusion matrices are summed over images and processes. The score of the sum is that of
+all pixels of the data set, which differs from the mean of the images' scores. All
+scores are in 0..1.
 """
 
 import math
@@ -9,105 +10,107 @@ import math
 import chex
 import numpy as np
 
-from unet_jax.metrics.case import Case, Metric, Score
-from unet_jax.metrics.scores import of_classes, ratio
-
-REDUCTION = "over all pixels"
+from unet_jax.metrics.metric import OVER_PIXELS, EvaluatedImage, Metric, Score
+from unet_jax.metrics.scores import average_classes, divide_or_nan
 
 
-def confusion(case: Case) -> np.ndarray:
+def measure_confusion(image: EvaluatedImage) -> np.ndarray:
     """Counts the annotated pixels of each truth (rows) and prediction (columns).
 
     Returns:
       `i64[K, K]`, or `i64[K, 2, 2]` for independent classes.
     """
-    truth, prediction = case.truth[case.known], case.prediction[case.known]
-    if case.independent:
-        kind = np.broadcast_to(np.arange(case.classes), case.known.shape)[case.known]
-        cell, cells = 4 * kind + 2 * truth + prediction, (case.classes, 2, 2)
+    annotated, classes = image.annotated, image.num_classes
+    truth, prediction = image.truth[annotated], image.prediction[annotated]
+    if image.independent:
+        k = np.broadcast_to(np.arange(classes), annotated.shape)[annotated]
+        cell, cells = 4 * k + 2 * truth + prediction, (classes, 2, 2)
     else:
-        cell, cells = case.classes * truth + prediction, (case.classes, case.classes)
+        cell, cells = classes * truth + prediction, (classes, classes)
     return np.bincount(cell, minlength=math.prod(cells)).reshape(cells)
 
 
 def dice() -> Metric:
-    """2 TP / (2 TP + FP + FN) of each class (Dice 1945), and their mean."""
+    """Measures 2 TP / (2 TP + FP + FN) of each class (Dice 1945), and their mean."""
 
     def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _counts(counts)
-        return _score(2 * tp, 2 * tp + fp + fn, seen=tp + fp + fn)
+        tp, fp, fn, _ = _split_counts(counts)
+        return _score_classes(2 * tp, 2 * tp + fp + fn, count=tp + fp + fn)
 
-    return Metric(confusion, score, REDUCTION)
+    return Metric(measure_confusion, score, OVER_PIXELS)
 
 
 def iou() -> Metric:
-    """TP / (TP + FP + FN) of each class (Jaccard 1912), and their mean."""
+    """Measures TP / (TP + FP + FN) of each class (Jaccard 1912), and their mean."""
 
     def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _counts(counts)
-        return _score(tp, tp + fp + fn, seen=tp + fp + fn)
+        tp, fp, fn, _ = _split_counts(counts)
+        return _score_classes(tp, tp + fp + fn, count=tp + fp + fn)
 
-    return Metric(confusion, score, REDUCTION)
+    return Metric(measure_confusion, score, OVER_PIXELS)
 
 
 def precision() -> Metric:
-    """TP / (TP + FP) of each class, and their mean.
+    """Measures TP / (TP + FP) of each class, and their mean.
 
-    A class that is there and never predicted has precision 0, as with scikit-learn's
-    default: left out, it would flatter a model that predicts background only.
+    A class that is in the truth but never predicted has precision 0, the default of
+    scikit-learn. Without it, a model that predicts background only would get a high
+    mean.
     """
 
     def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _counts(counts)
-        return _score(tp, tp + fp, seen=tp + fp + fn)
+        tp, fp, fn, _ = _split_counts(counts)
+        return _score_classes(tp, tp + fp, count=tp + fp + fn)
 
-    return Metric(confusion, score, REDUCTION)
+    return Metric(measure_confusion, score, OVER_PIXELS)
 
 
 def recall() -> Metric:
-    """TP / (TP + FN) of each class, and their mean.
+    """Measures TP / (TP + FN) of each class, and their mean.
 
-    A class that is predicted and never there has recall 0, as in `precision`.
+    A class that is predicted but not in the truth has recall 0, as in `precision`.
     """
 
     def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _counts(counts)
-        return _score(tp, tp + fn, seen=tp + fp + fn)
+        tp, fp, fn, _ = _split_counts(counts)
+        return _score_classes(tp, tp + fn, count=tp + fp + fn)
 
-    return Metric(confusion, score, REDUCTION)
+    return Metric(measure_confusion, score, OVER_PIXELS)
 
 
 def accuracy() -> Metric:
-    """The fraction of right answers: of each class against the rest, and of all.
+    """Measures the share of correct answers, per class against the rest and overall.
 
-    The mean is pixel accuracy, trace / total, not the mean over the classes; with
-    independent classes every pixel gives K answers.
+    The mean is the pixel accuracy, trace / total, not the mean over the classes. With
+    independent classes every pixel has K answers.
     """
 
     def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, tn = _counts(counts)
-        classes = ratio(tp + tn, tp + fp + fn + tn)
-        return Score(_right(counts), classes)
+        tp, fp, fn, tn = _split_counts(counts)
+        classes = divide_or_nan(tp + tn, tp + fp + fn + tn)
+        return Score(_compute_accuracy(counts), classes)
 
-    return Metric(confusion, score, REDUCTION)
+    return Metric(measure_confusion, score, OVER_PIXELS)
 
 
 def pixel_error() -> Metric:
-    """The fraction of wrong answers: 1 - accuracy, for all classes together."""
-    return Metric(
-        confusion, lambda counts: Score(1 - _right(counts)), REDUCTION, lower=True
-    )
+    """Measures the share of wrong answers: 1 - accuracy, over all classes together."""
+
+    def score(counts: np.ndarray) -> Score:
+        return Score(1 - _compute_accuracy(counts))
+
+    return Metric(measure_confusion, score, OVER_PIXELS, lower=True)
 
 
-def _right(counts: np.ndarray) -> float:
-    right = np.trace(counts, axis1=-2, axis2=-1).sum()
-    return float(ratio(right, np.sum(counts)))
+def _compute_accuracy(counts: np.ndarray) -> float:
+    correct = np.trace(counts, axis1=-2, axis2=-1).sum()
+    return float(divide_or_nan(correct, np.sum(counts)))
 
 
-def _counts(
+def _split_counts(
     counts: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """TP, FP, FN and TN of each class, each `f64[K]`."""
+    """Returns TP, FP, FN and TN of each class, each `f64[K]`."""
     counts = np.asarray(counts, np.float64)
     chex.assert_rank(counts, {2, 3})
     if counts.ndim == 3:
@@ -119,6 +122,7 @@ def _counts(
     return tp, fp, fn, tn
 
 
-def _score(part: np.ndarray, whole: np.ndarray, seen: np.ndarray) -> Score:
-    """Scores the classes that truth or prediction has seen; the others are NaN."""
-    return of_classes(np.where(seen > 0, np.nan_to_num(ratio(part, whole)), np.nan))
+def _score_classes(part: np.ndarray, whole: np.ndarray, count: np.ndarray) -> Score:
+    """Scores the classes that occur in truth or prediction; the others are NaN."""
+    scores = np.nan_to_num(divide_or_nan(part, whole))
+    return average_classes(np.where(count > 0, scores, np.nan))

@@ -1,32 +1,42 @@
-"""From sums to scores, and from scores to names and numbers."""
+"""Conversion of summed measures to scores, and of scores to named numbers."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from unet_jax.metrics.case import Metric, Score
+from unet_jax.metrics.metric import Metric, Score
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """The quotient, NaN and no warning where there is no whole: `f64`."""
+def divide_or_nan(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divides in 64 bits; returns NaN where the divisor is not above 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     nan = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
     return np.divide(part, whole, out=nan, where=whole > 0)
 
 
-def mean_over_images(sums: np.ndarray) -> Score:
-    """The mean of each class over the images where it is defined, and their mean.
+def score_ratio(sums: np.ndarray) -> Score:
+    """Divides the first of two sums by the second."""
+    return Score(float(divide_or_nan(*sums)))
 
-    `sums` is `f64[2, K]`, the sum of each class's values and how many there are.
+
+def average_over_images(sums: np.ndarray) -> Score:
+    """Averages the values of each class over the images where the class is defined.
+
+    Args:
+      sums: `f64[2, K]`: the sum of the values of each class, and their number.
     """
-    return of_classes(ratio(sums[0], sums[1]))
+    return average_classes(divide_or_nan(sums[0], sums[1]))
 
 
-def of_classes(classes: np.ndarray) -> Score:
-    """The scores of the classes, and the mean of those that are defined."""
+def average_classes(classes: np.ndarray) -> Score:
+    """Returns the scores of the classes, and the mean over the defined ones.
+
+    Args:
+      classes: `f64[K]`, NaN where a class is undefined.
+    """
     defined = classes[~np.isnan(classes)]
-    return Score(float(ratio(defined.sum(), defined.size)), classes)
+    return Score(float(divide_or_nan(defined.sum(), defined.size)), classes)
 
 
 def summarize(
@@ -35,16 +45,16 @@ def summarize(
     classes: Sequence[str],
     prefix: str = "",
 ) -> dict[str, float | None]:
-    """Scores what the metrics measured under flat names, ready for JSON.
+    """Scores summed measures and returns the scores under flat names, ready for JSON.
 
     Args:
-      sums: what each metric measured, of one image or added up over a set.
-      metrics: the name of each, and itself.
-      classes: K names.
-      prefix: what the names begin with, such as 'val'.
+      sums: the measures of each metric, of one image or summed over a data set.
+      metrics: (name, metric) pairs.
+      classes: the names of the K classes.
+      prefix: a prefix of all names, such as 'val'.
 
     Returns:
-      `{'val/dice': mean, 'val/dice/cell': of that class, ...}`; None if undefined.
+      `{'val/dice': mean, 'val/dice/cell': score of the class, ...}`; None if undefined.
     """
     scores = {}
     for measured, (name, metric) in zip(sums, metrics, strict=True):

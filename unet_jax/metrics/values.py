@@ -1,11 +1,11 @@
-"""Scores of images of numbers: the distance of `Case.value` from `Case.target`.
+"""Metrics of real-valued predictions: `value` against `target` of an `EvaluatedImage`.
 
-Every pixel counts, and every channel alike. A prediction with a NaN or infinite number
-makes a score undefined, of its image and of the set.
+All pixels and channels count alike. If a prediction has a NaN or an infinite number,
+the scores of its image and of the data set are undefined.
 
-`psnr` and `ssim` relate the error to the range of the values. If `data_range` is 0, it
-is the largest minus the smallest value of each true image; an image whose range is 0
-is then left out of the mean.
+`psnr` and `ssim` relate the error to the range of the values. With `data_range=0` that
+is the largest minus the smallest value of each target. A constant target then has no
+score and is left out of the mean.
 """
 
 from collections.abc import Callable
@@ -15,24 +15,25 @@ import numpy as np
 from scipy import ndimage
 
 from unet_jax.errors import UserError
-from unet_jax.metrics.case import Case, Metric, Score
-from unet_jax.metrics.scores import ratio
+from unet_jax.metrics.metric import OVER_IMAGES, OVER_PIXELS, EvaluatedImage, Metric
+from unet_jax.metrics.scores import score_ratio
 from unet_jax.specs import NonNegative, Positive
 
 HIGHEST_PSNR = 100.0  # dB
 K1, K2 = 0.01, 0.03  # Wang et al. 2004, section III-C
-TRUNCATE = 3.5  # sigmas from the centre of a window to its edge: 11 pixels at 1.5
+TRUNCATE = 3.5  # half width of a window in sigmas: 11 pixels for a sigma of 1.5
 
 
 def psnr(*, data_range: NonNegative = 0.0) -> Metric:
-    """Peak signal-to-noise ratio in dB, `10 log10(range^2 / mean squared error)`.
+    """Measures the peak signal-to-noise ratio, `10 log10(range^2 / MSE)`, in dB.
 
-    It is at most 100 dB. That is the score of an image without an error, whose ratio is
-    infinite: no file of JSON can hold it, and the mean of a set would be infinite too.
+    MSE is the mean squared error over pixels and channels. The ratio is limited to 100
+    dB: that of an image without error is infinite, which JSON cannot store and which
+    would make the mean of the data set infinite.
 
     Args:
-      data_range: of the values, in the units of the target: 255 for 8 bits. 0: that of
-        each true image.
+      data_range: the range of the values, in the units of the target, such as 255 for 8
+        bits. 0 takes the range of each target.
     """
 
     def decibels(target: np.ndarray, value: np.ndarray, span: float) -> float:
@@ -40,20 +41,21 @@ def psnr(*, data_range: NonNegative = 0.0) -> Metric:
         error = np.maximum(np.square(value - target).mean(), least)
         return 10 * np.log10(span**2 / error)
 
-    return _mean_over_images(decibels, data_range)
+    return _make_image_metric(decibels, data_range)
 
 
 def ssim(*, data_range: NonNegative = 0.0, sigma: Positive = 1.5) -> Metric:
-    """Structural similarity, the mean over pixels and channels; 1 is perfect.
+    """Measures the structural similarity, averaged over pixels and channels.
 
-    Wang et al. 2004, equation 13, in Gaussian windows of as many axes as the image.
-    Only windows that lie inside the image count. With the same `data_range` it is
-    scikit-image's `structural_similarity` with `gaussian_weights=True` and
-    `use_sample_covariance=False`.
+    Wang et al. 2004, equation 13, in Gaussian windows with as many axes as the image. A
+    perfect prediction has 1. Only windows inside the image count. With the same
+    `data_range` it equals scikit-image's `structural_similarity` with
+    `gaussian_weights=True` and `use_sample_covariance=False`.
 
     Args:
       data_range: as in `psnr`.
-      sigma: of the Gaussian, in pixels. A window reaches 3.5 sigma to each side.
+      sigma: the standard deviation of the Gaussian, in pixels. A window extends 3.5
+        sigma to each side.
 
     Raises:
       UserError: an image is smaller than the window.
@@ -65,48 +67,42 @@ def ssim(*, data_range: NonNegative = 0.0, sigma: Positive = 1.5) -> Metric:
             shape = " x ".join(map(str, target.shape[:-1]))
             raise UserError(
                 f"an image of {shape} pixels is smaller than the window of ssim, "
-                f"{2 * radius + 1} pixels along each axis; lower its sigma, or take it "
-                "out of config.metrics"
+                f"{2 * radius + 1} pixels along each axis; lower its sigma, or remove "
+                "it from config.metrics"
             )
         channels = zip(*(np.moveaxis(a, -1, 0) for a in (target, value)), strict=True)
-        return np.mean([_similarity(x, y, span, sigma, radius) for x, y in channels])
+        return np.mean([_compute_ssim(x, y, span, sigma, radius) for x, y in channels])
 
-    return _mean_over_images(similarity, data_range)
+    return _make_image_metric(similarity, data_range)
 
 
 def mae() -> Metric:
-    """Mean absolute error over all pixels and channels, in the units of the target."""
+    """Measures the mean absolute error, in the units of the target."""
 
-    def measure(case: Case) -> np.ndarray:
-        target, value = _both(case)
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        target, value = _get_values(image)
         return np.array([np.abs(value - target).sum(), target.size])
 
-    def score(sums: np.ndarray) -> Score:
-        return Score(float(ratio(*sums)))
-
-    return Metric(measure, score, "over all pixels", lower=True, kind="value")
+    return Metric(measure, score_ratio, OVER_PIXELS, lower=True, kind="value")
 
 
-def _mean_over_images(
+def _make_image_metric(
     compare: Callable[[np.ndarray, np.ndarray, float], float], data_range: float
 ) -> Metric:
-    """Measures `f64[2]`: the image's own score, and 1 if it has one."""
+    """Returns a metric that measures `f64[2]`: the image's score, and 1 if defined."""
 
-    def measure(case: Case) -> np.ndarray:
-        target, value = _both(case)
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        target, value = _get_values(image)
         span = data_range or float(np.ptp(target))
         return np.array([compare(target, value, span), 1]) if span else np.zeros(2)
 
-    def score(sums: np.ndarray) -> Score:
-        return Score(float(ratio(*sums)))
-
-    return Metric(measure, score, "mean over images", kind="value")
+    return Metric(measure, score_ratio, OVER_IMAGES, kind="value")
 
 
-def _similarity(
+def _compute_ssim(
     x: np.ndarray, y: np.ndarray, span: float, sigma: float, radius: int
 ) -> float:
-    """The mean SSIM of one channel, `f64[*S]` twice."""
+    """Computes the mean SSIM of one channel, from two `f64[*S]`."""
 
     def blur(image: np.ndarray) -> np.ndarray:
         return ndimage.gaussian_filter(image, sigma, truncate=TRUNCATE)
@@ -121,8 +117,8 @@ def _similarity(
     return (luminance * structure)[inside].mean()
 
 
-def _both(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """The true and the predicted numbers in 64 bits, NaN for infinite ones."""
-    chex.assert_equal_shape([case.target, case.value])
-    target, value = (a.astype(np.float64) for a in (case.target, case.value))
+def _get_values(image: EvaluatedImage) -> tuple[np.ndarray, np.ndarray]:
+    """Returns target and prediction in 64 bits; infinite predictions become NaN."""
+    chex.assert_equal_shape([image.target, image.value])
+    target, value = (a.astype(np.float64) for a in (image.target, image.value))
     return target, np.where(np.isfinite(value), value, np.nan)

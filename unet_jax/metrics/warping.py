@@ -1,53 +1,51 @@
-"""The warping error: what no shift of the borders can mend.
+"""The warping error: the disagreement that no shift of borders removes.
 
 Jain et al. 2010, 'Boundary learning by optimization with topological constraints'. The
-true foreground is warped towards the predicted one by turning pixels whose turning
-changes no topology; where the two still disagree, cells are split or merged, or whole
-cells or holes are missing or too many. Unit: a fraction of the annotated pixels.
+true foreground is warped towards the predicted one by flipping pixels whose flip does
+not change the topology. Pixels that still disagree belong to cells that are split,
+merged, missed or false, or to such holes. Unit: the share of the annotated pixels.
 """
 
 import numpy as np
 
 from unet_jax.metrics import foreground
-from unet_jax.metrics.case import Case, Metric, Score
-from unet_jax.metrics.scores import ratio
+from unet_jax.metrics.metric import OVER_PIXELS, EvaluatedImage, Metric
+from unet_jax.metrics.scores import score_ratio
 
-# The eight neighbours around a pixel, faces and corners in turn.
+# The eight neighbours of a pixel in a circle, faces and corners alternating.
 _RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
 
 
 def warping_error() -> Metric:
-    """The fraction of pixels that are wrong after the warp (Jain et al. 2010).
+    """Measures the share of pixels that are wrong after the warp (Jain et al. 2010).
 
-    Cells are connected through faces and what parts them through corners too; beyond
-    the image there is background. Pixels that nobody annotated are background and not
-    counted. Volumes are taken slice by slice along their first axis, as the ISBI 2012
-    challenge does. Only wrong pixels turn, so a border too far away to overlap the true
-    one costs as a merger and a split do. Which pixels turn first decides between warps
-    that are equally legal: other programs differ by a few pixels.
+    Cells are connected through faces, the background through faces and corners. Outside
+    the image there is background. Pixels without an annotation are background and are
+    not counted. Volumes are processed slice by slice along their first axis, as in the
+    ISBI 2012 challenge. Only wrong pixels flip, so a border too far from the true one
+    to overlap it costs as much as a merger and a split. The result depends on the order
+    of the flips where several warps are possible: other programs can differ by a few
+    pixels.
     """
 
-    def measure(case: Case) -> np.ndarray:
-        annotated = foreground.annotated(case)
-        truth, prediction = foreground.truth(case), foreground.prediction(case)
-        wrong = warp(truth, prediction) != prediction
+    def measure(image: EvaluatedImage) -> np.ndarray:
+        annotated = foreground.get_annotated(image)
+        prediction = foreground.get_prediction(image)
+        wrong = warp_towards(foreground.get_truth(image), prediction) != prediction
         return np.array([wrong.sum(), annotated.sum()])
 
-    def score(sums: np.ndarray) -> Score:
-        return Score(float(ratio(*sums)))
-
-    return Metric(measure, score, "over all pixels", lower=True)
+    return Metric(measure, score_ratio, OVER_PIXELS, lower=True)
 
 
-def warp(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Turns simple points of the source, as long as that brings it nearer the target.
+def warp_towards(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Flips simple points of the source that differ from the target until none is left.
 
     Args:
-      source: `bool[*S]`; its last two axes are a plane, the others count planes.
-      target: the same shape.
+      source: `bool[*S]`. The last two axes are a plane, the others count planes.
+      target: `bool[*S]`.
 
     Returns:
-      `bool[*S]`, of the topology of the source in every plane.
+      `bool[*S]`, with the topology of the source in every plane.
     """
     plane = (1, *source.shape)[-2:]
     pads = ((0, 0), (1, 1), (1, 1))
@@ -57,27 +55,28 @@ def warp(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     ring = np.array([row * width + column for row, column in _RING])
 
     wrong = np.flatnonzero(pixels != goal)
-    # Pixels of one lattice are never neighbours: all of them can turn at once.
+    # Pixels of one lattice are never neighbours, so all of them can flip at once.
     lattice = 2 * (wrong // width % height % 2) + wrong % width % 2
     lattices = [wrong[lattice == k] for k in range(4)]
-    turned = True
-    while turned:
-        turned = False
+    flipped = True
+    while flipped:
+        flipped = False
         for k, wrong in enumerate(lattices):
             around = np.packbits(pixels[wrong[:, None] + ring], 1, bitorder="little")
             simple = _SIMPLE[around[:, 0]]
             pixels[wrong[simple]] ^= True
             lattices[k] = wrong[~simple]
-            turned |= bool(simple.any())
+            flipped |= bool(simple.any())
     warped = pixels.reshape(padded.shape)[:, 1:-1, 1:-1]
     return warped.reshape(source.shape)
 
 
-def _simple() -> np.ndarray:
-    """`bool[256]`: whether a pixel may turn, by its neighbours as bits along the ring.
+def _find_simple_codes() -> np.ndarray:
+    """Returns which pixels are simple, by their eight neighbours as bits: `bool[256]`.
 
-    It may if its connectivity number is 1 (Yokoi et al. 1975, for connection through
-    faces): it then touches one cell and one background, before and after.
+    A pixel is simple if its connectivity number is 1 (Yokoi et al. 1975, for connection
+    through faces). It then touches one cell and one background, before and after the
+    flip.
     """
     ring = np.arange(256)[:, None] >> np.arange(8) & 1
     face, corner = ring[:, ::2], ring[:, 1::2]
@@ -85,4 +84,4 @@ def _simple() -> np.ndarray:
     return (face - face * corner * following).sum(axis=1) == 1
 
 
-_SIMPLE = _simple()
+_SIMPLE = _find_simple_codes()

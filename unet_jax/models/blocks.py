@@ -1,12 +1,12 @@
-"""The parts that a U-Net is made of, for any number of spatial axes.
+"""The building blocks of a U-Net, for any number of spatial axes.
 
-Three of them are written for speed and equal their textbook form exactly: a pooling
-is a reshape and a comparison for each axis, an up-convolution is one matrix product
-and a reshape, and a convolution of a concatenation is a sum of convolutions, so that
-nothing is concatenated. None of them stops a spatial axis from being cut over devices.
+Three of them are written for speed and are mathematically equal to their textbook form.
+Pooling is a reshape and a comparison per axis. An up-convolution is one matrix product
+and a reshape. A convolution of a concatenation is a sum of convolutions, without the
+concatenation. All of them allow a spatial axis to be sharded over devices.
 
-Kernels and strides are tuples with one number for each spatial axis, or with one number
-for all of them.
+Kernels and strides are tuples with one number per spatial axis, or with a single number
+for all axes.
 """
 
 import math
@@ -17,32 +17,32 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unet_jax.arrays import Seed, centre
-from unet_jax.models.sizes import Padding, Upsample, interpolation_loss
+from unet_jax.arrays import Seed, crop_centre
+from unet_jax.models.sizes import Padding, Upsample, count_border_pixels
 
 Norm = Literal["none", "batch", "group", "instance"]
 Residual = Literal["none", "projection", "identity"]
 Sizes = tuple[int, ...]  # kernels or strides, one for each axis or one for all
 
-LONGEST_PERIOD = 10_000.0  # over 2 pi, of the sinusoids of a time embedding
+LONGEST_PERIOD = 10_000.0  # of the sinusoids of a time embedding, divided by 2 pi
 
-# N(0, sqrt(2 / N)) with N the incoming nodes of one neuron (section 3 of the paper).
+# N(0, sqrt(2 / N)), with N the number of incoming nodes (section 3 of the paper).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-# An output pixel of an up-convolution sees one input pixel, so N is C.
+# An output pixel of an up-convolution reads one input pixel, so N is C.
 he_normal_up = nn.initializers.variance_scaling(
     2.0, "fan_in", "normal", in_axis=0, out_axis=-1, batch_axis=1
 )
 
 
-class Style(NamedTuple):
-    """The choices that all blocks of a network share.
+class BlockOptions(NamedTuple):
+    """The options that all blocks of a network share.
 
     Attributes:
       padding: of the convolutions.
-      norm: what follows each convolution.
-      conv_bias: gives a convolution that a norm follows a bias, too.
-      activation: elementwise function.
-      axis_name: the axis of devices over which batch norm takes its statistics.
+      norm: the norm after each convolution.
+      conv_bias: adds a bias to convolutions that are followed by a norm.
+      activation: an elementwise function.
+      axis_name: the axis of devices that share the statistics of batch norm.
       dtype: of the computation; parameters are float32.
     """
 
@@ -54,40 +54,42 @@ class Style(NamedTuple):
     dtype: Any = jnp.float32
 
 
-def each_axis(numbers: Sizes, axes: int) -> Sizes:
-    """Returns one number for each of so many axes."""
+def broadcast_sizes(numbers: Sizes, axes: int) -> Sizes:
+    """Repeats a single number for every axis; returns other tuples unchanged."""
     return numbers * axes if len(numbers) == 1 else numbers
 
 
 def max_pool(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
-    """Divides every spatial axis by its stride: the maximum of so many pixels.
+    """Reduces every spatial axis by its stride to the maximum of the pixels.
 
-    The strides must divide the sizes. Of equal pixels the first gets the gradient, as
-    in `nn.max_pool`.
+    The strides must divide the sizes. Among equal pixels the first one gets the
+    gradient, as in `nn.max_pool`.
     """
-    strides = each_axis(stride, x.ndim - 2)
+    strides = broadcast_sizes(stride, x.ndim - 2)
     for axis in reversed(range(1, x.ndim - 1)):
-        first, *others = _phases(x, axis, strides[axis - 1])
+        first, *others = _split_phases(x, axis, strides[axis - 1])
         for other in others:
-            # Not jnp.max: its gradient asks which pixel equals the maximum, and where
-            # XLA computes the two anew, differently rounded, none does and the answer
-            # is NaN.
+            # Not jnp.max: its gradient goes to the pixels equal to the maximum. If XLA
+            # recomputes both with different rounding, none is equal: the result is NaN.
             first = jnp.where((other > first) | jnp.isnan(other), other, first)
         x = first
     return x
 
 
 def average_pool(x: jax.Array, stride: Sizes) -> jax.Array:
-    """Divides every spatial axis by its stride: the mean of so many pixels."""
-    strides = each_axis(stride, x.ndim - 2)
+    """Reduces every spatial axis by its stride to the mean of the pixels.
+
+    The strides must divide the sizes.
+    """
+    strides = broadcast_sizes(stride, x.ndim - 2)
     for axis in reversed(range(1, x.ndim - 1)):
-        first, *others = _phases(x, axis, strides[axis - 1])
+        first, *others = _split_phases(x, axis, strides[axis - 1])
         x = sum(others, start=first) / strides[axis - 1] if others else first
     return x
 
 
-def _phases(x: jax.Array, axis: int, stride: int) -> list[jax.Array]:
-    """Every `stride`-th pixel along an axis: from the first one, the second one, ..."""
+def _split_phases(x: jax.Array, axis: int, stride: int) -> list[jax.Array]:
+    """Returns every `stride`-th pixel along an axis, from pixel 0, from pixel 1, ..."""
     if stride == 1:
         return [x]
     groups = x.reshape(*x.shape[:axis], -1, stride, *x.shape[axis + 1 :])
@@ -96,8 +98,8 @@ def _phases(x: jax.Array, axis: int, stride: int) -> list[jax.Array]:
     ]
 
 
-def interleave(x: jax.Array, stride: Sizes) -> jax.Array:
-    """Depth to space: `[B, *S, *stride, C]` to `[B, *(stride S), C]`."""
+def depth_to_space(x: jax.Array, stride: Sizes) -> jax.Array:
+    """Moves blocks to space: `[B, *S, *stride, C]` to `[B, *(stride S), C]`."""
     batch, *rest, channels = x.shape
     spatial = len(stride)
     order = [axis for i in range(spatial) for axis in (1 + i, 1 + spatial + i)]
@@ -107,18 +109,18 @@ def interleave(x: jax.Array, stride: Sizes) -> jax.Array:
 
 
 def upsample_nearest(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
-    """Multiplies every spatial axis by its stride: each pixel is repeated."""
-    for axis, s in enumerate(each_axis(stride, x.ndim - 2), start=1):
+    """Enlarges every spatial axis by its stride by repeating each pixel."""
+    for axis, s in enumerate(broadcast_sizes(stride, x.ndim - 2), start=1):
         x = jnp.repeat(x, s, axis=axis) if s > 1 else x
     return x
 
 
 def upsample_linear(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
-    """Multiplies every spatial axis by its stride: linear interpolation.
+    """Enlarges every spatial axis by its stride with linear interpolation.
 
-    Pixels are at half-integer places, and the edge is clamped.
+    Pixel centres are at half-integer positions, and the edge value is repeated outside.
     """
-    for axis, s in enumerate(each_axis(stride, x.ndim - 2), start=1):
+    for axis, s in enumerate(broadcast_sizes(stride, x.ndim - 2), start=1):
         if s == 1:
             continue
         first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
@@ -131,7 +133,7 @@ def upsample_linear(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
         )
         phases = []
         for i in range(s):
-            offset = (i + 0.5) / s - 0.5  # from the middle of the coarse pixel
+            offset = (i + 0.5) / s - 0.5  # from the centre of the coarse pixel
             other = before if offset < 0 else after
             phases.append((1 - abs(offset)) * x + abs(offset) * other)
         x = jnp.stack(phases, axis + 1)
@@ -140,9 +142,9 @@ def upsample_linear(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
 
 
 class Conv(nn.Module):
-    """A convolution of its inputs, as if they had been concatenated in that order.
+    """A convolution of its inputs as if they were concatenated in this order.
 
-    SAME padding is symmetric, (kernel - 1) / 2 zeros a side, whatever the stride is.
+    SAME padding is symmetric, (kernel - 1) / 2 zeros on each side for any stride.
     """
 
     features: int
@@ -154,19 +156,19 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:
-        """`[B, *S, C_i]` each to `[B, *S', features]`."""
+        """Maps inputs `[B, *S, C_i]` to `[B, *S', features]`."""
         axes = "XYZ"[: inputs[0].ndim - 2]
-        sizes = each_axis(self.kernel_size, len(axes))
+        sizes = broadcast_sizes(self.kernel_size, len(axes))
         channels = [x.shape[-1] for x in inputs]
         shape = (*sizes, sum(channels), self.features)
         kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
-        parts = jnp.split(kernel, list(_cumulative(channels)), axis=-2)
+        parts = jnp.split(kernel, list(_get_split_indices(channels)), axis=-2)
         ends = [(size // 2 if self.padding == "SAME" else 0,) * 2 for size in sizes]
         y = sum(
             jax.lax.conv_general_dilated(
                 x.astype(self.dtype),
                 part,
-                window_strides=each_axis(self.strides, len(axes)),
+                window_strides=broadcast_sizes(self.strides, len(axes)),
                 padding=ends,
                 dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
             )
@@ -178,16 +180,16 @@ class Conv(nn.Module):
         return y
 
 
-def _cumulative(channels: list[int]) -> list[int]:
+def _get_split_indices(channels: list[int]) -> list[int]:
     return [sum(channels[:i]) for i in range(1, len(channels))]
 
 
 class UpConv(nn.Module):
     """The paper's up-convolution, or an interpolation followed by a convolution.
 
-    Either multiplies the size by the stride and returns `features` channels. With VALID
-    padding an interpolation loses the pixels that depend on how the border was treated:
-    those of `sizes.interpolation_loss`, and those of the convolution.
+    Both enlarge the image by the stride and return `features` channels. With VALID
+    padding an interpolation also removes the pixels that depend on values outside the
+    image: those of `sizes.count_border_pixels`, and those of the convolution.
     """
 
     features: int
@@ -199,17 +201,17 @@ class UpConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, *S, C]` to `[B, *(stride S), features]`."""
-        strides = each_axis(self.strides, x.ndim - 2)
+        """Maps `[B, *S, C]` to `[B, *(stride S), features]`."""
+        strides = broadcast_sizes(self.strides, x.ndim - 2)
         if self.upsample != "transpose":
             interpolate = {"nearest": upsample_nearest, "linear": upsample_linear}
             y = interpolate[self.upsample](x, strides)
             if self.upsample == "linear" and self.padding == "VALID":
-                losses = map(interpolation_loss, strides)
+                losses = map(count_border_pixels, strides)
                 left = [
                     n - 2 * loss for n, loss in zip(y.shape[1:-1], losses, strict=True)
                 ]
-                y = centre(y, tuple(left))
+                y = crop_centre(y, tuple(left))
             conv = Conv(self.features, self.kernel_size, self.padding, dtype=self.dtype)
             return conv(y)
         shape = (x.shape[-1], math.prod(strides), self.features)
@@ -218,11 +220,14 @@ class UpConv(nn.Module):
         y = jnp.einsum("...c,cpf->...pf", x.astype(self.dtype), kernel)
         y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
         y = y.reshape(*x.shape[:-1], *strides, self.features)
-        return interleave(y, strides)
+        return depth_to_space(y, strides)
 
 
 class Normalization(nn.Module):
-    """Batch, group (8 groups, fewer where 8 does not divide) or instance norm."""
+    """Batch norm, group norm with 8 groups, or instance norm.
+
+    Group norm has fewer groups if 8 does not divide the number of channels.
+    """
 
     kind: Norm
     axis_name: str | None = None
@@ -230,7 +235,7 @@ class Normalization(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """The normalised array, with a learnt scale and offset per channel."""
+        """Normalises an array, then applies a learnt scale and offset per channel."""
         if self.kind == "none":
             return x
         if self.kind == "batch":
@@ -246,13 +251,13 @@ class Normalization(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask belongs to the example, whatever batch or device it is in."""
+    """Dropout whose mask depends on the seed of the example, not on its batch."""
 
     rate: float
 
     @nn.compact
     def __call__(self, x: jax.Array, seed: Seed, *, train: bool) -> jax.Array:
-        """Zeroes elements with probability `rate` and scales the rest up."""
+        """Sets elements to 0 with probability `rate` and scales up the others."""
         if not train or self.rate == 0:
             return x
         fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
@@ -268,19 +273,23 @@ class AttentionGate(nn.Module):
 
     @nn.compact
     def __call__(self, skip: jax.Array, gate: jax.Array) -> jax.Array:
-        """Scales every pixel of the skip by a number in (0, 1)."""
+        """Multiplies every pixel of the skip by a number in (0, 1)."""
         hidden = max(skip.shape[-1] // 2, 1)
-        # W_x x + W_g g with one bias is a 1x1 convolution of the two together.
+        # W_x x + W_g g with one bias is a 1x1 convolution of both inputs.
         q = nn.relu(Conv(hidden, (1,), dtype=self.dtype, name="project")(skip, gate))
         return skip * nn.sigmoid(Conv(1, (1,), dtype=self.dtype, name="score")(q))
 
 
-def sinusoids(time: jax.Array, features: int) -> jax.Array:
-    """Sines and then cosines of a time, `f32[B]` to `f32[B, features]`.
+def embed_sinusoids(time: jax.Array, features: int) -> jax.Array:
+    """Returns sines and cosines of a time, `f32[B, features]`, the sines first.
 
-    Their angular frequencies fall from 1 to 10000^-(1 - 2 / features) in a geometric
-    series (Vaswani et al. 2017, section 3.5). A time in units of steps, 0 to 1000, uses
-    them well.
+    The angular frequencies fall from 1 to 10000^-(1 - 2 / features) in a geometric
+    series (Vaswani et al. 2017, section 3.5). They suit times in units of steps, 0 to
+    1000.
+
+    Args:
+      time: `f32[B]`.
+      features: an even number.
     """
     half = features // 2
     frequencies = LONGEST_PERIOD ** (-jnp.arange(half, dtype=jnp.float32) / half)
@@ -289,9 +298,10 @@ def sinusoids(time: jax.Array, features: int) -> jax.Array:
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids and two dense layers, four times as wide (Ho et al. 2020, appendix B).
+    """Sinusoids and two dense layers of four times their width.
 
-    The result is activated, ready for the dense layer of each block.
+    Ho et al. 2020, appendix B. The output is activated, ready for the dense layer of
+    each block.
     """
 
     features: int
@@ -299,33 +309,33 @@ class TimeEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, time: jax.Array) -> jax.Array:
-        """`f32[B]` to `[B, 4 features]`."""
-        x = sinusoids(time, self.features)
+        """Maps `f32[B]` to `[B, 4 features]`."""
+        x = embed_sinusoids(time, self.features)
         for _ in range(2):
             x = nn.silu(nn.Dense(4 * self.features, dtype=self.dtype)(x))
         return x
 
 
 class Block(nn.Module):
-    """Convolutions, each with norm and activation; with a shortcut if asked.
+    """Convolutions, each with norm and activation, and an optional shortcut.
 
     The shortcut is added before the last activation (He et al. 2016). It is averaged
-    over the pixels of a stride, and cropped to what VALID convolutions leave.
+    over the pixels of a stride, and cropped to the output of VALID convolutions.
 
     Attributes:
-      features: channels of the output.
-      style: of all blocks of the network.
-      convolutions: their number.
+      features: the number of output channels.
+      options: the options that all blocks share.
+      convolutions: the number of convolutions.
       kernel_size: of every convolution.
       strides: of the first convolution.
-      residual: the shortcut. "projection" is a 1x1 convolution of the inputs;
-        "identity" is the one input itself, followed by a 1x1 convolution without bias
-        and a norm if the number of channels changes (ResNet-D, He et al. 2019, as in
+      residual: the shortcut. "projection" is a 1x1 convolution of the inputs.
+        "identity" is the single input itself, or, if the number of channels changes,
+        its 1x1 convolution without bias and a norm (ResNet-D, He et al. 2019, as in
         nnU-Net's residual encoder).
     """
 
     features: int
-    style: Style = Style()
+    options: BlockOptions = BlockOptions()
     convolutions: int = 2
     kernel_size: Sizes = (3,)
     strides: Sizes = (1,)
@@ -341,11 +351,11 @@ class Block(nn.Module):
         """Applies the block.
 
         Args:
-          inputs: `[B, *S, C_i]` each, as if concatenated.
-          train: takes the statistics of the batch.
-          time: what `TimeEmbedding` returned. A dense layer makes one number for each
-            channel of it, which is added after the first norm: before, the norm would
-            take it away again.
+          inputs: `[B, *S, C_i]` each, used as if they were concatenated.
+          train: uses the statistics of the batch for batch norm.
+          time: the output of `TimeEmbedding`. A dense layer converts it to one number
+            per channel, which is added after the first norm; a norm after it would
+            remove it.
 
         Returns:
           `[B, *S', features]`; S' = S - convolutions (kernel - 1) with VALID padding.
@@ -353,33 +363,33 @@ class Block(nn.Module):
         arrays = inputs
         for i in range(self.convolutions):
             first, last = i == 0, i == self.convolutions - 1
-            x = self._convolution(self.strides if first else (1,))(*arrays)
+            x = self._make_conv(self.strides if first else (1,))(*arrays)
             x = self._normalize(x, train)
             if first and time is not None:
-                x = x + self._shift(time, x.ndim)
+                x = x + self._project_time(time, x.ndim)
             if last and self.residual != "none":
-                x = x + centre(self._shortcut(inputs, train), x.shape[1:-1])
-            arrays = (self.style.activation(x),)
+                x = x + crop_centre(self._apply_shortcut(inputs, train), x.shape[1:-1])
+            arrays = (self.options.activation(x),)
         return arrays[0]
 
-    def _convolution(self, strides: Sizes) -> Conv:
-        padding, norm, conv_bias, *_ = self.style
-        bias = conv_bias or norm == "none"  # a norm takes the mean away; it has its own
-        size, dtype = self.kernel_size, self.style.dtype
+    def _make_conv(self, strides: Sizes) -> Conv:
+        padding, norm, conv_bias, *_ = self.options
+        bias = conv_bias or norm == "none"  # a norm removes it and has its own offset
+        size, dtype = self.kernel_size, self.options.dtype
         return Conv(self.features, size, padding, bias, dtype, strides)
 
     def _normalize(
         self, x: jax.Array, train: bool, name: str | None = None
     ) -> jax.Array:
-        style = self.style
-        norm = Normalization(style.norm, style.axis_name, style.dtype, name=name)
+        options = self.options
+        norm = Normalization(options.norm, options.axis_name, options.dtype, name=name)
         return norm(x, train=train)
 
-    def _shift(self, time: jax.Array, ndim: int) -> jax.Array:
-        shift = nn.Dense(self.features, dtype=self.style.dtype, name="time")(time)
+    def _project_time(self, time: jax.Array, ndim: int) -> jax.Array:
+        shift = nn.Dense(self.features, dtype=self.options.dtype, name="time")(time)
         return shift.reshape(len(shift), *(1,) * (ndim - 2), self.features)
 
-    def _shortcut(self, inputs: tuple[jax.Array, ...], train: bool) -> jax.Array:
+    def _apply_shortcut(self, inputs: tuple[jax.Array, ...], train: bool) -> jax.Array:
         inputs = tuple(average_pool(x, self.strides) for x in inputs)
         projection = self.residual == "projection"
         if not projection and inputs[0].shape[-1] == self.features:
@@ -388,7 +398,7 @@ class Block(nn.Module):
             self.features,
             (1,),
             bias=projection,
-            dtype=self.style.dtype,
+            dtype=self.options.dtype,
             name="shortcut",
         )
         x = conv(*inputs)

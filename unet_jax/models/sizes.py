@@ -1,7 +1,7 @@
-"""The size arithmetic of a U-Net along one axis.
+"""The input and output sizes of a U-Net along one axis.
 
-Sizes, margins and halos are in pixels of the image. Axes are independent of each other.
-Level 0 is the finest one, and a U-Net of d strides has d + 1 levels.
+Sizes, margins and halos are in pixels of the image. The axes are independent of each
+other. Level 0 is the finest one. A U-Net with d strides has d + 1 levels.
 """
 
 import itertools
@@ -13,18 +13,18 @@ Upsample = Literal["transpose", "nearest", "linear"]
 Downsample = Literal["pool", "conv"]
 
 
-class Axis(NamedTuple):
-    """A U-Net along one axis.
+class UNetAxis(NamedTuple):
+    """The architecture of a U-Net along one axis.
 
     Attributes:
-      strides: from each level to the next, d numbers.
-      kernels: the size of the convolutions of each level; odd.
-      down: the number of convolutions of each level on the contracting path.
-      up: the number of convolutions of each level on the expanding path, d numbers.
+      strides: from each level to the next coarser one, d numbers.
+      kernels: the kernel size of each level; odd.
+      down: the number of convolutions of each level in the contracting path.
+      up: the number of convolutions of each level in the expanding path, d numbers.
       padding: of all convolutions.
-      upsample: what leads to the next finer level.
-      downsample: what leads to the next coarser level. With "conv" it is the first
-        convolution of that level, and padding must be SAME.
+      upsample: the operation that leads to the next finer level.
+      downsample: the operation that leads to the next coarser level. "conv" is the
+        first convolution of that level and needs SAME padding.
     """
 
     strides: tuple[int, ...]
@@ -37,90 +37,92 @@ class Axis(NamedTuple):
 
     @property
     def scales(self) -> tuple[int, ...]:
-        """The pixels of the image along one pixel of each level."""
+        """The image pixels per pixel of each level."""
         return tuple(itertools.accumulate(self.strides, operator.mul, initial=1))
 
 
-def margin(axis: Axis) -> int:
-    """Returns the border that the output lacks on each side: 92 for the paper's net.
+def compute_margin(axis: UNetAxis) -> int:
+    """Returns the number of pixels on each side by which the output is smaller.
 
-    There, two 3x3 convolutions take 2 pixels a side, once at the bottom and twice at
-    every level above it, and a pixel of level i is 2^i pixels of the image: 6 * 2^d - 4
-    for depth d (Ronneberger et al. 2015, figure 1).
+    For the paper's network it is 92. Two 3x3 convolutions remove 2 pixels on each side,
+    once at the bottom and twice at every level above it, and a pixel of level i is 2^i
+    image pixels: 6 * 2^d - 4 for depth d (Ronneberger et al. 2015, figure 1).
     """
     if axis.padding == "SAME":
         return 0
-    scales, reaches = axis.scales, _reaches(axis)
-    down = sum(map(_product, scales, reaches, axis.down))
-    up = sum(map(_product, scales, reaches, axis.up))
-    between = (_upsampling(axis, level) for level in range(len(axis.strides)))
+    scales, reaches = axis.scales, _get_reaches(axis)
+    down = sum(map(_multiply, scales, reaches, axis.down))
+    up = sum(map(_multiply, scales, reaches, axis.up))
+    between = (_get_upsampling_reach(axis, level) for level in range(len(axis.strides)))
     return down + up + sum(map(operator.mul, scales, between))
 
 
-def halo(axis: Axis) -> int:
-    """Returns how far an input pixel can lie from an output pixel that depends on it.
+def compute_halo(axis: UNetAxis) -> int:
+    """Returns how far an output pixel can be from an input pixel that it depends on.
 
-    For SAME padding: the first pixel that an output pixel depends on is followed along
-    the longest path, down to the bottom of the U and back. The distance varies with the
-    place of the output pixel among those that are pooled into one; this is the largest,
-    107 for the paper's depth. (The VALID margin, 92, is what the output lacks.)
+    For SAME padding: the first pixel that an output pixel depends on is traced along
+    the longest path, down to the bottom of the U and back up. The distance depends on
+    the position of the output pixel among the pixels that are pooled into one. This is
+    the largest distance, 107 for the paper's depth. (The VALID margin of 92 is the size
+    by which the output is smaller.)
 
-    The last pixel lies no farther away: interpolations and poolings are symmetric, and
-    a strided convolution reaches farther to the left of its pixels than to the right.
+    The last pixel is not farther away: interpolation and pooling are symmetric, and a
+    strided convolution extends farther to the left of its pixels than to the right.
     """
     pixels = range(axis.scales[-1])
-    return max(pixel - _first_seen(pixel, axis) for pixel in pixels)
+    return max(pixel - _find_first_input(pixel, axis) for pixel in pixels)
 
 
-def is_valid(size: int, axis: Axis) -> bool:
-    """True if every stride divides the size it meets, and an output is left."""
-    return size > 2 * margin(axis) and (size - _lost(axis)) % axis.scales[-1] == 0
+def is_valid(size: int, axis: UNetAxis) -> bool:
+    """True if every stride divides the size at its level and an output is left."""
+    divisible = (size - _count_lost(axis)) % axis.scales[-1] == 0
+    return divisible and size > 2 * compute_margin(axis)
 
 
-def valid_size(size: int, axis: Axis) -> int:
+def find_valid_size(size: int, axis: UNetAxis) -> int:
     """Returns the smallest legal input size that is not below `size`.
 
     With SAME padding the legal sizes are the multiples of the coarsest stride. For the
-    paper's VALID network they are 16 k + 60 from 188 up ("select the input tile size
+    paper's VALID network they are 16 k + 60, from 188 on ("select the input tile size
     such that all 2x2 max-pooling operations are applied to a layer with an even x- and
     y-size", section 2).
     """
-    size = max(size, 2 * margin(axis) + 1)
-    return size + (_lost(axis) - size) % axis.scales[-1]
+    size = max(size, 2 * compute_margin(axis) + 1)
+    return size + (_count_lost(axis) - size) % axis.scales[-1]
 
 
-def interpolation_loss(stride: int) -> int:
-    """Returns the outermost pixels of a linear interpolation that lack a neighbour.
+def count_border_pixels(stride: int) -> int:
+    """Returns the number of pixels on each side that linear interpolation extrapolates.
 
-    With half-pixel centres, stride // 2 of the finer pixels lie outside of the centre
-    of the outermost coarse pixel, on each side.
+    With half-pixel centres, stride // 2 fine pixels lie outside the centre of the
+    outermost coarse pixel.
     """
     return stride // 2
 
 
-def _lost(axis: Axis) -> int:
-    """The pixels that the contracting path takes off an image before its last stride.
+def _count_lost(axis: UNetAxis) -> int:
+    """Returns the pixels that the contracting path removes before its last stride.
 
-    What remains after them must be a multiple of the coarsest stride.
+    The remaining size must be a multiple of the coarsest stride.
     """
     if axis.padding == "SAME":
         return 0
     above = slice(len(axis.strides))
-    losses = map(_product, axis.scales[above], _reaches(axis)[above], axis.down[above])
-    return 2 * sum(losses)
+    scales, reaches = axis.scales[above], _get_reaches(axis)[above]
+    return 2 * sum(map(_multiply, scales, reaches, axis.down[above]))
 
 
-def _first_seen(pixel: int, axis: Axis) -> int:
-    """The first input pixel that an output pixel depends on.
+def _find_first_input(pixel: int, axis: UNetAxis) -> int:
+    """Returns the first input pixel that an output pixel depends on.
 
-    The skips add nothing: a pixel of level i lies within the coarser pixel that covers
-    it, and the path through that one sees at least as much.
+    The skips need no extra term: a pixel of level i lies inside the coarser pixel that
+    covers it, and the path through that pixel reaches at least as far.
     """
-    reaches = _reaches(axis)
-    for level, stride in enumerate(axis.strides):  # from the output down to the bottom
-        reach = reaches[level] * axis.up[level] + _upsampling(axis, level)
+    reaches = _get_reaches(axis)
+    for level, stride in enumerate(axis.strides):  # from the output to the bottom
+        reach = reaches[level] * axis.up[level] + _get_upsampling_reach(axis, level)
         pixel = (pixel - reach) // stride
-    for level in reversed(range(len(axis.kernels))):  # and up to the input
+    for level in reversed(range(len(axis.kernels))):  # from the bottom to the input
         strided = axis.downsample == "conv" and level > 0
         pixel -= reaches[level] * (axis.down[level] - strided)
         if level > 0:
@@ -128,19 +130,19 @@ def _first_seen(pixel: int, axis: Axis) -> int:
     return pixel
 
 
-def _upsampling(axis: Axis, level: int) -> int:
-    """The reach of the upsampling to a level, in pixels of that level."""
+def _get_upsampling_reach(axis: UNetAxis, level: int) -> int:
+    """Returns the reach of the upsampling to a level, in pixels of that level."""
     kernel, stride = axis.kernels[level], axis.strides[level]
     return {
         "transpose": 0,
         "nearest": kernel // 2,
-        "linear": kernel // 2 + interpolation_loss(stride),
+        "linear": kernel // 2 + count_border_pixels(stride),
     }[axis.upsample]
 
 
-def _reaches(axis: Axis) -> tuple[int, ...]:
+def _get_reaches(axis: UNetAxis) -> tuple[int, ...]:
     return tuple(kernel // 2 for kernel in axis.kernels)
 
 
-def _product(scale: int, reach: int, count: int) -> int:
+def _multiply(scale: int, reach: int, count: int) -> int:
     return scale * reach * count

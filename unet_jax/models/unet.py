@@ -1,4 +1,4 @@
-"""The U-Net, written to be read beside figure 1 of the paper.
+"""The U-Net, to be read beside figure 1 of the paper.
 
 Ronneberger, Fischer and Brox: U-Net: Convolutional Networks for Biomedical Image
 Segmentation, MICCAI 2015, arXiv:1505.04597.
@@ -12,21 +12,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from unet_jax.arrays import Image, Logits, Seed, centre
+from unet_jax.arrays import Image, Logits, Seed, crop_centre
 from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry, Shape
 from unet_jax.models import sizes
 from unet_jax.models.blocks import (
     AttentionGate,
     Block,
+    BlockOptions,
     Conv,
     Dropout,
     Norm,
     Residual,
-    Style,
     TimeEmbedding,
     UpConv,
-    each_axis,
+    broadcast_sizes,
     max_pool,
 )
 from unet_jax.specs import BelowOne, Count, NonNegative, Within
@@ -36,50 +36,51 @@ Even = Annotated[
     int, Within("that is even, 0 or more", lambda n: n >= 0 and n % 2 == 0)
 ]
 
-TIMES = 1000.0  # the embedding is made for 1000 steps (Ho et al. 2020)
+TIMES = 1000.0  # steps for which the time embedding is made (Ho et al. 2020)
 
-# Fields with entries from level 0 on, and by how many they are fewer than the levels.
+# Fields with one entry per level, and the number of levels without an entry.
 ENTRIES = {"encoder_depths": 0, "decoder_depths": 1, "strides": 1, "kernels": 0}
 
 
 class UNet(nn.Module):
-    """A U-Net; the defaults are the network of the paper.
+    """A U-Net. The defaults are the network of the paper.
 
-    Level 0 is the finest one and the last level is the bottom of the U; `widths` sets
-    their number. The other tuples also begin with level 0, or have a single entry that
-    holds for all levels. Likewise a single number may hold for all axes.
+    Level 0 is the finest level and the last level is the bottom of the U. `widths` sets
+    the number of levels. The other tuples also start with level 0, or have a single
+    entry for all levels. In the same way a single number can stand for all axes.
 
     Attributes:
-      widths: channels of each level.
-      outputs: channels of the output, K.
-      padding: VALID as in the paper (the output is smaller), or SAME.
-      norm: what follows each convolution of a block.
-      conv_bias: gives a convolution that a norm follows a bias, too, as in nnU-Net.
-      activation: a function of `jax.nn`.
+      widths: the number of channels of each level.
+      outputs: the number of output channels, K.
+      padding: "VALID" as in the paper (the output is smaller than the input), or
+        "SAME".
+      norm: the norm after each convolution of a block.
+      conv_bias: adds a bias to convolutions that are followed by a norm, as in nnU-Net.
+      activation: the name of a function of `jax.nn`.
       negative_slope: of `leaky_relu`.
-      encoder: "plain" has convolutions at each level of the contracting path;
-        "residual" has one convolution (the stem) and then blocks of two convolutions
-        with shortcuts at each level (nnU-Net's residual encoder, Isensee et al. 2024).
-      encoder_depths: convolutions, or residual blocks, at each level of the contracting
-        path, the bottom included.
-      decoder_depths: convolutions at each level of the expanding path.
+      encoder: "plain" has convolutions at each level of the contracting path.
+        "residual" has one convolution (the stem) and then residual blocks of two
+        convolutions at each level (nnU-Net's residual encoder, Isensee et al. 2024).
+      encoder_depths: the number of convolutions, or of residual blocks, at each level
+        of the contracting path, including the bottom.
+      decoder_depths: the number of convolutions at each level of the expanding path.
       strides: from each level to the next one, and per axis: `((1, 2, 2), (2, 2, 2))`.
-      kernels: sizes of the convolutions at each level, and per axis.
-      downsample: "pool" as in the paper, or "conv": the stride of the first convolution
-        of a level, as in nnU-Net; that needs SAME padding.
-      upsample: the paper's up-convolution, or nearest or linear interpolation followed
-        by a convolution.
-      dropout: rate at the end of the contracting path, that is after the last two
-        levels, so that the deepest skip carries it too.
+      kernels: the kernel sizes of each level, and per axis.
+      downsample: "pool" as in the paper, or "conv" for strides in the first convolution
+        of a level, as in nnU-Net; this needs SAME padding.
+      upsample: "transpose" for the paper's up-convolution; "nearest" or "linear" for an
+        interpolation followed by a convolution.
+      dropout: the rate at the end of the contracting path. Dropout follows the last two
+        levels, so that it affects the deepest skip, too.
       residual: adds a projected shortcut to every plain block (He et al. 2016).
-      attention: gates every skip (Oktay et al. 2018).
-      deep_supervision: in training, returns the logits of every level of the expanding
-        path, the finest first, not the finest alone (Lee et al. 2015).
-      time_features: size of the sinusoidal embedding of `time`, which is then added in
+      attention: adds an attention gate to every skip (Oktay et al. 2018).
+      deep_supervision: returns in training the logits of every level of the expanding
+        path, the finest first, instead of the finest only (Lee et al. 2015).
+      time_features: the size of the sinusoidal embedding of `time`, which is added in
         every block; 0 for networks without a time.
-      remat: recomputes the blocks in the backward pass, to save memory.
-      dtype: of the computation; parameters and logits are float32 whatever it is.
-      axis_name: the axis of devices over which batch norm takes its statistics.
+      remat: recomputes the blocks in the backward pass to save memory.
+      dtype: of the computation; parameters and logits are always float32.
+      axis_name: the axis of devices that share the statistics of batch norm.
     """
 
     widths: tuple[Count, ...] = (64, 128, 256, 512, 1024)
@@ -119,41 +120,42 @@ class UNet(nn.Module):
         Args:
           image: `f32[B, *S, C]`. Sizes that the strides do not divide are padded by
             reflection at the far end, and the output is cropped back.
-          train: turns dropout, batch statistics and deep supervision on.
-          seed: `u32[B]`, which determines the dropout masks; only read in training.
+          train: turns on dropout, batch statistics and deep supervision.
+          seed: `u32[B]`, which determines the dropout masks; read in training only.
           time: `f32[B]`, the time of a diffusion from 0 (an image) to 1 (noise); 0 by
             default. Needs `time_features`.
 
         Returns:
-          `f32[B, *(S - 2 margin), K]`; with deep supervision in training a tuple of
-          logits, of which element i belongs to level i.
+          `f32[B, *(S - 2 margin), K]`. With deep supervision in training: a tuple of
+          logits, where element i belongs to level i.
 
         Raises:
-          ValueError: a VALID network would have nothing left.
-          UserError: there is a `time`, and `time_features` is 0.
+          ValueError: the image is too small for a network with VALID padding.
+          UserError: `time` is given and `time_features` is 0.
         """
         seed = jnp.arange(len(image)) if seed is None else seed
-        time = self._embed(time, len(image))
+        time = self._embed_time(time, len(image))
         geometry = self.geometry(image.ndim - 2)
-        x = _pad(image, geometry)
+        x = _pad_to_valid(image, geometry)
         *skips, bottom = self._contract(x, train, seed, time)
         logits = self._expand(bottom, skips, train, time)
         shape = zip(image.shape[1:-1], geometry.margin, strict=True)
-        logits[0] = _crop(logits[0], tuple(size - 2 * margin for size, margin in shape))
+        shape = tuple(size - 2 * margin for size, margin in shape)
+        logits[0] = _crop_to(logits[0], shape)
         return tuple(logits) if train and self.deep_supervision else logits[0]
 
     def _contract(
         self, x: jax.Array, train: bool, seed: Seed, time: jax.Array | None
     ) -> list[jax.Array]:
-        """The left side of figure 1: what each level makes of the image."""
+        """Applies the left side of figure 1 and returns the features of each level."""
         features = []
         if self.encoder == "residual":
-            x = self._block(0, "stem", convolutions=1)((x,), train, time)
+            x = self._make_block(0, "stem", convolutions=1)((x,), train, time)
         for level in range(len(self.widths)):
-            strides = self._entries("strides")[level - 1] if level > 0 else (1,)
+            strides = self._expand_field("strides")[level - 1] if level > 0 else (1,)
             if self.downsample == "pool":
                 x, strides = max_pool(x, strides), (1,)
-            for block in self._encoder_blocks(level, strides):
+            for block in self._make_encoder_blocks(level, strides):
                 x = block((x,), train, time)
             if level >= len(self.widths) - 2:
                 x = Dropout(self.dropout, name=f"dropout{level}")(x, seed, train=train)
@@ -167,34 +169,35 @@ class UNet(nn.Module):
         train: bool,
         time: jax.Array | None,
     ) -> list[Logits]:
-        """The right side of figure 1, from the bottom up: logits, the finest first."""
+        """Applies the right side of figure 1 and returns logits, the finest first."""
         logits = []
         for level in reversed(range(len(skips))):
-            x = self._up(level)(x)
-            skip = centre(skips[level], x.shape[1:-1])
+            x = self._make_upsampling(level)(x)
+            skip = crop_centre(skips[level], x.shape[1:-1])
             if self.attention:
                 skip = AttentionGate(self.dtype, name=f"gate{level}")(skip, x)
-            x = self._decoder_block(level)((skip, x), train, time)
+            x = self._make_decoder_block(level)((skip, x), train, time)
             if level == 0 or self.deep_supervision:
                 logits.append(Conv(self.outputs, (1,), name=f"head{level}")(x))
         return logits[::-1]
 
-    def _encoder_blocks(self, level: int, strides: Shape) -> list[nn.Module]:
-        """The blocks of a level of the contracting path; the first one has strides."""
-        depth = self._entries("encoder_depths")[level]
+    def _make_encoder_blocks(self, level: int, strides: Shape) -> list[nn.Module]:
+        """Returns the blocks of a contracting level; the first one has the strides."""
+        depth = self._expand_field("encoder_depths")[level]
         if self.encoder == "plain":
-            return [self._block(level, f"down{level}", depth, strides, self._shortcut)]
-        block = functools.partial(self._block, level, residual="identity")
+            name, residual = f"down{level}", self._shortcut
+            return [self._make_block(level, name, depth, strides, residual)]
+        block = functools.partial(self._make_block, level, residual="identity")
         return [
             block(f"down{level}_{i}", strides=strides if i == 0 else (1,))
             for i in range(depth)
         ]
 
-    def _decoder_block(self, level: int) -> nn.Module:
-        depth = self._entries("decoder_depths")[level]
-        return self._block(level, f"up{level}", depth, residual=self._shortcut)
+    def _make_decoder_block(self, level: int) -> nn.Module:
+        depth = self._expand_field("decoder_depths")[level]
+        return self._make_block(level, f"up{level}", depth, residual=self._shortcut)
 
-    def _block(
+    def _make_block(
         self,
         level: int,
         name: str,
@@ -203,18 +206,18 @@ class UNet(nn.Module):
         residual: Residual = "none",
     ) -> nn.Module:
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        kernel_size = self._entries("kernels")[level]
-        style = Style(
+        kernel_size = self._expand_field("kernels")[level]
+        options = BlockOptions(
             self.padding,
             self.norm,
             self.conv_bias,
-            _activation(self.activation, self.negative_slope),
+            _get_activation(self.activation, self.negative_slope),
             self.axis_name,
             self.dtype,
         )
         return block(
             self.widths[level],
-            style,
+            options,
             convolutions,
             kernel_size,
             strides,
@@ -222,30 +225,30 @@ class UNet(nn.Module):
             name=name,
         )
 
-    def _up(self, level: int) -> nn.Module:
+    def _make_upsampling(self, level: int) -> nn.Module:
         return UpConv(
             self.widths[level],
             self.upsample,
             self.padding,
             self.dtype,
-            strides=self._entries("strides")[level],
-            kernel_size=self._entries("kernels")[level],
+            strides=self._expand_field("strides")[level],
+            kernel_size=self._expand_field("kernels")[level],
             name=f"upconv{level}",
         )
 
-    def _embed(self, time: jax.Array | None, batch: int) -> jax.Array | None:
+    def _embed_time(self, time: jax.Array | None, batch: int) -> jax.Array | None:
         if self.time_features == 0:
             if time is None:
                 return None
             raise UserError(
                 "config.model.time_features is 0, and the method needs a network that "
-                "sees the time; set --config.model.time_features=32"
+                "reads the time; set --config.model.time_features=32"
             )
         time = jnp.zeros(batch) if time is None else TIMES * time
         return TimeEmbedding(self.time_features, self.dtype, name="time")(time)
 
     def fault(self) -> str | None:
-        """Returns one line about a wrong field, which it begins with, or None."""
+        """Returns a line about a wrong field, starting with its name, or None."""
         levels = len(self.widths)
         if levels < 2:
             return f"widths needs two or more numbers, not {self.widths}"
@@ -264,32 +267,32 @@ class UNet(nn.Module):
                     f"{getattr(self, field)}"
                 )
         if self.downsample == "conv" and self.padding == "VALID":
-            return "downsample='conv' needs padding='SAME', or else use 'pool'"
+            return "downsample='conv' needs padding='SAME'; set it, or use 'pool'"
         if not _is_elementwise(self.activation):
             return (
-                f"activation: {self.activation!r} is no activation of jax.nn; usual "
-                "ones are relu, leaky_relu, elu, gelu and silu"
+                f"activation: {self.activation!r} is no activation of jax.nn; set one "
+                "such as relu, leaky_relu, elu, gelu or silu"
             )
         return None
 
     def geometry(self, axes: int) -> Geometry:
-        """Returns the size arithmetic for images of so many axes.
+        """Returns the input and output sizes for images with the given number of axes.
 
-        A training crop of a VALID network must be legal, because padding it would waste
-        work. With deep supervision it must be legal, because padding would move the
-        middle that the coarse outputs are compared with.
+        A training crop must have a legal shape with VALID padding, where padding the
+        crop would waste computation, and with deep supervision, where padding would
+        shift the middle that the coarse outputs are compared with.
 
         Raises:
           UserError: `strides` or `kernels` are for another number of axes.
         """
-        lines = [self._axis(i, axes) for i in range(axes)]
-        scales = zip(*(line.scales for line in lines), strict=True)
-        everywhere = self.norm in ("group", "instance")  # through their statistics
+        each = [self._make_axis(i, axes) for i in range(axes)]
+        scales = zip(*(axis.scales for axis in each), strict=True)
+        unbounded = self.norm in ("group", "instance")  # by their statistics
         return Geometry(
             strides=tuple(scales),
-            margin=tuple(map(sizes.margin, lines)),
-            halo=None if everywhere else tuple(map(sizes.halo, lines)),
-            valid_shape=lambda shape: tuple(map(sizes.valid_size, shape, lines)),
+            margin=tuple(map(sizes.compute_margin, each)),
+            halo=None if unbounded else tuple(map(sizes.compute_halo, each)),
+            valid_shape=lambda shape: tuple(map(sizes.find_valid_size, shape, each)),
             strict=self.padding == "VALID" or self.deep_supervision,
         )
 
@@ -297,13 +300,13 @@ class UNet(nn.Module):
     def _shortcut(self) -> Residual:
         return "projection" if self.residual else "none"
 
-    def _entries(self, field: str) -> tuple:
-        """The entries of a field, one for each level or each stride."""
+    def _expand_field(self, field: str) -> tuple:
+        """Returns the entries of a field, one for each level or each stride."""
         given = getattr(self, field)
         return given * (len(self.widths) - ENTRIES[field]) if len(given) == 1 else given
 
-    def _axis(self, i: int, axes: int) -> sizes.Axis:
-        """The network along axis i of so many."""
+    def _make_axis(self, i: int, axes: int) -> sizes.UNetAxis:
+        """Returns the architecture along axis i."""
         for field in ("strides", "kernels"):
             wrong = [x for x in getattr(self, field) if len(x) not in (1, axes)]
             if wrong:
@@ -311,21 +314,22 @@ class UNet(nn.Module):
                     f"{field} has {wrong[0]}, {len(wrong[0])} numbers for images of "
                     f"{axes} axes; give one number for each axis, or one for all"
                 )
-        down = self._entries("encoder_depths")
-        if self.encoder == "residual":  # of two convolutions each, and the stem
+        strides, kernels = map(self._expand_field, ("strides", "kernels"))
+        down = self._expand_field("encoder_depths")
+        if self.encoder == "residual":  # two convolutions per block, and the stem
             down = tuple(2 * n + (level == 0) for level, n in enumerate(down))
-        return sizes.Axis(
-            strides=tuple(each_axis(s, axes)[i] for s in self._entries("strides")),
-            kernels=tuple(each_axis(k, axes)[i] for k in self._entries("kernels")),
+        return sizes.UNetAxis(
+            strides=tuple(broadcast_sizes(s, axes)[i] for s in strides),
+            kernels=tuple(broadcast_sizes(k, axes)[i] for k in kernels),
             down=down,
-            up=self._entries("decoder_depths"),
+            up=self._expand_field("decoder_depths"),
             padding=self.padding,
             upsample=self.upsample,
             downsample=self.downsample,
         )
 
 
-def _activation(name: str, slope: float) -> Callable[[jax.Array], jax.Array]:
+def _get_activation(name: str, slope: float) -> Callable[[jax.Array], jax.Array]:
     function = getattr(jax.nn, name)
     if name == "leaky_relu":
         return functools.partial(function, negative_slope=slope)
@@ -340,14 +344,14 @@ def _is_elementwise(name: str) -> bool:
         return False
 
 
-def _pad(image: Image, geometry: Geometry) -> Image:
-    """Pads by reflection at the far end, to the next legal shape."""
+def _pad_to_valid(image: Image, geometry: Geometry) -> Image:
+    """Pads an image by reflection at the far end to the next legal shape."""
     shape, margin = image.shape[1:-1], geometry.margin
     if any(size <= 2 * lost for size, lost in zip(shape, margin, strict=True)):
         least = geometry.valid_shape((1,) * len(shape))
         raise ValueError(
-            f"an image of {shape} leaves nothing of a VALID network that takes "
-            f"{margin} pixels off each side; the least shape is {least}"
+            f"an image of {shape} is too small for a VALID network, which removes "
+            f"{margin} pixels on each side; the least shape is {least}"
         )
     valid = geometry.valid_shape(shape)
     if valid == shape:
@@ -356,6 +360,6 @@ def _pad(image: Image, geometry: Geometry) -> Image:
     return jnp.pad(image, [(0, 0), *ends, (0, 0)], mode="reflect")
 
 
-def _crop(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Keeps the first pixels: what was padded at the far end falls off there."""
+def _crop_to(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Crops at the far end, which removes padded pixels."""
     return x[(slice(None), *(slice(size) for size in shape))]

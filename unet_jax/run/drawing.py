@@ -4,11 +4,11 @@ import numpy as np
 
 from unet_jax import pictures
 from unet_jax.build.training import Judging
-from unet_jax.metrics.case import Case
+from unet_jax.metrics.metric import EvaluatedImage
 from unet_jax.pictures import Picture
 
 
-def row(parts: Judging, image: np.ndarray, case: Case) -> Picture:
+def row(parts: Judging, image: np.ndarray, case: EvaluatedImage) -> Picture:
     """Draws input, truth, prediction and error side by side.
 
     Args:
@@ -19,7 +19,7 @@ def row(parts: Judging, image: np.ndarray, case: Case) -> Picture:
     return pictures.row([pictures.grey(image), *panels(parts, case).values()])
 
 
-def panels(parts: Judging, case: Case) -> dict[str, Picture]:
+def panels(parts: Judging, case: EvaluatedImage) -> dict[str, Picture]:
     """Draws the truth, the prediction and the error of a judged image."""
     if case.value is not None:
         return {

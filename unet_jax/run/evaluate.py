@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from unet_jax import logs, pictures
 from unet_jax.build.training import Judging, judging
 from unet_jax.checkpoint import FOLDER, Checkpoints
-from unet_jax.metrics.calibration import reliability
+from unet_jax.metrics.calibration import tabulate_reliability
 from unet_jax.run import folder, reporting
 from unet_jax.run.sample import score_generator
 from unet_jax.run.scoring import Evaluation, score_images
@@ -101,5 +101,5 @@ def _reliability_to_json(
         return None
     return {
         name: [None if np.isnan(x) else x for x in values.tolist()]
-        for name, values in reliability(evaluation.reliability).items()
+        for name, values in tabulate_reliability(evaluation.reliability).items()
     }

@@ -14,7 +14,7 @@ from unet_jax.build.training import Parts
 from unet_jax.checkpoint import Checkpoints, check_format, steps
 from unet_jax.data.account import listed
 from unet_jax.errors import UserError, naming
-from unet_jax.optimizers import path_name
+from unet_jax.optimizers import format_path
 from unet_jax.run import folder
 
 
@@ -69,7 +69,7 @@ def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
         like = parallel.here().abstract(checkpoints.shapes(checkpoints.best))
         variables = checkpoints.variables(checkpoints.best, like)
     return {
-        path_name(path): np.asarray(array)
+        format_path(path): np.asarray(array)
         for path, array in jax.tree_util.tree_leaves_with_path(variables)
     }
 
@@ -79,7 +79,7 @@ def _merge_arrays(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
     kept, used = [], []
 
     def choose(path: Any, array: jax.Array) -> Any:
-        name = path_name(path)
+        name = format_path(path)
         other = loaded.get(name)
         if other is not None and other.ndim != array.ndim:
             raise UserError(

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from unet_jax import logs, pictures
 from unet_jax.build.training import Judging
 from unet_jax.inference import entropy
-from unet_jax.metrics.calibration import reliability
+from unet_jax.metrics.calibration import tabulate_reliability
 from unet_jax.report import Case, Measure, Reliability, Report, render
 from unet_jax.run import drawing
 from unet_jax.run.scoring import Evaluation, predict_case, resample_image_back
@@ -127,7 +127,7 @@ def _case(
 def _reliability(judged: Evaluation) -> Reliability | None:
     if judged.reliability is None:
         return None
-    return Reliability(**reliability(judged.reliability))
+    return Reliability(**tabulate_reliability(judged.reliability))
 
 
 def _small(picture: pictures.Picture) -> pictures.Picture:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from unet_jax import logs, pictures
-from unet_jax.arrays import window
+from unet_jax.arrays import cut_window
 from unet_jax.build import checks
 from unet_jax.build.training import Generating, Judging, generating
 from unet_jax.checkpoint import Checkpoints
@@ -141,7 +141,7 @@ def score_generator(
 def _crop_middle(image: np.ndarray, crop: tuple[int, ...]) -> np.ndarray:
     """Returns the middle `[*crop, C]` of an image, mirrored where it is smaller."""
     origin = [(n - c) // 2 for n, c in zip(image.shape, crop, strict=False)]
-    return window(image, origin, crop)
+    return cut_window(image, origin, crop)
 
 
 def _denormalize(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:

@@ -17,7 +17,7 @@ from unet_jax.data.examples import Examples
 from unet_jax.data.resample import Resampling
 from unet_jax.inference import Want
 from unet_jax.metrics import calibration_error, pixel_error
-from unet_jax.metrics.case import Case
+from unet_jax.metrics.metric import EvaluatedImage
 from unet_jax.metrics.scores import summarize
 from unet_jax.postprocess import foreground_objects
 from unet_jax.run import drawing
@@ -104,7 +104,7 @@ def score_images(
 
 def predict_case(
     parts: Judging, variables: Any, examples: Examples, index: int
-) -> Case:
+) -> EvaluatedImage:
     """Predicts one image again, for the report.
 
     Args:
@@ -170,11 +170,11 @@ def _predict_images(
 
 def _make_case(
     parts: Judging, example: Example, answer: Answer, *, postprocess: bool
-) -> Case:
+) -> EvaluatedImage:
     """Returns an image with its truth and its prediction."""
     task, prediction = parts.predicting.task, answer["prediction"]
     axes = example["image"].ndim - 1
-    case = Case(spacing=tuple(example.get("spacing", (1.0,) * axes)))
+    case = EvaluatedImage(spacing=tuple(example.get("spacing", (1.0,) * axes)))
     if task.classes:
         arrays = _segment_case(parts, example, answer, postprocess=postprocess)
         case = dataclasses.replace(case, **arrays)

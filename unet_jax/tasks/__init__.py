@@ -1,7 +1,7 @@
 """Tasks: the meaning of a network's output.
 
 Each public function is `(data: Data, *, <options>) -> Task`. A spec names it:
-`{'name': 'semantic'}`. Nothing outside this folder depends on which task it is.
+`{'name': 'semantic'}`. No code outside this folder depends on which task it is.
 """
 
 from unet_jax.tasks.flow import flow

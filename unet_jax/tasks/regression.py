@@ -1,4 +1,4 @@
-"""Image to image: numbers for each pixel, to denoise, to restore or to stain."""
+"""Regression of images, for denoising, restoration or virtual staining."""
 
 from typing import Literal
 
@@ -15,34 +15,33 @@ def regression(
     target: Literal["file", "image"] = "file",
     units: Literal["image", "own"] = "image",
 ) -> Task:
-    """C numbers for each pixel: the output itself, without an activation.
+    """Predicts C numbers for each pixel; the prediction is the output of the network.
 
-    The target is `target f32[*S, C]`, scaled for the network; a prediction is
-    `f32[*S, C]` of the same scale.
+    The target is `target f32[*S, C]`, scaled for the network. A prediction is
+    `f32[*S, C]` on the same scale.
 
     Args:
-      data: the facts about the data set.
-      target: 'file', the target image that each record has; or 'image', the image
-        itself, as it is before augmentation changes its intensities (autoencoders,
-        generators).
-      units: of the target. 'image', those of the image, as in denoising: the scale of
-        each image serves its target too. 'own', as in virtual staining: one scale
-        serves the targets of the whole data set.
+      data: the properties of the data set.
+      target: 'file' for the target image of each record, or 'image' for the image
+        itself, before augmentation changes its intensities (autoencoders, generators).
+      units: the units of the target. 'image': those of the image, as in denoising; the
+        scale of each image is used for its target, too. 'own': units of their own, as
+        in virtual staining; one scale is used for all targets of the data set.
 
     Raises:
-      UserError: the data set has no targets, or the options and the numbers of channels
-        do not fit together.
+      UserError: the data set has no targets, or the options do not fit the numbers of
+        channels.
     """
     itself = target == "image"
     channels = data.channels if itself else data.target_channels
     if not channels:
         raise UserError(
-            "the data set has no targets; add a folder targets/ with one image for "
+            "the data set has no targets; add a folder targets/ with one target for "
             "each image, or choose another --config.task.name"
         )
     if itself and units == "own":
         raise UserError(
-            "config.task.units='own' is for target files, and with "
+            "config.task.units='own' needs target files, and with "
             "config.task.target='image' there are none; set --config.task.units=image"
         )
     if units == "image" and data.channels not in (1, channels):
@@ -57,7 +56,7 @@ def regression(
         losses=("value",),
         metrics=("value",),
         needs=() if itself else ("target",),
-        prepare=_image_as_target if itself else lambda example: example,
+        prepare=_copy_image_to_target if itself else lambda example: example,
         targets=lambda batch: {"value": batch["target"]},
         outputs=lambda output: {"value": output},
         activate=lambda output: output,
@@ -65,5 +64,5 @@ def regression(
     )
 
 
-def _image_as_target(example: Example) -> Example:
+def _copy_image_to_target(example: Example) -> Example:
     return {**example, "target": np.asarray(example["image"], np.float32)}

@@ -1,4 +1,4 @@
-"""Classes of pixels: exclusive ones through a softmax, overlapping ones by sigmoids."""
+"""Semantic segmentation with exclusive or with independent classes."""
 
 import jax
 import numpy as np
@@ -11,10 +11,13 @@ from unet_jax.tasks.task import Array, Data, Task
 
 
 def semantic(data: Data) -> Task:
-    """One class for each pixel: a softmax over K classes, the background among them.
+    """Predicts one class per pixel, by a softmax over K classes including background.
 
-    The target is `label i32[*S]`; a prediction is `f32[*S, K]`, K probabilities that
-    add up to 1.
+    The target is `label i32[*S]`. A prediction is `f32[*S, K]`, K probabilities with a
+    sum of 1.
+
+    Args:
+      data: the properties of the data set.
     """
     return Task(
         channels=len(data.classes),
@@ -23,20 +26,23 @@ def semantic(data: Data) -> Task:
         metrics=("label", "objects"),
         needs=("label",),
         prepare=_check_exclusive,
-        targets=_label,
+        targets=_get_targets,
         outputs=lambda output: {"label": output},
         activate=jax.nn.softmax,
-        decide=most_likely,
+        decide=choose_most_likely,
         probabilities=lambda prediction: prediction,
         entropy=lambda p: entr(p).sum(-1),
     )
 
 
 def multilabel(data: Data) -> Task:
-    """Any number of classes for each pixel: a sigmoid for each but the background.
+    """Predicts any number of classes for each pixel, by a sigmoid per foreground class.
 
-    The target is `label i32[*S, K]` of 0 and 1; class ids `i32[*S]` become channels. A
-    prediction is `f32[*S, K]`, one probability for each class.
+    The target is `label i32[*S, K]` of 0 and 1; a label of class ids `i32[*S]` is
+    converted to channels. A prediction is `f32[*S, K]`, one probability per class.
+
+    Args:
+      data: the properties of the data set.
     """
     classes = data.classes[1:]
 
@@ -44,7 +50,7 @@ def multilabel(data: Data) -> Task:
         label = example["label"]
         if label.ndim == example["image"].ndim:
             return example
-        return {**example, "label": _channels(label, len(classes))}
+        return {**example, "label": _split_channels(label, len(classes))}
 
     return Task(
         channels=len(classes),
@@ -53,7 +59,7 @@ def multilabel(data: Data) -> Task:
         metrics=("label", "objects"),
         needs=("label",),
         prepare=prepare,
-        targets=_label,
+        targets=_get_targets,
         outputs=lambda output: {"label": output},
         activate=jax.nn.sigmoid,
         decide=lambda prediction: (prediction > 0.5).astype(np.uint8),
@@ -63,31 +69,34 @@ def multilabel(data: Data) -> Task:
     )
 
 
-def most_likely(prediction: Array) -> Array:
-    """Returns the id of the largest probability, in 8 bits where they are enough."""
+def choose_most_likely(prediction: Array) -> Array:
+    """Returns the class id of the largest probability: `u8`, or `i32` if K > 256."""
     few = prediction.shape[-1] <= 256
     return prediction.argmax(axis=-1).astype(np.uint8 if few else np.int32)
 
 
 def entr(p: Array) -> Array:
-    """Returns -p log p, and 0 at 0, on the host or on the device."""
+    """Computes -p log p, which is 0 at p = 0, as SciPy's function of this name does.
+
+    NumPy arrays are computed on the host, JAX arrays on the device.
+    """
     return (special if isinstance(p, np.ndarray) else jax_special).entr(p)
 
 
-def _label(batch: Batch) -> dict[str, jax.Array]:
+def _get_targets(batch: Batch) -> dict[str, jax.Array]:
     return {"label": batch["label"]}
 
 
 def _check_exclusive(example: Example) -> Example:
     if example["label"].ndim == example["image"].ndim:
         raise UserError(
-            "label has a channel for each class, so that classes can overlap; set "
+            "the label has one channel per class, so classes can overlap; set "
             "--config.task.name=multilabel"
         )
     return example
 
 
-def _channels(label: np.ndarray, classes: int) -> np.ndarray:
-    """`i32[*S]` of 0..K -> `i32[*S, K]` of 0 and 1; a negative id stays in all K."""
+def _split_channels(label: np.ndarray, classes: int) -> np.ndarray:
+    """Converts `i32[*S]` of 0..K to `i32[*S, K]` of 0 and 1; keeps negative ids."""
     label = label[..., None]
     return np.where(label < 0, label, label == np.arange(1, classes + 1)).astype("i4")

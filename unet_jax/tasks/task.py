@@ -1,4 +1,4 @@
-"""The record of functions that says what the output of a network means."""
+"""The record of functions that defines the meaning of a network's output."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -14,13 +14,13 @@ Array = Any  # a NumPy array on the host, a JAX array on the device
 
 
 class Data(NamedTuple):
-    """The facts about a data set that a task depends on.
+    """The properties of a data set that a task depends on.
 
     Attributes:
-      classes: names of the class ids, the background first.
+      classes: the names of the class ids, the background first.
       axes: the number of spatial axes.
-      channels: of an image.
-      target_channels: of a target image; 0 where the data set has none.
+      channels: the number of channels of an image.
+      target_channels: the number of channels of a target image; 0 without targets.
     """
 
     classes: tuple[str, ...]
@@ -32,34 +32,38 @@ class Data(NamedTuple):
 class Task(NamedTuple):
     """The meaning of a network's output, from the training target to the result.
 
-    The network gives `f32[B, *S, channels]`. `activate` turns it into a *prediction* of
-    the same shape. Tiles, views and members of an ensemble are averaged as predictions.
+    The network returns `f32[B, *S, channels]`. `activate` converts it to a *prediction*
+    of the same shape. The predictions of tiles, views and ensemble members are
+    averaged.
 
     Attributes:
-      channels: of the network's output and of a prediction.
-      classes: names of the K classes that are scored; () where there are none.
+      channels: the number of channels of the output and of a prediction.
+      classes: the names of the K classes that are scored; () for tasks without classes.
       losses: the kinds of target that losses can read: 'label', 'value' or both.
       metrics: the kinds of result that metrics can read: 'label', 'objects', 'value'.
-      needs: keys that every labelled record must have.
-      prepare: `example -> example` on the host, once for each image: adds the spatial
-        arrays from which `targets` is computed. Raises UserError if it cannot be done.
+      needs: the keys that every labelled record must have.
+      prepare: `example -> example` on the host, once for each image. It adds the
+        spatial arrays from which `targets` is computed, and raises UserError if that is
+        impossible.
       targets: `batch -> {kind: array}` on the device, after augmentation.
-      outputs: network output -> `{kind: array}`, the parts that the losses of each
+      outputs: `output -> {kind: array}`, the parts of the output that losses of each
         kind compare with `targets`: logits for 'label', numbers for 'value'.
-      activate: network output -> prediction.
-      vectors: the first so many channels of a prediction are the components of a
-        vector, one for each spatial axis; they turn with the image. 0: none.
-      decide: prediction -> label of each pixel, `u8`, `i32`; None without classes.
+      activate: `output -> prediction`.
+      vectors: the number of leading channels of a prediction that are the components of
+        a vector, one per spatial axis. They are rotated with the image. 0 for none.
+      decide: `prediction -> label` of each pixel, `u8` or `i32`; None without classes.
       segment: `(label i32, prediction) -> Segmentation` of a whole image on the host;
         None if the label of each pixel is the result.
       finds_objects: True if `segment` finds objects.
-      probabilities: prediction -> `f32[..., K]`; None without classes.
-      truth: label of an example -> label that is scored, `i32[*S]` or `i32[*S, K]`.
-      entropy: probabilities -> their entropy in nats, `f32[...]`; None without classes.
-      overlapping: True if a pixel may have several classes.
-      fallback: specs of losses, for kinds of target that `config.loss` does not read.
-      units: of the values of a prediction: 'image' (those of the input image), 'own'
-        (those of the target files) or '' where there are no values.
+      probabilities: `prediction -> f32[..., K]`; None without classes.
+      truth: converts the label of an example to the label that is scored, `i32[*S]` or
+        `i32[*S, K]`.
+      entropy: `probabilities -> f32[...]`, their entropy in nats; None without classes.
+      overlapping: True if a pixel can have several classes.
+      fallback: specs of losses for the kinds of target that `config.loss` does not
+        read.
+      units: the units of predicted values: 'image' (of the input image), 'own' (of the
+        target files) or '' for tasks without values.
     """
 
     channels: int

@@ -1,4 +1,4 @@
-"""Geometric operations: exact permutations, closed forms, and labels that follow."""
+"""Spatial operations: exact permutations, closed forms, arrays that move together."""
 
 import functools
 import itertools
@@ -9,16 +9,16 @@ import pytest
 import scipy.ndimage
 
 from unet_jax import augment
-from unet_jax.augment import warp
+from unet_jax.augment.displacement import apply_displacements, compute_source_points
 from unet_jax.errors import UserError
 
 KEYS = jax.random.split(jax.random.key(0), 32)
 
 
 def cells(shape, seed=0):
-    """Blobs of the labels -1..2; the image shows the label, the weight its square.
+    """Returns blobs of labels -1..2; the image is the label, the weight its square.
 
-    Other arrays follow: ids and a potential of the pixels, and a target of 2 channels.
+    Also pixel ids, a potential that is half the id, and a target with 2 channels.
     """
     noise = np.random.default_rng(seed).normal(size=shape)
     smooth = scipy.ndimage.gaussian_filter(noise, 2)
@@ -37,24 +37,28 @@ def cells(shape, seed=0):
 
 
 def ramps(shape):
-    """An example whose channels are its pixel coordinates: it shows where one looks."""
+    """Returns an example whose channels are its pixel coordinates.
+
+    After an operation the image holds the position that each pixel was read from.
+    """
     image = np.moveaxis(np.indices(shape), 0, -1).astype(np.float32)
     return {"image": image, "label": image[..., 0], "weight": image[..., 0]}
 
 
 def over_keys(*operations):
-    """Runs the operations, all with probability 1, under every one of KEYS."""
-    run = augment.chain([(1.0, operation) for operation in operations])
+    """Returns a function that applies the operations under each of KEYS."""
+    run = augment.compose([(1.0, operation) for operation in operations])
     every = jax.jit(jax.vmap(run, in_axes=(0, None)))
     return lambda example: every(KEYS, example)
 
 
-def settled(operation):
-    return jax.jit(lambda key, example: warp.settle(operation(key, example)))
+def run_once(operation):
+    """Compiles one operation and applies its displacements."""
+    return jax.jit(lambda key, example: apply_displacements(operation(key, example)))
 
 
-def which(got, example, oracles):
-    """The name of the one oracle that made each of the results, bit for bit."""
+def identify(got, example, oracles):
+    """Returns the names of the oracles whose results occur, bit for bit."""
     names = []
     for i in range(len(KEYS)):
         same = {
@@ -72,7 +76,7 @@ def test_flip_gives_each_mirror_image_and_nothing_else(shape):
     example, n = cells(shape), len(shape)
     subsets = [s for r in range(n + 1) for s in itertools.combinations(range(n), r)]
     oracles = {s: functools.partial(np.flip, axis=s) for s in subsets}
-    assert which(over_keys(augment.flip)(example), example, oracles) == set(subsets)
+    assert identify(over_keys(augment.flip)(example), example, oracles) == set(subsets)
 
 
 def test_flip_keeps_the_other_axes_and_undoes_itself():
@@ -89,17 +93,17 @@ def test_flip_keeps_the_other_axes_and_undoes_itself():
 def test_turn_gives_each_quarter_turn_and_nothing_else(shape):
     example, plane = cells(shape), (len(shape) - 2, len(shape) - 1)
     oracles = {k: functools.partial(np.rot90, k=k, axes=plane) for k in range(4)}
-    assert which(over_keys(augment.turn)(example), example, oracles) == {0, 1, 2, 3}
+    assert identify(over_keys(augment.turn)(example), example, oracles) == {0, 1, 2, 3}
 
 
-def test_permutations_of_waiting_moves_are_permutations_of_the_result():
-    def waiting_and_settled(key, example):
+def test_permutations_of_pending_displacements_are_permutations_of_the_result():
+    def pending_and_applied(key, example):
         moved = augment.elastic(key, augment.rotation(key, example), sigma=2.0)
-        waiting = augment.flip(key, augment.turn(key, moved))
-        settled = augment.flip(key, augment.turn(key, warp.settle(moved)))
-        return warp.settle(waiting), settled
+        pending = augment.flip(key, augment.turn(key, moved))
+        applied = augment.flip(key, augment.turn(key, apply_displacements(moved)))
+        return apply_displacements(pending), applied
 
-    run = jax.jit(jax.vmap(waiting_and_settled, in_axes=(0, None)))
+    run = jax.jit(jax.vmap(pending_and_applied, in_axes=(0, None)))
     got, expected = run(KEYS, cells((4, 10, 10)))
     for key in ("image", "target"):
         np.testing.assert_allclose(got[key], expected[key], atol=1e-3)
@@ -108,20 +112,20 @@ def test_permutations_of_waiting_moves_are_permutations_of_the_result():
         assert np.mean(got[key] != expected[key]) < 1e-3  # ties
 
 
-def test_scale_and_shift_and_rotation_look_where_they_should():
+def test_scale_shift_and_rotation_read_the_right_positions():
     shape, middle = (41, 41), slice(15, 26)
 
-    def looks(operation, **kwargs):
+    def read_positions(operation, **kwargs):
         done = over_keys(functools.partial(operation, **kwargs))(ramps(shape))
         return np.asarray(done["image"][3, middle, middle])
 
     rest = ramps(shape)["image"][middle, middle]
-    magnified = looks(augment.scale, low=2.0, high=2.0)
+    magnified = read_positions(augment.scale, low=2.0, high=2.0)
     np.testing.assert_allclose(magnified, 20 + (rest - 20) / 2, atol=1e-4)
-    step = looks(augment.shift, pixels=10.0) - rest
+    step = read_positions(augment.shift, pixels=10.0) - rest
     assert np.ptp(step, axis=(0, 1)).max() < 1e-4
     assert 0.5 < np.abs(step).max() <= 10
-    turned = looks(augment.rotation, degrees=90.0) - 20
+    turned = read_positions(augment.rotation, degrees=90.0) - 20
     np.testing.assert_allclose(
         np.linalg.norm(turned, axis=-1), np.linalg.norm(rest - 20, axis=-1), atol=1e-3
     )
@@ -134,22 +138,22 @@ def test_rotation_then_shift_is_one_affine_map_sampled_once():
     first = functools.partial(augment.rotation, degrees=25.0)
     second = functools.partial(augment.shift, pixels=4.0)
 
-    def affine(operation, i):
-        """Reads the map off coordinate ramps: x -> matrix @ (x - centre) + offset."""
-        done = settled(operation)(jax.random.fold_in(key, i), ramps(shape))
+    def fit_affine(operation, i):
+        """Fits x -> matrix @ (x - centre) + offset to coordinate ramps."""
+        done = run_once(operation)(jax.random.fold_in(key, i), ramps(shape))
         box = tuple(slice(s // 2 - 3, s // 2 + 4) for s in shape)
         x = np.moveaxis(np.indices(shape), 0, -1)[box].reshape(-1, n) - centre
         y = np.asarray(done["image"])[box].reshape(-1, n)
         fit = np.linalg.lstsq(np.c_[x, np.ones(len(x))], y, rcond=None)[0]
         return fit[:n].T, fit[n]
 
-    (turn, about), (straight, offset) = affine(first, 0), affine(second, 1)
+    (turn, about), (straight, offset) = fit_affine(first, 0), fit_affine(second, 1)
     np.testing.assert_allclose(turn @ turn.T, np.eye(n), atol=1e-4)
     np.testing.assert_allclose(np.linalg.det(turn), 1, atol=1e-4)
     np.testing.assert_allclose(about, centre, atol=1e-4)
     np.testing.assert_allclose(straight, np.eye(n), atol=1e-4)
     example = cells(shape)
-    got = jax.jit(augment.chain([(1.0, first), (1.0, second)]))(key, example)
+    got = jax.jit(augment.compose([(1.0, first), (1.0, second)]))(key, example)
     expected = scipy.ndimage.affine_transform(
         example["image"][..., 0],
         turn,
@@ -160,28 +164,32 @@ def test_rotation_then_shift_is_one_affine_map_sampled_once():
     np.testing.assert_allclose(got["image"][..., 0], expected, atol=1e-2)
 
 
-def test_elastic_moves_all_arrays_to_the_same_place():
+def test_elastic_moves_all_arrays_alike():
     example = cells((48, 40))
 
     @jax.jit
     def run(key):
-        waiting = augment.rotation(key, augment.elastic(key, example))
-        return warp.points(waiting["moves"], (48, 40)), warp.settle(waiting)
+        pending = augment.rotation(key, augment.elastic(key, example))
+        return compute_source_points(
+            pending["displacements"], (48, 40)
+        ), apply_displacements(pending)
 
-    at, got = run(KEYS[0])
-    scipy_at = functools.partial(
-        scipy.ndimage.map_coordinates, coordinates=np.asarray(at), mode="mirror"
+    points, got = run(KEYS[0])
+    sample_with_scipy = functools.partial(
+        scipy.ndimage.map_coordinates, coordinates=np.asarray(points), mode="mirror"
     )
-    linear = scipy_at(example["image"][..., 0], order=1)
+    linear = sample_with_scipy(example["image"][..., 0], order=1)
     np.testing.assert_allclose(got["image"][..., 0], linear, atol=1e-3)
-    np.testing.assert_array_equal(got["label"], scipy_at(example["label"], order=0))
+    np.testing.assert_array_equal(
+        got["label"], sample_with_scipy(example["label"], order=0)
+    )
     np.testing.assert_array_equal(got["weight"], got["label"] ** 2)
-    ids = scipy_at(example["instances"], order=0)
+    ids = sample_with_scipy(example["instances"], order=0)
     np.testing.assert_array_equal(got["instances"], ids)
-    potential = scipy_at(example["potential"], order=1)
+    potential = sample_with_scipy(example["potential"], order=1)
     np.testing.assert_allclose(got["potential"], potential, atol=0.05)
     for c in range(2):
-        linear = scipy_at(example["target"][..., c], order=1)
+        linear = sample_with_scipy(example["target"][..., c], order=1)
         np.testing.assert_allclose(got["target"][..., c], linear, atol=1e-3)
     assert np.mean(got["label"] != example["label"]) > 0.2
 
@@ -190,10 +198,10 @@ def test_elastic_displaces_the_control_points_by_sigma():
     shape, sigma = (33, 33), 4.0
     bend = functools.partial(augment.elastic, sigma=sigma, grid=3)
     example = ramps(shape)
-    look = lambda key: warp.points(bend(key, example)["moves"], shape)  # noqa: E731
-    draw = jax.jit(jax.vmap(look))
-    looks = np.asarray(draw(jax.random.split(jax.random.key(1), 400)))
-    steps = (looks - np.indices(shape))[:, :, ::16, ::16]
+    read = lambda key: compute_source_points(bend(key, example)["displacements"], shape)  # noqa: E731
+    draw = jax.jit(jax.vmap(read))
+    points = np.asarray(draw(jax.random.split(jax.random.key(1), 400)))
+    steps = (points - np.indices(shape))[:, :, ::16, ::16]
     np.testing.assert_allclose(steps.std(0), sigma, rtol=0.15)
     np.testing.assert_allclose(steps.mean(0), 0, atol=4 * sigma / 20)
     across = np.corrcoef(steps.reshape(400, -1).T)
@@ -206,9 +214,9 @@ def test_labels_gain_no_new_values():
     assert set(np.unique(got["label"])) == {-1, 0, 1, 2}
 
 
-def test_rotation_in_chosen_axes_leaves_the_others_alone():
+def test_rotation_in_chosen_axes_leaves_the_other_axes_unchanged():
     flat = functools.partial(augment.rotation, axes=(1, 2))
-    got = settled(flat)(KEYS[0], ramps((3, 9, 9)))
+    got = run_once(flat)(KEYS[0], ramps((3, 9, 9)))
     depth = np.broadcast_to(np.arange(3.0)[:, None, None], (3, 9, 9))
     np.testing.assert_allclose(got["image"][..., 0], depth, atol=1e-5)
 
@@ -222,6 +230,6 @@ def test_rotation_in_chosen_axes_leaves_the_others_alone():
         (functools.partial(augment.scale, low=2.0), "0 < low <= high"),
     ],
 )
-def test_mistakes_are_named(operation, message):
+def test_invalid_options_raise_a_user_error(operation, message):
     with pytest.raises(UserError, match=message):
         operation(KEYS[0], cells((8, 6)))

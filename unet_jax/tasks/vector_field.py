@@ -1,9 +1,9 @@
-"""Fields of unit vectors that lead from every pixel of an object to its centre.
+"""Vector fields that point from every pixel of an object to its centre.
 
 Stringer et al. 2021 (Cellpose, Nature Methods 18) let heat flow from the centre of an
-object to a cold outside, take the direction in which the heat rises, and find objects
-again by following it: pixels that arrive at the same place are one object. Everything
-here is for any number of axes. NumPy arrays stay on the host.
+object to a cold outside, and take the direction in which the heat rises. Objects are
+found by following these vectors: pixels that arrive at the same position are one
+object. All functions work for any number of axes. NumPy arrays stay on the host.
 """
 
 import itertools
@@ -17,32 +17,34 @@ from scipy.sparse import csgraph, linalg
 
 from unet_jax.tasks.task import Array
 
-RESIDUAL = 1e-12  # of the heat equation, relative, where the solver stops
-DIGITS = 1e-5  # heat below this is solved for once more, in smaller units
-BLOCK = 6  # the side of the blocks of the solver's coarse grid, in pixels
-LEVEL = 1e-4  # a relative rise of the heat that may be rounding alone
-MERGE_EVERY = 10  # steps
-MERGE = 4  # points in the same 1/4 pixel go on as one
-DENSE = 3  # end points at a position in the core of an object, at least (the paper)
+TOLERANCE = 1e-12  # relative residual at which the solver stops
+SMALLEST_HEAT = 1e-5  # smaller heat is solved again, in smaller units
+BLOCK_SIZE = 6  # side of a block of the solver's coarse grid, in pixels
+FLAT_RISE = 1e-4  # relative rise of the heat that can be rounding error
+MERGE_EVERY = 10  # number of steps after which points are merged
+MERGE_GRID = 4  # points in the same 1/4 pixel are merged
+CORE_POINTS = 3  # least number of end points at a position of a core (the paper)
 
 
-def potential(instances: np.ndarray) -> np.ndarray:
-    """Returns the logarithm of the heat in every object, `f32[*S]`, on the host.
+def compute_potential(instances: np.ndarray) -> np.ndarray:
+    """Computes the logarithm of the heat in every object, on the host.
 
-    The paper repeats two steps: add 1 to the centre, which is the pixel nearest to the
-    median of the object along each axis; give every pixel of the object the mean of the
-    3 x 3 (x 3) pixels around it, where pixels outside are 0. This is the limit of
-    infinitely many repetitions, solved for directly; the paper's number of repetitions
-    is far from it in a long object.
+    The paper repeats two steps. Add 1 to the centre, the pixel nearest to the median of
+    the object along each axis. Then replace every pixel of the object by the mean of
+    the 3 x 3 (x 3) pixels around it, where pixels outside are 0. This function solves
+    directly for the limit of infinitely many repetitions. In long objects the paper's
+    number of repetitions is far from this limit.
 
-    Each face-connected piece of an object has a centre of its own. Along thin objects
-    the heat falls by orders of magnitude; the logarithm falls in a straight line, which
-    survives float32 and linear interpolation. Pixels outside take the value of the
-    nearest object, which is what the edge of an object is then interpolated with. In an
-    image without objects all is 0.
+    Each face-connected piece of an object has its own centre. Along thin objects the
+    heat falls by orders of magnitude. Its logarithm falls linearly, which float32 and
+    linear interpolation can represent. Pixels outside take the value of the nearest
+    object, with which the edge of an object is interpolated.
 
     Args:
-      instances: `int[*S]`, ids above 0; the rest is background or ignored.
+      instances: `int[*S]`, ids above 0; other values are background or ignored.
+
+    Returns:
+      `f32[*S]`; 0 everywhere if there are no objects.
     """
     ids = np.pad(np.maximum(np.asarray(instances, np.int64), 0), 1)
     pixels = np.flatnonzero(ids)
@@ -50,17 +52,18 @@ def potential(instances: np.ndarray) -> np.ndarray:
         return np.zeros(instances.shape, np.float32)
     around = np.array(list(itertools.product((-1, 0, 1), repeat=ids.ndim)))
     faces = around[np.abs(around).sum(axis=1) == 1]
-    links = _links(ids, pixels, faces, 1)
+    links = _link_pixels(ids, pixels, faces, 1)
     _, piece = csgraph.connected_components(links, directed=False)
     order = np.argsort(piece, kind="stable")
     pixels, piece = pixels[order], piece[order]
     place = np.unravel_index(pixels, ids.shape)
     ids.flat[pixels] = piece + 1
     source = np.zeros(pixels.size)
-    source[_centres(place, piece)] = 1
-    mean = _links(ids, pixels, around, 1 / len(around))
+    source[_find_centres(place, piece)] = 1
+    mean = _link_pixels(ids, pixels, around, 1 / len(around))
     heat = np.zeros(ids.shape, np.float32)
-    heat.flat[pixels] = _log_heat(mean, source, piece, _blocks(place, piece))
+    block = _number_blocks(place, piece)
+    heat.flat[pixels] = _solve_log_heat(mean, source, piece, block)
     inner = (slice(1, -1),) * ids.ndim
     nearest = ndimage.distance_transform_edt(
         ids[inner] == 0, return_distances=False, return_indices=True
@@ -68,62 +71,70 @@ def potential(instances: np.ndarray) -> np.ndarray:
     return heat[inner][tuple(nearest)]
 
 
-def field(potential: Array, instances: Array, axes: int) -> Array:
-    """Returns the direction in which the heat of an object rises, `f32[..., *S, axes]`.
+def compute_vectors(potential: Array, instances: Array, axes: int) -> Array:
+    """Computes the direction in which the heat of an object rises.
 
-    Vectors have length 1 inside objects, but 0 where the heat is level, as it may be at
-    the centre; outside they are 0. The direction is that of the central difference of
-    the heat, in which a neighbour that is not of the same object counts as 0, the cold
-    outside. Beyond the border of the array, where a crop may have cut the object, its
-    heat goes on in a straight line.
+    Vectors have length 1 inside objects, and less where the heat is flat, as it can be
+    at the centre. Outside objects they are 0. The direction is that of the central
+    difference of the heat, where neighbours that are not in the same object count as 0,
+    the cold outside. Beyond the border of the array, where a crop can cut an object,
+    the heat is extrapolated linearly.
 
     Args:
       potential: `f32[..., *S]`, the logarithm of the heat.
       instances: `int[..., *S]`, ids above 0.
       axes: the number of spatial axes.
+
+    Returns:
+      `f32[..., *S, axes]`.
     """
-    xp = _numpy(potential)
-    rises = [_rise(xp, potential, instances, axis, axes) for axis in range(-axes, 0)]
+    xp = _get_numpy(potential)
+    heat = (xp, potential, instances)
+    rises = [_differentiate_heat(*heat, axis, axes) for axis in range(-axes, 0)]
     rise = xp.stack(rises, axis=-1) * (instances > 0)[..., None]
     length = xp.sqrt((rise**2).sum(axis=-1, keepdims=True))
-    return rise / xp.maximum(length, LEVEL)
+    return rise / xp.maximum(length, FLAT_RISE)
 
 
-def follow(vectors: np.ndarray, inside: np.ndarray, steps: int) -> np.ndarray:
-    """Returns where the vectors lead each pixel inside, `f32[axes, N]` in pixels.
+def follow_vectors(vectors: np.ndarray, inside: np.ndarray, steps: int) -> np.ndarray:
+    """Moves each pixel of the mask along the vectors and returns its end point.
 
-    Each of the steps goes as far as the vector is long (Euler's method). Vectors are
-    interpolated linearly between pixels and 0 outside. Points that have met go on
-    together, which saves most of the time.
+    Each step has the length of the vector (Euler's method). Vectors are interpolated
+    linearly between pixels and are 0 outside the mask. Points that meet are merged,
+    which saves most of the time.
 
     Args:
       vectors: `f32[*S, axes]`.
-      inside: `bool[*S]`, the N pixels to start at, in the order of the array.
+      inside: `bool[*S]`, the mask of the N pixels.
       steps: the number of steps.
+
+    Returns:
+      `f32[axes, N]`, in pixels; the N pixels are in the order of the array.
     """
     parts = [np.where(inside, v, 0) for v in np.moveaxis(vectors, -1, 0)]
     parts = np.array(parts, np.float32)
     shape = np.array(inside.shape)
     last = shape.astype(np.float32)[:, None] - 1
     point = np.array(np.nonzero(inside), np.float32)
-    which = np.arange(point.shape[1])  # the point that each pixel goes with
+    which = np.arange(point.shape[1])  # the merged point of each pixel
     for step in range(1, steps + 1):
         move = [ndimage.map_coordinates(v, point, order=1) for v in parts]
         point = np.clip(point + np.stack(move), 0, last)
         if step % MERGE_EVERY == 0:
-            cell = np.ravel_multi_index((MERGE * point).astype(np.int64), MERGE * shape)
+            index = (MERGE_GRID * point).astype(np.int64)
+            cell = np.ravel_multi_index(index, MERGE_GRID * shape)
             _, first, same = np.unique(cell, return_index=True, return_inverse=True)
             point, which = point[:, first], same[which]
     return point[:, which]
 
 
-def gather(ends: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the object of each end point, `i32[N]` of 1, 2, 3, ...
+def group_end_points(ends: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Groups end points into objects and returns the object of each, `i32[N]` from 1.
 
     Positions at which three or more end points meet are the core of an object, together
-    with all such positions that are within 2 pixels of one of them (in the paper, next
-    to one). End points next to a core belong to it. Of the rest, such as the pixels of
-    a tiny object, adjacent positions are one object.
+    with all such positions within 2 pixels of one of them (in the paper: adjacent to
+    one). End points adjacent to a core belong to it. Of the rest, such as the pixels of
+    a tiny object, adjacent positions form one object.
 
     Args:
       ends: `f32[axes, N]`, in pixels.
@@ -133,8 +144,8 @@ def gather(ends: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     number = np.zeros(shape, np.int32)
     np.add.at(number, index, 1)
     touching = np.ones((3,) * len(shape))
-    dense = number >= DENSE
-    # A block of 2 at each position touches the block of a position 2 pixels away.
+    dense = number >= CORE_POINTS
+    # Blocks of 2 pixels at positions 2 pixels apart touch each other.
     core, count = ndimage.label(
         ndimage.binary_dilation(dense, touching[(slice(2),) * len(shape)]), touching
     )
@@ -143,12 +154,19 @@ def gather(ends: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.where(core > 0, core, lone + count)[index].astype(np.int32)
 
 
-def _links(
+def _link_pixels(
     ids: np.ndarray, pixels: np.ndarray, steps: np.ndarray, value: float
 ) -> sparse.csr_array:
-    """`f64[N, N]`: `value` where a step leads from a pixel to one of the same id.
+    """Returns a matrix with `value` where a step leads to a pixel of the same id.
 
-    The N pixels are flat indices, none of them at the border of the array.
+    Args:
+      ids: object ids, padded by background.
+      pixels: flat indices of the N pixels, none of them at the border of the array.
+      steps: the steps to the neighbours.
+      value: the entry of the matrix.
+
+    Returns:
+      Sparse `f64[N, N]`.
     """
     number = np.zeros(ids.size, np.int32)
     number[pixels] = np.arange(pixels.size)
@@ -163,10 +181,10 @@ def _links(
     return sparse.csr_array((values, to[same], ends), shape=(pixels.size, pixels.size))
 
 
-def _centres(place: tuple[np.ndarray, ...], piece: np.ndarray) -> np.ndarray:
-    """The first pixel of each piece that is nearest to its median along each axis.
+def _find_centres(place: tuple[np.ndarray, ...], piece: np.ndarray) -> np.ndarray:
+    """Returns the pixel of each piece that is nearest to its median along each axis.
 
-    Pixels are sorted by piece, here and in all that follows.
+    Of several such pixels it is the first. Pixels are sorted by piece, here and below.
     """
     size = np.bincount(piece)
     first = np.cumsum(size) - size
@@ -178,27 +196,27 @@ def _centres(place: tuple[np.ndarray, ...], piece: np.ndarray) -> np.ndarray:
     return np.lexsort((distance, piece))[first]
 
 
-def _blocks(place: tuple[np.ndarray, ...], piece: np.ndarray) -> np.ndarray:
-    """A number for each pixel, the same for those of a piece in a block of the grid."""
-    grid = [x // BLOCK for x in place]
+def _number_blocks(place: tuple[np.ndarray, ...], piece: np.ndarray) -> np.ndarray:
+    """Numbers the pixels by piece and by block of the coarse grid."""
+    grid = [x // BLOCK_SIZE for x in place]
     return np.ravel_multi_index((piece, *grid), [x.max() + 1 for x in (piece, *grid)])
 
 
-def _log_heat(
+def _solve_log_heat(
     mean: sparse.csr_array, source: np.ndarray, piece: np.ndarray, block: np.ndarray
 ) -> np.ndarray:
-    """The logarithm of the solution of `heat = mean @ (heat + source)`, `f64[N]`.
+    """Returns the logarithm of the solution of `heat = mean @ (heat + source)`.
 
-    A solver's error is relative to the hottest pixel of a piece. Where the heat is too
-    small for that, it is solved for again, from the heat that is known of the pixels
-    around, in units of the largest of it. So the hottest pixel is always about 1.
+    The error of a solver is relative to the hottest pixel of a piece. Pixels whose heat
+    is too small for that are solved again, from the known heat of the pixels around
+    them, in units of the largest of it. So the hottest pixel is always about 1.
     """
     log = np.full(piece.size, -np.inf)
-    unit = np.zeros(piece[-1] + 1)  # the logarithm, for each piece
+    unit = np.zeros(piece[-1] + 1)  # logarithm of the unit of each piece
     rest, inner, inflow = np.arange(piece.size), mean, mean @ source
     while rest.size:
-        heat = _steady_heat(inner, inflow, piece[rest], block[rest])
-        sure = heat > DIGITS
+        heat = _solve_heat(inner, inflow, piece[rest], block[rest])
+        sure = heat > SMALLEST_HEAT
         log[rest[sure]] = np.log(heat[sure]) + unit[piece[rest[sure]]]
         rest = rest[~sure]
         rows = mean[rest]
@@ -212,15 +230,16 @@ def _log_heat(
     return log
 
 
-def _steady_heat(
+def _solve_heat(
     mean: sparse.csr_array, inflow: np.ndarray, piece: np.ndarray, block: np.ndarray
 ) -> np.ndarray:
     """Solves `heat = mean @ heat + inflow` for all pieces at once.
 
     Conjugate gradients (Hestenes and Stiefel 1952) with two changes. Each piece has its
-    own step lengths, so that it needs no more steps than it would alone. The sums of
-    the residual over blocks are corrected by a direct solve (a two-level additive
-    preconditioner), without which a piece needs steps in proportion to its radius.
+    own step lengths, so that it needs no more steps than alone. The sums of the
+    residual over blocks are corrected by a direct solve (a two-level additive
+    preconditioner); without it the number of steps would grow with the radius of a
+    piece.
     """
     first = np.flatnonzero(np.diff(piece, prepend=-1))
     size = np.diff(np.append(first, piece.size))
@@ -236,32 +255,32 @@ def _steady_heat(
     def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.add.reduceat(a * b, first)
 
-    def corrected(residual: np.ndarray) -> np.ndarray:
+    def precondition(residual: np.ndarray) -> np.ndarray:
         return residual + coarse.solve(np.bincount(block, residual))[block]
 
-    def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def divide_running(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         out = np.zeros(first.size)
         return np.repeat(np.divide(a, b, out=out, where=going), size)
 
     heat, residual = np.zeros(piece.size), inflow
-    direction = corrected(residual)
+    direction = precondition(residual)
     product = dot(residual, direction)
-    goal = RESIDUAL**2 * dot(residual, residual)
+    goal = TOLERANCE**2 * dot(residual, residual)
     while np.any(going := dot(residual, residual) > goal):
         change = direction - mean @ direction
-        length = ratio(product, dot(direction, change))
+        length = divide_running(product, dot(direction, change))
         heat = heat + length * direction
         residual = residual - length * change
-        new = corrected(residual)
+        new = precondition(residual)
         product, before = dot(residual, new), product
-        direction = new + ratio(product, before) * direction
+        direction = new + divide_running(product, before) * direction
     return heat
 
 
-def _rise(
+def _differentiate_heat(
     xp: ModuleType, potential: Array, instances: Array, axis: int, axes: int
 ) -> Array:
-    """The central difference of the heat along an axis, in units of a pixel's own."""
+    """Returns the central difference of the heat along an axis, divided by the heat."""
 
     def part(*ends: int | None) -> tuple:
         return (..., slice(*ends), *[slice(None)] * (-axis - 1))
@@ -269,7 +288,7 @@ def _rise(
     if potential.shape[axis] == 1:
         return xp.zeros_like(potential)
     one, two = part(None, -1), part(1, None)
-    # No pixel is colder than its share of a neighbour's heat, 1 / 3^axes.
+    # A pixel has at least its share of a neighbour's heat, 1 / 3^axes.
     most = axes * math.log(3)
     step = xp.clip(potential[two] - potential[one], -most, most)
     same = instances[one] == instances[two]
@@ -281,5 +300,5 @@ def _rise(
     return after - xp.concatenate([start, before], axis=axis)
 
 
-def _numpy(array: Array) -> ModuleType:
+def _get_numpy(array: Array) -> ModuleType:
     return np if isinstance(array, np.ndarray) else jnp

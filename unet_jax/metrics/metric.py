@@ -1,0 +1,93 @@
+"""The records of a metric and of an image that metrics measure.
+
+A metric measures every image by an array of fixed shape. The arrays of several images
+are summed, also over processes, and the sum is converted to a score once. So the score
+of a data set does not depend on the batch size, and the score of an image follows from
+its own array.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+# The values of `Metric.reduction`.
+OVER_PIXELS = "over all pixels"
+OVER_OBJECTS = "over all objects"
+OVER_IMAGES = "mean over images"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvaluatedImage:
+    """One image with its ground truth and its prediction. All arrays are on the host.
+
+    Tasks with classes set the fields up to `objects`, regression tasks set `target` and
+    `value`. The other fields are None.
+
+    Attributes:
+      spacing: the size of a pixel along each axis; 1 if it is unknown.
+      truth: `i32[*S]` of 0..K-1 for exclusive classes, or `i32[*S, K]` of 0 and 1 for
+        independent classes; negative where there is no annotation.
+      prediction: like `truth`, without negative values.
+      probabilities: `f32[*S, K]`.
+      true_objects: `i32[*S]`, object ids; 0 is background, negative is ignored.
+      objects: `i32[*S]`, the ids of the predicted objects; 0 is background.
+      target: `f32[*S, C]`, the true values, in the units of the target files.
+      value: `f32[*S, C]`, the predicted values, in the same units.
+    """
+
+    spacing: tuple[float, ...]
+    truth: np.ndarray | None = None
+    prediction: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    true_objects: np.ndarray | None = None
+    objects: np.ndarray | None = None
+    target: np.ndarray | None = None
+    value: np.ndarray | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, K."""
+        return self.probabilities.shape[-1]
+
+    @property
+    def independent(self) -> bool:
+        """True for independent classes (sigmoid), False for exclusive (softmax)."""
+        return self.truth.ndim == self.probabilities.ndim
+
+    @functools.cached_property
+    def annotated(self) -> np.ndarray:
+        """The mask of annotated pixels, `bool`, shaped like `truth`."""
+        return self.truth >= 0
+
+
+class Score(NamedTuple):
+    """The score of a data set or an image, and of each class if there are any."""
+
+    mean: float  # NaN if undefined
+    classes: np.ndarray | None = None  # f64[K], NaN if undefined
+
+
+class Metric(NamedTuple):
+    """The functions and properties of a metric.
+
+    Attributes:
+      measure: measures one image, as an `f64` or `i64` array whose shape is the same
+        for every image.
+      score: converts a sum of such arrays to a score.
+      reduction: describes the score of a data set, such as 'over all pixels' or 'mean
+        over images'.
+      lower: True if lower scores are better.
+      unit: 'distance' for scores in units of `EvaluatedImage.spacing`, '' for plain
+        numbers.
+      kind: the kind of result that the metric reads: 'label', 'objects' or 'value'.
+    """
+
+    measure: Callable[[EvaluatedImage], np.ndarray]
+    score: Callable[[np.ndarray], Score]
+    reduction: str
+    lower: bool = False
+    unit: Literal["", "distance"] = ""
+    kind: Literal["label", "objects", "value"] = "label"
