@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, NamedTuple
 
-from unet_jax.errors import UserError, choices, nearest
+from unet_jax.errors import UserError, suggest, suggest_nearest
 
 Spec = Mapping[str, Any]
 
@@ -125,7 +125,7 @@ def check_keywords(
             there = inspect.signature(function).parameters
             where = " after the * of its signature" if key in there else ""
             raise UserError(
-                f"{field}{named} has no {key!r}{where}; {choices(key, fields)}"
+                f"{field}{named} has no {key!r}{where}; {suggest(key, fields)}"
             )
         check(value, fields[key], f"{field}.{key}")
     missing = [key for key in _required(function, given) if key not in kwargs]
@@ -139,7 +139,7 @@ def check(value: Any, hint: Any, field: str) -> None:
         return
     near = ""
     if typing.get_origin(hint) is typing.Literal and isinstance(value, str):
-        near = nearest(value, typing.get_args(hint))
+        near = suggest_nearest(value, typing.get_args(hint))
     raise UserError(f"{field} must be {_say(hint)}, not {value!r}; {near}".rstrip("; "))
 
 
@@ -149,7 +149,7 @@ def _public(module: ModuleType, name: str, field: str) -> Callable:
         return getattr(module, name)
     package, _, function = name.rpartition(".")
     near = f"did you mean '{package}:{function}'? " if package else ""
-    raise UserError(f"{field}: no {name!r}; {near}{choices(name, module.__all__)}")
+    raise UserError(f"{field}: no {name!r}; {near}{suggest(name, module.__all__)}")
 
 
 def _imported(name: str, field: str) -> Callable:
@@ -165,7 +165,7 @@ def _imported(name: str, field: str) -> Callable:
     if not there:
         own = [key for key, value in vars(module).items() if _is_own(value, key, path)]
         raise UserError(
-            f"{field}: no {attribute!r} in {_file(module)}; {choices(attribute, own)}"
+            f"{field}: no {attribute!r} in {_file(module)}; {suggest(attribute, own)}"
         )
     function = getattr(module, attribute)
     if not callable(function):

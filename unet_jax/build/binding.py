@@ -17,7 +17,7 @@ from unet_jax import losses, methods, metrics, models, optimizers, schedules, ta
 from unet_jax.arrays import Example
 from unet_jax.build import checks
 from unet_jax.data.source import Splits
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
 from unet_jax.methods import Ingredients, Method
 from unet_jax.metrics.case import Metric
@@ -61,7 +61,7 @@ def task(config: ConfigDict, data: Data) -> Task:
       UserError: the spec is wrong, or the data set does not have what the task needs.
     """
     make = field(tasks, config, "task")
-    with naming("config.task"):
+    with prefix_errors("config.task"):
         return call(make, Task, config.task.name, data)
 
 
@@ -74,7 +74,7 @@ def loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
     bound = terms(losses, config, "loss", "scale", NonNegative)
     covered = set()  # by terms of scale 0, too: the user has turned them off
     for i, (scale, term) in enumerate(bound):
-        with naming(f"config.loss[{i}]"):
+        with prefix_errors(f"config.loss[{i}]"):
             kind = losses.kind(term)
             covered.add(kind)
             if scale and kind not in task.losses:
@@ -94,7 +94,7 @@ def loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
             f"config.loss: no term reads a {_listed(sorted(missing))}, which the task "
             f"{config.task.name!r} learns from, too; add one"
         )
-    with naming("config.loss"):
+    with prefix_errors("config.loss"):
         return losses.weighted_sum(bound), bound
 
 
@@ -107,7 +107,7 @@ def scores(config: ConfigDict, task: Task) -> tuple[tuple[str, Metric], ...]:
     made = []
     for i, spec in enumerate(checks.plain(config.metrics)):
         make = bind(metrics, spec, f"config.metrics[{i}]")
-        with naming(f"config.metrics[{i}]"):
+        with prefix_errors(f"config.metrics[{i}]"):
             metric = call(make, Metric, spec["name"])
             if metric.kind not in task.metrics:
                 raise UserError(
@@ -137,10 +137,10 @@ def optimizer(
     rate = config.optimizer.get("learning_rate")
     make = field(optimizers, config, "optimizer")
     make_schedule = field(schedules, config, "schedule")
-    with naming("config.schedule"):
+    with prefix_errors("config.schedule"):
         name = config.schedule.name
         schedule = call(make_schedule, Callable, name, rate, config.steps)
-    with naming("config.optimizer"):
+    with prefix_errors("config.optimizer"):
         name = config.optimizer.name
         return schedule, call(make, optax.GradientTransformation, name, schedule)
 
@@ -153,7 +153,7 @@ def model(config: ConfigDict, axis_name: str | None) -> nn.Module:
     """
     given = {"dtype": jnp.dtype(config.precision), "axis_name": axis_name}
     make = field(models, config, "model", given=("outputs", *given))
-    with naming("config.model"):
+    with prefix_errors("config.model"):
         name = config.model.name
         network = call(make, nn.Module, name, **given)
         there = {field.name for field in dataclasses.fields(network)}
@@ -168,7 +168,9 @@ def model(config: ConfigDict, axis_name: str | None) -> nn.Module:
         _check_takes(apply, f"{name}.__call__", EXAMPLES[nn.Module], "image", **inputs)
     if fault := network.fault():
         raise UserError(f"config.model.{fault}")
-    with naming("config.model"):  # of a network without a fault, which it relies on
+    with prefix_errors(
+        "config.model"
+    ):  # of a network without a fault, which it relies on
         call(network.geometry, Geometry, f"{name}.geometry", len(config.crop))
     return network
 
@@ -176,7 +178,7 @@ def model(config: ConfigDict, axis_name: str | None) -> nn.Module:
 def method(config: ConfigDict, parts: Ingredients) -> Method:
     """Returns the way to learn."""
     make = field(methods, config, "method")
-    with naming("config.method"):
+    with prefix_errors("config.method"):
         return call(make, Method, config.method.name, parts)
 
 

@@ -15,7 +15,7 @@ from unet_jax import augment, losses
 from unet_jax.arrays import Example, spatial
 from unet_jax.build.fields import FIELDS, REPLACED, keys
 from unet_jax.data.source import Source, Splits
-from unet_jax.errors import UserError, choices, naming
+from unet_jax.errors import UserError, prefix_errors, suggest
 from unet_jax.geometry import Geometry
 from unet_jax.logs import say
 from unet_jax.methods import Method
@@ -48,7 +48,7 @@ def fields(config: ConfigDict) -> None:
             raise UserError(f"config.{name} is no longer a field; {REPLACED[name]}")
         if name not in known:
             inside = [f"{outer}.{name}" for outer in known if _has(config, outer, name)]
-            hint = f"did you mean {inside[0]!r}?" if inside else choices(name, known)
+            hint = f"did you mean {inside[0]!r}?" if inside else suggest(name, known)
             raise UserError(f"config has no field {name!r}; {hint}")
     for name, field in known.items():
         if name not in config:
@@ -83,7 +83,7 @@ def section(config: ConfigDict, name: str) -> dict[str, Any]:
     check(given, Mapping, f"config.{name}")
     for key, value in given.items():
         if key not in known:
-            raise UserError(f"config.{name} has no {key!r}; {choices(key, known)}")
+            raise UserError(f"config.{name} has no {key!r}; {suggest(key, known)}")
         check(value, known[key].type, f"config.{name}.{key}")
     return {key: field.default for key, field in known.items()} | given
 
@@ -140,7 +140,7 @@ def sizes(config: ConfigDict, model: nn.Module, layout: Layout) -> None:
             f"{layout.replicas} devices; the next that can is {share}"
             f"{_or_share_images(config)}"
         )
-    with naming("config.model"):
+    with prefix_errors("config.model"):
         geometry = model.geometry(len(config.crop))
     if geometry.strict and geometry.valid_shape(tuple(config.crop)) != config.crop:
         raise UserError(
@@ -291,7 +291,7 @@ def rehearse(
     }
     cut["seed"] = jax.ShapeDtypeStruct((), jnp.uint32)
     for i, (_, operation) in enumerate(operations):
-        with naming(f"config.augment[{i}]"):
+        with prefix_errors(f"config.augment[{i}]"):
             alone = augment.chain([(1.0, operation)])
             cut = jax.eval_shape(alone, jax.random.key(0), cut)
     batch = {k: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for k, x in cut.items()}
@@ -301,7 +301,7 @@ def rehearse(
     for i, (scale, term) in enumerate(loss):
         if scale:
             kind = losses.kind(term)
-            with naming(f"config.loss[{i}]"):
+            with prefix_errors(f"config.loss[{i}]"):
                 jax.eval_shape(term, outputs[kind], targets[kind], batch["weight"])
 
 

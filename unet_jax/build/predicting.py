@@ -13,7 +13,7 @@ from unet_jax.build import binding, checks
 from unet_jax.data import normalize
 from unet_jax.data.normalize import Scale
 from unet_jax.data.resample import Resampling, between
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import Inference
 from unet_jax.specs import Spec, bind
 from unet_jax.tasks import Data, Task
@@ -106,7 +106,7 @@ def predicting(config: ConfigDict, preprocessing: dict[str, Any]) -> Predicting:
     chosen, postprocessing = options(config, task)
     axes, channels = preprocessing["spatial_axes"], preprocessing["channels"]
     model = binding.model(config, None).clone(outputs=task.channels)
-    with naming("config.predict.tile"):
+    with prefix_errors("config.predict.tile"):
         inference = Inference(
             model,
             task=task,
@@ -182,7 +182,7 @@ def _rehearse(task: Task, functions: Sequence[Callable]) -> None:
     """Shows post-processing one pixel, so that it objects before there is an image."""
     prediction = np.full((1, 1, task.channels), 1 / task.channels, np.float32)
     label = task.decide(prediction).astype(np.int32)
-    with naming("config.predict.postprocess"):
+    with prefix_errors("config.predict.postprocess"):
         postprocess.chain(functions)(
             Segmentation(label), task.probabilities(prediction)
         )

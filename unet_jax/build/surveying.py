@@ -13,7 +13,7 @@ from unet_jax.data.account import Account, Fact, Fault, measure, refuse, togethe
 from unet_jax.data.folders import soundness, twins
 from unet_jax.data.resample import between
 from unet_jax.data.source import Source, Splits
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 from unet_jax.logs import say
 
 NONE: Mapping[str, str] = MappingProxyType({})
@@ -36,7 +36,7 @@ def sound(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
         warnings = [fault.text for fault in account.faults if fault.level == "warning"]
         for line in (*account.said, *(f"warning: {text}" for text in warnings)):
             say(line)
-        with naming("config.data"):
+        with prefix_errors("config.data"):
             refuse(account)
     return splits
 
@@ -87,7 +87,7 @@ def _unfit(config: ConfigDict, source: Source, account: Account) -> Iterator[Fau
         yield Fault("error", "task", text + "others; set --config.task.name=multilabel")
     for fact in account.facts:
         try:
-            with naming(fact.image):
+            with prefix_errors(fact.image):
                 between(fact.shape, fact.spacing, tuple(config.spacing))
         except UserError as error:
             yield Fault("error", "spacing", str(error))
@@ -97,7 +97,7 @@ def _splits(config: ConfigDict, notes: Mapping[str, str]) -> Splits:
     make_splits = binding.field(data, config, "data")
     known = inspect.signature(make_splits).parameters
     given = {name: path for name, path in notes.items() if name in known}
-    with naming("config.data"):
+    with prefix_errors("config.data"):
         return binding.call(make_splits, Splits, config.data.name, **given)
 
 

@@ -26,7 +26,7 @@ from unet_jax.build.surveying import resampled, sound
 from unet_jax.data import examples, normalize, sampling, weights
 from unet_jax.data.examples import Examples
 from unet_jax.data.source import Source, Splits
-from unet_jax.errors import naming
+from unet_jax.errors import prefix_errors
 from unet_jax.losses import Loss
 from unet_jax.methods import Ingredients, Method
 from unet_jax.methods.method import unlabelled_rows
@@ -134,13 +134,13 @@ def build(
     """
     checks.fields(config)
     make_layout = binding.field(parallel, config, "parallel")
-    with naming("config.parallel"):
+    with prefix_errors("config.parallel"):
         layout = make_layout()
     checks.sizes(config, binding.model(config, layout.axis_name), layout)
     draft = _learning(config, binding.task(config, binding.ANY_DATA), layout.axis_name)
     checks.can_choose(draft.metrics)
     options(config, draft.task)
-    with naming("config.batch_size"):
+    with prefix_errors("config.batch_size"):
         share = unlabelled_rows(draft.method.unlabelled, config.batch_size)
 
     splits = splits or sound(config, notes)
@@ -151,7 +151,7 @@ def build(
     preprocessing = _preprocessing(config, splits, learning)
     room = examples.Room(config.cache * 2**30)
     prepare = _preparing(config, splits, task, preprocessing, room)
-    with naming("config.data"):
+    with prefix_errors("config.data"):
         train = prepare(splits.train)
         val = prepare(splits.val, judged=True)
         test = prepare(splits.test, judged=True)
@@ -195,7 +195,7 @@ def judging(
     task = binding.task(config, binding.data_of(config, splits))
     room = examples.Room(config.cache * 2**30)
     prepare = _preparing(config, splits, task, preprocessing, room)
-    with naming("config.data"):
+    with prefix_errors("config.data"):
         test = prepare(splits.test, judged=True)
     return _judging(config, preprocessing, _learning(config, task, None), test)
 
@@ -229,7 +229,7 @@ def _learning(config: ConfigDict, task: Task, axis_name: str | None) -> Learning
     model = binding.model(config, axis_name).clone(outputs=task.channels)
     if config.freeze:
         shapes = jax.eval_shape(binding.variables(config, model))["params"]
-        with naming("config.freeze"):
+        with prefix_errors("config.freeze"):
             tx = optimizers.frozen(tx, config.freeze, shapes)
     parts = Ingredients(
         model=model,
@@ -321,7 +321,7 @@ def _preparing(
 
 def _measure(config: ConfigDict, channels: int) -> Callable:
     measure = normalize.in_memory(binding.field(normalize, config, "normalize"))
-    with naming("config.normalize"):
+    with prefix_errors("config.normalize"):
         measure(np.zeros((1, 1, channels), np.float32))
     return measure
 
@@ -342,7 +342,7 @@ def _weighing(weigh: Callable, count: weights.Count) -> Callable:
     """A weight map that can count the training set; its errors name its field."""
 
     def weighed(label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
-        with naming("config.weight_map"):
+        with prefix_errors("config.weight_map"):
             return weigh(label, instances, count)
 
     return weighed

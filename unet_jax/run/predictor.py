@@ -13,7 +13,7 @@ from unet_jax.checkpoint import Checkpoints, newest
 from unet_jax.data.files import conversion
 from unet_jax.data.normalize import Scale, cuts
 from unet_jax.data.resample import Resampling
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import DeviceError, Want, entropy
 from unet_jax.postprocess import foreground_objects
 from unet_jax.run import folder
@@ -270,7 +270,7 @@ class Predictor:
     ) -> Answer:
         image = self._checked(image)
         shape = image.shape[:-1]
-        with naming(f"the image of shape {shape}"):
+        with prefix_errors(f"the image of shape {shape}"):
             self.setup.resampling(shape, spacing)
         raw = [lambda box: image[tuple(box)]]
         while True:
@@ -307,7 +307,7 @@ class Predictor:
                 f"the image has the shape {shape}; the network takes one image "
                 f"at a time, of {axes} spatial axes and {channels} channels, last"
             )
-        with naming(f"the image of shape {shape}"):
+        with prefix_errors(f"the image of shape {shape}"):
             change = conversion(image.shape[-1], channels, convert=self.setup.convert)
         image = change(image)
         if not image.size:

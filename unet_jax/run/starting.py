@@ -13,7 +13,7 @@ from unet_jax import logs, parallel
 from unet_jax.build.training import Parts
 from unet_jax.checkpoint import Checkpoints, check_format, steps
 from unet_jax.data.account import listed
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 from unet_jax.optimizers import path_name
 from unet_jax.run import folder
 
@@ -30,7 +30,7 @@ def first_state(config: ConfigDict, parts: Parts, key: jax.Array) -> Any:
     state = parts.init(key)
     if not config.init_from:
         return state
-    with naming(f"config.init_from={config.init_from}"):
+    with prefix_errors(f"config.init_from={config.init_from}"):
         fresh = parts.judging.method.variables(state)
         merged = _merged(fresh, _load(Path(config.init_from).expanduser(), config))
     return parts.init(key, jax.tree.map(np.asarray, merged))

@@ -18,7 +18,7 @@ from unet_jax.build import binding
 from unet_jax.data import resample
 from unet_jax.data.account import Fact
 from unet_jax.data.source import Splits
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
 from unet_jax.report.words import shape as times
 from unet_jax.run.plan import cost, fitting, rules
@@ -55,7 +55,7 @@ def seen(facts: Sequence[Fact], spacing: tuple[float, ...]) -> Space:
     Raises:
       UserError: an image cannot be resampled.
     """
-    with naming("config.spacing"):
+    with prefix_errors("config.spacing"):
         shapes = tuple(
             resample.between(fact.shape, fact.spacing or None, spacing).shape
             for fact in facts
@@ -82,7 +82,7 @@ def sized(
     Raises:
       UserError: the config is wrong, or the least step needs too much memory.
     """
-    with naming("config.parallel"):
+    with prefix_errors("config.parallel"):
         layout = binding.field(parallel, config, "parallel")()
     given = binding.model(config, None)
     margin = given.geometry(len(space.median)).margin
