@@ -9,11 +9,11 @@ from typing import Annotated
 
 import optax
 
-from unet_jax.specs import Positive, Proportion, Whole, Within
+from unet_jax.specs import Domain, Positive, Proportion, Whole
 
 __all__ = ["constant", "cosine", "exponential", "polynomial"]
 
-_Share = Annotated[float, Within("above 0, to 1", lambda x: 0 < x <= 1)]
+_Share = Annotated[float, Domain("above 0, to 1", lambda x: 0 < x <= 1)]
 
 # What follows the warm-up, given the steps that are left.
 _After = Callable[[int], optax.Schedule]

@@ -52,7 +52,7 @@ MISTAKES = [
     (
         "schedule",
         ConfigDict({"name": "cosine", "warmups": 3}),
-        ["config.schedule: 'cosine' has no 'warmups'; did you mean 'warmup'?"],
+        ["config.schedule: 'cosine' has no keyword 'warmups'; did you mean 'warmup'?"],
     ),
     (
         "parallel",
@@ -125,13 +125,13 @@ def test_a_wrong_field_gets_one_line(tiny, field, value, words):
         ),
         (VALID | {"activation": "rely"}, ["config.model.activation", "relu"]),
         (VALID | {"activation": "one_hot"}, ["config.model.activation", "relu"]),
-        (VALID | {"depth": 3}, ["config.model: 'UNet' has no 'depth'"]),
+        (VALID | {"depth": 3}, ["config.model: 'UNet' has no keyword 'depth'"]),
         (VALID | {"strides": ((2, 2),) * 5}, ["config.model.strides needs 1 entry or"]),
         (VALID | {"strides": (2, 2)}, ["config.model.strides must be a tuple"]),
         (VALID | {"kernels": ((1, 3, 3),)}, ["config.model: kernels has", "2 axes"]),
         (VALID | {"kernels": ((4,),)}, ["config.model.kernels", "that is odd"]),
         (VALID | {"time_features": 3}, ["config.model.time_features", "that is even"]),
-        (VALID | {"outputs": 3}, ["config.model: 'UNet' has no 'outputs'"]),
+        (VALID | {"outputs": 3}, ["config.model: 'UNet' has no keyword 'outputs'"]),
     ],
 )
 def test_a_wrong_model_gets_one_line(tiny, model, words):

@@ -19,7 +19,7 @@ from unet_jax import (
 from unet_jax.build import checks, fields
 from unet_jax.data import normalize, sampling, weights
 from unet_jax.errors import UserError
-from unet_jax.specs import bind, check
+from unet_jax.specs import bind, check_type
 
 # The defaults as configs/base.py stated them, by hand, before there was a table.
 DEFAULTS = {
@@ -141,7 +141,7 @@ def test_every_default_is_of_its_own_type():
         assert field.comment
         assert names.index(field.name.partition(".")[0]) <= names.index(field.name)
         if field.default is not fields.UNSET:
-            check(field.default, field.type, field.name)
+            check_type(field.default, field.type, field.name)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -312,7 +312,7 @@ def test_a_generator_is_scored_on_the_middles_of_images_of_any_size(tiny, monkey
         ),
         (
             {"task": {"name": "flow", "step": 3}},
-            "config.task: 'flow' has no 'step'; did",
+            "config.task: 'flow' has no keyword 'step'; did",
         ),
     ],
     ids=range(10),

@@ -21,7 +21,7 @@ from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
 from unet_jax.methods import Ingredients, Method
 from unet_jax.metrics.case import Metric
-from unet_jax.specs import NonNegative, bind, check, is_external
+from unet_jax.specs import NonNegative, bind, check_type, is_external
 from unet_jax.tasks import Data, Task
 
 # A task of any data set: to check names and kinds before the data are read.
@@ -49,7 +49,7 @@ def terms(
         if is_external(spec["name"]):
             function = _guarded(function, field, spec["name"])
         value = spec.get(number, 1)
-        check(value, hint, f"{name}.{number}")
+        check_type(value, hint, f"{name}.{number}")
         terms.append((float(value), function))
     return terms
 

@@ -21,7 +21,7 @@ from unet_jax.logs import say
 from unet_jax.methods import Method
 from unet_jax.metrics.case import Metric
 from unet_jax.parallel import Layout
-from unet_jax.specs import Spec, check
+from unet_jax.specs import Spec, check_type
 from unet_jax.tasks import Task
 
 Terms = list[tuple[float, Callable]]  # a number, of the term, and what it is for
@@ -59,7 +59,7 @@ def fields(config: ConfigDict) -> None:
         if field.type is Mapping:
             section(config, name)
         else:
-            check(plain(config[name]), field.type, f"config.{name}")
+            check_type(plain(config[name]), field.type, f"config.{name}")
     if not config.crop:
         raise UserError("config.crop needs a size for each axis, such as 188,188")
     if len(config.spacing) not in (0, len(config.crop)):
@@ -80,11 +80,11 @@ def section(config: ConfigDict, name: str) -> dict[str, Any]:
       UserError: a key is unknown, or its value is not of its type.
     """
     known, given = keys(name), plain(config[name])
-    check(given, Mapping, f"config.{name}")
+    check_type(given, Mapping, f"config.{name}")
     for key, value in given.items():
         if key not in known:
             raise UserError(f"config.{name} has no {key!r}; {suggest(key, known)}")
-        check(value, known[key].type, f"config.{name}.{key}")
+        check_type(value, known[key].type, f"config.{name}.{key}")
     return {key: field.default for key, field in known.items()} | given
 
 

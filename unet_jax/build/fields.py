@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
-from unet_jax.specs import BelowOne, Count, NonNegative, Positive, Spec, Whole, Within
+from unet_jax.specs import BelowOne, Count, Domain, NonNegative, Positive, Spec, Whole
 
 Keyword = Any  # the signature of the function that the spec names has the type
 UNSET = object()  # configs/base.py does not set this key
@@ -28,7 +28,7 @@ class Field(NamedTuple):
 
     Attributes:
       name: as it is written after `config.`.
-      type: of the value, as `specs.check` reads it.
+      type: of the value, as `specs.check_type` reads it.
       default: the value in `configs/base.py`.
       comment: the meaning, with units and choices.
       may_change: True if a run that is resumed may have another value; then so may
@@ -46,8 +46,8 @@ def _is_folder_name(text: str) -> bool:
     return Path(text).name == text not in ("", ".", "..")
 
 
-_FolderName = Annotated[str, Within("that can name a folder", _is_folder_name)]
-_Seed = Annotated[int, Within("from 0 to 2^31 - 1", lambda n: 0 <= n < 2**31)]
+_FolderName = Annotated[str, Domain("that can name a folder", _is_folder_name)]
+_Seed = Annotated[int, Domain("from 0 to 2^31 - 1", lambda n: 0 <= n < 2**31)]
 _Precision = Literal["float32", "bfloat16"]
 _Views = Literal["none", "flips", "rot4", "d4", "paper"]
 

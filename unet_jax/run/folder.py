@@ -15,7 +15,7 @@ from unet_jax.checkpoint import check_format, newest, steps
 from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write
-from unet_jax.specs import externals, source_of
+from unet_jax.specs import find_externals, find_source_file
 
 ABSENT = "absent"
 CONFIG, SCORES = "config.json", "scores.json"
@@ -168,7 +168,7 @@ def check_trusted(
 def _externals(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yields the place and the external name of every spec of a config."""
     for field, value in config.items():
-        yield from externals(value, f"config.{field}")
+        yield from find_externals(value, f"config.{field}")
 
 
 def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
@@ -182,9 +182,9 @@ def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
     """
     if jax.process_index() == 0:
         data = as_json(config)
-        names = [name for key in data for _, name in externals(data[key], key)]
+        names = [name for key in data for _, name in find_externals(data[key], key)]
         if names:
-            data[EXTERNAL] = {name: str(source_of(name)) for name in names}
+            data[EXTERNAL] = {name: str(find_source_file(name)) for name in names}
         for file, content in {CONFIG: data, **notes}.items():
             write_json(workdir / file, content)
 

@@ -25,9 +25,9 @@ from unet_jax.data.folders.splits import Plan
 from unet_jax.data.folders.survey import Page, PairSurvey, survey_pairs
 from unet_jax.data.source import Source, Splits, subset
 from unet_jax.errors import UserError, prefix_errors
-from unet_jax.specs import Positive, Whole, Within
+from unet_jax.specs import Domain, Positive, Whole
 
-_Share = Annotated[float, Within("above 0 and below 1", lambda x: 0 < x < 1)]
+_Share = Annotated[float, Domain("above 0 and below 1", lambda x: 0 < x < 1)]
 
 
 def folder(
