@@ -32,7 +32,7 @@ def test_predictions_are_what_evaluation_saw_to_the_bit(trained, devices, monkey
     parts = build(config).judging
     with Checkpoints(workdir, "val/dice") as checkpoints:
         like = parts.predicting.inference.here.abstract(parts.predicting.variables)
-        variables = checkpoints.variables(checkpoints.best, like)
+        variables = checkpoints.load_variables(checkpoints.best, like)
     for index in range(3):
         seen = judge.predict_case(parts, variables, parts.test, index)
         image = raw(index)

@@ -53,7 +53,7 @@ def run(trained, tmp_path_factory):
         parts = build(config).judging
     with Checkpoints(workdir, "val/dice") as checkpoints:
         like = parts.predicting.inference.here.abstract(parts.predicting.variables)
-        variables = checkpoints.variables(checkpoints.best, like)
+        variables = checkpoints.load_variables(checkpoints.best, like)
     return config, workdir, parts, variables
 
 

@@ -42,9 +42,9 @@ def best(workdir):
                 x.dtype,
                 sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]),
             ),
-            checkpoints.shapes(checkpoints.best),
+            checkpoints.load_shapes(checkpoints.best),
         )
-        return named(checkpoints.variables(checkpoints.best, like))
+        return named(checkpoints.load_variables(checkpoints.best, like))
 
 
 def test_all_that_fits_is_taken_and_the_rest_is_listed(trained, tiny, capsys):

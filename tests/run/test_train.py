@@ -220,7 +220,7 @@ def test_another_score_may_be_judged_but_not_chosen_by(tiny, tmp_path):
     train(tiny, tmp_path)
     with Checkpoints(tmp_path, "val/recall") as checkpoints:
         assert {best, 4, 6} >= {checkpoints.best}
-        about = checkpoints.about(6)
+        about = checkpoints.load_metadata(6)
     assert about["chosen_by"] == "val/recall"
 
 

@@ -26,7 +26,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> int:
     folder.check_trained(workdir)
     folder.claim(workdir, config)
     with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
-        preprocessing = checkpoints.about(checkpoints.best)["preprocessing"]
+        preprocessing = checkpoints.load_metadata(checkpoints.best)["preprocessing"]
         parts = judging(config, preprocessing, folder.notes(workdir, config))
         report(config, workdir, parts, checkpoints)
     return 0
@@ -47,7 +47,9 @@ def report(
     """Scores the best checkpoint: a table, `scores.json`, `report.html`, a picture."""
     best = checkpoints.best
     here = parts.predicting.inference.here
-    variables = checkpoints.variables(best, here.abstract(parts.predicting.variables))
+    variables = checkpoints.load_variables(
+        best, here.abstract(parts.predicting.variables)
+    )
     judged = score(parts, variables, "test", parts.test, as_predicted=True)
     if jax.process_index() != 0:
         return

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.build.checks import best_score
 from unet_jax.build.fields import may_change, revive
-from unet_jax.checkpoint import check_format, newest, steps
+from unet_jax.checkpoint import check_format, list_steps, load_newest_metadata
 from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write
@@ -33,7 +33,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
         the line then names the fields that differ.
     """
     make(workdir)
-    if not steps(workdir):
+    if not list_steps(workdir):
         _check_vacant(workdir)
         return
     differences = _differences(stored(workdir), as_json(config))
@@ -90,7 +90,7 @@ def _check_vacant(workdir: Path) -> None:
 def check_trained(workdir: Path) -> None:
     """Raises UserError unless there is a checkpoint to judge or to predict with."""
     check_format(workdir)
-    if not steps(workdir):
+    if not list_steps(workdir):
         raise UserError(
             f"{workdir} holds no finished checkpoint; train first, or name another "
             "--workdir"
@@ -106,9 +106,9 @@ def chosen_by(workdir: Path, config: ConfigDict) -> str:
     Raises:
       UserError: the newest checkpoint is damaged, or of another program.
     """
-    if not steps(workdir):
+    if not list_steps(workdir):
         return best_score(config)
-    about = newest(workdir)
+    about = load_newest_metadata(workdir)
     if score := about.get("chosen_by"):
         return score
     try:
@@ -130,7 +130,7 @@ def stored(workdir: Path) -> dict[str, Any]:
     try:
         config = json.loads((workdir / CONFIG).read_text())
     except (FileNotFoundError, ValueError):
-        config = newest(workdir)["config"]
+        config = load_newest_metadata(workdir)["config"]
     return {name: value for name, value in config.items() if name != EXTERNAL}
 
 
@@ -205,7 +205,7 @@ def notes(workdir: Path, config: ConfigDict) -> dict[str, str]:
       Keywords of the data set, and the paths of their files.
     """
     names = ["survey"]
-    if steps(workdir) and stored(workdir)["data"]["name"] == config.data.name:
+    if list_steps(workdir) and stored(workdir)["data"]["name"] == config.data.name:
         names.append("split")
     paths = {name: workdir / f"{name}.json" for name in names}
     return {name: str(path) for name, path in paths.items() if path.exists()}

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.build.predicting import Predicting, predicting
-from unet_jax.checkpoint import Checkpoints, newest
+from unet_jax.checkpoint import Checkpoints, load_newest_metadata
 from unet_jax.data.files import conversion
 from unet_jax.data.normalize import Scale, cuts
 from unet_jax.data.resample import Resampling
@@ -67,7 +67,7 @@ class Predictor:
             raise UserError("Predictor.load needs a run folder, such as 'runs/isbi'")
         first = Path(runs[0]).expanduser()
         folder.check_trained(first)
-        stored = newest(first)["config"]
+        stored = load_newest_metadata(first)["config"]
         folder.check_trusted(stored, first, trust=trust)
         config = ConfigDict(folder.revive(stored))
         with config.predict.ignore_type():  # what it must be is said when it is built
@@ -81,7 +81,7 @@ class Predictor:
         for run in runs:
             folder.check_trained(run)
         with Checkpoints(runs[0], folder.chosen_by(runs[0], config)) as checkpoints:
-            about = checkpoints.about(checkpoints.best)
+            about = checkpoints.load_metadata(checkpoints.best)
         setup = predicting(config, about["preprocessing"])
         if about["preprocessing"]["samples"]:
             raise UserError(
@@ -91,9 +91,9 @@ class Predictor:
         members = []
         for run in runs:
             with Checkpoints(run, folder.chosen_by(run, config)) as checkpoints:
-                other = checkpoints.about(checkpoints.best)
+                other = checkpoints.load_metadata(checkpoints.best)
                 _check_member(run, other, about)
-                members.append(checkpoints.variables(checkpoints.best, like))
+                members.append(checkpoints.load_variables(checkpoints.best, like))
         return cls(setup, members)
 
     def probabilities(

@@ -48,14 +48,16 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     folder.check_output(target)
     with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
         best = checkpoints.best
-        preprocessing = checkpoints.about(best)["preprocessing"]
+        preprocessing = checkpoints.load_metadata(best)["preprocessing"]
         if not preprocessing["samples"]:
             raise UserError(
                 f"{workdir} is no generator; use --mode=predict, or train a generator: "
                 "--config=configs/generate.py"
             )
         parts = generating(config, preprocessing)
-        variables = checkpoints.variables(best, parts.here.abstract(parts.variables))
+        variables = checkpoints.load_variables(
+            best, parts.here.abstract(parts.variables)
+        )
     if jax.process_index() != 0:
         return 0
     drawn = []

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from unet_jax import logs, parallel
 from unet_jax.build.training import Parts
-from unet_jax.checkpoint import Checkpoints, check_format, steps
+from unet_jax.checkpoint import Checkpoints, check_format, list_steps
 from unet_jax.data.account import listed
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.optimizers import path_name
@@ -51,15 +51,15 @@ def _load(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
                 f"is no file of safetensors ({error}); name one, or a run folder"
             ) from error
         return {name.replace(".", "/"): array for name, array in arrays.items()}
-    if not steps(source):
+    if not list_steps(source):
         raise UserError(
             "holds no checkpoint; name the folder of a trained run, or a file of "
             "safetensors"
         )
     check_format(source)
     with Checkpoints(source, folder.chosen_by(source, config)) as checkpoints:
-        like = parallel.here().abstract(checkpoints.shapes(checkpoints.best))
-        variables = checkpoints.variables(checkpoints.best, like)
+        like = parallel.here().abstract(checkpoints.load_shapes(checkpoints.best))
+        variables = checkpoints.load_variables(checkpoints.best, like)
     return {
         path_name(path): np.asarray(array)
         for path, array in jax.tree_util.tree_leaves_with_path(variables)

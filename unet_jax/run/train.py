@@ -142,7 +142,7 @@ def _begin(
     logs.say(f"resuming at step {latest}")
     like = parts.layout.abstract(shapes)
     state = checkpoints.restore(latest, like, parts.judging.method.variables)
-    return state, latest, checkpoints.about(latest).get("waiting", [])
+    return state, latest, checkpoints.load_metadata(latest).get("waiting", [])
 
 
 def _fetch(waiting: list[Scalars], step: int, latest: int | None) -> list[Scalars]:
