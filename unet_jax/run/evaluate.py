@@ -67,12 +67,12 @@ def report(
         "per_image": judged.images,
     }
     text = json.dumps(about, indent=2) + "\n"
-    logs.write(workdir / folder.SCORES, text.encode())
-    logs.write(workdir / folder.PICTURE, pictures.png(judged.drawn))
+    logs.write_file(workdir / folder.SCORES, text.encode())
+    logs.write_file(workdir / folder.PICTURE, pictures.png(judged.drawn))
     page = reporting.html(config, workdir, parts, variables, judged, best)
-    logs.write(workdir / folder.REPORT, page.encode())
+    logs.write_file(workdir / folder.REPORT, page.encode())
     title = f"{config.name}: {images} test images, checkpoint of step {best}"
-    logs.table(title, judged.scores, parts.predicting.task.classes)
+    logs.print_scores(title, judged.scores, parts.predicting.task.classes)
     logs.say(f"wrote {workdir}/: {folder.SCORES}, {folder.REPORT}, {folder.PICTURE}")
 
 

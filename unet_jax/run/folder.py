@@ -14,7 +14,7 @@ from unet_jax.build.fields import may_change, revive
 from unet_jax.checkpoint import check_format, list_steps, load_newest_metadata
 from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.errors import UserError
-from unet_jax.logs import say, write
+from unet_jax.logs import say, write_file
 from unet_jax.specs import find_externals, find_source_file
 
 ABSENT = "absent"
@@ -192,7 +192,7 @@ def record(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON data, indented unless it is a survey, which may be large."""
     indent = None if path.name == SURVEY_FILE else 2
-    write(path, (json.dumps(content, indent=indent) + "\n").encode())
+    write_file(path, (json.dumps(content, indent=indent) + "\n").encode())
 
 
 def notes(workdir: Path, config: ConfigDict) -> dict[str, str]:

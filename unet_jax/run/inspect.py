@@ -69,15 +69,15 @@ def _planned(
 
 def _write(workdir: Path, account: Account, inspection: Inspection) -> None:
     text = json.dumps(telling.as_json(account, inspection), indent=2) + "\n"
-    logs.write(workdir / JSON, text.encode())
-    logs.write(workdir / PAGE, inspected(inspection).encode())
+    logs.write_file(workdir / JSON, text.encode())
+    logs.write_file(workdir / PAGE, inspected(inspection).encode())
 
 
 def _plan(config: ConfigDict, splits: Splits, workdir: Path) -> Advice:
     """Writes the plan beside, as a config that can be run."""
     made = plan.plan(config, splits.account, splits)
     path = workdir / PLAN
-    logs.write(path, plan.written(made, splits.account.root).encode())
+    logs.write_file(path, plan.written(made, splits.account.root).encode())
     return Advice(
         choices=[(field, _plain(value), why) for field, value, why in made.choices],
         memory=made.memory,

@@ -157,7 +157,7 @@ def _predict(
     planes = {what: overlay.plane(rows, sight) for what, rows in shown.items() if rows}
     pixels = overlay.pixels(raws[sight.image], grid, sight)
     drawn = pictures.png(_picture(predictor, pixels, planes))
-    logs.write(target / f"{name}_overlay.png", drawn)
+    logs.write_file(target / f"{name}_overlay.png", drawn)
     path = next(iter(canvases.values())).path
     return f"{grid.path.name}: {_size(grid)}{tally.text(grid)} -> {path}"
 

@@ -30,7 +30,7 @@ def html(
         title=config.name,
         facts=_facts(parts, judged, step),
         step=step,
-        history=logs.rows(workdir),
+        history=logs.read_scalars(workdir),
         measures=_measures(parts),
         classes=parts.predicting.task.classes,
         scores=judged.scores,

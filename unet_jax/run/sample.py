@@ -66,7 +66,9 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
         _write(target / f"sample_{i:04d}", raw)
         drawn.append(pictures.grey(image))
     columns = math.ceil(math.sqrt(count))
-    logs.write(target / SHEET, pictures.png(pictures.contact_sheet(drawn, columns)))
+    logs.write_file(
+        target / SHEET, pictures.png(pictures.contact_sheet(drawn, columns))
+    )
     logs.say(f"wrote {count} images and {SHEET} to {target}/")
     return 0
 

@@ -80,7 +80,7 @@ def _loop(
             clock.count(config.batch_size)
             if step == start + 1:  # it has compiled, which later lines leave out
                 jax.block_until_ready(scalars)
-                first = clock.speed()
+                first = clock.measure_speed()
 
             stop = stopping.due(asked, step)
             judging = step % config.eval_every == 0 or step == config.steps
@@ -89,9 +89,11 @@ def _loop(
             if telling or saving:
                 waiting = _fetch(waiting, step, checkpoints.latest)
             if telling:
-                log.scalars(step, _line(parts, waiting, step, clock.speed() or first))
+                log.write_scalars(
+                    step, _line(parts, waiting, step, clock.measure_speed() or first)
+                )
                 waiting = []
-            with clock.paused():
+            with clock.pause():
                 scores: Scores = {}
                 if judging:
                     variables = parts.judging.method.variables(state)
@@ -99,8 +101,8 @@ def _loop(
                         parts.judging, variables, "val", parts.val, as_predicted=False
                     )
                     scores = judged.scores
-                    log.scalars(step, scores)
-                    log.picture(step, "val/predictions", judged.drawn)
+                    log.write_scalars(step, scores)
+                    log.write_picture(step, "val/predictions", judged.drawn)
                 if saving:
                     about = {
                         "config": folder.as_json(config),
