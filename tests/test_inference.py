@@ -22,16 +22,16 @@ ALL = Want(prediction=True, doubt=True)
 
 
 def members(model, count=1, channels=1):
-    here = parallel.here()
+    devices = parallel.local_devices()
     example = np.zeros((1, 60, 60, channels), np.float32)
     init = jax.jit(model.init)
-    return [here.put_state(init(jax.random.key(i), example)) for i in range(count)]
+    return [devices.put_state(init(jax.random.key(i), example)) for i in range(count)]
 
 
 def ask(model, variables, images, **how):
     options = {k: how.pop(k) for k in ("edges", "batch", "task") if k in how}
     options = {"task": SOFTMAX, "channels": 1} | options
-    asked = Inference(model, here=parallel.here(), **options)
+    asked = Inference(model, devices=parallel.local_devices(), **options)
     shape = images[0].shape[:-1]
     reads = [lambda box, image=image: image[tuple(box)] for image in images]
     return list(asked.whole(variables, shape, reads, **how))
@@ -219,12 +219,12 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch):
 def test_tiles_fit_into_the_memory_that_is_free(capsys):
     model = UNet((4, 8))
     variables, (image,) = members(model), pictures(1, (300, 200))
-    here = parallel.here()
+    devices = parallel.local_devices()
     read = [lambda box: image[tuple(box)]]
 
     def asked(free):
         make = functools.partial(Inference, model, channels=1, task=SOFTMAX)
-        one = make(here=here._replace(free=lambda: free))
+        one = make(devices=devices._replace(read_free_memory=lambda: free))
         (answer,) = one.whole(variables, (300, 200), read)
         return answer["label"]
 
@@ -259,7 +259,9 @@ def test_images_of_many_sizes_share_programs(padding, monkeypatch):
     monkeypatch.setattr(inference, "PROGRAMS", 3)
     model = UNet((2, 3), padding=padding)
     variables = members(model)
-    shared = Inference(model, here=parallel.here(), channels=1, task=SOFTMAX)
+    shared = Inference(
+        model, devices=parallel.local_devices(), channels=1, task=SOFTMAX
+    )
     for size in (90, 70, 80, *range(71, 90)):
         (image,) = pictures(1, (size, size + 1))
         read = [lambda box, image=image: image[tuple(box)]]
@@ -283,7 +285,7 @@ def test_a_batch_that_was_asked_for_is_given_up_when_memory_is_short(monkeypatch
 def test_an_image_that_does_not_fit_leaves_the_next_as_it_was(monkeypatch, capsys):
     model, look = UNet((2, 3)), Inference._predict_tiles
     small, large = pictures(1, (30, 40)) + pictures(1, (300, 200))
-    asked = Inference(model, here=parallel.here(), channels=1, task=SOFTMAX)
+    asked = Inference(model, devices=parallel.local_devices(), channels=1, task=SOFTMAX)
     variables, shapes = members(model), []
 
     def full(*_):

@@ -20,7 +20,7 @@ import numpy as np
 from unet_jax import tiling
 from unet_jax.errors import UserError
 from unet_jax.logs import say
-from unet_jax.parallel import Here
+from unet_jax.parallel import LocalDevices
 from unet_jax.tasks import Task
 from unet_jax.tiling import Answer, Read, Tiles
 from unet_jax.views import View, apply_view, invert_view
@@ -58,7 +58,7 @@ class Inference:
       model: a network, with `geometry(axes)`.
       task: what its output means.
       channels: C of every image.
-      here: the devices.
+      devices: the devices of this process.
       edges: the largest size of a tile along each axis; () leaves it to the memory.
       batch: tiles on all devices at a time; 0 leaves it to the memory.
 
@@ -72,14 +72,14 @@ class Inference:
         *,
         task: Task,
         channels: int,
-        here: Here,
+        devices: LocalDevices,
         edges: tuple[int, ...] = (),
         batch: int = 0,
     ) -> None:
         self._geometry = functools.cache(model.geometry)
         if edges:
             tiling.check_edges(edges, self._geometry(len(edges)))
-        self.here = here
+        self.devices = devices
         self.task = task
         self._channels = channels
         self._named = self._edges, self._batch = edges, batch
@@ -88,7 +88,7 @@ class Inference:
         self._least: tuple[int, ...] = ()  # the tile below which there is none
         self._told = False  # that tiles are blended
         self._programs: dict[tuple[int, ...], Any] = {}
-        place = functools.partial(jax.jit, out_shardings=here.rows)
+        place = functools.partial(jax.jit, out_shardings=devices.batch_sharding)
         self._forward = place(functools.partial(model.apply, train=False))
         self._apply_view = place(apply_view, static_argnums=1)
         self._predict = place(self._prediction, static_argnums=1)
@@ -108,7 +108,7 @@ class Inference:
         """Predicts images of one shape, some rows after the other.
 
         Args:
-          members: the variables of each, as `here.put_state` placed them.
+          members: the variables of each, as `devices.put_state` placed them.
           shape: the spatial shape of every image.
           images: what reads a box of each, normalised, `f32[*box, C]`.
           views: how they are looked at.
@@ -204,12 +204,15 @@ class Inference:
             named = bool(self._edges and self._batch)
             if exact and not named and len(self._programs) >= PROGRAMS:
                 tiles, size = self._reused(tiles, size)
-            self._taken = math.prod(tiles.shape) * size // self.here.count
-            last = tiles == self._plan(shape, pixels=1) and size == self.here.count
+            self._taken = math.prod(tiles.shape) * size // self.devices.count
+            last = tiles == self._plan(shape, pixels=1) and size == self.devices.count
             self._least = tiles.shape if last else ()
             if named:  # as it was asked for
                 return tiles, size
-            if self._needs(members[0], tiles, size) <= SHARE * self.here.free():
+            if (
+                self._needs(members[0], tiles, size)
+                <= SHARE * self.devices.read_free_memory()
+            ):
                 return tiles, size
             self.shrink()
 
@@ -243,9 +246,9 @@ class Inference:
         No more than one image has, however many images there are: XLA rounds otherwise
         where a device has more rows, and an image is to be the same in any company.
         """
-        devices = self.here.count
-        most = self._batch or self._pixels // math.prod(tiles.shape) * devices
-        return max(-(-min(most, tiles.count) // devices), 1) * devices
+        count = self.devices.count
+        most = self._batch or self._pixels // math.prod(tiles.shape) * count
+        return max(-(-min(most, tiles.count) // count), 1) * count
 
     def _needs(self, variables: Any, tiles: Tiles, size: int) -> int:
         """Bytes that the program takes on one device."""
@@ -257,7 +260,9 @@ class Inference:
 
     def _program(self, variables: Any, shape: tuple[int, ...]) -> Any:
         if shape not in self._programs:
-            batch = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=self.here.rows)
+            batch = jax.ShapeDtypeStruct(
+                shape, jnp.float32, sharding=self.devices.batch_sharding
+            )
             self._programs[shape] = self._forward.lower(variables, batch).compile()
         return self._programs[shape]
 
@@ -268,7 +273,7 @@ class Inference:
         waiting: collections.deque[tuple[int, Any]] = collections.deque()
         while group := list(itertools.islice(cuts, size)):
             spare = [group[0]] * (size - len(group))
-            batch = self.here.put_rows(np.stack(group + spare))
+            batch = self.devices.put_rows(np.stack(group + spare))
             waiting.append((len(group), look(batch)))
             if len(waiting) > 1:
                 yield from _unstack(*waiting.popleft())

@@ -31,7 +31,7 @@ def test_predictions_are_what_evaluation_saw_to_the_bit(trained, devices, monkey
     predictor = unet_jax.Predictor.load(workdir)
     parts = build(config).judging
     with Checkpoints(workdir, "val/dice") as checkpoints:
-        like = parts.predicting.inference.here.abstract(parts.predicting.variables)
+        like = parts.predicting.inference.devices.abstract(parts.predicting.variables)
         variables = checkpoints.load_variables(checkpoints.best, like)
     for index in range(3):
         seen = judge.predict_case(parts, variables, parts.test, index)

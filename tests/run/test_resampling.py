@@ -52,7 +52,7 @@ def run(trained, tmp_path_factory):
         train(config, workdir)
         parts = build(config).judging
     with Checkpoints(workdir, "val/dice") as checkpoints:
-        like = parts.predicting.inference.here.abstract(parts.predicting.variables)
+        like = parts.predicting.inference.devices.abstract(parts.predicting.variables)
         variables = checkpoints.load_variables(checkpoints.best, like)
     return config, workdir, parts, variables
 

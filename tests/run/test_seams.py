@@ -150,7 +150,9 @@ def test_vectors_become_objects_in_tiles_views_and_ensembles(tiny, tmp_path, raw
 
 def best_variables(config, workdir):
     with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
-        like = parallel.here().abstract(checkpoints.load_shapes(checkpoints.best))
+        like = parallel.local_devices().abstract(
+            checkpoints.load_shapes(checkpoints.best)
+        )
         return checkpoints.load_variables(checkpoints.best, like)
 
 

@@ -111,7 +111,7 @@ def predicting(config: ConfigDict, preprocessing: dict[str, Any]) -> Predicting:
             model,
             task=task,
             channels=channels,
-            here=parallel.here(),
+            devices=parallel.local_devices(),
             edges=_edges(chosen, axes),
             batch=chosen.batch,
         )

@@ -94,13 +94,13 @@ class Generating(NamedTuple):
       method: with its `sample`.
       variables: shapes of the variables of the network.
       shape: of one image, `(*S, C)`.
-      here: the devices of this process.
+      devices: the devices of this process.
     """
 
     method: Method
     variables: Any
     shape: tuple[int, ...]
-    here: parallel.Here
+    devices: parallel.LocalDevices
 
 
 class Learning(NamedTuple):
@@ -218,7 +218,7 @@ def generating(config: ConfigDict, preprocessing: dict[str, Any]) -> Generating:
         method=learning.method,
         variables=shapes,
         shape=(*config.crop, channels),
-        here=parallel.here(),
+        devices=parallel.local_devices(),
     )
 
 

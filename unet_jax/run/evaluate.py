@@ -46,7 +46,7 @@ def report(
 ) -> None:
     """Scores the best checkpoint: a table, `scores.json`, `report.html`, a picture."""
     best = checkpoints.best
-    here = parts.predicting.inference.here
+    here = parts.predicting.inference.devices
     variables = checkpoints.load_variables(
         best, here.abstract(parts.predicting.variables)
     )

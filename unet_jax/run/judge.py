@@ -108,7 +108,7 @@ def predict_case(
     example = examples[index]
     shape = example["image"].shape[:-1]
     how = {"views": parts.predicting.views, "want": Want(prediction=True)}
-    here = parts.predicting.inference.here
+    here = parts.predicting.inference.devices
     read = [lambda box: example["image"][tuple(box)]]
     members = [here.put_state(variables)]
     answer = next(parts.predicting.inference.whole(members, shape, read, **how))
@@ -137,7 +137,7 @@ def _answers(
 ) -> Iterator[tuple[int, Example, Answer]]:
     """This process's images, those of one shape together, with their results."""
     inference = parts.predicting.inference
-    members = [inference.here.put_state(variables)]
+    members = [inference.devices.put_state(variables)]
     want = Want(prediction=True, output=len(views) == 1)
     mine = range(jax.process_index(), len(examples), jax.process_count())
     held: dict[int, Example] = {}  # from the reading to the judging

@@ -87,7 +87,7 @@ class Predictor:
             raise UserError(
                 f"{runs[0]} is a generator and predicts nothing; use --mode=sample"
             )
-        like = setup.inference.here.abstract(setup.variables)
+        like = setup.inference.devices.abstract(setup.variables)
         members = []
         for run in runs:
             with Checkpoints(run, folder.chosen_by(run, config)) as checkpoints:

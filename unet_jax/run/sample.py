@@ -56,7 +56,7 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
             )
         parts = generating(config, preprocessing)
         variables = checkpoints.load_variables(
-            best, parts.here.abstract(parts.variables)
+            best, parts.devices.abstract(parts.variables)
         )
     if jax.process_index() != 0:
         return 0
@@ -77,14 +77,18 @@ def draw(
     parts: Generating, variables: Any, config: ConfigDict, count: int
 ) -> Iterator[np.ndarray]:
     """Yields `count` images `f32[*S, C]`, normalised."""
-    size = -(-min(config.batch_size, count) // parts.here.count) * parts.here.count
+    size = (
+        -(-min(config.batch_size, count) // parts.devices.count) * parts.devices.count
+    )
     key = jax.random.key(checks.section(config, "predict")["seed"])
     for start in range(0, count, size):
         # the last batch has the size of the others, so that nothing is compiled again
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
             key, np.arange(start, start + size)
         )
-        images = parts.method.sample(variables, parts.here.put_rows(keys), parts.shape)
+        images = parts.method.sample(
+            variables, parts.devices.put_rows(keys), parts.shape
+        )
         yield from np.asarray(images)[: count - start]
 
 
@@ -98,7 +102,7 @@ def judge_samples(
     images of the same shape that process 0 draws.
     """
     key = jax.random.key(0)
-    variables = parts.predicting.inference.here.put_state(variables)
+    variables = parts.predicting.inference.devices.put_state(variables)
     images, shown = [], []
     for i in range(len(examples)):
         example = examples[i]

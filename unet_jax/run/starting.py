@@ -58,7 +58,9 @@ def _load(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
         )
     check_format(source)
     with Checkpoints(source, folder.chosen_by(source, config)) as checkpoints:
-        like = parallel.here().abstract(checkpoints.load_shapes(checkpoints.best))
+        like = parallel.local_devices().abstract(
+            checkpoints.load_shapes(checkpoints.best)
+        )
         variables = checkpoints.load_variables(checkpoints.best, like)
     return {
         path_name(path): np.asarray(array)

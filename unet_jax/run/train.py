@@ -110,7 +110,7 @@ def _loop(
                         "waiting": list(waiting),  # written later, and it grows
                         "chosen_by": best,
                     }
-                    portable = parts.layout.portable(state)
+                    portable = parts.layout.make_global(state)
                     variables = parts.judging.method.variables
                     checkpoints.save(step, portable, variables, about, scores)
             if stop and step < config.steps:

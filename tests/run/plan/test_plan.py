@@ -69,8 +69,8 @@ def bearing(monkeypatch, free, memory):
         return cost.Compiled(None, None, memory(config), 2**20)
 
     monkeypatch.setattr(cost, "compiled", compiled)
-    here = types.SimpleNamespace(free=lambda: free)
-    monkeypatch.setattr(sizing.parallel, "here", lambda: here)
+    here = types.SimpleNamespace(read_free_memory=lambda: free)
+    monkeypatch.setattr(sizing.parallel, "local_devices", lambda: here)
     layout = types.SimpleNamespace(replicas=1, space=1)
     monkeypatch.setattr(sizing.parallel, "pmap", lambda: layout)
     return tried

@@ -94,7 +94,7 @@ def sized(
         replicas=layout.replicas,
     )
     floor = batches(1, most=0)
-    free = parallel.here().free()
+    free = parallel.local_devices().read_free_memory()
     limit = SHARE * free
     bearable = math.inf  # pixels in a batch
     for model, crop in fitting.fits(given, space.median, space.aspect, layout.space):
