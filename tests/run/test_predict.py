@@ -45,10 +45,12 @@ def test_images_and_stacks(trained, predictor, tmp_path, capsys):
     for page, image in zip(pages, stack, strict=True):
         np.testing.assert_array_equal(page, predictor.labels(image))
     overlay = np.asarray(Image.open(out / "flat_overlay.png"))
-    expected = pictures.overlay(flat[..., None], labels, ((0, 0, 0), (64, 200, 120)))
+    expected = pictures.draw_overlay(
+        flat[..., None], labels, ((0, 0, 0), (64, 200, 120))
+    )
     np.testing.assert_array_equal(overlay, expected)
     overlay = np.asarray(Image.open(out / "stack_overlay.png"))
-    expected = pictures.overlay(
+    expected = pictures.draw_overlay(
         stack[2][..., None], pages[2], ((0, 0, 0), (64, 200, 120))
     )
     np.testing.assert_array_equal(overlay, expected)

@@ -264,7 +264,7 @@ def test_a_generator_is_scored_on_the_middles_of_images_of_any_size(tiny, monkey
             "loss": pytest.approx(float(loss[0])),
         }
     assert judged.scores["val/loss"] == np.mean([x["loss"] for x in judged.images])
-    row = pictures.contact_sheet([pictures.grey(m) for m in middles], 2)
+    row = pictures.make_contact_sheet([pictures.draw_image(m) for m in middles], 2)
     np.testing.assert_array_equal(judged.drawn[:16], row)
     assert judged.drawn.shape == (3 * 16 + 2 * pictures.GAP, *row.shape[1:])
     monkeypatch.setattr(jax, "process_index", lambda: 1)

@@ -68,7 +68,7 @@ def report(
     }
     text = json.dumps(about, indent=2) + "\n"
     logs.write_file(workdir / folder.SCORES, text.encode())
-    logs.write_file(workdir / folder.PICTURE, pictures.png(judged.drawn))
+    logs.write_file(workdir / folder.PICTURE, pictures.encode_png(judged.drawn))
     page = reporting.html(config, workdir, parts, variables, judged, best)
     logs.write_file(workdir / folder.REPORT, page.encode())
     title = f"{config.name}: {images} test images, checkpoint of step {best}"

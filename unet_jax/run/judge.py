@@ -97,7 +97,7 @@ def judge(
         if index < PICTURED * jax.process_count():
             drawn = drawing.row(parts, image_of(parts, example), case)
             rows.append((index, drawn))
-    drawn = pictures.sheet([row for _, row in sorted(rows, key=lambda r: r[0])])
+    drawn = pictures.join_rows([row for _, row in sorted(rows, key=lambda r: r[0])])
     return _score(parts, split, sorted(_over_processes(measured)), drawn)
 
 

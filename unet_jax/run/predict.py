@@ -156,7 +156,7 @@ def _predict(
             done += len(next(iter(answer.values())))
     planes = {what: overlay.plane(rows, sight) for what, rows in shown.items() if rows}
     pixels = overlay.pixels(raws[sight.image], grid, sight)
-    drawn = pictures.png(_picture(predictor, pixels, planes))
+    drawn = pictures.encode_png(_picture(predictor, pixels, planes))
     logs.write_file(target / f"{name}_overlay.png", drawn)
     path = next(iter(canvases.values())).path
     return f"{grid.path.name}: {_size(grid)}{tally.text(grid)} -> {path}"
@@ -186,9 +186,13 @@ def _picture(
 ) -> pictures.Picture:
     """The classes and the objects drawn on the image, or the values beside it."""
     if "values" in planes:
-        return pictures.row([pictures.grey(pixels), pictures.grey(planes["values"])])
+        return pictures.join_row(
+            [pictures.draw_image(pixels), pictures.draw_image(planes["values"])]
+        )
     colours = predictor.setup.preprocessing["colours"]
-    return pictures.overlay(pixels, planes["label"], colours, planes.get("objects"))
+    return pictures.draw_overlay(
+        pixels, planes["label"], colours, planes.get("objects")
+    )
 
 
 class Tally:

@@ -92,7 +92,7 @@ def _chosen(judged: Judged, first: str) -> list[tuple[str, int]]:
 
 def _cases(parts: Judging, variables: Any, judged: Judged) -> list[Case]:
     if parts.method.sample:
-        drawn = pictures.png(judged.drawn)
+        drawn = pictures.encode_png(judged.drawn)
         return [Case("samples", "real above, generated below", [], [("sheet", drawn)])]
     return [
         _case(parts, variables, judged, rank, index)
@@ -106,18 +106,20 @@ def _case(
     example, task = parts.test[index], parts.predicting.task
     seen = predict_case(parts, variables, parts.test, index)
     shown = {
-        "image": pictures.grey(image_of(parts, example)),
+        "image": pictures.draw_image(image_of(parts, example)),
         **drawing.panels(parts, seen),
     }
     if seen.probabilities is not None:
         # the entropy of an even split between all answers
         even = np.full((1, seen.classes), 0.5 if task.overlapping else 1 / seen.classes)
         doubt = entropy(task, seen.probabilities)
-        shown["uncertainty"] = pictures.heat(doubt, top=float(task.entropy(even)[0]))
+        shown["uncertainty"] = pictures.draw_heat_map(
+            doubt, top=float(task.entropy(even)[0])
+        )
     names = [name for name, _ in parts.metrics]
     image = judged.images[index]
     scores = [(name, image[name]) for name in names]
-    drawn = [(title, pictures.png(_small(p))) for title, p in shown.items()]
+    drawn = [(title, pictures.encode_png(_small(p))) for title, p in shown.items()]
     return Case(rank, image["id"], scores, drawn)
 
 
@@ -139,10 +141,10 @@ def _legend(parts: Judging) -> list[tuple[str, tuple[int, ...]]]:
     if parts.method.sample:
         return []
     if not task.classes:
-        return [("error: too low", pictures.MISSED), ("too high", pictures.INVENTED)]
+        return [("error: too low", pictures.TOO_LOW), ("too high", pictures.TOO_HIGH)]
     classes = zip(kind["classes"], map(tuple, kind["colours"]), strict=True)
     return [
         *(() if task.finds_objects else classes),
-        ("error: a class too low, missed", pictures.MISSED),
-        ("error: a class too high, invented", pictures.INVENTED),
+        ("error: a class too low, missed", pictures.TOO_LOW),
+        ("error: a class too high, invented", pictures.TOO_HIGH),
     ]

@@ -64,10 +64,10 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     for i, image in enumerate(draw(parts, variables, config, count)):
         raw = _raw(image, preprocessing["samples"])
         _write(target / f"sample_{i:04d}", raw)
-        drawn.append(pictures.grey(image))
+        drawn.append(pictures.draw_image(image))
     columns = math.ceil(math.sqrt(count))
     logs.write_file(
-        target / SHEET, pictures.png(pictures.contact_sheet(drawn, columns))
+        target / SHEET, pictures.encode_png(pictures.make_contact_sheet(drawn, columns))
     )
     logs.say(f"wrote {count} images and {SHEET} to {target}/")
     return 0
@@ -116,13 +116,13 @@ def judge_samples(
         keys = jax.random.split(key, PICTURED)
         shape = shown[0].shape
         shown += list(np.asarray(parts.method.sample(variables, keys, shape)))
-    sheet = [pictures.grey(image) for image in shown]
+    sheet = [pictures.draw_image(image) for image in shown]
     return Judged(
         scores={f"{split}/loss": float(np.mean([image["loss"] for image in images]))},
         images=images,
         confusion=None,
         reliability=None,
-        drawn=pictures.contact_sheet(sheet, columns),
+        drawn=pictures.make_contact_sheet(sheet, columns),
     )
 
 
