@@ -148,7 +148,7 @@ def options(config: ConfigDict, task: Task) -> tuple[Options, Callable]:
         for i, spec in enumerate(chosen.postprocess)
     ]
     _check_serve(task, config.task.name, chosen, functions)
-    return chosen, postprocess.chain(functions)
+    return chosen, postprocess.compose(functions)
 
 
 def _check_serve(
@@ -183,7 +183,7 @@ def _rehearse(task: Task, functions: Sequence[Callable]) -> None:
     prediction = np.full((1, 1, task.channels), 1 / task.channels, np.float32)
     label = task.decide(prediction).astype(np.int32)
     with prefix_errors("config.predict.postprocess"):
-        postprocess.chain(functions)(
+        postprocess.compose(functions)(
             Segmentation(label), task.probabilities(prediction)
         )
 

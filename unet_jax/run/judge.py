@@ -19,7 +19,7 @@ from unet_jax.inference import Want
 from unet_jax.metrics import calibration_error, pixel_error
 from unet_jax.metrics.case import Case
 from unet_jax.metrics.scores import summarize
-from unet_jax.postprocess import foreground_objects
+from unet_jax.postprocess import find_foreground_objects
 from unet_jax.run import drawing
 from unet_jax.tiling import Answer
 from unet_jax.views import View
@@ -191,9 +191,9 @@ def _labels(
     independent = truth.ndim == probabilities.ndim
     objects, true_objects = segmented.objects, example.get("instances")
     if objects is None:
-        objects = foreground_objects(segmented.label, independent=independent)
+        objects = find_foreground_objects(segmented.label, independent=independent)
     if true_objects is None:
-        true_objects = foreground_objects(truth, independent=independent)
+        true_objects = find_foreground_objects(truth, independent=independent)
     unknown = truth == IGNORE
     if independent:
         unknown = unknown.all(-1)

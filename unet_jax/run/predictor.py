@@ -15,7 +15,7 @@ from unet_jax.data.normalize import Scale, cuts
 from unet_jax.data.resample import Resampling
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import DeviceError, Want, entropy
-from unet_jax.postprocess import foreground_objects
+from unet_jax.postprocess import find_foreground_objects
 from unet_jax.run import folder
 from unet_jax.tiling import Answer, Read
 
@@ -142,7 +142,9 @@ class Predictor:
         if "objects" in answer:
             return answer["objects"]
         independent = self.setup.task.overlapping
-        return foreground_objects(answer["label"].astype("i4"), independent=independent)
+        return find_foreground_objects(
+            answer["label"].astype("i4"), independent=independent
+        )
 
     def values(
         self, image: np.ndarray, spacing: Sequence[float] | None = None
