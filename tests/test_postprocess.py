@@ -285,9 +285,8 @@ def test_a_peak_that_is_too_small_makes_no_object():
 def test_the_remaining_objects_are_numbered_from_1():
     label = rows("1.11.1111", "1........")
     small = functools.partial(postprocess.remove_small, pixels=3)
-    out = postprocess.compose([postprocess.components, small])(
-        Segmentation(label), certain(label, 2)
-    )
+    function = postprocess.compose([postprocess.components, small])
+    out = function(Segmentation(label), certain(label, 2))
     np.testing.assert_array_equal(out.objects, rows(".....1111", "........."))
 
 
