@@ -240,14 +240,16 @@ def test_tiles_fit_into_the_memory_that_is_free(capsys):
 def test_tiles_of_the_asked_size_are_taken(monkeypatch):
     model = UNet((2, 3))
     shapes = []
-    cut = tiling.cut
+    cut = tiling.read_tile
     monkeypatch.setattr(
-        tiling, "cut", lambda tiles, *a: shapes.append(tiles.shape) or cut(tiles, *a)
+        tiling,
+        "read_tile",
+        lambda tiles, *a: shapes.append(tiles.shape) or cut(tiles, *a),
     )
     ask(model, members(model), pictures(), edges=(40, 50), batch=8)
     assert set(shapes) == {(40, 50)}
     shapes.clear()
-    monkeypatch.setattr(tiling, "LIMIT", 2**10)
+    monkeypatch.setattr(tiling, "MAX_PIXELS", 2**10)
     ask(model, members(model), pictures(1, (75, 60)), edges=(92, 92))
     assert set(shapes) == {(92, 76)}  # whole: the limit is for what is left to us
     with pytest.raises(UserError, match="must be 18 or more along axis 1, not 9"):

@@ -22,7 +22,7 @@ from unet_jax.errors import UserError
 from unet_jax.logs import say
 from unet_jax.parallel import LocalDevices
 from unet_jax.tasks import Task
-from unet_jax.tiling import Answer, Read, Tiles
+from unet_jax.tiling import ReadBox, Results, Tiles
 from unet_jax.views import View, apply_view, invert_view
 
 SHARE = 0.5  # of the free memory that one program may take
@@ -99,12 +99,12 @@ class Inference:
         self,
         members: Sequence[Any],
         shape: tuple[int, ...],
-        images: Sequence[Read],
+        images: Sequence[ReadBox],
         *,
         views: tuple[View, ...] = (View(),),
         want: Want = LABEL,
         passed: Callable[[int, int], None] = lambda done, of: None,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Results]:
         """Predicts images of one shape, some rows after the other.
 
         Args:
@@ -127,28 +127,30 @@ class Inference:
         tiles, size = self._settle(members, shape)
         needed = tiles.blend or self.task.decide is None
         asked = want._replace(prediction=want.prediction or needed)
-        cuts = (tiling.cut(tiles, tile, read) for read in images for tile in tiles)
+        cuts = (
+            tiling.read_tile(tiles, tile, read) for read in images for tile in tiles
+        )
         answers = self._stream(
             lambda batch: self._predict_tiles(members, batch, views, asked), cuts, size
         )
         answers = _counting(answers, len(images) * tiles.count, passed)
         if not tiles.blend:
             for _ in images:
-                yield from tiling.assemble(tiles, answers)
+                yield from tiling.assemble_tiles(tiles, answers)
             return
         self._tell_of_blending()
         answers = map(_without_label, answers)  # labels have no mean
         for _ in images:
-            for rows in tiling.assemble(tiles, answers):
+            for rows in tiling.assemble_tiles(tiles, answers):
                 yield rows | self._decided(rows["prediction"])
 
     def whole(
         self,
         members: Sequence[Any],
         shape: tuple[int, ...],
-        images: Sequence[Read],
+        images: Sequence[ReadBox],
         **how: Any,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Results]:
         """The same with the rows of each image put together, one image at a time."""
         done = 0
         while done < len(images):
@@ -196,7 +198,7 @@ class Inference:
         # Smaller tiles, of a deep network of volumes, would be nothing but context.
         geometry = self._geometry(len(shape))
         roomy = math.prod(6 * context for context in geometry.context)
-        self._pixels = self._pixels or max(tiling.LIMIT, roomy)
+        self._pixels = self._pixels or max(tiling.MAX_PIXELS, roomy)
         while True:
             tiles = self._plan(shape, pixels=self._pixels, edges=self._edges)
             size = self._size(tiles)
@@ -217,7 +219,7 @@ class Inference:
             self.shrink()
 
     def _plan(self, shape: tuple[int, ...], **size: Any) -> Tiles:
-        return tiling.plan(shape, self._geometry(len(shape)), **size)
+        return tiling.plan_tiles(shape, self._geometry(len(shape)), **size)
 
     def _reused(self, tiles: Tiles, size: int) -> tuple[Tiles, int]:
         """The tiles of a program that is there, unless they are twice the work.
@@ -268,7 +270,7 @@ class Inference:
 
     def _stream(
         self, look: Callable, cuts: Iterator[np.ndarray], size: int
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Results]:
         """The answer to each tile; one batch is computed while the next is read."""
         waiting: collections.deque[tuple[int, Any]] = collections.deque()
         while group := list(itertools.islice(cuts, size)):
@@ -339,27 +341,27 @@ def entropy(task: Task, probabilities: np.ndarray) -> np.ndarray:
     return total
 
 
-def _without_label(answer: Answer) -> Answer:
+def _without_label(answer: Results) -> Results:
     return {name: array for name, array in answer.items() if name != "label"}
 
 
-def _unstack(count: int, answers: dict[str, jax.Array]) -> Iterator[Answer]:
+def _unstack(count: int, answers: dict[str, jax.Array]) -> Iterator[Results]:
     host = jax.device_get(answers)
     for i in range(count):
         yield {name: array[i] for name, array in host.items()}
 
 
 def _counting(
-    answers: Iterator[Answer], count: int, passed: Callable[[int, int], None]
-) -> Iterator[Answer]:
+    answers: Iterator[Results], count: int, passed: Callable[[int, int], None]
+) -> Iterator[Results]:
     for done, answer in enumerate(answers, 1):
         passed(done, count)
         yield answer
 
 
-def _collect(rows: Iterator[Answer], height: int) -> Answer:
+def _collect(rows: Iterator[Results], height: int) -> Results:
     """The rows of one image, joined."""
-    parts: list[Answer] = []
+    parts: list[Results] = []
     while sum(len(next(iter(part.values()))) for part in parts) < height:
         parts.append(next(rows))
     if len(parts) == 1:

@@ -21,7 +21,7 @@ from unet_jax.metrics.case import Case
 from unet_jax.metrics.scores import summarize
 from unet_jax.postprocess import find_foreground_objects
 from unet_jax.run import drawing
-from unet_jax.tiling import Answer
+from unet_jax.tiling import Results
 from unet_jax.views import View
 
 Scores = dict[str, float | None]
@@ -126,7 +126,7 @@ def _resampling(parts: Judging, example: Example) -> Resampling:
     return parts.predicting.resampling(own, spacing)
 
 
-def _brought_back(parts: Judging, example: Example, answer: Answer) -> Answer:
+def _brought_back(parts: Judging, example: Example, answer: Results) -> Results:
     """The results for an image, on the grid of its truth."""
     task = parts.predicting.task
     return _resampling(parts, example).results(answer, task.decide, task.vectors)
@@ -134,7 +134,7 @@ def _brought_back(parts: Judging, example: Example, answer: Answer) -> Answer:
 
 def _answers(
     parts: Judging, variables: Any, examples: Examples, views: tuple[View, ...]
-) -> Iterator[tuple[int, Example, Answer]]:
+) -> Iterator[tuple[int, Example, Results]]:
     """This process's images, those of one shape together, with their results."""
     inference = parts.predicting.inference
     members = [inference.devices.put_state(variables)]
@@ -162,7 +162,7 @@ def _answers(
 
 
 def _case(
-    parts: Judging, example: Example, answer: Answer, *, postprocess: bool
+    parts: Judging, example: Example, answer: Results, *, postprocess: bool
 ) -> Case:
     """An image with its truth and its prediction."""
     task, prediction = parts.predicting.task, answer["prediction"]
@@ -180,7 +180,7 @@ def _case(
 
 
 def _labels(
-    parts: Judging, example: Example, answer: Answer, *, postprocess: bool
+    parts: Judging, example: Example, answer: Results, *, postprocess: bool
 ) -> dict[str, np.ndarray]:
     """The classes and the objects of a case."""
     task, prediction = parts.predicting.task, answer["prediction"]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unet_jax.data.files import Grid
-from unet_jax.tiling import Read
+from unet_jax.tiling import ReadBox
 
 SHOWN = 2048  # pixels along the longer side, at most
 
@@ -48,7 +48,7 @@ def plane(rows: list[np.ndarray], sight: Sight) -> np.ndarray:
     return shown[:, :: sight.step]
 
 
-def pixels(read: Read, grid: Grid, sight: Sight) -> np.ndarray:
+def pixels(read: ReadBox, grid: Grid, sight: Sight) -> np.ndarray:
     """The pixels under the overlay, `[h, w, C]`, read by rows if thinned out."""
     across = slice(0, grid.shape[-1])
     if sight.slice is not None:

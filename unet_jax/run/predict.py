@@ -19,7 +19,7 @@ from unet_jax.errors import UserError
 from unet_jax.inference import DeviceError, Want
 from unet_jax.run import folder, overlay
 from unet_jax.run.predictor import Predictor
-from unet_jax.tiling import Answer, Read
+from unet_jax.tiling import ReadBox, Results
 
 
 def predict(
@@ -163,7 +163,7 @@ def _predict(
 
 
 def _outputs(
-    predictor: Predictor, answer: Answer, grid: Grid
+    predictor: Predictor, answer: Results, grid: Grid
 ) -> Iterator[tuple[str, np.ndarray, int]]:
     """The arrays of an answer to write: name, block, length of a last axis or 0."""
     setup = predictor.setup
@@ -206,7 +206,7 @@ class Tally:
         self._counts = np.zeros(len(self._classes), np.int64)
         self._objects: int | None = None
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Results) -> None:
         """Counts the next rows."""
         if "label" in answer:
             self._counts += _count(
@@ -228,7 +228,7 @@ class Tally:
         return "".join(f", {word}" for word in words)
 
 
-def _finite(grid: Grid, image: int) -> Read:
+def _finite(grid: Grid, image: int) -> ReadBox:
     """Reads one image of the file, and objects to pixels that are no numbers."""
 
     def read(box: Sequence[slice]) -> np.ndarray:

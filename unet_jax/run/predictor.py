@@ -17,7 +17,7 @@ from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import DeviceError, Want, entropy
 from unet_jax.postprocess import find_foreground_objects
 from unet_jax.run import folder
-from unet_jax.tiling import Answer, Read
+from unet_jax.tiling import ReadBox, Results
 
 # The pre-processing and the fields that members of an ensemble have in common.
 SHARED = (
@@ -180,7 +180,7 @@ class Predictor:
         answer = self._ask(image, spacing, Want(prediction=True, doubt=True))
         return self.doubts(answer)[..., int(kind == "mutual_information")]
 
-    def doubts(self, answer: Answer) -> np.ndarray:
+    def doubts(self, answer: Results) -> np.ndarray:
         """Returns entropy and mutual information, `f32[*S, 2]`, of some results."""
         task = self.setup.task
         total = entropy(task, task.probabilities(answer["prediction"]))
@@ -197,11 +197,11 @@ class Predictor:
     def rows(
         self,
         shape: tuple[int, ...],
-        raws: Sequence[Read],
+        raws: Sequence[ReadBox],
         want: Want,
         spacing: Sequence[float] | None = None,
         passed: Callable[[int, int], None] = lambda done, of: None,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Results]:
         """Predicts raw images of one shape, some rows after the other.
 
         Post-processing, resampling and a task that segments need whole images, and then
@@ -235,14 +235,14 @@ class Predictor:
         for answer, scale in zip(answers, scales, strict=True):
             yield self._finished(self._brought_back(answer, change), scale)
 
-    def _with_values(self, answer: Answer, scale: Callable[[], Scale]) -> Answer:
+    def _with_values(self, answer: Results, scale: Callable[[], Scale]) -> Results:
         """The results for rows of an image, with values in their units."""
         if not self.setup.task.units:
             return answer
         back = self.setup.value_scale(scale()).back
         return answer | {"values": back(answer["prediction"])}
 
-    def _finished(self, answer: Answer, scale: Callable[[], Scale]) -> Answer:
+    def _finished(self, answer: Results, scale: Callable[[], Scale]) -> Results:
         """The results for a whole image, with its objects or its values."""
         if not self.setup.task.classes:
             return self._with_values(answer, scale)
@@ -252,7 +252,7 @@ class Predictor:
         answer = answer | {"label": label.astype(answer["label"].dtype)}
         return answer if objects is None else answer | {"objects": objects}
 
-    def _brought_back(self, answer: Answer, change: Resampling) -> Answer:
+    def _brought_back(self, answer: Results, change: Resampling) -> Results:
         """The results for a resampled image, on its own grid.
 
         The disagreement of the members is interpolated, not their entropies: a mean of
@@ -269,7 +269,7 @@ class Predictor:
 
     def _ask(
         self, image: np.ndarray, spacing: Sequence[float] | None, want: Want
-    ) -> Answer:
+    ) -> Results:
         image = self._checked(image)
         shape = image.shape[:-1]
         with prefix_errors(f"the image of shape {shape}"):
@@ -282,7 +282,7 @@ class Predictor:
             except DeviceError as error:
                 self.setup.inference.shrink(error)
 
-    def _scale(self, raw: Read, shape: tuple[int, ...]) -> Callable[[], Scale]:
+    def _scale(self, raw: ReadBox, shape: tuple[int, ...]) -> Callable[[], Scale]:
         rest = [slice(0, size) for size in shape[1:]]
 
         @functools.cache
@@ -319,12 +319,12 @@ class Predictor:
         return image
 
 
-def _scaled(raw: Read, scale: Callable[[], Scale]) -> Read:
+def _scaled(raw: ReadBox, scale: Callable[[], Scale]) -> ReadBox:
     """Reads boxes of a raw image, normalised."""
     return lambda box: scale()(raw(box))
 
 
-def _resampled(read: Read, change: Resampling) -> Read:
+def _resampled(read: ReadBox, change: Resampling) -> ReadBox:
     """Reads boxes of an image that is resampled whole, when its turn has come."""
 
     @functools.cache
