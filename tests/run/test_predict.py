@@ -175,14 +175,14 @@ def test_a_large_image_is_never_held_whole(trained, tmp_path, monkeypatch):
     image = grey(1024, 4096)
     tifffile.imwrite(tmp_path / "wide.tif", image, tile=(256, 256))
     heights = []
-    rows = Inference.rows
+    rows = Inference.predict_rows
 
     def watched(*args, **kwargs):
         for answer in rows(*args, **kwargs):
             heights.append(len(answer["label"]))
             yield answer
 
-    monkeypatch.setattr(Inference, "rows", watched)
+    monkeypatch.setattr(Inference, "predict_rows", watched)
     predict(config, run, input=str(tmp_path / "*.tif"), output=str(tmp_path / "out"))
     assert sum(heights) == 1024
     assert max(heights) <= 128

@@ -15,7 +15,7 @@ from unet_jax.arrays import IGNORE, Example
 from unet_jax.build.training import Judging
 from unet_jax.data.examples import Examples
 from unet_jax.data.resample import Resampling
-from unet_jax.inference import Want
+from unet_jax.inference import Request
 from unet_jax.metrics import calibration_error, pixel_error
 from unet_jax.metrics.case import Case
 from unet_jax.metrics.scores import summarize
@@ -107,11 +107,13 @@ def predict_case(
     """Predicts one image again, for the report."""
     example = examples[index]
     shape = example["image"].shape[:-1]
-    how = {"views": parts.predicting.views, "want": Want(prediction=True)}
+    how = {"views": parts.predicting.views, "request": Request(prediction=True)}
     here = parts.predicting.inference.devices
     read = [lambda box: example["image"][tuple(box)]]
     members = [here.put_state(variables)]
-    answer = next(parts.predicting.inference.whole(members, shape, read, **how))
+    answer = next(
+        parts.predicting.inference.predict_images(members, shape, read, **how)
+    )
     answer = _brought_back(parts, example, answer)
     return _case(parts, example, answer, postprocess=True)
 
@@ -138,7 +140,7 @@ def _answers(
     """This process's images, those of one shape together, with their results."""
     inference = parts.predicting.inference
     members = [inference.devices.put_state(variables)]
-    want = Want(prediction=True, output=len(views) == 1)
+    want = Request(prediction=True, output=len(views) == 1)
     mine = range(jax.process_index(), len(examples), jax.process_count())
     held: dict[int, Example] = {}  # from the reading to the judging
 
@@ -155,7 +157,9 @@ def _answers(
     ):
         indices = list(same)
         reads = list(map(reader, indices))
-        answers = inference.whole(members, shape, reads, views=views, want=want)
+        answers = inference.predict_images(
+            members, shape, reads, views=views, request=want
+        )
         for index, answer in zip(indices, answers, strict=True):
             yield index, load(index), _brought_back(parts, load(index), answer)
             del held[index]

@@ -16,7 +16,7 @@ from unet_jax import logs, pictures
 from unet_jax.data import files
 from unet_jax.data.files import Canvas, Grid
 from unet_jax.errors import UserError
-from unet_jax.inference import DeviceError, Want
+from unet_jax.inference import DeviceError, Request
 from unet_jax.run import folder, overlay
 from unet_jax.run.predictor import Predictor
 from unet_jax.tiling import ReadBox, Results
@@ -123,16 +123,16 @@ def _file(
             try:
                 return _predict(predictor, grid, target, name, tell)
             except DeviceError as error:
-                setup.inference.shrink(error)
+                setup.inference.reduce_memory(error)
 
 
 def _predict(
     predictor: Predictor, grid: Grid, target: Path, name: str, tell: Callable
 ) -> str:
     options, sight = predictor.setup.options, overlay.sight_of(grid)
-    want = Want(
+    want = Request(
         prediction=options.save_probabilities or options.save_uncertainty,
-        doubt=options.save_uncertainty,
+        member_entropy=options.save_uncertainty,
     )
     raws = [_finite(grid, image) for image in range(grid.count)]
     how = {"spacing": grid.spacing, "passed": lambda *tiles: tell(tiles)}

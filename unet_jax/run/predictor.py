@@ -14,7 +14,7 @@ from unet_jax.data.files import conversion
 from unet_jax.data.normalize import Scale, cuts
 from unet_jax.data.resample import Resampling
 from unet_jax.errors import UserError, prefix_errors
-from unet_jax.inference import DeviceError, Want, entropy
+from unet_jax.inference import DeviceError, Request, compute_entropy
 from unet_jax.postprocess import find_foreground_objects
 from unet_jax.run import folder
 from unet_jax.tiling import ReadBox, Results
@@ -115,7 +115,7 @@ class Predictor:
             has no classes.
         """
         self._check_classes("probabilities")
-        answer = self._ask(image, spacing, Want(prediction=True))
+        answer = self._ask(image, spacing, Request(prediction=True))
         return self.setup.task.probabilities(answer["prediction"])
 
     def labels(
@@ -126,7 +126,7 @@ class Predictor:
         Args and errors are as in `probabilities`.
         """
         self._check_classes("labels")
-        return self._ask(image, spacing, Want())["label"].astype(np.int32)
+        return self._ask(image, spacing, Request())["label"].astype(np.int32)
 
     def objects(
         self, image: np.ndarray, spacing: Sequence[float] | None = None
@@ -138,7 +138,7 @@ class Predictor:
         Args and errors are as in `probabilities`.
         """
         self._check_classes("objects")
-        answer = self._ask(image, spacing, Want())
+        answer = self._ask(image, spacing, Request())
         if "objects" in answer:
             return answer["objects"]
         independent = self.setup.task.overlapping
@@ -158,7 +158,7 @@ class Predictor:
         """
         if not self.setup.task.units:
             raise UserError("the task of this run predicts no values; ask for labels")
-        return self._ask(image, spacing, Want())["values"]
+        return self._ask(image, spacing, Request())["values"]
 
     def uncertainty(
         self,
@@ -177,14 +177,16 @@ class Predictor:
         if kind not in ("entropy", "mutual_information"):
             raise UserError(f"kind must be entropy or mutual_information, not {kind!r}")
         self._check_classes("uncertainty")
-        answer = self._ask(image, spacing, Want(prediction=True, doubt=True))
+        answer = self._ask(
+            image, spacing, Request(prediction=True, member_entropy=True)
+        )
         return self.doubts(answer)[..., int(kind == "mutual_information")]
 
     def doubts(self, answer: Results) -> np.ndarray:
         """Returns entropy and mutual information, `f32[*S, 2]`, of some results."""
         task = self.setup.task
-        total = entropy(task, task.probabilities(answer["prediction"]))
-        apart = np.maximum(total - answer["doubt"], 0)
+        total = compute_entropy(task, task.probabilities(answer["prediction"]))
+        apart = np.maximum(total - answer["member_entropy"], 0)
         return np.stack([total, apart], axis=-1)
 
     def _check_classes(self, result: str) -> None:
@@ -198,7 +200,7 @@ class Predictor:
         self,
         shape: tuple[int, ...],
         raws: Sequence[ReadBox],
-        want: Want,
+        want: Request,
         spacing: Sequence[float] | None = None,
         passed: Callable[[int, int], None] = lambda done, of: None,
     ) -> Iterator[Results]:
@@ -219,19 +221,23 @@ class Predictor:
         change = setup.resampling(shape, spacing)
         scales = [self._scale(raw, shape) for raw in raws]
         reads = [_scaled(*pair) for pair in zip(raws, scales, strict=True)]
-        how: dict[str, Any] = {"views": setup.views, "passed": passed}
+        how: dict[str, Any] = {"views": setup.views, "on_progress": passed}
         whole = setup.options.postprocess or setup.task.segment or change.changes
         if not whole:
-            rows = setup.inference.rows(self._members, shape, reads, want=want, **how)
+            rows = setup.inference.predict_rows(
+                self._members, shape, reads, request=want, **how
+            )
             done = 0
             for answer in rows:
                 yield self._with_values(answer, scales[done // shape[0]])
                 done += len(next(iter(answer.values())))
             return
-        how["want"] = want._replace(prediction=True)
+        how["request"] = want._replace(prediction=True)
         if change.changes:
             reads = [_resampled(read, change) for read in reads]
-        answers = setup.inference.whole(self._members, change.shape, reads, **how)
+        answers = setup.inference.predict_images(
+            self._members, change.shape, reads, **how
+        )
         for answer, scale in zip(answers, scales, strict=True):
             yield self._finished(self._brought_back(answer, change), scale)
 
@@ -260,15 +266,15 @@ class Predictor:
         overestimate the mutual information.
         """
         task = self.setup.task
-        if not change.changes or "doubt" not in answer:
+        if not change.changes or "member_entropy" not in answer:
             return change.results(answer, task.decide, task.vectors)
         apart = change.back(self.doubts(answer)[..., 1])
         own = change.results(answer, task.decide, task.vectors)
-        total = entropy(task, task.probabilities(own["prediction"]))
-        return own | {"doubt": total - apart}
+        total = compute_entropy(task, task.probabilities(own["prediction"]))
+        return own | {"member_entropy": total - apart}
 
     def _ask(
-        self, image: np.ndarray, spacing: Sequence[float] | None, want: Want
+        self, image: np.ndarray, spacing: Sequence[float] | None, want: Request
     ) -> Results:
         image = self._checked(image)
         shape = image.shape[:-1]
@@ -280,7 +286,7 @@ class Predictor:
                 parts = list(self.rows(shape, raw, want, spacing))
                 return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
             except DeviceError as error:
-                self.setup.inference.shrink(error)
+                self.setup.inference.reduce_memory(error)
 
     def _scale(self, raw: ReadBox, shape: tuple[int, ...]) -> Callable[[], Scale]:
         rest = [slice(0, size) for size in shape[1:]]

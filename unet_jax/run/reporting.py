@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
 from unet_jax.build.training import Judging
-from unet_jax.inference import entropy
+from unet_jax.inference import compute_entropy
 from unet_jax.metrics.calibration import reliability
 from unet_jax.report import Case, Measure, Reliability, Report, render
 from unet_jax.run import drawing
@@ -112,7 +112,7 @@ def _case(
     if seen.probabilities is not None:
         # the entropy of an even split between all answers
         even = np.full((1, seen.classes), 0.5 if task.overlapping else 1 / seen.classes)
-        doubt = entropy(task, seen.probabilities)
+        doubt = compute_entropy(task, seen.probabilities)
         shown["uncertainty"] = pictures.draw_heat_map(
             doubt, top=float(task.entropy(even)[0])
         )
