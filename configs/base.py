@@ -17,4 +17,4 @@ from unet_jax.build import fields
 
 def get_config() -> ConfigDict:
     """The paper's network with today's habits: SAME padding, Adam, CE + Dice."""
-    return fields.default_config()
+    return fields.make_default_config()

@@ -127,14 +127,14 @@ MODULES = {
 
 def test_the_defaults():
     config = base.get_config()
-    assert checks.plain(config) == DEFAULTS
+    assert checks.to_plain(config) == DEFAULTS
     assert isinstance(config.loss[0], ConfigDict)  # --config.loss[0].scale=2 needs it
     config.model.widths, config.loss[0].scale = (8, 16), 2.0
-    assert checks.plain(base.get_config()) == DEFAULTS
+    assert checks.to_plain(base.get_config()) == DEFAULTS
 
 
 def test_every_default_is_of_its_own_type():
-    checks.fields(base.get_config())
+    checks.check_fields(base.get_config())
     names = [field.name for field in fields.FIELDS]
     assert len(set(names)) == len(names)
     for field in fields.FIELDS:
@@ -146,7 +146,7 @@ def test_every_default_is_of_its_own_type():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_default_spec_can_be_bound(name):
-    default = checks.plain(base.get_config()[name])
+    default = checks.to_plain(base.get_config()[name])
     for spec in default if isinstance(default, tuple) else (default,):
         own = {k: v for k, v in spec.items() if k not in ("scale", "probability")}
         bind(MODULES[name], own, f"config.{name}")
@@ -184,7 +184,10 @@ def test_a_resumed_run_may_not_change(name):
 def test_a_section_has_defaults_for_what_it_lacks():
     config = base.get_config()
     config.predict = ConfigDict({"tta": "d4"})
-    assert checks.section(config, "predict") == {**DEFAULTS["predict"], "tta": "d4"}
+    assert checks.read_section(config, "predict") == {
+        **DEFAULTS["predict"],
+        "tta": "d4",
+    }
 
 
 @pytest.mark.parametrize(
@@ -193,25 +196,25 @@ def test_a_section_has_defaults_for_what_it_lacks():
         ({"tta": "d5"}, "config.predict.tta must be 'none' or .*'d4'"),
         ({"tile": (64, 0)}, r"config.predict.tile must be a tuple.*\(64, 0\)"),
         ({"batch": -1}, "config.predict.batch must be a whole number of 0 or more"),
-        ({"save_uncertanty": True}, "config.predict has no 'save_uncertanty'; did you"),
+        ({"save_uncertanty": True}, "config.predict has no key 'save_uncertanty'; did"),
     ],
 )
 def test_a_wrong_key_of_a_section_is_named(predict, words):
     config = base.get_config()
     config.predict = ConfigDict(predict)
     with pytest.raises(UserError, match=words):
-        checks.fields(config)
+        checks.check_fields(config)
     with config.ignore_type():
         config.predict = "d4"
     with pytest.raises(UserError, match="config.predict must be a dict, not 'd4'"):
-        checks.fields(config)
+        checks.check_fields(config)
 
 
 def test_a_replaced_field_says_what_replaces_it():
     config = base.get_config()
     config.head = "sigmoid"
     with pytest.raises(UserError) as error:
-        checks.fields(config)
+        checks.check_fields(config)
     assert str(error.value) == (
         "config.head is no longer a field; use config.task: {'name': 'semantic'} for "
         "softmax, {'name': 'multilabel'} for sigmoid"

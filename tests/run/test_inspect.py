@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet_jax.build import surveying
+from unet_jax.build import dataset
 from unet_jax.data.account import Account, Fault, measure
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
@@ -178,7 +178,7 @@ def test_it_reads_the_cells_and_leaves_a_run_as_it_was(trained, planned, capsys)
     assert inspect(config, run) == 0
     assert {path: path.read_bytes() for path in files} == before
     data = json.loads((run / "inspect.json").read_text())
-    cells = surveying.survey(config)
+    cells = dataset.survey_splits(config)
     for split, made in cells.sources.items():
         records = [made.load(i) for i in range(made.length)]
         there = data["splits"][split]

@@ -14,7 +14,7 @@ from unet_jax.run import judge
 def start(config):
     parts = build(config)
     state = parts.init(jax.random.key(1))
-    return parts.judging, parts.judging.method.variables(state)
+    return parts.evaluation, parts.evaluation.method.variables(state)
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])

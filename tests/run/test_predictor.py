@@ -29,9 +29,9 @@ def test_predictions_are_what_evaluation_saw_to_the_bit(trained, devices, monkey
     chosen = jax.devices()[:devices]
     monkeypatch.setattr(jax, "local_devices", lambda: chosen)
     predictor = unet_jax.Predictor.load(workdir)
-    parts = build(config).judging
+    parts = build(config).evaluation
     with Checkpoints(workdir, "val/dice") as checkpoints:
-        like = parts.predicting.inference.devices.abstract(parts.predicting.variables)
+        like = parts.prediction.inference.devices.abstract(parts.prediction.variables)
         variables = checkpoints.load_variables(checkpoints.best, like)
     for index in range(3):
         seen = judge.predict_case(parts, variables, parts.test, index)
@@ -122,7 +122,7 @@ def test_a_run_that_is_none_is_refused(trained, tiny, tmp_path):
         load(trained[1], tile=512)
     with pytest.raises(UserError, match="predict.postprocess: border"):
         load(trained[1], postprocess=({"name": "watershed", "border": 5},))
-    with pytest.raises(UserError, match="has no 'titles'; did you mean 'tile'"):
+    with pytest.raises(UserError, match="has no key 'titles'; did you mean 'tile'"):
         load(trained[1], titles=(64,))
     with pytest.raises(UserError, match=r"predict.tile: must be 20 or more"):
         load(trained[1], tile=(2,))

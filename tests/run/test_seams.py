@@ -71,7 +71,7 @@ def final(config, workdir):
             checkpoints.restore(
                 config.steps,
                 parts.layout.abstract(shapes),
-                parts.judging.method.variables,
+                parts.evaluation.method.variables,
             )
         )
 
@@ -249,16 +249,16 @@ def test_a_generator_draws_images_that_a_larger_count_only_adds_to(
 def test_a_generator_is_scored_on_the_middles_of_images_of_any_size(tiny, monkeypatch):
     config = of(tiny, RUNS["diffusion"])
     parts = build(config)
-    variables = parts.judging.method.variables(parts.init(jax.random.key(1)))
+    variables = parts.evaluation.method.variables(parts.init(jax.random.key(1)))
     rng = np.random.default_rng(0)
     large, small = (rng.normal(size=(n, 20, 1)).astype("f4") for n in (31, 12))
     examples = [{"id": "a", "image": large}, {"id": "b", "image": small}]
     middles = [large[7:23, 2:18], np.pad(small, [(2, 2), (0, 0), (0, 0)], "reflect")]
     middles[1] = middles[1][:, 2:18]
-    judged = judge_samples(parts.judging, variables, "val", examples)
+    judged = judge_samples(parts.evaluation, variables, "val", examples)
     for i, middle in enumerate(middles):
         batch = {"image": middle[None], "seed": np.array([i], np.uint32)}
-        loss = parts.judging.method.score(variables, batch, jax.random.key(0))
+        loss = parts.evaluation.method.score(variables, batch, jax.random.key(0))
         assert judged.images[i] == {
             "id": "ab"[i],
             "loss": pytest.approx(float(loss[0])),
@@ -268,7 +268,7 @@ def test_a_generator_is_scored_on_the_middles_of_images_of_any_size(tiny, monkey
     np.testing.assert_array_equal(judged.drawn[:16], row)
     assert judged.drawn.shape == (3 * 16 + 2 * pictures.GAP, *row.shape[1:])
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    judged = judge_samples(parts.judging, variables, "val", examples)
+    judged = judge_samples(parts.evaluation, variables, "val", examples)
     np.testing.assert_array_equal(judged.drawn, row)
 
 
@@ -303,7 +303,7 @@ def test_a_generator_is_scored_on_the_middles_of_images_of_any_size(tiny, monkey
             },
             "config.batch_size: 1 has no room for labelled and unlabelled images",
         ),
-        ({"metrics": ()}, "config.metrics must name a score"),
+        ({"metrics": ()}, "config.metrics must have a metric"),
         (
             RUNS["diffusion"] | {"metrics": (PSNR,)},
             r'config.metrics: the method .* set --config.metrics="\(\)"',

@@ -28,7 +28,7 @@ def named(tree):
 def start(config):
     """The variables of the first state, and those of a fresh one, by name."""
     parts = build(config)
-    variables = parts.judging.method.variables
+    variables = parts.evaluation.method.variables
     return named(variables(first_state(config, parts, KEY))), named(
         variables(parts.init(KEY))
     )

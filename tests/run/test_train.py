@@ -28,7 +28,7 @@ def final(config, workdir):
     parts = build(config)
     with Checkpoints(workdir, "val/dice") as checkpoints:
         like = parts.layout.abstract(jax.eval_shape(parts.init, jax.random.key(0)))
-        variables = parts.judging.method.variables
+        variables = parts.evaluation.method.variables
         return jax.device_get(checkpoints.restore(config.steps, like, variables))
 
 

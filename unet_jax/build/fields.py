@@ -268,17 +268,17 @@ REPLACED = {
 }
 
 
-def default_config() -> ConfigDict:
+def make_default_config() -> ConfigDict:
     """Returns a config with every field at its default."""
     config = ConfigDict()
     for field in FIELDS:
         outer, _, key = field.name.rpartition(".")
         if field.default is not UNSET:
-            (config[outer] if outer else config)[key] = revive(field.default)
+            (config[outer] if outer else config)[key] = from_plain(field.default)
     return config
 
 
-def revive(value: Any) -> Any:
+def from_plain(value: Any) -> Any:
     """Returns plain data as a value of a config.
 
     Args:
@@ -288,9 +288,9 @@ def revive(value: Any) -> Any:
       The same with tuples for lists and ConfigDicts for dicts.
     """
     if isinstance(value, list | tuple):
-        return tuple(map(revive, value))
+        return tuple(map(from_plain, value))
     if isinstance(value, dict):
-        return ConfigDict({key: revive(inner) for key, inner in value.items()})
+        return ConfigDict({key: from_plain(inner) for key, inner in value.items()})
     return value
 
 
@@ -304,7 +304,7 @@ def may_change(name: str) -> bool:
     return any(name == field or name.startswith(f"{field}.") for field in free)
 
 
-def keys(name: str) -> dict[str, Field]:
+def list_keys(name: str) -> dict[str, Field]:
     """Returns the rows of the keys of a field, such as those of `predict`."""
     outer = f"{name}."
     return {

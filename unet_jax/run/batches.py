@@ -6,11 +6,13 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax.arrays import Batch
-from unet_jax.build.training import Parts
+from unet_jax.build.training import TrainingParts
 from unet_jax.data import pipeline
 
 
-def batches(config: ConfigDict, parts: Parts, start: int, stop: int) -> Iterator[Batch]:
+def batches(
+    config: ConfigDict, parts: TrainingParts, start: int, stop: int
+) -> Iterator[Batch]:
     """Yields this process's rows of the batches of steps `start` to `stop - 1`."""
     dataset = pipeline.batches(
         parts.train,

@@ -3,12 +3,12 @@
 import numpy as np
 
 from unet_jax import pictures
-from unet_jax.build.training import Judging
+from unet_jax.build.training import EvaluationParts
 from unet_jax.metrics.case import Case
 from unet_jax.pictures import Picture
 
 
-def row(parts: Judging, image: np.ndarray, case: Case) -> Picture:
+def row(parts: EvaluationParts, image: np.ndarray, case: Case) -> Picture:
     """Draws input, truth, prediction and error side by side.
 
     Args:
@@ -21,7 +21,7 @@ def row(parts: Judging, image: np.ndarray, case: Case) -> Picture:
     )
 
 
-def panels(parts: Judging, case: Case) -> dict[str, Picture]:
+def panels(parts: EvaluationParts, case: Case) -> dict[str, Picture]:
     """Draws the truth, the prediction and the error of a judged image."""
     if case.value is not None:
         return {
@@ -30,8 +30,8 @@ def panels(parts: Judging, case: Case) -> dict[str, Picture]:
             "error": pictures.draw_deviation(case.target, case.value),
         }
     axes = case.probabilities.ndim - 1
-    colours = parts.predicting.preprocessing["colours"]
-    if not parts.predicting.task.finds_objects:
+    colours = parts.prediction.preprocessing["colours"]
+    if not parts.prediction.task.finds_objects:
         return {
             "truth": pictures.draw_label(case.truth, colours, axes=axes),
             "prediction": pictures.draw_label(case.prediction, colours, axes=axes),

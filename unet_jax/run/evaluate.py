@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
-from unet_jax.build.training import Judging, judging
+from unet_jax.build.training import EvaluationParts, build_evaluation
 from unet_jax.checkpoint import FOLDER, Checkpoints
 from unet_jax.metrics.calibration import reliability
 from unet_jax.run import folder, reporting
@@ -27,13 +27,18 @@ def evaluate(config: ConfigDict, workdir: Path) -> int:
     folder.claim(workdir, config)
     with Checkpoints(workdir, folder.chosen_by(workdir, config)) as checkpoints:
         preprocessing = checkpoints.load_metadata(checkpoints.best)["preprocessing"]
-        parts = judging(config, preprocessing, folder.notes(workdir, config))
+        parts = build_evaluation(config, preprocessing, folder.notes(workdir, config))
         report(config, workdir, parts, checkpoints)
     return 0
 
 
 def score(
-    parts: Judging, variables: Any, split: str, examples: Any, *, as_predicted: bool
+    parts: EvaluationParts,
+    variables: Any,
+    split: str,
+    examples: Any,
+    *,
+    as_predicted: bool,
 ) -> Judged:
     """Scores a split: images against their truth, or those of a generator."""
     if parts.method.sample:
@@ -42,13 +47,13 @@ def score(
 
 
 def report(
-    config: ConfigDict, workdir: Path, parts: Judging, checkpoints: Checkpoints
+    config: ConfigDict, workdir: Path, parts: EvaluationParts, checkpoints: Checkpoints
 ) -> None:
     """Scores the best checkpoint: a table, `scores.json`, `report.html`, a picture."""
     best = checkpoints.best
-    here = parts.predicting.inference.devices
+    here = parts.prediction.inference.devices
     variables = checkpoints.load_variables(
-        best, here.abstract(parts.predicting.variables)
+        best, here.abstract(parts.prediction.variables)
     )
     judged = score(parts, variables, "test", parts.test, as_predicted=True)
     if jax.process_index() != 0:
@@ -72,7 +77,7 @@ def report(
     page = reporting.html(config, workdir, parts, variables, judged, best)
     logs.write_file(workdir / folder.REPORT, page.encode())
     title = f"{config.name}: {images} test images, checkpoint of step {best}"
-    logs.print_scores(title, judged.scores, parts.predicting.task.classes)
+    logs.print_scores(title, judged.scores, parts.prediction.task.classes)
     logs.say(f"wrote {workdir}/: {folder.SCORES}, {folder.REPORT}, {folder.PICTURE}")
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.build.checks import best_score
-from unet_jax.build.fields import may_change, revive
+from unet_jax.build.checks import get_best_score_name
+from unet_jax.build.fields import from_plain, may_change
 from unet_jax.checkpoint import check_format, list_steps, load_newest_metadata
 from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.errors import UserError
@@ -107,12 +107,12 @@ def chosen_by(workdir: Path, config: ConfigDict) -> str:
       UserError: the newest checkpoint is damaged, or of another program.
     """
     if not list_steps(workdir):
-        return best_score(config)
+        return get_best_score_name(config)
     about = load_newest_metadata(workdir)
     if score := about.get("chosen_by"):
         return score
     try:
-        return best_score(revive(about["config"]))
+        return get_best_score_name(from_plain(about["config"]))
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
             f"{workdir}: the config of its newest checkpoint names no metrics, as if "

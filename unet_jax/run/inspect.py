@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build.surveying import survey
+from unet_jax.build.dataset import survey_splits
 from unet_jax.data.account import Account, Fault
 from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.data.source import Splits
@@ -36,7 +36,7 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     if jax.process_index() != 0:
         return 0
     folder.make(workdir)
-    splits = survey(config, folder.notes(workdir, config))
+    splits = survey_splits(config, folder.notes(workdir, config))
     inspection = _inspection(splits)
     for line in telling.lines(inspection):
         logs.say(line)

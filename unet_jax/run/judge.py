@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 
 from unet_jax import pictures
 from unet_jax.arrays import IGNORE, Example
-from unet_jax.build.training import Judging
+from unet_jax.build.training import EvaluationParts
 from unet_jax.data.examples import Examples
 from unet_jax.data.resample import Resampling
 from unet_jax.inference import Request
@@ -60,7 +60,7 @@ class Measured(NamedTuple):
 
 
 def judge(
-    parts: Judging,
+    parts: EvaluationParts,
     variables: Any,
     split: str,
     examples: Examples,
@@ -82,8 +82,8 @@ def judge(
       as_predicted: True for the test-time augmentation and the post-processing of
         `config.predict`, False for the network alone.
     """
-    views = parts.predicting.views if as_predicted else (View(),)
-    classes = bool(parts.predicting.task.classes)
+    views = parts.prediction.views if as_predicted else (View(),)
+    classes = bool(parts.prediction.task.classes)
     tools = [metric for _, metric in parts.metrics]
     tools += [CONFUSION, RELIABILITY] if classes else []
     measured, rows = [], []
@@ -102,43 +102,43 @@ def judge(
 
 
 def predict_case(
-    parts: Judging, variables: Any, examples: Examples, index: int
+    parts: EvaluationParts, variables: Any, examples: Examples, index: int
 ) -> Case:
     """Predicts one image again, for the report."""
     example = examples[index]
     shape = example["image"].shape[:-1]
-    how = {"views": parts.predicting.views, "request": Request(prediction=True)}
-    here = parts.predicting.inference.devices
+    how = {"views": parts.prediction.views, "request": Request(prediction=True)}
+    here = parts.prediction.inference.devices
     read = [lambda box: example["image"][tuple(box)]]
     members = [here.put_state(variables)]
     answer = next(
-        parts.predicting.inference.predict_images(members, shape, read, **how)
+        parts.prediction.inference.predict_images(members, shape, read, **how)
     )
     answer = _brought_back(parts, example, answer)
     return _case(parts, example, answer, postprocess=True)
 
 
-def image_of(parts: Judging, example: Example) -> np.ndarray:
+def image_of(parts: EvaluationParts, example: Example) -> np.ndarray:
     """Returns the image `f32[*S, C]` of the network, on the grid of its truth."""
     return _resampling(parts, example).back(example["image"])
 
 
-def _resampling(parts: Judging, example: Example) -> Resampling:
+def _resampling(parts: EvaluationParts, example: Example) -> Resampling:
     own, spacing = example["weight"].shape, example.get("spacing")
-    return parts.predicting.resampling(own, spacing)
+    return parts.prediction.plan_resampling(own, spacing)
 
 
-def _brought_back(parts: Judging, example: Example, answer: Results) -> Results:
+def _brought_back(parts: EvaluationParts, example: Example, answer: Results) -> Results:
     """The results for an image, on the grid of its truth."""
-    task = parts.predicting.task
+    task = parts.prediction.task
     return _resampling(parts, example).results(answer, task.decide, task.vectors)
 
 
 def _answers(
-    parts: Judging, variables: Any, examples: Examples, views: tuple[View, ...]
+    parts: EvaluationParts, variables: Any, examples: Examples, views: tuple[View, ...]
 ) -> Iterator[tuple[int, Example, Results]]:
     """This process's images, those of one shape together, with their results."""
-    inference = parts.predicting.inference
+    inference = parts.prediction.inference
     members = [inference.devices.put_state(variables)]
     want = Request(prediction=True, output=len(views) == 1)
     mine = range(jax.process_index(), len(examples), jax.process_count())
@@ -166,10 +166,10 @@ def _answers(
 
 
 def _case(
-    parts: Judging, example: Example, answer: Results, *, postprocess: bool
+    parts: EvaluationParts, example: Example, answer: Results, *, postprocess: bool
 ) -> Case:
     """An image with its truth and its prediction."""
-    task, prediction = parts.predicting.task, answer["prediction"]
+    task, prediction = parts.prediction.task, answer["prediction"]
     axes = example["image"].ndim - 1
     case = Case(spacing=tuple(example.get("spacing", (1.0,) * axes)))
     if task.classes:
@@ -184,12 +184,12 @@ def _case(
 
 
 def _labels(
-    parts: Judging, example: Example, answer: Results, *, postprocess: bool
+    parts: EvaluationParts, example: Example, answer: Results, *, postprocess: bool
 ) -> dict[str, np.ndarray]:
     """The classes and the objects of a case."""
-    task, prediction = parts.predicting.task, answer["prediction"]
+    task, prediction = parts.prediction.task, answer["prediction"]
     truth, probabilities = task.truth(example["label"]), task.probabilities(prediction)
-    segmented = parts.predicting.segment(
+    segmented = parts.prediction.segment(
         answer["label"], prediction, postprocess=postprocess
     )
     independent = truth.ndim == probabilities.ndim
@@ -211,9 +211,12 @@ def _labels(
 
 
 def _score(
-    parts: Judging, split: str, measured: list[Measured], drawn: pictures.Picture
+    parts: EvaluationParts,
+    split: str,
+    measured: list[Measured],
+    drawn: pictures.Picture,
 ) -> Judged:
-    classes = parts.predicting.task.classes
+    classes = parts.prediction.task.classes
     losses = [one.loss for one in measured if one.loss is not None]
     sums = [
         np.sum(each, axis=0)

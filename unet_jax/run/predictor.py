@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.build.predicting import Predicting, predicting
+from unet_jax.build.prediction import PredictionParts, build_prediction
 from unet_jax.checkpoint import Checkpoints, load_newest_metadata
 from unet_jax.data.files import conversion
 from unet_jax.data.normalize import Scale, cuts
@@ -43,7 +43,7 @@ class Predictor:
       setup: the parts of the run that predict.
     """
 
-    def __init__(self, setup: Predicting, members: Sequence[Any]) -> None:
+    def __init__(self, setup: PredictionParts, members: Sequence[Any]) -> None:
         self.setup = setup
         self._members = members
 
@@ -69,7 +69,7 @@ class Predictor:
         folder.check_trained(first)
         stored = load_newest_metadata(first)["config"]
         folder.check_trusted(stored, first, trust=trust)
-        config = ConfigDict(folder.revive(stored))
+        config = ConfigDict(folder.from_plain(stored))
         with config.predict.ignore_type():  # what it must be is said when it is built
             for name, value in options.items():
                 config.predict[name] = value
@@ -82,7 +82,7 @@ class Predictor:
             folder.check_trained(run)
         with Checkpoints(runs[0], folder.chosen_by(runs[0], config)) as checkpoints:
             about = checkpoints.load_metadata(checkpoints.best)
-        setup = predicting(config, about["preprocessing"])
+        setup = build_prediction(config, about["preprocessing"])
         if about["preprocessing"]["samples"]:
             raise UserError(
                 f"{runs[0]} is a generator and predicts nothing; use --mode=sample"
@@ -218,7 +218,7 @@ class Predictor:
           passed: called with how many tiles are done, and of how many.
         """
         setup = self.setup
-        change = setup.resampling(shape, spacing)
+        change = setup.plan_resampling(shape, spacing)
         scales = [self._scale(raw, shape) for raw in raws]
         reads = [_scaled(*pair) for pair in zip(raws, scales, strict=True)]
         how: dict[str, Any] = {"views": setup.views, "on_progress": passed}
@@ -279,7 +279,7 @@ class Predictor:
         image = self._checked(image)
         shape = image.shape[:-1]
         with prefix_errors(f"the image of shape {shape}"):
-            self.setup.resampling(shape, spacing)
+            self.setup.plan_resampling(shape, spacing)
         raw = [lambda box: image[tuple(box)]]
         while True:
             try:

@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
-from unet_jax.build.training import Judging
+from unet_jax.build.training import EvaluationParts
 from unet_jax.inference import compute_entropy
 from unet_jax.metrics.calibration import reliability
 from unet_jax.report import Case, Measure, Reliability, Report, render
@@ -20,7 +20,7 @@ SHOWN = 1024  # pixels along the longer side of a picture, at most
 def html(
     config: ConfigDict,
     workdir: Path,
-    parts: Judging,
+    parts: EvaluationParts,
     variables: Any,
     judged: Judged,
     step: int,
@@ -32,7 +32,7 @@ def html(
         step=step,
         history=logs.read_scalars(workdir),
         measures=_measures(parts),
-        classes=parts.predicting.task.classes,
+        classes=parts.prediction.task.classes,
         scores=judged.scores,
         images=judged.images,
         reliability=_reliability(judged),
@@ -43,17 +43,17 @@ def html(
     return render(report)
 
 
-def true_objects(parts: Judging) -> str | None:
+def true_objects(parts: EvaluationParts) -> str | None:
     """Returns the origin of the true objects in words; None without classes."""
-    if not parts.predicting.task.classes:
+    if not parts.prediction.task.classes:
         return None
     if "instances" in parts.test[0]:
         return "the data set's own"
     return "face-connected components of the true classes"
 
 
-def _facts(parts: Judging, judged: Judged, step: int) -> list[tuple[str, str]]:
-    options = parts.predicting.options
+def _facts(parts: EvaluationParts, judged: Judged, step: int) -> list[tuple[str, str]]:
+    options = parts.prediction.options
     facts = [("checkpoint", f"step {step}"), ("test images", str(len(judged.images)))]
     if options.tta != "none":
         facts.append(("test-time augmentation", options.tta))
@@ -64,7 +64,7 @@ def _facts(parts: Judging, judged: Judged, step: int) -> list[tuple[str, str]]:
     return [*facts, ("true objects", objects)] if objects else facts
 
 
-def _measures(parts: Judging) -> list[Measure]:
+def _measures(parts: EvaluationParts) -> list[Measure]:
     distance = "spacing's units" if "spacing" in parts.test[0] else "pixels"
     units = {"": "", "distance": distance}
     return [
@@ -90,7 +90,7 @@ def _chosen(judged: Judged, first: str) -> list[tuple[str, int]]:
     ]
 
 
-def _cases(parts: Judging, variables: Any, judged: Judged) -> list[Case]:
+def _cases(parts: EvaluationParts, variables: Any, judged: Judged) -> list[Case]:
     if parts.method.sample:
         drawn = pictures.encode_png(judged.drawn)
         return [Case("samples", "real above, generated below", [], [("sheet", drawn)])]
@@ -101,9 +101,9 @@ def _cases(parts: Judging, variables: Any, judged: Judged) -> list[Case]:
 
 
 def _case(
-    parts: Judging, variables: Any, judged: Judged, rank: str, index: int
+    parts: EvaluationParts, variables: Any, judged: Judged, rank: str, index: int
 ) -> Case:
-    example, task = parts.test[index], parts.predicting.task
+    example, task = parts.test[index], parts.prediction.task
     seen = predict_case(parts, variables, parts.test, index)
     shown = {
         "image": pictures.draw_image(image_of(parts, example)),
@@ -135,9 +135,9 @@ def _small(picture: pictures.Picture) -> pictures.Picture:
     return picture[::step, ::step]
 
 
-def _legend(parts: Judging) -> list[tuple[str, tuple[int, ...]]]:
+def _legend(parts: EvaluationParts) -> list[tuple[str, tuple[int, ...]]]:
     """The colours of the pictures: of classes, unless objects are drawn, and errors."""
-    task, kind = parts.predicting.task, parts.predicting.preprocessing
+    task, kind = parts.prediction.task, parts.prediction.preprocessing
     if parts.method.sample:
         return []
     if not task.classes:

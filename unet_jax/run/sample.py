@@ -14,7 +14,7 @@ from PIL import Image
 from unet_jax import logs, pictures
 from unet_jax.arrays import window
 from unet_jax.build import checks
-from unet_jax.build.training import Generating, Judging, generating
+from unet_jax.build.training import EvaluationParts, GenerationParts, build_generation
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data.examples import Examples
 from unet_jax.data.normalize import Scale
@@ -54,7 +54,7 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
                 f"{workdir} is no generator; use --mode=predict, or train a generator: "
                 "--config=configs/generate.py"
             )
-        parts = generating(config, preprocessing)
+        parts = build_generation(config, preprocessing)
         variables = checkpoints.load_variables(
             best, parts.devices.abstract(parts.variables)
         )
@@ -74,13 +74,13 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
 
 
 def draw(
-    parts: Generating, variables: Any, config: ConfigDict, count: int
+    parts: GenerationParts, variables: Any, config: ConfigDict, count: int
 ) -> Iterator[np.ndarray]:
     """Yields `count` images `f32[*S, C]`, normalised."""
     size = (
         -(-min(config.batch_size, count) // parts.devices.count) * parts.devices.count
     )
-    key = jax.random.key(checks.section(config, "predict")["seed"])
+    key = jax.random.key(checks.read_section(config, "predict")["seed"])
     for start in range(0, count, size):
         # the last batch has the size of the others, so that nothing is compiled again
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
@@ -93,7 +93,7 @@ def draw(
 
 
 def judge_samples(
-    parts: Judging, variables: Any, split: str, examples: Examples
+    parts: EvaluationParts, variables: Any, split: str, examples: Examples
 ) -> Judged:
     """Scores a generator: the loss of every real image, and a sheet of drawn ones.
 
@@ -102,7 +102,7 @@ def judge_samples(
     images of the same shape that process 0 draws.
     """
     key = jax.random.key(0)
-    variables = parts.predicting.inference.devices.put_state(variables)
+    variables = parts.prediction.inference.devices.put_state(variables)
     images, shown = [], []
     for i in range(len(examples)):
         example = examples[i]

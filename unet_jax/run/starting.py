@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from safetensors.numpy import load_file
 
 from unet_jax import logs, parallel
-from unet_jax.build.training import Parts
+from unet_jax.build.training import TrainingParts
 from unet_jax.checkpoint import Checkpoints, check_format, list_steps
 from unet_jax.data.account import listed
 from unet_jax.errors import UserError, prefix_errors
@@ -18,7 +18,7 @@ from unet_jax.optimizers import path_name
 from unet_jax.run import folder
 
 
-def first_state(config: ConfigDict, parts: Parts, key: jax.Array) -> Any:
+def first_state(config: ConfigDict, parts: TrainingParts, key: jax.Array) -> Any:
     """Returns the state before the first step, not yet on the devices.
 
     With `config.init_from`, arrays of the other run's variables replace those of the
@@ -31,7 +31,7 @@ def first_state(config: ConfigDict, parts: Parts, key: jax.Array) -> Any:
     if not config.init_from:
         return state
     with prefix_errors(f"config.init_from={config.init_from}"):
-        fresh = parts.judging.method.variables(state)
+        fresh = parts.evaluation.method.variables(state)
         merged = _merged(fresh, _load(Path(config.init_from).expanduser(), config))
     return parts.init(key, jax.tree.map(np.asarray, merged))
 

@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build.training import Parts, build
+from unet_jax.build.training import TrainingParts, build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.methods.method import Scalars, State
@@ -43,13 +43,13 @@ def train(config: ConfigDict, workdir: Path) -> int:
             if code := _loop(config, workdir, parts, checkpoints, best):
                 return code
         checkpoints.wait()
-        report(config, workdir, parts.judging, checkpoints)
+        report(config, workdir, parts.evaluation, checkpoints)
     return 0
 
 
-def _check_scored(parts: Parts, best: str) -> None:
+def _check_scored(parts: TrainingParts, best: str) -> None:
     name = best.removeprefix("val/")
-    if name not in (*dict(parts.judging.metrics), "loss"):
+    if name not in (*dict(parts.evaluation.metrics), "loss"):
         raise UserError(
             f"config.metrics must have {name}, by which this run's best checkpoint is "
             "chosen; any others may come and go"
@@ -59,7 +59,7 @@ def _check_scored(parts: Parts, best: str) -> None:
 def _loop(
     config: ConfigDict,
     workdir: Path,
-    parts: Parts,
+    parts: TrainingParts,
     checkpoints: Checkpoints,
     best: str,
 ) -> int:
@@ -96,9 +96,13 @@ def _loop(
             with clock.pause():
                 scores: Scores = {}
                 if judging:
-                    variables = parts.judging.method.variables(state)
+                    variables = parts.evaluation.method.variables(state)
                     judged = score(
-                        parts.judging, variables, "val", parts.val, as_predicted=False
+                        parts.evaluation,
+                        variables,
+                        "val",
+                        parts.val,
+                        as_predicted=False,
                     )
                     scores = judged.scores
                     log.write_scalars(step, scores)
@@ -106,12 +110,12 @@ def _loop(
                 if saving:
                     about = {
                         "config": folder.as_json(config),
-                        "preprocessing": parts.judging.predicting.preprocessing,
+                        "preprocessing": parts.evaluation.prediction.preprocessing,
                         "waiting": list(waiting),  # written later, and it grows
                         "chosen_by": best,
                     }
                     portable = parts.layout.make_global(state)
-                    variables = parts.judging.method.variables
+                    variables = parts.evaluation.method.variables
                     checkpoints.save(step, portable, variables, about, scores)
             if stop and step < config.steps:
                 logs.say(f"stopped at step {step}; the same command goes on from there")
@@ -120,7 +124,7 @@ def _loop(
 
 
 def _begin(
-    config: ConfigDict, parts: Parts, checkpoints: Checkpoints, key: jax.Array
+    config: ConfigDict, parts: TrainingParts, checkpoints: Checkpoints, key: jax.Array
 ) -> tuple[State, int, list[Scalars]]:
     """The newest checkpoint, or a fresh start.
 
@@ -130,7 +134,7 @@ def _begin(
     shapes = jax.eval_shape(parts.init, key)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
     images = "{} images to train on, {} to validate, {} to test".format(
-        *map(len, (parts.train, parts.val, parts.judging.test))
+        *map(len, (parts.train, parts.val, parts.evaluation.test))
     )
     if parts.unlabelled:
         images += f", {len(parts.unlabelled)} without labels"
@@ -143,7 +147,7 @@ def _begin(
         return parts.layout.put_state(state), 0, []
     logs.say(f"resuming at step {latest}")
     like = parts.layout.abstract(shapes)
-    state = checkpoints.restore(latest, like, parts.judging.method.variables)
+    state = checkpoints.restore(latest, like, parts.evaluation.method.variables)
     return state, latest, checkpoints.load_metadata(latest).get("waiting", [])
 
 
@@ -166,7 +170,7 @@ def _fetch(waiting: list[Scalars], step: int, latest: int | None) -> list[Scalar
 
 
 def _line(
-    parts: Parts, fetched: list[Scalars], step: int, speed: float
+    parts: TrainingParts, fetched: list[Scalars], step: int, speed: float
 ) -> dict[str, float]:
     """What the log says of the steps since its last line: means."""
     means = {k: sum(s[k] for s in fetched) / len(fetched) for k in sorted(fetched[0])}

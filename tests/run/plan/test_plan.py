@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from unet_jax.build import binding
-from unet_jax.build.surveying import survey
+from unet_jax.build.dataset import survey_splits
 from unet_jax.data import sampling, weights
 from unet_jax.data.account import Account, measure
 from unet_jax.errors import UserError
@@ -27,7 +27,7 @@ def returned(source):
 def test_a_plan_is_measured_and_its_file_trains(tiny, tmp_path):
     tiny.data.shape = (18, 40)
     tiny.metrics = tiny.metrics[:1]
-    splits = survey(tiny)
+    splits = survey_splits(tiny)
     made = plan(tiny, splits.account, splits)
     chosen = {choice.field: choice.value for choice in made.choices}
     assert chosen["crop"] == made.config.crop == (20, 40)
@@ -51,7 +51,7 @@ def test_a_plan_is_measured_and_its_file_trains(tiny, tmp_path):
 def test_memory_grows_with_the_batch_and_is_that_of_one_device(tiny):
     tiny.parallel = ConfigDict({"name": "mesh", "space": 2})
     tiny.crop, tiny.batch_size = (32, 32), 4
-    splits = survey(tiny)
+    splits = survey_splits(tiny)
     four = cost.compiled(tiny, splits).memory
     tiny.batch_size = 16
     sixteen = cost.compiled(tiny, splits).memory
@@ -138,9 +138,9 @@ def test_a_rare_class_weighs_more_and_draws_the_crops(monkeypatch):
     assert made.seconds == 250
     assert made.config.weight_map.shares == (0.995, 0.005)
     assert made.config.sampling.name == "foreground"
-    weigh = binding.field(weights, made.config, "weight_map")
+    weigh = binding.bind_field(weights, made.config, "weight_map")
     assert weigh(label).mean() == pytest.approx(1)
-    assert binding.field(sampling, made.config, "sampling")(np.array([0, 1])).any()
+    assert binding.bind_field(sampling, made.config, "sampling")(np.array([0, 1])).any()
 
     config = base.get_config()  # with what somebody has chosen
     config.weight_map = ConfigDict({"name": "border"})

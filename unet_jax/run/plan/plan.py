@@ -48,7 +48,7 @@ def plan(config: ConfigDict, account: Account, splits: Splits) -> Plan:
     Raises:
       UserError: the config is wrong, there is nothing to learn from, or not the memory.
     """
-    checks.fields(config)
+    checks.check_fields(config)
     if jax.process_count() > 1:
         raise UserError("a plan is measured by one process; run --mode=inspect in one")
     facts = _learnt_from(account)
@@ -113,10 +113,10 @@ def _weight_map(
     """Weights for classes of which one is rare, unless somebody has chosen others."""
     parts = rules.shares(facts)
     rare, why = rules.rarest(parts, classes)
-    given = checks.plain(config.weight_map)
+    given = checks.to_plain(config.weight_map)
     if given["name"] != "uniform":
         return Choice("weight_map", given, f"as the config has it; {why}")
-    if not rare or binding.task(config, binding.ANY_DATA).overlapping:
+    if not rare or binding.build_task(config, binding.ANY_DATA).overlapping:
         return Choice("weight_map", given, f"all pixels count the same; {why}")
     shares = tuple(float(f"{parts.get(k, 0):.4g}") for k in range(len(classes)))
     return Choice(

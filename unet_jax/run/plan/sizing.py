@@ -83,8 +83,8 @@ def sized(
       UserError: the config is wrong, or the least step needs too much memory.
     """
     with prefix_errors("config.parallel"):
-        layout = binding.field(parallel, config, "parallel")()
-    given = binding.model(config, None)
+        layout = binding.bind_field(parallel, config, "parallel")()
+    given = binding.build_model(config, None)
     margin = given.geometry(len(space.median)).margin
     alone = config.batch_size == 1 and any(margin)  # the paper's one large tile
     batches = functools.partial(
