@@ -65,13 +65,13 @@ FIELDS = (
           "Number of training steps. Each step updates the parameters once.",
           may_change=True),
     Field("batch_size", Count, 8,
-          "Number of examples in a step, over all devices. It must be a multiple of the "
-          "number of devices, or of the groups of devices that share an image."),
+          "Number of examples in a step, over all devices. It must be a multiple of "
+          "the number of devices, or of groups of devices that share an image."),
     Field("crop", tuple[Count, ...], (128, 128),
-          "Size of a training crop, the input of the network, in pixels along each axis: "
-          "height and width, or depth, height and width. Networks with VALID padding "
-          "take only some sizes, such as 572; the error about another size lists the "
-          "nearest ones."),
+          "Size of a training crop, the input of the network, in pixels along each "
+          "axis: height and width, or depth, height and width. Networks with VALID "
+          "padding take only some sizes, such as 572; the error about another size "
+          "lists the nearest ones."),
     Field("log_every", Count, 20,
           "Number of steps between two lines of training scalars in metrics.jsonl.",
           may_change=True),
@@ -81,9 +81,9 @@ FIELDS = (
     Field("checkpoint_every", Count, 200,
           "Number of steps between two checkpoints.", may_change=True),
     Field("init_from", str, "",
-          "Run folder or .safetensors file with the parameters to start from. Arrays of "
-          "the same name and shape are used; the others are initialised at random. '': "
-          "all are initialised at random."),
+          "Run folder or .safetensors file with the parameters to start from. Arrays "
+          "of the same name and shape are used; the others are initialised at random. "
+          "'': all are initialised at random."),
     Field("freeze", tuple[str, ...], (),
           "Patterns for the names of parameters that training does not change: "
           "`--config.freeze=\"('down*',)\"`, where `*` matches any text. Running "
@@ -104,8 +104,7 @@ FIELDS = (
     Field("data.survey", Keyword, UNSET,
           "folder: path of the survey.json of another run, the results of its check of "
           "the files. Files that have not changed since then are not read again before "
-          "training. '': all files are read.",
-          may_change=True),
+          "training. '': all files are read.", may_change=True),
     Field("data.manual_dir", Keyword, UNSET,
           "Public data sets: path of the folder with their archives. '': the archives "
           "are downloaded.", may_change=True),
@@ -119,8 +118,9 @@ FIELDS = (
     Field("normalize", Spec, {"name": "standard"},
           "Normalisation of each image, a function of unet_jax/data/normalize.py. "
           "standard: zero mean and unit variance in each channel; unit: integers are "
-          "divided by the largest value of their type; percentile: the 1st and the "
-          "99th percentile of each channel become 0 and 1."),
+          "divided by the largest value of their type, and floats are unchanged; "
+          "percentile: the 1st and the 99th percentile of each channel become 0 and 1, "
+          "and values outside are clipped."),
     Field("weight_map", Spec, {"name": "uniform"},
           "Weight of each pixel in the loss, a function of unet_jax/data/weights.py. "
           "uniform: all are equal; border: the background between two objects has a "
