@@ -142,8 +142,8 @@ FIELDS = (
     Field("model", Spec, {"name": "UNet"},
           "Network, a class of unet_jax/models."),
     Field("model.widths", Keyword, (64, 128, 256, 512, 1024),
-          "Number of channels at each level, the finest level first. The number of "
-          "entries is the number of levels."),
+          "Number of channels at each level, the finest level first. There are as many "
+          "levels as entries, two or more."),
     Field("model.padding", Keyword, "SAME",
           "Padding of convolutions. SAME: the output has the size of the input; VALID: "
           "the output is smaller, as in the paper."),
@@ -155,7 +155,8 @@ FIELDS = (
           "Activation after each convolution, a function of jax.nn: relu, leaky_relu, "
           "elu, gelu, silu, ..."),
     Field("model.negative_slope", Keyword, 0.01,
-          "Slope of leaky_relu for negative values. Other activations ignore it."),
+          "Slope of leaky_relu for negative values, 0 or more. Other activations ignore "
+          "it."),
     Field("model.encoder", Keyword, "plain",
           "Blocks of the contracting path. plain: convolutions; residual: one first "
           "convolution, then residual blocks of two convolutions."),
@@ -251,10 +252,10 @@ FIELDS = (
     Field("optimizer", Spec, {"name": "adam"},
           "Optimizer, a function of unet_jax/optimizers.py: sgd, adam, adamw or lamb."),
     Field("optimizer.learning_rate", Keyword, 1e-3,
-          "Highest learning rate of the schedule."),
+          "Highest learning rate of the schedule, 0 or more."),
     Field("optimizer.weight_decay", Keyword, 0.0,
-          "Factor of weight decay, for all parameters but biases and those of norms; "
-          "0: no weight decay."),
+          "Factor of weight decay, 0 or more, for all parameters except biases and those "
+          "of norms; 0: no weight decay."),
     Field("optimizer.clip", Keyword, 1.0,
           "Largest norm of the gradient of all parameters; larger gradients are scaled "
           "down to it. 0: no limit."),
@@ -285,18 +286,20 @@ FIELDS = (
            {"name": "calibration_error"},
            {"name": "brier"}),
           "Metrics, functions of unet_jax/metrics. The best checkpoint is the one with "
-          "the highest value of the first metric on the validation split. Distances, "
-          "such as a tolerance, are in pixels, or in the units of the spacing if the "
-          "data set has one. (): no metrics, for the method diffusion only; the best "
-          "checkpoint is then the one with the lowest loss.", may_change=True),
+          "the highest value, on the validation split, of the first metric that the "
+          "run started with. Distances, such as a tolerance, are in pixels, or in the "
+          "units of the spacing if the data set has one. (): no metrics, for the method "
+          "diffusion only; the best checkpoint is the one with the lowest loss.",
+          may_change=True),
     Field("predict", Mapping, {},
           "Options of prediction, for --mode=predict and for the scores of the test "
           "split.", may_change=True),
     Field("predict.tta", _Views, "none",
           "Test-time augmentation: the prediction is the mean over these views of the "
-          "image. none: the image alone; flips: mirrored along each axis (4 views, or "
-          "8 of a volume); rot4: the 4 quarter turns; d4: the 4 quarter turns, each "
-          "mirrored and not; paper: 7 of the views of d4.", may_change=True),
+          "image. none: the image alone; flips: each combination of mirrored axes (4 "
+          "views, or 8 of a volume); rot4: the 4 quarter turns; d4: the 4 quarter "
+          "turns, each with and without a mirrored axis; paper: 7 of the views of d4.",
+          may_change=True),
     Field("predict.tile", tuple[Count, ...], (),
           "Largest size of a tile in pixels along each axis; a single number is for "
           "all axes. (): as large as the free memory allows.", may_change=True),
