@@ -49,7 +49,7 @@ class Checkpoints:
             ]
         )
         folder = (workdir / FOLDER).absolute()  # Orbax needs an absolute path
-        with _name_damaged(f"a checkpoint in {folder}"):
+        with _report_damage(f"a checkpoint in {folder}"):
             self._orbax = ocp.training.Checkpointer(folder, preservation_policy=policy)
 
     def __enter__(self) -> "Checkpoints":
@@ -154,7 +154,7 @@ class Checkpoints:
         """
         folder = self._orbax.directory / str(step)
         _check_checkpoint_format(folder)
-        with _name_damaged(f"checkpoint {folder}"):
+        with _report_damage(f"checkpoint {folder}"):
             tree = self._orbax.checkpointables_metadata(step).metadata[VARIABLES]
             if tree is None:  # Orbax logs that it cannot read the file; no exception
                 raise ValueError(f"no metadata of its {VARIABLES}")
@@ -163,7 +163,7 @@ class Checkpoints:
     def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         folder = self._orbax.directory / str(step)
         _check_checkpoint_format(folder)
-        with _name_damaged(f"checkpoint {folder}"):
+        with _report_damage(f"checkpoint {folder}"):
             return self._orbax.load_checkpointables(step, abstract)
 
     def load_metadata(self, step: int) -> Any:
@@ -255,7 +255,7 @@ def _silence_orbax() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _name_damaged(checkpoint: str) -> Iterator[None]:
+def _report_damage(checkpoint: str) -> Iterator[None]:
     """Turns the exceptions of Orbax at a damaged checkpoint into a `UserError`."""
     try:
         with _silence_orbax():
@@ -312,7 +312,7 @@ def _load_metadata(checkpoint: Path) -> Any:
     _check_checkpoint_format(checkpoint)
     # The file is read without Orbax, which would initialise the devices: too early for
     # runs of several processes.
-    with _name_damaged(f"checkpoint {checkpoint}"):
+    with _report_damage(f"checkpoint {checkpoint}"):
         text = (checkpoint / "_CHECKPOINT_METADATA").read_text("utf-8")
         metadata = json.loads(text).get("custom_metadata")
     for key in REQUIRED_METADATA:

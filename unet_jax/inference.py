@@ -53,7 +53,7 @@ LABEL_ONLY = Request()
 
 
 class Inference:
-    """Applies a network to images. Compiled programs are cached by their shape.
+    """A network for tiled inference, with its compiled programs cached by shape.
 
     Args:
       model: a network, with `geometry(axes)`.

@@ -155,8 +155,8 @@ FIELDS = (
           "Activation after each convolution, a function of jax.nn: relu, leaky_relu, "
           "elu, gelu, silu, ..."),
     Field("model.negative_slope", Keyword, 0.01,
-          "Slope of leaky_relu for negative values, 0 or more. Other activations ignore "
-          "it."),
+          "Slope of leaky_relu for negative values, 0 or more. Other activations do not "
+          "use it."),
     Field("model.encoder", Keyword, "plain",
           "Blocks of the contracting path. plain: convolutions; residual: one first "
           "convolution, then residual blocks of two convolutions."),
@@ -254,8 +254,8 @@ FIELDS = (
     Field("optimizer.learning_rate", Keyword, 1e-3,
           "Highest learning rate of the schedule, 0 or more."),
     Field("optimizer.weight_decay", Keyword, 0.0,
-          "Factor of weight decay, 0 or more, for all parameters except biases and those "
-          "of norms; 0: no weight decay."),
+          "Factor of weight decay, 0 or more, for all parameters except biases and "
+          "those of norms; 0: no weight decay."),
     Field("optimizer.clip", Keyword, 1.0,
           "Largest norm of the gradient of all parameters; larger gradients are scaled "
           "down to it. 0: no limit."),
@@ -288,8 +288,8 @@ FIELDS = (
           "Metrics, functions of unet_jax/metrics. The best checkpoint is the one with "
           "the highest value, on the validation split, of the first metric that the "
           "run started with. Distances, such as a tolerance, are in pixels, or in the "
-          "units of the spacing if the data set has one. (): no metrics, for the method "
-          "diffusion only; the best checkpoint is the one with the lowest loss.",
+          "units of the spacing if the data set has one. (): no metrics, only for the "
+          "method diffusion; the best checkpoint is the one with the lowest loss.",
           may_change=True),
     Field("predict", Mapping, {},
           "Options of prediction, for --mode=predict and for the scores of the test "
