@@ -155,8 +155,8 @@ FIELDS = (
           "Activation after each convolution, a function of jax.nn: relu, leaky_relu, "
           "elu, gelu, silu, ..."),
     Field("model.negative_slope", Keyword, 0.01,
-          "Slope of leaky_relu for negative values, 0 or more. Other activations do not "
-          "use it."),
+          "Slope of leaky_relu for negative values, 0 or more. Other activations do "
+          "not use it."),
     Field("model.encoder", Keyword, "plain",
           "Blocks of the contracting path. plain: convolutions; residual: one first "
           "convolution, then residual blocks of two convolutions."),
