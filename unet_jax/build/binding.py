@@ -194,7 +194,7 @@ def build_model(config: ConfigDict, axis_name: str | None) -> nn.Module:
         if arrays are global.
 
     Raises:
-      UserError: the spec is wrong, or the network has not the attributes of a network.
+      UserError: the spec is wrong, or the network lacks a method or an attribute.
     """
     given = {"dtype": jnp.dtype(config.precision), "axis_name": axis_name}
     make = bind_field(models, config, "model", given=("outputs", *given))
@@ -214,7 +214,7 @@ def build_model(config: ConfigDict, axis_name: str | None) -> nn.Module:
         _check_arguments(apply, f"{name}.__call__", example, "image", **inputs)
     if fault := network.fault():
         raise UserError(f"config.model.{fault}")
-    with prefix_errors("config.model"):  # which may fail if the network has a fault
+    with prefix_errors("config.model"):  # after `fault`, as a fault may break it
         call_checked(network.geometry, Geometry, f"{name}.geometry", len(config.crop))
     return network
 
