@@ -260,9 +260,9 @@ def test_composed_functions_run_in_order():
     label = rows("111.1", "1.1..", "111..")
     config = ({"name": "remove_small", "pixels": 2}, {"name": "fill_holes"})
     bound = [specs.bind(postprocess, spec, "predict.postprocess") for spec in config]
-    out = postprocess.compose(bound)(Segmentation(label), certain(label, 2))
+    out = postprocess.chain_functions(bound)(Segmentation(label), certain(label, 2))
     np.testing.assert_array_equal(out.label, rows("111..", "111..", "111.."))
-    nothing = postprocess.compose(())(Segmentation(label), certain(label, 2))
+    nothing = postprocess.chain_functions(())(Segmentation(label), certain(label, 2))
     assert nothing.label is label
 
 
@@ -285,7 +285,7 @@ def test_a_peak_that_is_too_small_makes_no_object():
 def test_the_remaining_objects_are_numbered_from_1():
     label = rows("1.11.1111", "1........")
     small = functools.partial(postprocess.remove_small, pixels=3)
-    function = postprocess.compose([postprocess.components, small])
+    function = postprocess.chain_functions([postprocess.components, small])
     out = function(Segmentation(label), certain(label, 2))
     np.testing.assert_array_equal(out.objects, rows(".....1111", "........."))
 

@@ -142,7 +142,7 @@ def watershed(
     return Segmentation(label, _flood(seeds, np.where(foreground, height, OUTSIDE)))
 
 
-def compose(functions: Sequence[Function]) -> Function:
+def chain_functions(functions: Sequence[Function]) -> Function:
     """Returns the function that applies all of these, the first one first.
 
     At the end, the remaining objects are numbered 1, 2, 3, ...

@@ -161,7 +161,7 @@ def bind_options(config: ConfigDict, task: Task) -> tuple[PredictOptions, Callab
         for i, spec in enumerate(options.postprocess)
     ]
     _check_options(options, functions, task, config.task.name)
-    return options, postprocess.compose(functions)
+    return options, postprocess.chain_functions(functions)
 
 
 def _check_options(
@@ -198,7 +198,7 @@ def _try_postprocess(task: Task, functions: Sequence[Callable]) -> None:
     prediction = np.full((1, 1, task.channels), 1 / task.channels, np.float32)
     label = task.decide(prediction).astype(np.int32)
     with prefix_errors("config.predict.postprocess"):
-        postprocess.compose(functions)(
+        postprocess.chain_functions(functions)(
             Segmentation(label), task.probabilities(prediction)
         )
 
