@@ -72,7 +72,7 @@ def of(monkeypatch, tiny, tmp_path, capsys):
     """The exit code, the terminal, the JSON data and the page of an account."""
 
     def run(found):
-        monkeypatch.setattr(verb, "survey", lambda config, split: splits(found))
+        monkeypatch.setattr(verb, "survey_splits", lambda config, split: splits(found))
         code = inspect(tiny, tmp_path)
         data = json.loads((tmp_path / "inspect.json").read_text())
         page = (tmp_path / "inspect.html").read_text()

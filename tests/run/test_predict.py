@@ -264,7 +264,7 @@ def test_whatever_goes_wrong_with_a_file_the_others_go_on(
     config, run = trained
     for name in "ab":
         Image.fromarray(grey(20, 20)).save(tmp_path / f"{name}.png")
-    overlay = pictures.overlay
+    overlay = pictures.draw_overlay
     fits = iter([False, True])
 
     def full(*args):
@@ -272,7 +272,7 @@ def test_whatever_goes_wrong_with_a_file_the_others_go_on(
             raise MemoryError("too large")
         return overlay(*args)
 
-    monkeypatch.setattr(pictures, "overlay", full)
+    monkeypatch.setattr(pictures, "draw_overlay", full)
     where = {"input": str(tmp_path), "output": str(tmp_path / "out")}
     assert predict(config, run, **where) == 1
     stdout, stderr = capsys.readouterr()
