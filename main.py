@@ -57,7 +57,7 @@ def main(_: list[str]) -> None:
         if source := command.run_folder(file, CONFIGS):
             stored = folder.read_config(source)
             folder.check_trusted(stored, source, trust=TRUST.value, used=config)
-        parallel.join()
+        parallel.connect_processes()
         holders = (INPUT, OUTPUT, ENSEMBLE, COUNT)
         verb = command.with_flags(getattr(run, MODE.value), holders)
         code = verb(config, workdir)

@@ -16,4 +16,4 @@ from unet_jax.build import fields
 
 def get_config() -> ConfigDict:
     """Returns the paper's network with SAME padding, Adam, cross-entropy and Dice."""
-    return fields.default_config()
+    return fields.make_default_config()

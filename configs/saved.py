@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import base
-from unet_jax.build.fields import revive
+from unet_jax.build.fields import from_plain
 from unet_jax.run import folder
 
 
@@ -17,5 +17,5 @@ def get_config(workdir: str) -> ConfigDict:
     """Reads the config of a run; fields newer than the run have their defaults."""
     config = base.get_config()
     for name, value in folder.read_config(Path(workdir).expanduser()).items():
-        config[name] = revive(value)
+        config[name] = from_plain(value)
     return config

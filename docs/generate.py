@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a build without installation
 
-from unet_jax.build.fields import FIELDS, UNSET, Field, Keyword, keys  # noqa: E402
+from unet_jax.build.fields import FIELDS, UNSET, Field, Keyword, list_keys  # noqa: E402
 
 EXPERIMENTS = sorted(ROOT.glob("experiments/*/README.md"))
 FUNCTIONS = {  # the pages of the functions that specs name, and their modules
@@ -101,7 +101,7 @@ def _fields_page() -> str:
     for field in FIELDS:
         if "." not in field.name:
             lines += [f"## {field.name}", "", *_description(field), ""]
-            lines += _table(keys(field.name))
+            lines += _table(list_keys(field.name))
     return "\n".join(lines)
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from unet_jax.checkpoint import Checkpoints, newest, split
+from unet_jax.checkpoint import Checkpoints, load_newest_metadata, split_state
 from unet_jax.errors import UserError
 
 ABOUT = {"config": {}, "preprocessing": {}}
-HERE = SingleDeviceSharding(jax.devices()[0])
+DEVICE = SingleDeviceSharding(jax.devices()[0])
 
 
-def like(size):
-    array = jax.ShapeDtypeStruct((size,), jnp.float32, sharding=HERE)
+def abstract_state(size):
+    array = jax.ShapeDtypeStruct((size,), jnp.float32, sharding=DEVICE)
     return {"a": array, "b": (), "c": [array]}
 
 
@@ -28,18 +28,22 @@ def variables(state):
     return {"params": state["a"], "batch_stats": state["b"]}
 
 
-def worth(score):
+def make_scores(score):
     return {} if score is None else {"val/dice": score, "val/iou": 1 - score}
 
 
-def test_the_latest_two_and_the_best_stay(tmp_path):
+def test_the_latest_two_and_the_best_are_kept(tmp_path):
     scores = {1: 0.1, 2: 0.9, 3: 0.5, 4: None, 5: 0.9, 6: None, 7: None}
     with Checkpoints(tmp_path, "val/dice") as checkpoints:
         assert checkpoints.latest is None
         assert checkpoints.best is None
         for step, score in scores.items():
             checkpoints.save(
-                step, state(step), variables, ABOUT | {"step": [step]}, worth(score)
+                step,
+                state(step),
+                variables,
+                ABOUT | {"step": [step]},
+                make_scores(score),
             )
     kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
     with Checkpoints(tmp_path, "val/dice") as checkpoints:
@@ -48,19 +52,19 @@ def test_the_latest_two_and_the_best_stay(tmp_path):
         assert best in (2, 5)
         assert kept == [best, 6, 7]
         np.testing.assert_array_equal(
-            checkpoints.restore(best, like(3), variables)["a"], [best] * 3
+            checkpoints.restore(best, abstract_state(3), variables)["a"], [best] * 3
         )
-        assert checkpoints.about(best) == ABOUT | {"step": [best]}
+        assert checkpoints.load_metadata(best) == ABOUT | {"step": [best]}
     with Checkpoints(tmp_path, "val/iou") as checkpoints:
-        assert checkpoints.best == best  # of those that are left
+        assert checkpoints.best == best  # among those that were kept
     with (
         Checkpoints(tmp_path, "val/recall") as checkpoints,
-        pytest.raises(UserError, match="scored by val/recall; begin config.metrics"),
+        pytest.raises(UserError, match="has the score val/recall; put another"),
     ):
         _ = checkpoints.best
 
 
-def test_a_score_that_does_not_exist_is_the_worst(tmp_path):
+def test_an_undefined_score_is_the_worst(tmp_path):
     with Checkpoints(tmp_path, "val/dice") as checkpoints:
         for step, score in ((1, 0.1), (2, None), (3, None)):
             checkpoints.save(step, state(step), variables, None, {"val/dice": score})
@@ -75,17 +79,19 @@ def test_without_scores_the_newest_is_best(tmp_path):
         assert checkpoints.best == 3
 
 
-def test_a_damaged_file_is_one_line(tmp_path):
+def test_a_damaged_file_is_one_line_of_error(tmp_path):
     with Checkpoints(tmp_path, "val/dice") as checkpoints:
         checkpoints.save(3, state(3), variables, None, {})
         checkpoints.wait()
         with pytest.raises(UserError, match=r"checkpoints/3 is damaged"):
-            checkpoints.restore(3, like(4) | {"d": like(4)["a"]}, variables)
+            checkpoints.restore(
+                3, abstract_state(4) | {"d": abstract_state(4)["a"]}, variables
+            )
         for file in (tmp_path / "checkpoints/3/variables").rglob("*"):
             if file.is_file():
                 file.write_bytes(b"")
         with pytest.raises(UserError, match=r"checkpoints/3 is damaged"):
-            checkpoints.restore(3, like(3), variables)
+            checkpoints.restore(3, abstract_state(3), variables)
 
 
 def broken_json(checkpoint):
@@ -115,30 +121,30 @@ def without(*keys):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (broken_json, "is damaged; move it away"),
-        (no_json, "is damaged; move it away"),
-        (other_json, "is damaged; move it away"),
+        (broken_json, "is damaged; move it to another folder"),
+        (no_json, "is damaged; move it to another folder"),
+        (other_json, "is damaged; move it to another folder"),
         (without("custom_metadata"), "has no 'config' in its _CHECKPOINT_METADATA"),
         (without("custom_metadata", "config"), "has no 'config' in its"),
         (without("custom_metadata", "preprocessing"), "has no 'preprocessing' in its"),
     ],
 )
-def test_damage_to_the_data_of_a_checkpoint_is_one_line(tmp_path, damage, words):
+def test_damaged_metadata_is_one_line_of_error(tmp_path, damage, words):
     with Checkpoints(tmp_path, "val/dice") as checkpoints:
         checkpoints.save(3, state(3), variables, ABOUT, {})
     damage(tmp_path / "checkpoints/3")
     with pytest.raises(UserError, match=f"^checkpoint .*checkpoints/3 {words}") as one:
-        newest(tmp_path)
+        load_newest_metadata(tmp_path)
     with (
         pytest.raises(UserError, match=r"/checkpoints.* (damaged|has no)") as other,
         Checkpoints(tmp_path, "val/dice") as checkpoints,
     ):
-        checkpoints.about(3)
+        checkpoints.load_metadata(3)
     assert "\n" not in f"{one.value}{other.value}"
 
 
 @pytest.mark.parametrize("lost", ["variables", "variables/_METADATA"])
-def test_variables_that_are_not_there_are_one_line(tmp_path, lost):
+def test_missing_variables_are_one_line_of_error(tmp_path, lost):
     with Checkpoints(tmp_path, "val/dice") as checkpoints:
         checkpoints.save(3, state(3), variables, ABOUT, {})
     path = tmp_path / "checkpoints/3" / lost
@@ -147,22 +153,22 @@ def test_variables_that_are_not_there_are_one_line(tmp_path, lost):
         Checkpoints(tmp_path, "val/dice") as checkpoints,
         pytest.raises(UserError, match=r"checkpoint .*checkpoints/3 is damaged"),
     ):
-        checkpoints.shapes(3)
+        checkpoints.load_shapes(3)
 
 
 def test_each_array_is_in_one_of_two_parts(tmp_path):
-    """Prediction reads the variables alone, whatever becomes of the rest."""
+    """Prediction needs the variables only, even if the other part is lost."""
     with Checkpoints(tmp_path, "val/dice") as checkpoints:
         checkpoints.save(3, state(3), variables, None, {})
         checkpoints.wait()
-        parts = split(like(3), variables)
+        parts = split_state(abstract_state(3), variables)
         assert list(parts.training) == ["c.0"]
-        back = checkpoints.restore(3, like(3), variables)
+        back = checkpoints.restore(3, abstract_state(3), variables)
         jax.tree.map(np.testing.assert_array_equal, back, state(3))
         shutil.rmtree(tmp_path / "checkpoints/3/training")
-        seen = checkpoints.variables(3, parts.variables)
-        np.testing.assert_array_equal(seen["params"], [3, 3, 3])
-        assert checkpoints.shapes(3)["params"].shape == (3,)
+        loaded = checkpoints.load_variables(3, parts.variables)
+        np.testing.assert_array_equal(loaded["params"], [3, 3, 3])
+        assert checkpoints.load_shapes(3)["params"].shape == (3,)
 
 
 def test_the_lowest_loss_is_best(tmp_path):
@@ -173,10 +179,10 @@ def test_the_lowest_loss_is_best(tmp_path):
         assert checkpoints.best == 2
 
 
-def test_the_format_of_earlier_versions_is_named(tmp_path):
+def test_the_format_of_earlier_versions_is_refused(tmp_path):
     with Checkpoints(tmp_path, "val/dice") as checkpoints:
         checkpoints.save(3, state(3), variables, None, {})
         checkpoints.wait()
         (tmp_path / "checkpoints/3/variables").rename(tmp_path / "checkpoints/3/state")
         with pytest.raises(UserError, match=r"3 is of the format before 0.2.*train ag"):
-            checkpoints.variables(3, like(3))
+            checkpoints.load_variables(3, abstract_state(3))

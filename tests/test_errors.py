@@ -1,8 +1,8 @@
-from unet_jax.errors import choices
+from unet_jax.errors import suggest
 
 
-def test_choices_name_the_nearest_and_all():
-    assert choices("dyce", ["focal", "dice"]) == (
+def test_a_suggestion_is_the_nearest_name_and_all_names():
+    assert suggest("dyce", ["focal", "dice"]) == (
         "did you mean 'dice'? there are: dice, focal"
     )
-    assert choices("xyz", []) == "there are: none"
+    assert suggest("xyz", []) == "there are: none"

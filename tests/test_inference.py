@@ -1,4 +1,4 @@
-"""Members, views, tiles and batches, against the network on the whole image."""
+"""Inference in tiles and batches, against the network on the whole image."""
 
 import functools
 
@@ -12,32 +12,33 @@ from scipy.stats import entropy as scipy_entropy
 from unet_jax import inference, parallel, tasks, tiling, views
 from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry
-from unet_jax.inference import Inference, Want
+from unet_jax.inference import Inference, Request
 from unet_jax.models import UNet
 from unet_jax.tasks import Data
 
 DATA = Data(("background", "a", "b", "c"), axes=2, channels=1)
 SOFTMAX, SIGMOID = tasks.semantic(DATA), tasks.multilabel(DATA)
-ALL = Want(prediction=True, doubt=True)
+ALL = Request(prediction=True, member_entropy=True)
 
 
-def members(model, count=1, channels=1):
-    here = parallel.here()
+def make_members(model, count=1, channels=1):
+    devices = parallel.local_devices()
     example = np.zeros((1, 60, 60, channels), np.float32)
     init = jax.jit(model.init)
-    return [here.put_state(init(jax.random.key(i), example)) for i in range(count)]
+    return [devices.put_state(init(jax.random.key(i), example)) for i in range(count)]
 
 
-def ask(model, variables, images, **how):
-    options = {k: how.pop(k) for k in ("edges", "batch", "task") if k in how}
-    options = {"task": SOFTMAX, "channels": 1} | options
-    asked = Inference(model, here=parallel.here(), **options)
+def predict(model, variables, images, **options):
+    """Predicts images of one shape with a new `Inference`."""
+    own = {k: options.pop(k) for k in ("edges", "batch", "task") if k in options}
+    own = {"task": SOFTMAX, "channels": 1} | own
+    inferred = Inference(model, devices=parallel.local_devices(), **own)
     shape = images[0].shape[:-1]
     reads = [lambda box, image=image: image[tuple(box)] for image in images]
-    return list(asked.whole(variables, shape, reads, **how))
+    return list(inferred.predict_images(variables, shape, reads, **options))
 
 
-def pictures(count=1, shape=(75, 50)):
+def make_images(count=1, shape=(75, 50)):
     rng = np.random.default_rng(0)
     return [rng.normal(size=(*shape, 1)).astype("f4") for _ in range(count)]
 
@@ -68,98 +69,101 @@ def softmax(logits):
     return powers / powers.sum(-1, keepdims=True)
 
 
-def by_hand(model, variables, image, seen):
-    """The probabilities of each member in each view of the mirrored whole image."""
+def predict_by_hand(model, variables, image, seen):
+    """Returns the probabilities of the whole mirrored image, per member and view."""
     shape, geometry = image.shape[:-1], model.geometry(2)
     margin = geometry.margin[0]
     size = geometry.valid_shape(tuple(n + 2 * margin for n in shape))
     ends = [(margin, s - n - margin) for n, s in zip(shape, size, strict=True)]
     padded = np.pad(image, [*ends, (0, 0)], mode="reflect")[None]
-    answers = []
+    probabilities = []
     for one in variables:
         for view in seen:
             logits = model.apply(one, np.asarray(views.apply_view(padded, view)))
             back = np.asarray(views.invert_view(np.asarray(logits), view))[0]
-            answers.append(softmax(back[: shape[0], : shape[1]]))
-    return np.stack(answers)
+            probabilities.append(softmax(back[: shape[0], : shape[1]]))
+    return np.stack(probabilities)
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 @pytest.mark.parametrize("tta", ["none", "d4"])
-def test_the_mean_over_members_and_views(padding, tta):
+def test_the_prediction_is_the_mean_over_members_and_views(padding, tta):
     model = UNet((2, 3), padding=padding)
-    variables, seen = members(model, 2), getattr(views, tta)(2)
-    (image,) = pictures()
-    (got,) = ask(model, variables, [image], edges=(36, 44), views=seen, want=ALL)
-    every = by_hand(model, variables, image, seen)
+    variables, seen = make_members(model, 2), getattr(views, tta)(2)
+    (image,) = make_images()
+    (got,) = predict(model, variables, [image], edges=(36, 44), views=seen, request=ALL)
+    every = predict_by_hand(model, variables, image, seen)
     np.testing.assert_allclose(got["prediction"], every.mean(0), atol=2e-6)
     members_mean = every.reshape(2, len(seen), *every.shape[1:]).mean(1)
-    doubts = scipy_entropy(members_mean, axis=-1).mean(0)
-    np.testing.assert_allclose(got["doubt"], doubts, atol=2e-6)
+    entropy = scipy_entropy(members_mean, axis=-1).mean(0)
+    np.testing.assert_allclose(got["member_entropy"], entropy, atol=2e-6)
     np.testing.assert_array_equal(got["label"], got["prediction"].argmax(-1))
-    (one,) = ask(model, variables[:1], [image], views=seen, want=ALL)
-    alone = by_hand(model, variables[:1], image, seen)  # its views are the members
+    (one,) = predict(model, variables[:1], [image], views=seen, request=ALL)
+    # of a single run, the views are the members
+    alone = predict_by_hand(model, variables[:1], image, seen)
     np.testing.assert_allclose(
-        one["doubt"], scipy_entropy(alone, axis=-1).mean(0), atol=2e-6
+        one["member_entropy"], scipy_entropy(alone, axis=-1).mean(0), atol=2e-6
     )
 
 
 @pytest.mark.parametrize("tta", ["d4", "flips"])
 @pytest.mark.parametrize("shape", [(30, 24), (6, 14, 12)])
 @pytest.mark.parametrize("local", [True, False], ids=["tiles", "blended"])
-def test_vectors_turn_back_before_they_are_averaged(shape, local, tta):
-    """Every view of a network that turns with its image says the same."""
+def test_vectors_are_turned_back_before_the_mean(shape, local, tta):
+    """All views agree for a network whose output turns with its image."""
     axes, model = len(shape), Slope(local)
     task = tasks.flow(DATA._replace(axes=axes))
-    (image,) = pictures(1, shape)
+    (image,) = make_images(1, shape)
     seen = getattr(views, tta)(axes)
-    ask_of = functools.partial(ask, model, [{}], [image], task=task, want=ALL)
-    (whole,) = ask_of(views=seen)
-    slope = np.stack(np.gradient(image[..., 0]), -1) / 5  # the length of its vectors
+    predict_views = functools.partial(
+        predict, model, [{}], [image], task=task, request=ALL
+    )
+    (whole,) = predict_views(views=seen)
+    slope = np.stack(np.gradient(image[..., 0]), -1) / 5  # the scale of `flow`
     np.testing.assert_allclose(whole["prediction"][..., :-1], slope, atol=2e-6)
     (one,), (all_views,) = (
-        ask_of(edges=(10,) * axes, views=v) for v in (seen[:1], seen)
+        predict_views(edges=(10,) * axes, views=v) for v in (seen[:1], seen)
     )
     np.testing.assert_allclose(all_views["prediction"], one["prediction"], atol=2e-6)
     if local:
-        inner = (slice(1, -1),) * axes  # beyond its border an image is mirrored
+        inner = (slice(1, -1),) * axes  # outside its border the image is mirrored
         np.testing.assert_allclose(
             one["prediction"][inner][..., :-1], slope[inner], atol=2e-6
         )
 
 
-def test_progress_is_told_to_the_end():
-    model, told = UNet((2, 3)), []
-    ask(
+def test_progress_is_reported_to_the_end():
+    model, calls = UNet((2, 3)), []
+    predict(
         model,
-        members(model),
-        pictures(2),
+        make_members(model),
+        make_images(2),
         edges=(44, 44),
-        passed=lambda *now: told.append(now),
+        on_progress=lambda *call: calls.append(call),
     )
-    assert told == [(i + 1, len(told)) for i in range(len(told))]
-    assert len(told) > 2
+    assert calls == [(i + 1, len(calls)) for i in range(len(calls))]
+    assert len(calls) > 2
 
 
-def test_images_of_a_batch_do_not_see_each_other():
+def test_images_of_a_batch_do_not_depend_on_each_other():
     model = UNet((2, 3))
-    images, variables = pictures(3), members(model)
-    together = ask(model, variables, images, want=ALL, batch=16, edges=(44, 44))
+    images, variables = make_images(3), make_members(model)
+    together = predict(model, variables, images, request=ALL, batch=16, edges=(44, 44))
     assert len(together) == 3
-    for image, answer in zip(images, together, strict=True):
-        (alone,) = ask(model, variables, [image], want=ALL)
-        np.testing.assert_allclose(answer["prediction"], alone["prediction"], atol=2e-6)
+    for image, result in zip(images, together, strict=True):
+        (alone,) = predict(model, variables, [image], request=ALL)
+        np.testing.assert_allclose(result["prediction"], alone["prediction"], atol=2e-6)
 
 
-def test_independent_classes_answer_for_themselves():
+def test_independent_classes_use_the_sigmoid():
     model = UNet((2, 3), outputs=3)
-    variables, (image,) = members(model), pictures()
-    (got,) = ask(
+    variables, (image,) = make_members(model), make_images()
+    (got,) = predict(
         model,
         variables,
         [image],
         task=SIGMOID,
-        want=ALL._replace(output=True),
+        request=ALL._replace(output=True),
         edges=(60, 60),
     )
     np.testing.assert_allclose(
@@ -169,136 +173,154 @@ def test_independent_classes_answer_for_themselves():
     p = got["prediction"]
     pair = np.stack([p, 1 - p], -1)
     np.testing.assert_allclose(
-        inference.entropy(SIGMOID, p),
+        inference.compute_entropy(SIGMOID, p),
         scipy_entropy(pair, axis=-1).sum(-1),
         rtol=1e-4,
     )
 
 
-def test_norms_over_space_are_blended_from_probabilities(capsys):
+def test_tiles_with_norms_over_space_are_blended(capsys):
     model = UNet((2, 3), norm="instance", padding="SAME")
-    variables, (image,) = members(model), pictures()
-    (got,) = ask(model, variables, [image], edges=(32, 32))
+    variables, (image,) = make_members(model), make_images()
+    (got,) = predict(model, variables, [image], edges=(32, 32))
     assert got["label"].shape == image.shape[:-1]
     assert got["label"].dtype == np.uint8
     assert "overlap by half and are blended" in capsys.readouterr().out
-    want = Want(prediction=True)
-    (full,) = ask(model, variables, [image], edges=(32, 32), want=want)
+    request = Request(prediction=True)
+    (full,) = predict(model, variables, [image], edges=(32, 32), request=request)
     np.testing.assert_array_equal(got["label"], full["prediction"].argmax(-1))
     np.testing.assert_allclose(full["prediction"].sum(-1), 1, atol=1e-6)
 
 
-def test_out_of_memory_means_smaller_tiles_and_the_same_answer(monkeypatch, capsys):
+def test_out_of_memory_means_smaller_tiles_and_the_same_result(monkeypatch, capsys):
     model = UNet((2, 3))
-    variables, images = members(model), pictures(2, (90, 90))
-    expected = ask(model, variables, images, want=ALL)
-    look = Inference._predict_tiles
+    variables, images = make_members(model), make_images(2, (90, 90))
+    expected = predict(model, variables, images, request=ALL)
+    predict_batch = Inference._predict_batch
 
-    def full(self, members, batch, *rest):
+    def fail(self, batch, **options):
         if batch.shape[1] > 60:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        return look(self, members, batch, *rest)
+        return predict_batch(self, batch, **options)
 
-    monkeypatch.setattr(Inference, "_predict_tiles", full)
-    got = ask(model, variables, images, want=ALL)
+    monkeypatch.setattr(Inference, "_predict_batch", fail)
+    got = predict(model, variables, images, request=ALL)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a["prediction"], b["prediction"], atol=2e-6)
     assert "memory is short: " in capsys.readouterr().out
 
 
-def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch):
-    def broken(*_):
+def test_other_errors_of_the_device_are_raised(monkeypatch):
+    def fail(*_, **__):
         raise jax.errors.JaxRuntimeError("INTERNAL: the device is on fire")
 
-    monkeypatch.setattr(Inference, "_predict_tiles", broken)
+    monkeypatch.setattr(Inference, "_predict_batch", fail)
     model = UNet((2, 3))
     with pytest.raises(jax.errors.JaxRuntimeError, match="on fire"):
-        ask(model, members(model), pictures())
+        predict(model, make_members(model), make_images())
 
 
-def test_tiles_fit_into_the_memory_that_is_free(capsys):
+def test_tiles_fit_into_the_free_memory(capsys):
     model = UNet((4, 8))
-    variables, (image,) = members(model), pictures(1, (300, 200))
-    here = parallel.here()
+    variables, (image,) = make_members(model), make_images(1, (300, 200))
+    devices = parallel.local_devices()
     read = [lambda box: image[tuple(box)]]
 
-    def asked(free):
+    def label_with(free):
         make = functools.partial(Inference, model, channels=1, task=SOFTMAX)
-        one = make(here=here._replace(free=lambda: free))
-        (answer,) = one.whole(variables, (300, 200), read)
-        return answer["label"]
+        one = make(devices=devices._replace(read_free_memory=lambda: free))
+        (result,) = one.predict_images(variables, (300, 200), read)
+        return result["label"]
 
-    roomy = asked(2**40)
+    large = label_with(2**40)
     assert capsys.readouterr().out == ""
-    tight = asked(2**21)
+    small = label_with(2**21)
     assert "memory is short" in capsys.readouterr().out
-    assert (roomy == tight).mean() > 0.999  # but for ties
-    with pytest.raises(UserError, match="a tile of 18 x 18 pixels, the least"):
-        asked(2**10)
+    assert (large == small).mean() > 0.999  # except ties
+    with pytest.raises(UserError, match="a tile of 18 x 18 pixels, the smallest"):
+        label_with(2**10)
 
 
-def test_tiles_of_the_asked_size_are_taken(monkeypatch):
+def test_tiles_have_the_requested_size(monkeypatch):
     model = UNet((2, 3))
     shapes = []
-    cut = tiling.cut
-    monkeypatch.setattr(
-        tiling, "cut", lambda tiles, *a: shapes.append(tiles.shape) or cut(tiles, *a)
-    )
-    ask(model, members(model), pictures(), edges=(40, 50), batch=8)
+    read_tile = tiling.read_tile
+
+    def record(tiles, *args):
+        shapes.append(tiles.shape)
+        return read_tile(tiles, *args)
+
+    monkeypatch.setattr(tiling, "read_tile", record)
+    predict(model, make_members(model), make_images(), edges=(40, 50), batch=8)
     assert set(shapes) == {(40, 50)}
     shapes.clear()
-    monkeypatch.setattr(tiling, "LIMIT", 2**10)
-    ask(model, members(model), pictures(1, (75, 60)), edges=(92, 92))
-    assert set(shapes) == {(92, 76)}  # whole: the limit is for what is left to us
+    monkeypatch.setattr(tiling, "MAX_PIXELS", 2**10)
+    predict(model, make_members(model), make_images(1, (75, 60)), edges=(92, 92))
+    assert set(shapes) == {(92, 76)}  # MAX_PIXELS does not apply to a requested size
     with pytest.raises(UserError, match="must be 18 or more along axis 1, not 9"):
-        ask(model, members(model), pictures(), edges=(40, 9))
+        predict(model, make_members(model), make_images(), edges=(40, 9))
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 def test_images_of_many_sizes_share_programs(padding, monkeypatch):
-    monkeypatch.setattr(inference, "PROGRAMS", 3)
+    monkeypatch.setattr(inference, "MAX_PROGRAMS", 3)
     model = UNet((2, 3), padding=padding)
-    variables = members(model)
-    shared = Inference(model, here=parallel.here(), channels=1, task=SOFTMAX)
+    variables = make_members(model)
+    shared = Inference(
+        model, devices=parallel.local_devices(), channels=1, task=SOFTMAX
+    )
     for size in (90, 70, 80, *range(71, 90)):
-        (image,) = pictures(1, (size, size + 1))
+        (image,) = make_images(1, (size, size + 1))
         read = [lambda box, image=image: image[tuple(box)]]
-        want = Want(prediction=True)
-        (got,) = shared.whole(variables, image.shape[:-1], read, want=want)
-        (alone,) = ask(model, variables, [image], want=want)
+        request = Request(prediction=True)
+        (got,) = shared.predict_images(
+            variables, image.shape[:-1], read, request=request
+        )
+        (alone,) = predict(model, variables, [image], request=request)
         np.testing.assert_allclose(got["prediction"], alone["prediction"], atol=2e-6)
     assert len(shared._programs) == 3
 
 
-def test_a_batch_that_was_asked_for_is_given_up_when_memory_is_short(monkeypatch):
-    def full(self, members, batch, *rest):
+def test_a_requested_batch_becomes_smaller_when_memory_is_short(monkeypatch):
+    def fail(*_, **__):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(Inference, "_predict_tiles", full)
+    monkeypatch.setattr(Inference, "_predict_batch", fail)
     model = UNet((2, 3))
-    with pytest.raises(UserError, match="a tile of 18 x 18 pixels, the least"):
-        ask(model, members(model), pictures(1, (90, 90)), edges=(60, 60), batch=64)
+    with pytest.raises(UserError, match="a tile of 18 x 18 pixels, the smallest"):
+        predict(
+            model,
+            make_members(model),
+            make_images(1, (90, 90)),
+            edges=(60, 60),
+            batch=64,
+        )
 
 
-def test_an_image_that_does_not_fit_leaves_the_next_as_it_was(monkeypatch, capsys):
-    model, look = UNet((2, 3)), Inference._predict_tiles
-    small, large = pictures(1, (30, 40)) + pictures(1, (300, 200))
-    asked = Inference(model, here=parallel.here(), channels=1, task=SOFTMAX)
-    variables, shapes = members(model), []
+def test_the_next_image_starts_with_large_tiles_again(monkeypatch, capsys):
+    model, predict_batch = UNet((2, 3)), Inference._predict_batch
+    small, large = make_images(1, (30, 40)) + make_images(1, (300, 200))
+    inferred = Inference(
+        model, devices=parallel.local_devices(), channels=1, task=SOFTMAX
+    )
+    variables, shapes = make_members(model), []
 
-    def full(*_):
+    def fail(*_, **__):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(Inference, "_predict_tiles", full)
+    monkeypatch.setattr(Inference, "_predict_batch", fail)
+    read = [lambda box: small[tuple(box)]]
     with pytest.raises(UserError, match="needs more memory than there is"):
-        next(asked.whole(variables, (30, 40), [lambda box: small[tuple(box)]]))
-    assert len(capsys.readouterr().out.splitlines()) < 6  # each took less than before
-    monkeypatch.setattr(
-        Inference,
-        "_predict_tiles",
-        lambda self, who, batch, *a: (
-            shapes.append(batch.shape) or look(self, who, batch, *a)
-        ),
-    )
-    next(asked.whole(variables, (300, 200), [lambda box: large[tuple(box)]]))
-    assert shapes == [(8, 316, 216, 1)]  # whole, a row for each device
+        next(inferred.predict_images(variables, (30, 40), read))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 6  # the tiles become smaller each time
+
+    def record(self, batch, **options):
+        shapes.append(batch.shape)
+        return predict_batch(self, batch, **options)
+
+    monkeypatch.setattr(Inference, "_predict_batch", record)
+    read = [lambda box: large[tuple(box)]]
+    next(inferred.predict_images(variables, (300, 200), read))
+    # one tile for the whole image, and copies of it for the other devices
+    assert shapes == [(8, 316, 216, 1)]

@@ -73,7 +73,7 @@ def test_a_mistake_is_one_line_and_a_failure(tmp_path):
     wrong = "--config.loss=({'name':'dyce'},)"
     code, stdout, stderr = main(f"--workdir={run}", *TINY, wrong)
     assert (code, stdout) == (1, "")
-    assert stderr.startswith("error: config.loss[0].name: no 'dyce'")
+    assert stderr.startswith("error: config.loss[0].name: unknown name 'dyce'")
     assert stderr.count("\n") == 1
     assert not run.exists()
 

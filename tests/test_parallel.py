@@ -1,4 +1,4 @@
-"""Placement of arrays under each layout; tests/methods compares the steps."""
+"""Placement of arrays on the devices; tests/methods compares the training steps."""
 
 import os
 
@@ -21,21 +21,21 @@ def host_batch(size=8, shape=(32, 32)):
     }
 
 
-def test_a_mesh_cuts_the_image_over_its_devices():
+def test_a_mesh_splits_the_image_over_its_devices():
     layout = parallel.mesh(space=4)
     image = layout.put_batch(host_batch())["image"]
     assert {s.data.shape for s in image.addressable_shards} == {(4, 8, 32, 1)}
     assert layout.replicas == 2
 
 
-def test_pmap_saves_and_restores_without_a_device_axis():
+def test_pmap_puts_a_state_without_a_device_axis():
     layout = parallel.pmap()
     state = layout.put_state({"w": jnp.ones((3, 2))})
     assert state["w"].shape == (3, 2)
     assert state["w"].is_fully_replicated
 
 
-def test_space_must_divide_the_devices():
+def test_space_must_divide_the_number_of_devices():
     with pytest.raises(
         UserError, match=r"space=3 must divide .* 8; JAX_NUM_CPU_DEVICES=3"
     ):
@@ -43,7 +43,7 @@ def test_space_must_divide_the_devices():
 
 
 @pytest.mark.parametrize(
-    ("environment", "member"),
+    ("environment", "distributed"),
     [
         ({"TPU_SKIP_MDS_QUERY": "1"}, False),
         ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}, False),
@@ -53,29 +53,29 @@ def test_space_must_divide_the_devices():
         ({"TPU_SKIP_MDS_QUERY": "1", "OMPI_COMM_WORLD_SIZE": "2"}, True),
     ],
 )
-def test_a_launcher_that_starts_several_processes_is_noticed(environment, member):
-    assert parallel.is_member(environment) == member
+def test_a_launcher_of_several_processes_is_recognised(environment, distributed):
+    assert parallel.is_distributed(environment) == distributed
 
 
-def test_a_tpu_vm_asks_who_else_there_is(monkeypatch):
+def test_a_tpu_vm_is_taken_for_one_of_several(monkeypatch):
     monkeypatch.setattr(parallel, "find_spec", lambda name: name == "libtpu")
-    assert parallel.is_member({})
+    assert parallel.is_distributed({})
 
 
-def test_half_a_description_of_a_run_is_refused(monkeypatch):
+def test_an_incomplete_description_of_the_processes_is_refused(monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
     monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
     with pytest.raises(UserError, match="JAX_PROCESS_ID must be a whole number"):
-        parallel.join()
+        parallel.connect_processes()
 
 
-def test_the_devices_here_share_rows_and_have_copies():
-    here = parallel.here()
-    assert here.count == 8
-    rows = here.put_rows(np.zeros((16, 3)))
+def test_local_devices_share_rows_and_have_copies_of_a_tree():
+    devices = parallel.local_devices()
+    assert devices.count == 8
+    rows = devices.put_rows(np.zeros((16, 3)))
     assert {s.data.shape for s in rows.addressable_shards} == {(2, 3)}
-    state = here.put_state(parallel.pmap().put_state({"w": jnp.ones((3, 2))}))
+    state = devices.put_state(parallel.pmap().put_state({"w": jnp.ones((3, 2))}))
     assert state["w"].is_fully_replicated
-    assert here.abstract(state)["w"].sharding == state["w"].sharding
+    assert devices.abstract(state)["w"].sharding == state["w"].sharding
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 0 < here.free() <= physical // 8
+    assert 0 < devices.read_free_memory() <= physical // 8

@@ -19,21 +19,21 @@ EACH = {
     "watershed": postprocess.watershed,
 }
 watershed = functools.partial(postprocess.watershed, pixels=1)  # seeds of any size
-each_function = pytest.mark.parametrize("mend", EACH.values(), ids=EACH)
+each_function = pytest.mark.parametrize("function", EACH.values(), ids=EACH)
 
 
 def rows(*text):
-    """A small label, drawn: `rows('.11', '2..')`."""
+    """A small label from text: `rows('.11', '2..')`."""
     return np.array([[0 if c == "." else int(c) for c in row] for row in text], "i4")
 
 
-def sure(label, classes):
-    """Probabilities that have no doubt about a label."""
+def certain(label, classes):
+    """Probabilities 0 and 1 of a label."""
     return np.eye(classes, dtype=np.float32)[label]
 
 
 def smooth(shape, classes, seed, sigma=1.5):
-    """Random probabilities with lumps, and the label that they decide on."""
+    """Smooth random probabilities, and the label of their maximum."""
     noise = np.random.default_rng(seed).normal(size=(*shape, classes))
     logits = ndimage.gaussian_filter(noise, (sigma,) * len(shape) + (0,))
     odds = np.exp(6 * logits / logits.std())
@@ -50,16 +50,16 @@ def bumps(shape, centres, radius):
 
 
 def same_parts(a, b):
-    """Whether two labellings differ only in their numbers, 0 excepted."""
+    """True if two arrays of ids have the same parts, and 0 at the same pixels."""
     pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
     once = all(len(np.unique(p)) == len(p) for p in pairs)
     return once and ((pairs[0] == 0) == (pairs[1] == 0)).all()
 
 
-# By hand.
+# Against results by hand.
 
 
-def test_the_largest_component_of_each_class_stays():
+def test_the_largest_component_of_each_class_is_kept():
     label = rows(
         "11.2",
         "1..2",
@@ -67,18 +67,18 @@ def test_the_largest_component_of_each_class_stays():
         "22..",
     )
     expected = rows("11.2", "1..2", "....", "....")
-    out = postprocess.largest_component(Segmentation(label), sure(label, 3))
+    out = postprocess.largest_component(Segmentation(label), certain(label, 3))
     np.testing.assert_array_equal(out.label, expected)
     assert out.objects is None
 
 
-def test_small_components_go_and_after_watershed_small_objects():
+def test_small_components_are_removed_or_small_objects():
     label = rows(
         "11.2",
         "11.2",
-        "..1.",  # touches by a corner, which is no face
+        "..1.",  # a shared corner is not a shared face
     )
-    p = sure(label, 3)
+    p = certain(label, 3)
     out = postprocess.remove_small(Segmentation(label), p, pixels=2)
     np.testing.assert_array_equal(out.label, rows("11.2", "11.2", "...."))
 
@@ -98,12 +98,12 @@ def test_a_hole_has_one_class_around_it():
     expected = label.copy()
     expected[1, 1] = 1
     objects = (label > 0) * (1 + (np.arange(7) > 3))
-    out = postprocess.fill_holes(Segmentation(label, objects), sure(label, 3))
+    out = postprocess.fill_holes(Segmentation(label, objects), certain(label, 3))
     np.testing.assert_array_equal(out.label, expected)
     np.testing.assert_array_equal(out.objects, (expected > 0) * objects.max(0))
 
 
-def test_independent_classes_are_mended_one_by_one():
+def test_independent_classes_are_corrected_one_by_one():
     ring, dot = rows("111", "1.1", "111"), rows("...", ".1.", "..1")
     label = np.stack([ring, dot], -1)
     fill = postprocess.fill_holes(Segmentation(label), label.astype(np.float32))
@@ -131,9 +131,9 @@ def test_two_bumps_that_touch_become_two_objects(axes):
     np.testing.assert_array_equal(objects[right], 2 * label[right])
 
 
-def test_a_border_class_parts_what_it_lies_between():
+def test_a_border_class_divides_the_foreground():
     label = rows("1121133")  # 2 is the border, 3 is another class
-    p = sure(label, 4)
+    p = certain(label, 4)
     whole = watershed(label, p)
     np.testing.assert_array_equal(whole.objects, [[1] * 7])
     parted = watershed(label, p, border=2)
@@ -144,8 +144,8 @@ def test_a_border_class_parts_what_it_lies_between():
     np.testing.assert_array_equal(parted.objects, rows("1112222"))
 
 
-def test_the_border_is_taken_off_the_inside():
-    """No pixel is decided to be border, and 0.5 - 0.4 is still no seed."""
+def test_the_border_is_subtracted_from_the_inside():
+    """No pixel has the border as its class, but 0.5 - 0.4 is below the seed level."""
     inside = np.array([0.8, 0.5, 0.8], np.float32)
     border = np.array([0.1, 0.4, 0.1], np.float32)
     p = np.stack([1 - inside - border, inside, border], -1)
@@ -156,18 +156,18 @@ def test_the_border_is_taken_off_the_inside():
 
 def test_foreground_without_a_seed_is_one_object():
     label = rows("11.11")
-    doubt = np.where(label > 0, 0.6, 0.1).astype(np.float32)
-    doubt[0, 0] = 0.9
-    p = np.stack([1 - doubt, doubt], -1)
+    inside = np.where(label > 0, 0.6, 0.1).astype(np.float32)
+    inside[0, 0] = 0.9
+    p = np.stack([1 - inside, inside], -1)
     out = watershed(label, p)
     np.testing.assert_array_equal(out.objects, rows("11.22"))
 
 
 @pytest.mark.parametrize(("border", "classes"), [(3, 3), (1, 2)])
-def test_a_border_that_is_no_class_is_refused(border, classes):
+def test_a_border_that_is_not_a_class_or_the_only_one_is_refused(border, classes):
     label = rows("11")
-    with pytest.raises(UserError, match=f"border is {border} and the classes above 0"):
-        postprocess.watershed(label, sure(label, classes), border=border)
+    with pytest.raises(UserError, match=f"border={border} must be a class from 1"):
+        postprocess.watershed(label, certain(label, classes), border=border)
 
 
 # Against scikit-image.
@@ -193,13 +193,13 @@ def test_sizes_holes_and_components_against_skimage(shape):
         np.testing.assert_array_equal(large.label == k, parts == largest.label)
 
     label = (np.random.default_rng(1).random(shape) < 0.7).astype(np.int32)
-    filled = postprocess.fill_holes(Segmentation(label), sure(label, 2)).label
+    filled = postprocess.fill_holes(Segmentation(label), certain(label, 2)).label
     np.testing.assert_array_equal(filled, ndimage.binary_fill_holes(label))
     assert (filled != label).any()
 
 
 def test_watershed_against_skimage():
-    """The two may differ on the lines where objects meet, and on few pixels of them."""
+    """The two may differ at a few of the pixels where objects meet."""
     rng = np.random.default_rng(0)
     centres = 16 + 24 * np.stack(np.indices((3, 3)), -1).reshape(-1, 2)
     p = bumps((80, 80), centres + rng.integers(-3, 4, centres.shape), radius=14)
@@ -214,7 +214,7 @@ def test_watershed_against_skimage():
     assert (ours != theirs).mean() < 0.002
 
 
-# What always holds.
+# Against properties of every function.
 
 
 def _apply(function, segmentation, p):
@@ -225,48 +225,48 @@ def _apply(function, segmentation, p):
 @each_function
 @given(seed=st.integers(0, 2**32 - 1), before=st.sampled_from([None, *EACH]))
 @settings(max_examples=25, deadline=None, derandomize=True)
-def test_every_function_keeps_its_promises(mend, seed, before):
+def test_each_function_is_idempotent_and_only_fill_holes_adds(function, seed, before):
     p, label = smooth((16, 18), classes=3, seed=seed)
     start = Segmentation(label)
     if before is not None:
         start = _apply(EACH[before], start, p)
-    once = _apply(mend, start, p)
-    twice = _apply(mend, once, p)
+    once = _apply(function, start, p)
+    twice = _apply(function, once, p)
     np.testing.assert_array_equal(once.label, twice.label)
     added = (once.label > 0) & (start.label == 0)
     changed = (once.label > 0) & (start.label > 0) & (once.label != start.label)
     assert not changed.any()
-    assert mend is postprocess.fill_holes or not added.any()
+    assert function is postprocess.fill_holes or not added.any()
     assert once.label.dtype == np.int32
     if once.objects is not None:
         assert once.objects.dtype == np.int32
         np.testing.assert_array_equal(once.objects, twice.objects)
         np.testing.assert_array_equal(once.objects > 0, once.label > 0)
-    if mend is postprocess.watershed:
+    if function is postprocess.watershed:
         assert same_parts(once.objects, measure.label(once.objects, connectivity=1))
 
 
 @each_function
 @pytest.mark.parametrize("value", [0, 1])
-def test_one_class_only_stays_as_it_is(mend, value):
+def test_a_label_of_one_class_is_unchanged(function, value):
     label = np.full((5, 6), value, np.int32)
-    out = _apply(mend, Segmentation(label), sure(label, 2))
+    out = _apply(function, Segmentation(label), certain(label, 2))
     np.testing.assert_array_equal(out.label, label)
     if out.objects is not None:
         np.testing.assert_array_equal(out.objects, label)
 
 
-def test_a_chain_of_specs_goes_in_order():
+def test_composed_functions_run_in_order():
     label = rows("111.1", "1.1..", "111..")
     config = ({"name": "remove_small", "pixels": 2}, {"name": "fill_holes"})
     bound = [specs.bind(postprocess, spec, "predict.postprocess") for spec in config]
-    out = postprocess.chain(bound)(Segmentation(label), sure(label, 2))
+    out = postprocess.chain_functions(bound)(Segmentation(label), certain(label, 2))
     np.testing.assert_array_equal(out.label, rows("111..", "111..", "111.."))
-    nothing = postprocess.chain(())(Segmentation(label), sure(label, 2))
+    nothing = postprocess.chain_functions(())(Segmentation(label), certain(label, 2))
     assert nothing.label is label
 
 
-def test_the_public_names_are_all_tested_here():
+def test_all_public_functions_are_tested():
     assert set(EACH) == set(postprocess.__all__)
 
 
@@ -282,15 +282,15 @@ def test_a_peak_that_is_too_small_makes_no_object():
     assert real.objects.max() == 1
 
 
-def test_what_is_left_in_the_end_is_numbered_through():
+def test_the_remaining_objects_are_numbered_from_1():
     label = rows("1.11.1111", "1........")
-    parted = functools.partial(postprocess.components)
     small = functools.partial(postprocess.remove_small, pixels=3)
-    mended = postprocess.chain([parted, small])(Segmentation(label), sure(label, 2))
-    np.testing.assert_array_equal(mended.objects, rows(".....1111", "........."))
+    function = postprocess.chain_functions([postprocess.components, small])
+    out = function(Segmentation(label), certain(label, 2))
+    np.testing.assert_array_equal(out.objects, rows(".....1111", "........."))
 
 
-def test_objects_of_independent_classes_are_those_of_any():
+def test_objects_of_independent_classes_are_those_of_their_union():
     label = np.stack([rows("11..."), rows(".11.1")], axis=-1)
-    found = postprocess.foreground_objects(label, independent=True)
+    found = postprocess.find_foreground_objects(label, independent=True)
     np.testing.assert_array_equal(found, rows("111.2"))

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from unet_jax.errors import UserError
-from unet_jax.specs import bind, externals, source_of
+from unet_jax.specs import bind, find_externals, find_source_file
 
 
 def focal(logits, *, gamma: float = 2.0, mode: Literal["mean", "sum"] = "mean"):
@@ -19,22 +19,22 @@ def needs(*, rate: float, sizes: tuple[int, ...] = ()):
     return rate, sizes
 
 
-room = SimpleNamespace(
+module = SimpleNamespace(
     __all__=["focal", "needs"], focal=focal, needs=needs, hidden=needs
 )
 
 
-def test_binds_the_keywords():
-    assert bind(room, {"name": "focal", "gamma": 3}, "loss")(2.0) == (6.0, "mean")
+def test_bind_binds_the_keywords():
+    assert bind(module, {"name": "focal", "gamma": 3}, "loss")(2.0) == (6.0, "mean")
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
         ({"name": "focl"}, ["loss.name", "did you mean 'focal'", "focal, needs"]),
-        ({"name": "hidden", "rate": 1.0}, ["no 'hidden'"]),
+        ({"name": "hidden", "rate": 1.0}, ["unknown name 'hidden'"]),
         ({"name": "focal", "gama": 1.0}, ["did you mean 'gamma'", "gamma, mode"]),
-        ({"name": "focal", "logits": 1.0}, ["has no 'logits'"]),
+        ({"name": "focal", "logits": 1.0}, ["has no keyword 'logits'"]),
         ({"name": "focal", "gamma": "2"}, ["loss.gamma must be a number", "'2'"]),
         ({"name": "focal", "gamma": True}, ["loss.gamma must be a number"]),
         (
@@ -47,38 +47,38 @@ def test_binds_the_keywords():
         ({"name": "theirs.losses.focal"}, ["did you mean 'theirs.losses:focal'?"]),
     ],
 )
-def test_a_wrong_spec_gets_one_line_that_helps(spec, words):
+def test_a_wrong_spec_is_one_line_with_a_remedy(spec, words):
     with pytest.raises(UserError) as error:
-        bind(room, spec, "loss")
+        bind(module, spec, "loss")
     line = str(error.value)
     assert "\n" not in line
     for word in words:
         assert word in line
 
 
-def test_external_names_of_a_loss_a_model_and_a_data_set(theirs):
+def test_a_loss_a_model_and_a_data_set_may_have_external_names(theirs):
     spec = {"name": "theirs.losses:focal", "gamma": 3}
-    assert bind(room, spec, "loss")(2.0, 1.0) == 7.0
-    assert bind(room, {"name": "theirs.losses:half"}, "loss")(2.0, 1.0) == 2.0
-    assert bind(room, {"name": "theirs.losses:vague", "rate": 3}, "loss")(2.0) == 6.0
+    assert bind(module, spec, "loss")(2.0, 1.0) == 7.0
+    assert bind(module, {"name": "theirs.losses:half"}, "loss")(2.0, 1.0) == 2.0
+    assert bind(module, {"name": "theirs.losses:vague", "rate": 3}, "loss")(2.0) == 6.0
 
     spec = {"name": "theirs.nets:Pixelwise", "width": 3}
-    make = bind(room, spec, "config.model", given=("outputs",))
+    make = bind(module, spec, "config.model", given=("outputs",))
     image = jnp.zeros((1, 4, 4, 1))
     logits, variables = make(outputs=5).init_with_output(jax.random.key(0), image)
     assert logits.shape == (1, 4, 4, 5)
     assert variables["params"]["Dense_0"]["kernel"].shape == (1, 3)
 
-    splits = bind(room, {"name": "theirs.sets:squares", "edge": 6}, "config.data")()
+    splits = bind(module, {"name": "theirs.sets:squares", "edge": 6}, "config.data")()
     assert splits.train.load(0)["image"].shape == (6, 6, 1)
 
 
-def test_the_file_that_defines_an_external_name(theirs):
-    assert source_of("theirs.losses:focal") == theirs / "losses.py"
-    assert source_of("theirs.losses:half") == theirs / "losses.py"
-    assert source_of("theirs.nets:Pixelwise") == theirs / "nets.py"
-    # sets.py imports it, and does not define it
-    assert source_of("theirs.sets:cells").name == "synthetic.py"
+def test_find_source_file_returns_the_file_that_defines_the_function(theirs):
+    assert find_source_file("theirs.losses:focal") == theirs / "losses.py"
+    assert find_source_file("theirs.losses:half") == theirs / "losses.py"
+    assert find_source_file("theirs.nets:Pixelwise") == theirs / "nets.py"
+    # sets.py only imports it
+    assert find_source_file("theirs.sets:cells").name == "synthetic.py"
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,14 @@ def test_the_file_that_defines_an_external_name(theirs):
     [
         (
             {"name": "theirs.losses:focl"},
-            ["loss.name: no 'focl' in {}/losses.py", "there are: focal, vague"],
+            [
+                "loss.name: no function 'focl' in {}/losses.py",
+                "there are: focal, vague",
+            ],
         ),
         (
             {"name": "theirs.losses:GAMMA"},
-            ["loss.name: 'theirs.losses:GAMMA' is no function, but of type float"],
+            ["loss.name: 'theirs.losses:GAMMA' is not a function", "of type float"],
         ),
         (
             {"name": "theirs.losses:smallest"},
@@ -98,11 +101,11 @@ def test_the_file_that_defines_an_external_name(theirs):
         ),
         (
             {"name": "theirs.losses:focal", "gama": 1.0},
-            ["loss: 'theirs.losses:focal' has no 'gama'", "{}/losses.py"],
+            ["loss: 'theirs.losses:focal' has no keyword 'gama'", "{}/losses.py"],
         ),
         (
             {"name": "theirs.losses:focal", "scale": 2.0},
-            ["has no 'scale' after the * of its signature; there are: gamma"],
+            ["has no keyword 'scale' (it must follow the * of the", "there are: gamma"],
         ),
         (
             {"name": "theirs.losses:focal", "gamma": -1.0},
@@ -120,9 +123,9 @@ def test_the_file_that_defines_an_external_name(theirs):
         ),
     ],
 )
-def test_a_wrong_external_name_gets_one_line(theirs, spec, words):
+def test_a_wrong_external_name_is_one_line(theirs, spec, words):
     with pytest.raises(UserError) as error:
-        bind(room, spec, "loss")
+        bind(module, spec, "loss")
     line = str(error.value)
     assert "\n" not in line
     for word in words:
@@ -143,10 +146,10 @@ def test_a_wrong_external_name_gets_one_line(theirs, spec, words):
         ),
     ],
 )
-def test_a_broken_module_gets_one_line(theirs, text, words):
+def test_an_import_error_is_one_line_with_the_place(theirs, text, words):
     (theirs / "broken.py").write_text(text)
     with pytest.raises(UserError) as error:
-        bind(room, {"name": "theirs.broken:focal"}, "loss")
+        bind(module, {"name": "theirs.broken:focal"}, "loss")
     assert str(error.value) == (
         f"loss.name: cannot import 'theirs.broken': {theirs}/broken.py, {words}"
     )
@@ -160,7 +163,7 @@ def test_external_names_are_found_at_any_depth_and_not_imported(theirs):
             "data": {"name": "cells", "root": "C:/images", "inner": {"name": "c:h"}},
         }
     )
-    assert list(externals(config, "config")) == [
+    assert list(find_externals(config, "config")) == [
         ("config.data.inner.name", "c:h"),
         ("config.loss[1].name", "theirs.a:f"),
         ("config.predict.postprocess[0].name", "theirs.b:g"),

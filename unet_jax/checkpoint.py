@@ -1,8 +1,9 @@
-"""Checkpoints of a run: the latest two and the best, saved while training goes on.
+"""Checkpoints of a run: the latest two and the best, saved in the background.
 
-A checkpoint has two parts, each a tree of arrays in a folder of its own: `variables`,
-which prediction and fine-tuning read, and `training`, the arrays of the state that are
-not among them. Config and pre-processing stand beside them as JSON.
+A checkpoint has two parts, each a tree of arrays in a folder of its own. `variables`
+are the arrays that prediction and fine-tuning read. `training` are the other arrays of
+the state. The config and the pre-processing are saved beside them as JSON, the
+metadata.
 """
 
 import contextlib
@@ -21,18 +22,18 @@ from unet_jax.errors import UserError
 
 FOLDER = "checkpoints"
 VARIABLES, TRAINING = "variables", "training"
-ABOUT = ("config", "preprocessing")  # in the JSON data of every checkpoint
+REQUIRED_METADATA = ("config", "preprocessing")
 _policies = ocp.training.preservation_policies
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; a context manager that waits for its saves.
+    """The checkpoints of one run folder; a context manager that waits for all saves.
 
     Args:
       workdir: the run folder.
-      best: the score by which a checkpoint is best, the higher the better, or the
-        lower of a loss; checkpoints that were saved without scores only count as
-        latest.
+      best: the name of the score that chooses the best checkpoint: 'val/dice'. The
+        highest score is the best, and the lowest loss. A checkpoint that was saved
+        without scores cannot be the best.
     """
 
     def __init__(self, workdir: Path, best: str) -> None:
@@ -41,14 +42,14 @@ class Checkpoints:
             [
                 _policies.LatestN(2),
                 _policies.BestN(
-                    get_metric_fn=self._score,
+                    get_metric_fn=self._rank,
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 ),
             ]
         )
-        folder = (workdir / FOLDER).absolute()  # Orbax refuses a relative path, late
-        with _naming_damage(f"a checkpoint in {folder}"):
+        folder = (workdir / FOLDER).absolute()  # Orbax needs an absolute path
+        with _report_damage(f"a checkpoint in {folder}"):
             self._orbax = ocp.training.Checkpointer(folder, preservation_policy=policy)
 
     def __enter__(self) -> "Checkpoints":
@@ -59,15 +60,15 @@ class Checkpoints:
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest checkpoint."""
+        """The step of the newest checkpoint; None if there is none."""
         return self._orbax.latest.step if self._orbax.latest else None
 
     @property
     def best(self) -> int | None:
-        """The step of the best checkpoint; of the newest where none was scored.
+        """The step of the best checkpoint; of the newest if none has scores.
 
         Raises:
-          UserError: the checkpoints were scored, but not by this score.
+          UserError: the checkpoints have scores, but not the one that chooses.
         """
         scored = [c for c in self._orbax.checkpoints if c.metrics]
         if not scored:
@@ -75,46 +76,46 @@ class Checkpoints:
         known = {name for c in scored for name in c.metrics}
         if self._best not in known:
             raise UserError(
-                f"no checkpoint in {self._orbax.directory} was scored by {self._best}; "
-                "begin config.metrics with another score"
+                f"no checkpoint in {self._orbax.directory} has the score {self._best}; "
+                "put another metric first in config.metrics"
             )
-        return max(scored, key=lambda c: (self._score(c.metrics), c.step)).step
+        return max(scored, key=lambda c: (self._rank(c.metrics), c.step)).step
 
     def save(
         self,
         step: int,
         state: Any,
         variables: Callable[[Any], Any],
-        about: Any,
+        metadata: Any,
         scores: Mapping[str, float | None],
     ) -> None:
-        """Starts to save; returns as soon as the state may be donated.
+        """Starts to save a state; returns as soon as the state may be donated.
 
         Args:
-          step: the number of updates behind the state.
+          step: the number of updates that led to the state.
           state: a tree of arrays.
           variables: state -> those of its arrays that prediction needs.
-          about: JSON data that belongs to the state: `config`, `preprocessing` and any
-            other.
-          scores: what the state was measured to be worth, if it was; None is a score
-            that does not exist, and the worst.
+          metadata: JSON data to save with the state: `config`, `preprocessing`, and
+            others.
+          scores: the validation scores of the state; empty if it was not evaluated.
+            None is an undefined score and ranks below all others.
         """
         if step == self.latest:
             return
         metrics = {
-            k: self._worst(k) if v is None else float(v) for k, v in scores.items()
+            k: _worst_score(k) if v is None else float(v) for k, v in scores.items()
         }
-        parts = split(state, variables)
+        parts = split_state(state, variables)
         self._orbax.save_checkpointables_async(
             step,
             {VARIABLES: parts.variables, TRAINING: parts.training},
             force=True,
             metrics=metrics or None,
-            custom_metadata=about,
+            custom_metadata=metadata,
         )
 
     def wait(self) -> None:
-        """Waits for the saves that are under way."""
+        """Waits until all started saves are complete."""
         self._orbax.wait()
 
     def restore(self, step: int, like: Any, variables: Callable[[Any], Any]) -> Any:
@@ -122,66 +123,69 @@ class Checkpoints:
 
         Args:
           step: of the checkpoint.
-          like: the abstract state, with shapes and places.
-          variables: as it was saved with.
+          like: the abstract state, with shapes and shardings.
+          variables: as in `save`.
 
         Raises:
-          UserError: the checkpoint is damaged, or of another format.
+          UserError: the checkpoint is damaged or has another format.
         """
-        parts = split(like, variables)
-        wanted = {VARIABLES: parts.variables, TRAINING: parts.training}
-        tree = self._load(step, wanted)
+        parts = split_state(like, variables)
+        abstract = {VARIABLES: parts.variables, TRAINING: parts.training}
+        tree = self._load(step, abstract)
         return parts.join(tree[VARIABLES], tree[TRAINING])
 
-    def variables(self, step: int, like: Any) -> Any:
-        """Returns the variables of a step, shaped and placed as the abstract `like`.
+    def load_variables(self, step: int, like: Any) -> Any:
+        """Returns the variables of a step.
+
+        Args:
+          step: of the checkpoint.
+          like: the abstract variables, with shapes and shardings.
 
         Raises:
-          UserError: the checkpoint is damaged, or of another format.
+          UserError: the checkpoint is damaged or has another format.
         """
         return self._load(step, {VARIABLES: like})[VARIABLES]
 
-    def shapes(self, step: int) -> Any:
-        """Returns the shapes of the variables of a step, as they are on the disk.
+    def load_shapes(self, step: int) -> Any:
+        """Returns the tree of the variables of a step with shapes and dtypes only.
 
         Raises:
-          UserError: the checkpoint is damaged, or of another format.
+          UserError: the checkpoint is damaged or has another format.
         """
         folder = self._orbax.directory / str(step)
-        _check_format(folder)
-        with _naming_damage(f"checkpoint {folder}"):
+        _check_checkpoint_format(folder)
+        with _report_damage(f"checkpoint {folder}"):
             tree = self._orbax.checkpointables_metadata(step).metadata[VARIABLES]
-            if tree is None:  # Orbax only logs that it cannot read the file
+            if tree is None:  # Orbax logs that it cannot read the file; no exception
                 raise ValueError(f"no metadata of its {VARIABLES}")
             return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
-    def _load(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
+    def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         folder = self._orbax.directory / str(step)
-        _check_format(folder)
-        with _naming_damage(f"checkpoint {folder}"):
-            return self._orbax.load_checkpointables(step, wanted)
+        _check_checkpoint_format(folder)
+        with _report_damage(f"checkpoint {folder}"):
+            return self._orbax.load_checkpointables(step, abstract)
 
-    def about(self, step: int) -> Any:
+    def load_metadata(self, step: int) -> Any:
         """Returns the JSON data that was saved with the state of a step.
 
         Raises:
-          UserError: the checkpoint is damaged, of another format or another program.
+          UserError: the checkpoint is damaged, has another format, or was not written
+            by this package.
         """
-        return _about(self._orbax.directory / str(step))
+        return _load_metadata(self._orbax.directory / str(step))
 
-    def _score(self, metrics: Mapping[str, float]) -> float:
-        score = metrics.get(self._best, self._worst(self._best))
+    def _rank(self, scores: Mapping[str, float]) -> float:
+        """Returns a number that is highest for the best checkpoint."""
+        score = scores.get(self._best, _worst_score(self._best))
         return -score if _is_loss(self._best) else score
 
-    def _worst(self, name: str) -> float:
-        return math.inf if _is_loss(name) else -math.inf
 
-
-class Split(NamedTuple):
+class StateParts(NamedTuple):
     """A state in two parts that have no array in common.
 
     Attributes:
-      variables: the tree of those that prediction needs.
+      variables: the tree of the arrays that prediction needs.
       training: the other arrays, by their paths in the state.
       join: `(variables, training) -> state`.
     """
@@ -191,19 +195,19 @@ class Split(NamedTuple):
     join: Callable[[Any, dict[str, Any]], Any]
 
 
-def split(state: Any, variables: Callable[[Any], Any]) -> Split:
-    """Splits a state, concrete or abstract, so that each array is in one part.
+def split_state(state: Any, variables: Callable[[Any], Any]) -> StateParts:
+    """Splits a state into two parts; each array is in one of them.
 
     Args:
-      state: a tree.
-      variables: state -> a tree of some of its arrays, none of them changed.
+      state: a tree of arrays or of abstract arrays.
+      variables: state -> a tree of some of its arrays, unchanged.
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     leaves = [leaf for _, leaf in paths]
-    # Marks in place of arrays tell which ones `variables` picks.
-    marks = [_Mark(i) for i in range(len(leaves))]
-    picked = variables(jax.tree.unflatten(structure, marks))
-    chosen = [mark.index for mark in jax.tree.leaves(picked)]
+    # Placeholders in place of the arrays show which ones `variables` picks.
+    placeholders = [_Placeholder(i) for i in range(len(leaves))]
+    picked = variables(jax.tree.unflatten(structure, placeholders))
+    chosen = [placeholder.index for placeholder in jax.tree.leaves(picked)]
     rest = {
         jax.tree_util.keystr(path, simple=True, separator="."): i
         for i, (path, _) in enumerate(paths)
@@ -215,15 +219,15 @@ def split(state: Any, variables: Callable[[Any], Any]) -> Split:
         found |= {i: training[path] for path, i in rest.items()}
         return jax.tree.unflatten(structure, [found[i] for i in range(len(leaves))])
 
-    return Split(
-        variables=jax.tree.map(lambda mark: leaves[mark.index], picked),
+    return StateParts(
+        variables=jax.tree.map(lambda leaf: leaves[leaf.index], picked),
         training={path: leaves[i] for path, i in rest.items()},
         join=join,
     )
 
 
-class _Mark:
-    """A leaf that stands for the array at one place of a state."""
+class _Placeholder:
+    """A leaf in place of the array at one index of the flat state."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -233,9 +237,13 @@ def _is_loss(name: str) -> bool:
     return name.rpartition("/")[2] == "loss"
 
 
+def _worst_score(name: str) -> float:
+    return math.inf if _is_loss(name) else -math.inf
+
+
 @contextlib.contextmanager
-def _one_voice() -> Iterator[None]:
-    """Silences the tasks of Orbax, each of which would tell of the same damage."""
+def _silence_orbax() -> Iterator[None]:
+    """Suppresses the logs of Orbax, whose tasks would all report the same damage."""
     level, hook = logging.get_verbosity(), sys.unraisablehook
     logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = lambda _: None
@@ -247,10 +255,10 @@ def _one_voice() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _naming_damage(checkpoint: str) -> Iterator[None]:
-    """Turns what Orbax raises at a damaged checkpoint into one line that names it."""
+def _report_damage(checkpoint: str) -> Iterator[None]:
+    """Turns the exceptions of Orbax at a damaged checkpoint into a `UserError`."""
     try:
-        with _one_voice():
+        with _silence_orbax():
             yield
     except (
         ValueError,
@@ -260,52 +268,57 @@ def _naming_damage(checkpoint: str) -> Iterator[None]:
         FileNotFoundError,
     ) as error:
         raise UserError(
-            f"{checkpoint} is damaged; move it away to go on from the one before"
+            f"{checkpoint} is damaged; move it to another folder to continue from the "
+            "checkpoint before it"
         ) from error
 
 
-def steps(workdir: Path) -> list[int]:
-    """The steps of a run folder's finished checkpoints, in order."""
+def list_steps(workdir: Path) -> list[int]:
+    """Returns the steps of the complete checkpoints of a run folder, in order."""
     names = [path.name for path in (workdir / FOLDER).glob("*")]
     return sorted(int(name) for name in names if name.isdecimal())
 
 
 def check_format(workdir: Path) -> None:
-    """Raises UserError if an earlier version wrote the checkpoints of a run folder."""
-    for step in steps(workdir):
-        _check_format(workdir / FOLDER / str(step))
+    """Raises UserError if a run folder has checkpoints of a version before 0.2."""
+    for step in list_steps(workdir):
+        _check_checkpoint_format(workdir / FOLDER / str(step))
 
 
-def _check_format(checkpoint: Path) -> None:
+def _check_checkpoint_format(checkpoint: Path) -> None:
     if (checkpoint / "state").exists():
         raise UserError(
             f"checkpoint {checkpoint} is of the format before 0.2, which this version "
-            "does not read: predict with the version that wrote it, or train again in "
-            "another --workdir"
+            "does not read; use the version that wrote it, or train again in another "
+            "--workdir"
         )
 
 
-def newest(workdir: Path) -> Any:
+def load_newest_metadata(workdir: Path) -> Any:
     """Returns the JSON data of the newest checkpoint of a run folder.
 
     Raises:
-      UserError: there is none, or it is damaged, of another format or another program.
+      UserError: there is no checkpoint, or it is damaged, has another format, or was
+        not written by this package.
     """
-    if not steps(workdir):
-        raise UserError(f"{workdir} holds no finished checkpoint")
-    return _about(workdir / FOLDER / str(steps(workdir)[-1]))
+    if not list_steps(workdir):
+        raise UserError(
+            f"{workdir} holds no finished checkpoint; name the folder of a trained run"
+        )
+    return _load_metadata(workdir / FOLDER / str(list_steps(workdir)[-1]))
 
 
-def _about(checkpoint: Path) -> Any:
-    _check_format(checkpoint)
-    # Orbax's own reader would start the devices, too early where processes must join
-    with _naming_damage(f"checkpoint {checkpoint}"):
+def _load_metadata(checkpoint: Path) -> Any:
+    _check_checkpoint_format(checkpoint)
+    # The file is read without Orbax, which would initialise the devices: too early for
+    # runs of several processes.
+    with _report_damage(f"checkpoint {checkpoint}"):
         text = (checkpoint / "_CHECKPOINT_METADATA").read_text("utf-8")
-        about = json.loads(text).get("custom_metadata")
-    for key in ABOUT:
-        if not isinstance(about, dict) or not isinstance(about.get(key), dict):
+        metadata = json.loads(text).get("custom_metadata")
+    for key in REQUIRED_METADATA:
+        if not isinstance(metadata, dict) or not isinstance(metadata.get(key), dict):
             raise UserError(
                 f"checkpoint {checkpoint} has no {key!r} in its _CHECKPOINT_METADATA, "
-                "as if another program had written it; name the folder of a run"
+                "so this program did not write it; name the folder of a run"
             )
-    return about
+    return metadata

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from unet_jax.errors import UserError, choices
+from unet_jax.errors import UserError, suggest
 
 SAVED = "saved.py"  # the config file that reads the config of a run folder
 FLAGS = r"--?(config|config[.\[].*|workdir|mode|input|output|ensemble|count|trust)"
@@ -156,7 +156,7 @@ def _with_config(argv: list[str], configs: Path) -> list[str]:
             f"{configs.name}/{p.name}" for p in configs.glob("*.py") if p.name != SAVED
         ]
         wanted = f"{configs.name}/{path.stem}.py"
-        raise UserError(f"--config: {path} is no Python file; {choices(wanted, there)}")
+        raise UserError(f"--config: {path} is no Python file; {suggest(wanted, there)}")
     return [program, named[-1], *(a for a in given if a not in named)]
 
 

@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user's eyes."""
+"""The exception for mistakes of the user, and helpers for its text."""
 
 import contextlib
 import difflib
@@ -6,29 +6,32 @@ from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can correct.
 
-    Its text is one line that names the file or the field and the remedy; `main.py`
-    prints it without a traceback and exits with code 1.
+    Its text is one line: what is wrong, in which file or field, and what to do.
+    `main.py` prints the line without a traceback and exits with code 1.
     """
 
 
-def choices(wrong: str, there: Iterable[str]) -> str:
-    """Names the nearest of the possible words, then all of them."""
-    there = sorted(there)
-    return f"{nearest(wrong, there)}there are: {', '.join(there) or 'none'}"
+def suggest(wrong: str, known: Iterable[str]) -> str:
+    """Returns a list of the known names, after the one most like the wrong name.
+
+    `suggest('dyce', ['dice', 'iou'])` is `"did you mean 'dice'? there are: dice, iou"`.
+    """
+    known = sorted(known)
+    return f"{suggest_nearest(wrong, known)}there are: {', '.join(known) or 'none'}"
 
 
-def nearest(wrong: str, there: Iterable[str]) -> str:
-    """`"did you mean 'dice'? "`, or nothing where no word is near."""
-    near = difflib.get_close_matches(wrong, there, n=1)
+def suggest_nearest(wrong: str, known: Iterable[str]) -> str:
+    """Returns `"did you mean 'dice'? "`, or `""` if no known name is similar."""
+    near = difflib.get_close_matches(wrong, known, n=1)
     return f"did you mean {near[0]!r}? " if near else ""
 
 
 @contextlib.contextmanager
-def naming(field: str) -> Iterator[None]:
-    """Puts the name of a field before what a function says about its arguments."""
+def prefix_errors(place: str) -> Iterator[None]:
+    """Puts a field or a file before the text of a `UserError` of the context."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{field}: {error}") from error
+        raise UserError(f"{place}: {error}") from error

@@ -1,8 +1,8 @@
-"""Tiled inference with one network or an ensemble, on the devices of this process.
+"""Tiled inference with one network or an ensemble, on the local devices.
 
-Images are cut into tiles (tiling.py), tiles are grouped into batches of one shape, and
-each batch goes through every member of the ensemble in every view. The predictions are
-averaged on the devices; results are read while the next batch is computed.
+Images are divided into tiles (tiling.py), and tiles are grouped into batches. Each
+batch goes through every member of the ensemble in every view. The devices average the
+predictions. The host reads the results of a batch while the next one is computed.
 """
 
 import collections
@@ -20,50 +20,51 @@ import numpy as np
 from unet_jax import tiling
 from unet_jax.errors import UserError
 from unet_jax.logs import say
-from unet_jax.parallel import Here
+from unet_jax.parallel import LocalDevices
 from unet_jax.tasks import Task
-from unet_jax.tiling import Answer, Read, Tiles
+from unet_jax.tiling import ReadBox, Results, Tiles
 from unet_jax.views import View, apply_view, invert_view
 
-SHARE = 0.5  # of the free memory that one program may take
-PROGRAMS = 16  # from which on an image of yet another size goes through one of them
+MEMORY_SHARE = 0.5  # of the free memory, for one compiled program
+MAX_PROGRAMS = 16  # compiled before images of other sizes share one of them
 
-DeviceError = jax.errors.JaxRuntimeError  # out of memory, or else: see `shrink`
+DeviceError = jax.errors.JaxRuntimeError  # raised when memory is short, for example
 
 
-class Want(NamedTuple):
-    """The results that a caller wants besides the label.
+class Request(NamedTuple):
+    """The results that a caller needs besides the label.
 
     Attributes:
-      prediction: `f32[*S, channels]`, the mean over members and views; a task without
-        classes has no label, and always gives it.
-      doubt: `f32[*S]`, the mean of the members' entropies, in nats. A member is a run,
-        with its mean over the views; where there is one run, each view is a member.
-      output: `f32[*S, channels]`, the network's own, of the last member in the last
-        view.
+      prediction: `f32[*S, channels]`, the mean over members and views. A task without
+        classes has no label, so it always returns the prediction.
+      member_entropy: `f32[*S]`, the mean over the members of their entropies, in nats.
+        The members are the runs of an ensemble, each with its mean over the views. With
+        a single run, the members are its views.
+      output: `f32[*S, channels]`, the output of the network, before the activation, of
+        the last member in the last view.
     """
 
     prediction: bool = False
-    doubt: bool = False
+    member_entropy: bool = False
     output: bool = False
 
 
-LABEL = Want()
+LABEL_ONLY = Request()
 
 
 class Inference:
-    """Runs a network over images; its compiled programs are kept, by shape.
+    """A network for tiled inference, with its compiled programs cached by shape.
 
     Args:
       model: a network, with `geometry(axes)`.
-      task: what its output means.
+      task: the meaning of its output.
       channels: C of every image.
-      here: the devices.
-      edges: the largest size of a tile along each axis; () leaves it to the memory.
-      batch: tiles on all devices at a time; 0 leaves it to the memory.
+      devices: the devices of this process.
+      edges: the maximal size of a tile along each axis; (): as the memory allows.
+      batch: the number of tiles on all devices at a time; 0: as the memory allows.
 
     Raises:
-      UserError: a tile of these edges would answer for nothing.
+      UserError: a tile with these edges has no output that can be used.
     """
 
     def __init__(
@@ -72,289 +73,316 @@ class Inference:
         *,
         task: Task,
         channels: int,
-        here: Here,
+        devices: LocalDevices,
         edges: tuple[int, ...] = (),
         batch: int = 0,
     ) -> None:
         self._geometry = functools.cache(model.geometry)
         if edges:
             tiling.check_edges(edges, self._geometry(len(edges)))
-        self.here = here
+        self.devices = devices
         self.task = task
         self._channels = channels
-        self._named = self._edges, self._batch = edges, batch
-        self._pixels = 0  # that a device takes at a time; 0: not yet known
-        self._taken = 0  # pixels that a device takes now
-        self._least: tuple[int, ...] = ()  # the tile below which there is none
-        self._told = False  # that tiles are blended
+        self._requested = self._edges, self._batch = edges, batch
+        self._max_pixels = 0  # on a device at a time; 0: not yet chosen
+        self._used_pixels = 0  # on a device at a time, for the current image
+        self._smallest: tuple[int, ...] = ()  # shape of the tile, if it is the smallest
+        self._announced = False  # that tiles are blended
         self._programs: dict[tuple[int, ...], Any] = {}
-        place = functools.partial(jax.jit, out_shardings=here.rows)
-        self._forward = place(functools.partial(model.apply, train=False))
-        self._apply_view = place(apply_view, static_argnums=1)
-        self._predict = place(self._prediction, static_argnums=1)
-        self._add = place(self._added, static_argnums=2)
-        self._finish = place(self._results, static_argnums=(1, 2))
+        jit = functools.partial(jax.jit, out_shardings=devices.batch_sharding)
+        self._forward = jit(functools.partial(model.apply, train=False))
+        self._apply_view = jit(apply_view, static_argnums=1)
+        self._predict_view = jit(self._activate, static_argnums=1)
+        self._add = jit(self._add_member, static_argnums=2)
+        self._finish = jit(self._collect_results, static_argnums=(1, 2))
 
-    def rows(
+    def predict_rows(
         self,
         members: Sequence[Any],
         shape: tuple[int, ...],
-        images: Sequence[Read],
+        images: Sequence[ReadBox],
         *,
         views: tuple[View, ...] = (View(),),
-        want: Want = LABEL,
-        passed: Callable[[int, int], None] = lambda done, of: None,
-    ) -> Iterator[Answer]:
-        """Predicts images of one shape, some rows after the other.
+        request: Request = LABEL_ONLY,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Iterator[Results]:
+        """Predicts images of one shape, a block of rows at a time.
 
         Args:
-          members: the variables of each, as `here.put_state` placed them.
+          members: the variables of each member, placed by `devices.put_state`.
           shape: the spatial shape of every image.
-          images: what reads a box of each, normalised, `f32[*box, C]`.
-          views: how they are looked at.
-          want: the results.
-          passed: called with how many tiles are done, and of how many.
+          images: for each image, a function that reads a box of it, `f32[*box, C]`,
+            normalised.
+          views: of test-time augmentation.
+          request: the results to return.
+          on_progress: called with the number of finished tiles and of all tiles.
 
         Yields:
-          The arrays for consecutive rows of the first image, then of the next, by name:
-          `label`, `u8[*S]` or `u8[*S, K]` (`i32` with more than 256 classes), if the
-          task has classes, and what is wanted.
+          Arrays by name for consecutive rows of the first image, then of the next
+          image: the requested ones and, if the task has classes, `label`, which is
+          `u8[*S]` or `u8[*S, K]` (`i32` with more than 256 classes).
 
         Raises:
-          DeviceError: to be shown to `shrink`, and then tried again.
-          UserError: there is not the memory for the least tile.
+          DeviceError: the devices failed. Pass the error to `reduce_memory`, then try
+            again.
+          UserError: the smallest tile needs more memory than is free.
         """
-        tiles, size = self._settle(members, shape)
-        needed = tiles.blend or self.task.decide is None
-        asked = want._replace(prediction=want.prediction or needed)
-        cuts = (tiling.cut(tiles, tile, read) for read in images for tile in tiles)
-        answers = self._stream(
-            lambda batch: self._predict_tiles(members, batch, views, asked), cuts, size
+        tiles, size = self._choose_tiles(members, shape)
+        needs_prediction = tiles.blend or self.task.decide is None
+        request = request._replace(prediction=request.prediction or needs_prediction)
+        inputs = (
+            tiling.read_tile(tiles, tile, read) for read in images for tile in tiles
         )
-        answers = _counting(answers, len(images) * tiles.count, passed)
+        predict = functools.partial(
+            self._predict_batch, members=members, views=views, request=request
+        )
+        results = self._run_batches(predict, inputs, size)
+        results = _report_progress(results, len(images) * tiles.count, on_progress)
         if not tiles.blend:
             for _ in images:
-                yield from tiling.assemble(tiles, answers)
+                yield from tiling.assemble_tiles(tiles, results)
             return
-        self._tell_of_blending()
-        answers = map(_without_label, answers)  # labels have no mean
+        self._announce_blending()
+        results = map(_drop_label, results)  # the labels of two tiles have no mean
         for _ in images:
-            for rows in tiling.assemble(tiles, answers):
-                yield rows | self._decided(rows["prediction"])
+            for rows in tiling.assemble_tiles(tiles, results):
+                yield rows | self._decide(rows["prediction"])
 
-    def whole(
+    def predict_images(
         self,
         members: Sequence[Any],
         shape: tuple[int, ...],
-        images: Sequence[Read],
-        **how: Any,
-    ) -> Iterator[Answer]:
-        """The same with the rows of each image put together, one image at a time."""
+        images: Sequence[ReadBox],
+        **options: Any,
+    ) -> Iterator[Results]:
+        """Predicts images of one shape, one image at a time.
+
+        It is `predict_rows` with the rows of each image joined. If memory is short, it
+        continues with fewer pixels at a time.
+        """
         done = 0
         while done < len(images):
-            rows = self.rows(members, shape, images[done:], **how)
+            rows = self.predict_rows(members, shape, images[done:], **options)
             try:
                 while done < len(images):
-                    yield _collect(rows, shape[0])
+                    yield _join_rows(rows, shape[0])
                     done += 1
             except DeviceError as error:
-                self.shrink(error)
+                self.reduce_memory(error)
 
-    def shrink(self, error: DeviceError | None = None) -> None:
-        """Takes fewer pixels at a time from now on, and says so.
+    def reduce_memory(self, error: DeviceError | None = None) -> None:
+        """Reduces the pixels on a device at a time, and prints a line about it.
+
+        Args:
+          error: of the devices, if there was one.
 
         Raises:
-          DeviceError: the error, if it is about something else.
-          UserError: there is nothing left to take less of.
+          DeviceError: the error, if it is not about memory.
+          UserError: the number of pixels is already the smallest.
         """
         if error and "RESOURCE_EXHAUSTED" not in str(error):
             raise error
         self._programs.clear()
-        if self._least:
-            self._pixels, (self._edges, self._batch) = 0, self._named  # for the next
+        if self._smallest:
+            # the next image starts anew
+            self._max_pixels, (self._edges, self._batch) = 0, self._requested
+            shape = " x ".join(map(str, self._smallest))
             raise UserError(
-                f"a tile of {' x '.join(map(str, self._least))} pixels, the least that "
-                "the network can take, needs more memory than there is"
+                f"a tile of {shape} pixels, the smallest that the network can use, "
+                "needs more memory than there is; free some, or use a larger device"
             )
-        self._pixels = self._taken // 2
+        self._max_pixels = self._used_pixels // 2
         self._edges = tuple(round(0.7 * edge) for edge in self._edges)
         self._batch = -(-self._batch // 2)
-        say(f"memory is short: {self._taken:,} pixels at a time are too many")
+        say(
+            f"memory is short: {self._used_pixels:,} pixels at a time are too many; "
+            "using fewer"
+        )
 
-    def _tell_of_blending(self) -> None:
-        if not self._told:
+    def _announce_blending(self) -> None:
+        if not self._announced:
             say(
-                "the norm takes its statistics from space, so no tiles can equal the "
-                "whole image: they overlap by half and are blended"
+                "the norm has spatial statistics, so tiles cannot equal the whole "
+                "image; they overlap by half and are blended"
             )
-        self._told = True
+        self._announced = True
 
-    def _settle(
+    def _choose_tiles(
         self, members: Sequence[Any], shape: tuple[int, ...]
     ) -> tuple[Tiles, int]:
-        """The tiles of an image and how many go at a time, so that they fit."""
-        # Smaller tiles, of a deep network of volumes, would be nothing but context.
+        """Returns the tiles of an image, and a batch size with which they fit."""
+        # In smaller tiles, a deep network for volumes would see almost only context.
         geometry = self._geometry(len(shape))
-        roomy = math.prod(6 * context for context in geometry.context)
-        self._pixels = self._pixels or max(tiling.LIMIT, roomy)
+        large = math.prod(6 * context for context in geometry.context)
+        self._max_pixels = self._max_pixels or max(tiling.MAX_PIXELS, large)
         while True:
-            tiles = self._plan(shape, pixels=self._pixels, edges=self._edges)
-            size = self._size(tiles)
-            exact = geometry.halo is not None  # whatever the tile's size
-            named = bool(self._edges and self._batch)
-            if exact and not named and len(self._programs) >= PROGRAMS:
-                tiles, size = self._reused(tiles, size)
-            self._taken = math.prod(tiles.shape) * size // self.here.count
-            last = tiles == self._plan(shape, pixels=1) and size == self.here.count
-            self._least = tiles.shape if last else ()
-            if named:  # as it was asked for
+            tiles = self._plan_tiles(shape, pixels=self._max_pixels, edges=self._edges)
+            size = self._choose_batch_size(tiles)
+            exact = geometry.halo is not None  # any tiles give the same result
+            fixed = bool(self._edges and self._batch)
+            if exact and not fixed and len(self._programs) >= MAX_PROGRAMS:
+                tiles, size = self._reuse_program(tiles, size)
+            count = self.devices.count
+            self._used_pixels = math.prod(tiles.shape) * size // count
+            smallest = tiles == self._plan_tiles(shape, pixels=1) and size == count
+            self._smallest = tiles.shape if smallest else ()
+            if fixed:
                 return tiles, size
-            if self._needs(members[0], tiles, size) <= SHARE * self.here.free():
+            memory = self._measure_memory(members[0], tiles, size)
+            if memory <= MEMORY_SHARE * self.devices.read_free_memory():
                 return tiles, size
-            self.shrink()
+            self.reduce_memory()
 
-    def _plan(self, shape: tuple[int, ...], **size: Any) -> Tiles:
-        return tiling.plan(shape, self._geometry(len(shape)), **size)
+    def _plan_tiles(self, shape: tuple[int, ...], **size: Any) -> Tiles:
+        return tiling.plan_tiles(shape, self._geometry(len(shape)), **size)
 
-    def _reused(self, tiles: Tiles, size: int) -> tuple[Tiles, int]:
-        """The tiles of a program that is there, unless they are twice the work.
+    def _reuse_program(self, tiles: Tiles, size: int) -> tuple[Tiles, int]:
+        """Returns tiles for a compiled program, if they need less than twice the work.
 
-        Compiling takes seconds; folders where every image has a size of its own exist.
-        What is said of an image then depends on the others, by how it is rounded.
+        Compilation takes seconds, and each image of a folder may have another size. The
+        rounding of a result then depends on the images before it.
         """
 
-        def work(plan: tuple[Tiles, int]) -> int:
-            tiles, size = plan
+        def count_pixels(tiles: Tiles, size: int) -> int:
             batches = -(-tiles.count // size)
             return batches * size * math.prod(tiles.shape)
 
-        best, best_work = (tiles, size), 2 * work((tiles, size))
+        best, best_pixels = (tiles, size), 2 * count_pixels(tiles, size)
         for size, *tile, _ in self._programs:
             edges = tuple(tile)
-            other = self._plan(tiles.image, edges=edges, fill=True)
-            fits = other.shape == edges and size <= self._size(other)
-            if fits and work((other, size)) < best_work:
-                best, best_work = (other, size), work((other, size))
+            other = self._plan_tiles(tiles.image, edges=edges, fill=True)
+            fits = other.shape == edges and size <= self._choose_batch_size(other)
+            if fits and count_pixels(other, size) < best_pixels:
+                best, best_pixels = (other, size), count_pixels(other, size)
         return best
 
-    def _size(self, tiles: Tiles) -> int:
-        """Tiles at a time, which all devices share equally.
+    def _choose_batch_size(self, tiles: Tiles) -> int:
+        """Returns the number of tiles at a time, a multiple of the number of devices.
 
-        No more than one image has, however many images there are: XLA rounds otherwise
-        where a device has more rows, and an image is to be the same in any company.
+        It is at most the number of tiles of one image. A larger batch would change the
+        rounding of XLA, and the result for an image must not depend on the number of
+        images.
         """
-        devices = self.here.count
-        most = self._batch or self._pixels // math.prod(tiles.shape) * devices
-        return max(-(-min(most, tiles.count) // devices), 1) * devices
+        count = self.devices.count
+        most = self._batch or self._max_pixels // math.prod(tiles.shape) * count
+        return max(-(-min(most, tiles.count) // count), 1) * count
 
-    def _needs(self, variables: Any, tiles: Tiles, size: int) -> int:
-        """Bytes that the program takes on one device."""
+    def _measure_memory(self, variables: Any, tiles: Tiles, size: int) -> int:
+        """Returns the bytes that the compiled program needs on one device."""
         shape = (size, *tiles.shape, self._channels)
-        memory = self._program(variables, shape).memory_analysis()
-        if memory is None:  # some backends cannot say
+        memory = self._compile(variables, shape).memory_analysis()
+        if memory is None:  # some backends do not know
             return 0
         return memory.temp_size_in_bytes + memory.output_size_in_bytes
 
-    def _program(self, variables: Any, shape: tuple[int, ...]) -> Any:
+    def _compile(self, variables: Any, shape: tuple[int, ...]) -> Any:
+        """Returns the compiled network for batches of a shape."""
         if shape not in self._programs:
-            batch = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=self.here.rows)
+            sharding = self.devices.batch_sharding
+            batch = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
             self._programs[shape] = self._forward.lower(variables, batch).compile()
         return self._programs[shape]
 
-    def _stream(
-        self, look: Callable, cuts: Iterator[np.ndarray], size: int
-    ) -> Iterator[Answer]:
-        """The answer to each tile; one batch is computed while the next is read."""
-        waiting: collections.deque[tuple[int, Any]] = collections.deque()
-        while group := list(itertools.islice(cuts, size)):
-            spare = [group[0]] * (size - len(group))
-            batch = self.here.put_rows(np.stack(group + spare))
-            waiting.append((len(group), look(batch)))
-            if len(waiting) > 1:
-                yield from _unstack(*waiting.popleft())
-        for count, answers in waiting:
-            yield from _unstack(count, answers)
+    def _run_batches(
+        self, predict: Callable, inputs: Iterator[np.ndarray], size: int
+    ) -> Iterator[Results]:
+        """Yields the results for each tile; reads a batch while another is computed."""
+        pending: collections.deque[tuple[int, Any]] = collections.deque()
+        while group := list(itertools.islice(inputs, size)):
+            padding = [group[0]] * (size - len(group))
+            batch = self.devices.put_rows(np.stack(group + padding))
+            pending.append((len(group), predict(batch)))
+            if len(pending) > 1:
+                yield from _unstack(*pending.popleft())
+        for count, results in pending:
+            yield from _unstack(count, results)
 
-    def _predict_tiles(
+    def _predict_batch(
         self,
-        members: Sequence[Any],
         batch: jax.Array,
+        members: Sequence[Any],
         views: tuple[View, ...],
-        want: Want,
+        request: Request,
     ) -> dict[str, jax.Array]:
-        asked = [[(variables, view) for view in views] for variables in members]
-        if len(asked) == 1:  # the views of a single run disagree as members would
-            asked = [[one] for one in asked[0]]
+        """Returns the results for a batch of tiles, on the devices."""
+        groups = [[(variables, view) for view in views] for variables in members]
+        if len(groups) == 1:  # the views of a single run are its members
+            groups = [[pair] for pair in groups[0]]
         total: Any = 0, 0
-        for member in asked:
-            predicted: Any = 0
-            for variables, view in member:
-                seen = self._apply_view(batch, view)
-                output = self._program(variables, seen.shape)(variables, seen)
-                predicted = predicted + self._predict(output, view)
-            total = self._add(total, predicted, len(member))
-        results = self._finish(total, len(asked), want)
-        return results | ({"output": output} if want.output else {})
+        for group in groups:
+            predictions: Any = 0
+            for variables, view in group:
+                image = self._apply_view(batch, view)
+                output = self._compile(variables, image.shape)(variables, image)
+                predictions = predictions + self._predict_view(output, view)
+            total = self._add(total, predictions, len(group))
+        results = self._finish(total, len(groups), request)
+        return results | ({"output": output} if request.output else {})
 
-    def _prediction(self, output: jax.Array, view: View) -> jax.Array:
-        """The prediction from one view, turned back."""
+    def _activate(self, output: jax.Array, view: View) -> jax.Array:
+        """Returns the prediction for a view, turned back to the image."""
         prediction = self.task.activate(output)
         return invert_view(prediction, view, vectors=self.task.vectors)
 
-    def _added(self, total: Any, predicted: jax.Array, views: int) -> Any:
-        """Adds a member's mean over so many views, and its entropy."""
-        mean = predicted / views
-        doubt = jnp.zeros(mean.shape[:-1])
+    def _add_member(self, total: Any, predictions: jax.Array, views: int) -> Any:
+        """Adds the mean of a member over its views, and the entropy of that mean."""
+        mean = predictions / views
+        entropy = jnp.zeros(mean.shape[:-1])
         if self.task.entropy:
-            doubt = self.task.entropy(self.task.probabilities(mean))
-        return total[0] + mean, total[1] + doubt
+            entropy = self.task.entropy(self.task.probabilities(mean))
+        return total[0] + mean, total[1] + entropy
 
-    def _results(self, total: Any, count: int, want: Want) -> dict[str, jax.Array]:
-        mean = total[0] / count
-        results = self._decided(mean)
-        if want.prediction:
+    def _collect_results(
+        self, total: Any, members: int, request: Request
+    ) -> dict[str, jax.Array]:
+        """Returns the means over the members, and the label."""
+        mean = total[0] / members
+        results = self._decide(mean)
+        if request.prediction:
             results["prediction"] = mean
-        if want.doubt:
-            results["doubt"] = total[1] / count
+        if request.member_entropy:
+            results["member_entropy"] = total[1] / members
         return results
 
-    def _decided(self, prediction: Any) -> dict[str, Any]:
-        """The label of a prediction on the device or on the host, if it has one."""
+    def _decide(self, prediction: Any) -> dict[str, Any]:
+        """Returns the label of a prediction; nothing if the task has no classes."""
         return {"label": self.task.decide(prediction)} if self.task.decide else {}
 
 
-def entropy(task: Task, probabilities: np.ndarray) -> np.ndarray:
+def compute_entropy(task: Task, probabilities: np.ndarray) -> np.ndarray:
     """Returns the entropy in nats, `f32[*S]`, of probabilities `f32[*S, K]`.
 
-    It is computed on the host row by row: a volume leaves no memory for copies of it.
+    It is computed on the host, row by row: there may be no memory for copies of a whole
+    volume.
     """
-    total = np.empty(probabilities.shape[:-1], np.float32)
+    entropy = np.empty(probabilities.shape[:-1], np.float32)
     for i, row in enumerate(probabilities):
-        total[i] = task.entropy(row)
-    return total
+        entropy[i] = task.entropy(row)
+    return entropy
 
 
-def _without_label(answer: Answer) -> Answer:
-    return {name: array for name, array in answer.items() if name != "label"}
+def _drop_label(results: Results) -> Results:
+    return {name: array for name, array in results.items() if name != "label"}
 
 
-def _unstack(count: int, answers: dict[str, jax.Array]) -> Iterator[Answer]:
-    host = jax.device_get(answers)
+def _unstack(count: int, results: dict[str, jax.Array]) -> Iterator[Results]:
+    """Yields the results for the first `count` tiles of a batch, on the host."""
+    host = jax.device_get(results)
     for i in range(count):
         yield {name: array[i] for name, array in host.items()}
 
 
-def _counting(
-    answers: Iterator[Answer], count: int, passed: Callable[[int, int], None]
-) -> Iterator[Answer]:
-    for done, answer in enumerate(answers, 1):
-        passed(done, count)
-        yield answer
+def _report_progress(
+    results: Iterator[Results], total: int, on_progress: Callable[[int, int], None]
+) -> Iterator[Results]:
+    for done, result in enumerate(results, 1):
+        on_progress(done, total)
+        yield result
 
 
-def _collect(rows: Iterator[Answer], height: int) -> Answer:
-    """The rows of one image, joined."""
-    parts: list[Answer] = []
+def _join_rows(rows: Iterator[Results], height: int) -> Results:
+    """Returns the results for one image, from those for its rows."""
+    parts: list[Results] = []
     while sum(len(next(iter(part.values()))) for part in parts) < height:
         parts.append(next(rows))
     if len(parts) == 1:

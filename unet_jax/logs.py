@@ -1,4 +1,4 @@
-"""What a run says of itself: JSON lines, TensorBoard, and the terminal."""
+"""The log of a run: JSON lines, TensorBoard events and lines on the terminal."""
 
 import contextlib
 import json
@@ -27,38 +27,38 @@ METRICS = "metrics.jsonl"
 
 
 def say(line: str) -> None:
-    """Prints one line on the terminal, once however many processes run."""
+    """Prints one line on the terminal, from one of the processes of a run."""
     if jax.process_index() == 0:
         print(line, flush=True)
 
 
-def write(path: Path, data: bytes) -> None:
-    """Writes a file whole: who looks, or cuts the run off, finds the old or the new."""
-    beside = path.with_name(f"{path.name}.part")
-    beside.write_bytes(data)
-    os.replace(beside, path)
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file atomically: at any time it is the old file or the new one."""
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_bytes(data)
+    os.replace(partial, path)
 
 
 class Log:
-    """Writes a run's scalars and pictures into its folder, and shows how it goes.
+    """The log of a training run: scalars, pictures and progress.
 
-    On a terminal there is a progress bar with speed and time left; elsewhere each
-    scalar line is printed as it is written. A process that is not the `writer` of a
-    distributed run stays silent.
+    A terminal shows a progress bar with the speed and the remaining time. If the output
+    is not a terminal, each line of scalars is printed instead. Only one process of a
+    distributed run writes and prints.
 
     Args:
       workdir: the run folder, which exists.
-      start: the step from which the run goes on; later lines, of a run that went on
-        beyond its last checkpoint and was cut off, are dropped.
-      steps: at which the run ends.
-      writer: whether this process writes.
+      start: the step from which training starts or resumes. Lines of later steps are
+        removed: an interrupted run has written them after its last checkpoint.
+      steps: the last step of the run.
+      writer: True if this process writes.
     """
 
     def __init__(self, workdir: Path, start: int, steps: int, *, writer: bool) -> None:
         self._writer = writer
         if not writer:
             return
-        _keep_until(workdir, start)
+        _remove_lines_after(workdir, start)
         self._lines = (workdir / METRICS).open("a")
         self._board = SummaryWriter(str(workdir), purge_step=start + 1)
         self._bar = Progress(
@@ -93,8 +93,8 @@ class Log:
         if self._writer:
             self._bar.update(self._task, completed=step)
 
-    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Writes one line of numbers; None is a score that does not exist."""
+    def write_scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Writes one line of scalars; None is an undefined score."""
         if not self._writer:
             return
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
@@ -108,72 +108,73 @@ class Log:
             short = {k: v for k, v in values.items() if k.count("/") < 2}
             say(
                 f"step {step}  "
-                + "  ".join(f"{k} {_number(v)}" for k, v in short.items())
+                + "  ".join(f"{k} {_format_number(v)}" for k, v in short.items())
             )
 
-    def picture(self, step: int, name: str, picture: np.ndarray) -> None:
-        """Shows a picture `u8[H, W, 3]` on TensorBoard."""
+    def write_picture(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Writes a picture `u8[H, W, 3]` for TensorBoard."""
         if self._writer:
             self._board.add_image(name, picture, step, dataformats="HWC")
 
 
 class Clock:
-    """Images per second of training, without the time spent on anything else."""
+    """A clock for the speed of training, which can leave out time."""
 
     def __init__(self) -> None:
         self._since, self._images = time.perf_counter(), 0
 
     def count(self, images: int) -> None:
-        """Adds images that a step has taken."""
+        """Adds the number of images of a training step."""
         self._images += images
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leaves out the time spent in the context."""
+    def pause(self) -> Iterator[None]:
+        """Leaves out the time that the context takes."""
         start = time.perf_counter()
         yield
         self._since += time.perf_counter() - start
 
-    def speed(self) -> float | None:
-        """Images per second since the last call; None where there were no images."""
+    def measure_speed(self) -> float | None:
+        """Returns the images per second since the last call; None without images."""
         now = time.perf_counter()
         speed = self._images / (now - self._since) if self._images else None
         self._since, self._images = now, 0
         return speed
 
 
-def table(
+def print_scores(
     title: str, scores: Mapping[str, float | None], classes: Sequence[str]
 ) -> None:
     """Prints scores named `split/metric` and `split/metric/class` as a table."""
     names = list(dict.fromkeys("/".join(name.split("/")[:2]) for name in scores))
     say(title)
-    shown = Table()
-    shown.add_column("")
+    table = Table()
+    table.add_column("")
     for column in ("mean", *classes):
-        shown.add_column(column, justify="right")
+        table.add_column(column, justify="right")
     for name in names:
         cells = [scores.get(name), *(scores.get(f"{name}/{c}", "") for c in classes)]
-        shown.add_row(name.split("/")[1], *map(_number, cells))
-    Console().print(shown)
+        table.add_row(name.split("/")[1], *map(_format_number, cells))
+    Console().print(table)
 
 
-def _number(value: float | str | None) -> str:
+def _format_number(value: float | str | None) -> str:
     if value is None:
         return "-"
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-def rows(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's scalars, but for one that a crash cut short."""
-    path, found = workdir / METRICS, []
+def read_scalars(workdir: Path) -> list[dict[str, Any]]:
+    """Returns the lines of scalars of a run; lines that are incomplete are skipped."""
+    path, rows = workdir / METRICS, []
     for line in path.read_text().splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):
-            found.append(json.loads(line))
-    return found
+            rows.append(json.loads(line))
+    return rows
 
 
-def _keep_until(workdir: Path, step: int) -> None:
-    """Drops the lines after `step`, and one that a crash cut short."""
-    kept = [json.dumps(row) + "\n" for row in rows(workdir) if row["step"] <= step]
-    write(workdir / METRICS, "".join(kept).encode())
+def _remove_lines_after(workdir: Path, step: int) -> None:
+    """Removes the lines of steps after `step`, and incomplete lines."""
+    rows = read_scalars(workdir)
+    kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
+    write_file(workdir / METRICS, "".join(kept).encode())

@@ -1,9 +1,9 @@
-"""Where arrays live: one pure step, two layouts.
+"""Layouts: the placement of arrays on devices, and the compiled training step.
 
-A layout places a state and a batch on the devices and compiles a step for them.
-`pmap` gives every device its share of the batch and averages under a named axis.
-`mesh` lays the devices out as (data, space): the step sees global arrays, and XLA
-writes the exchange of halos that lets several devices hold one image.
+Two layouts run the same pure step. `pmap` gives each device its share of the batch; the
+step averages over a named axis. `mesh` arranges the devices as (data, space): the step
+sees global arrays, and several devices can hold one image, because XLA adds the
+exchange of halos.
 """
 
 import functools
@@ -27,81 +27,88 @@ AXIS = "replica"
 
 
 class Layout(NamedTuple):
-    """Functions that know the devices, so that nothing else has to.
+    """The functions of training that depend on the devices.
 
     Attributes:
-      axis_name: the axis to average over inside a step; None where arrays are global.
-      replicas: parts that the batch axis is cut into, over all processes.
-      space: parts that the first spatial axis is cut into.
+      axis_name: the axis to average over inside a step; None if arrays are global.
+      replicas: the number of parts of the batch axis, over all processes.
+      space: the number of parts of the first spatial axis.
       put_state: copies a state (any tree) to every device.
-      portable: the state as a checkpoint wants it, arrays that span all processes.
+      make_global: returns a state as arrays that span all processes, which a checkpoint
+        needs.
       put_batch: places this process's rows of a batch, a dict of host arrays.
-      compile_train: `step(state, batch, key, axis_name) -> (state, scalars)`; the
-        state that goes in is donated.
-      abstract: shapes of a state with the sharding that `put_state` gives it.
+      compile_train: compiles `step(state, batch, key, axis_name) -> (state, scalars)`.
+        The buffers of the state argument are donated.
+      abstract: returns the shapes of a state with the sharding of `put_state`.
     """
 
     axis_name: str | None
     replicas: int
     space: int
     put_state: Callable[[Any], Any]
-    portable: Callable[[Any], Any]
+    make_global: Callable[[Any], Any]
     put_batch: Callable[[dict[str, np.ndarray]], dict[str, jax.Array]]
     compile_train: Callable[[Callable], Callable]
     abstract: Callable[[Any], Any]
 
 
-def join() -> None:
-    """Joins the processes of a pod or cluster, where this is one of several.
+def connect_processes() -> None:
+    """Connects this process with the others of the run, if there are others.
 
-    TPU pods, SLURM steps and Open MPI are recognised. Elsewhere, name the run in every
-    process: JAX_COORDINATOR_ADDRESS=host:port JAX_NUM_PROCESSES=n JAX_PROCESS_ID=i.
+    The processes of TPU pods, SLURM steps and Open MPI are recognised. Elsewhere, set
+    these environment variables in every process:
+    JAX_COORDINATOR_ADDRESS=host:port JAX_NUM_PROCESSES=n JAX_PROCESS_ID=i.
 
     Raises:
-      UserError: only some of the three are set, or one is no number.
+      UserError: the first of the three is set, and another is not a whole number.
     """
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
-        count, index = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")
+        count, index = (
+            _read_integer("JAX_NUM_PROCESSES"),
+            _read_integer("JAX_PROCESS_ID"),
+        )
         jax.distributed.initialize(num_processes=count, process_id=index)
-    elif is_member(os.environ):
-        jax.distributed.initialize()  # which asks the cluster for the three
+    elif is_distributed(os.environ):
+        jax.distributed.initialize()  # JAX asks the cluster for the three values
 
 
-def is_member(environ: Mapping[str, str]) -> bool:
-    """Whether a launcher has started this process as one of several."""
+def is_distributed(environ: Mapping[str, str]) -> bool:
+    """Returns True if a launcher has started this process as one of several."""
     tasks = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
     return (
         any(int(environ.get(name, "1")) > 1 for name in tasks)
         or "," in environ.get("TPU_WORKER_HOSTNAMES", "")
-        # A TPU VM, even one alone, asks Google's metadata server who else there is. JAX
-        # sets the variable where it finds no chips, some hosts set it where they have.
+        # Every TPU VM, even a single one, asks Google's metadata server for the other
+        # processes. JAX sets the variable on machines without TPUs, and some TPU hosts
+        # set it to prevent the question.
         or (find_spec("libtpu") is not None and "TPU_SKIP_MDS_QUERY" not in environ)
     )
 
 
-def _number(name: str) -> int:
+def _read_integer(name: str) -> int:
+    """Returns the value of an environment variable."""
     value = os.environ.get(name, "")
     if not value.isdecimal():
         raise UserError(
-            f"{name} must be a whole number, not {value!r}: JAX_COORDINATOR_ADDRESS, "
-            "JAX_NUM_PROCESSES and JAX_PROCESS_ID belong together"
+            f"{name} must be a whole number, not {value!r}; set all three of "
+            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
         )
     return int(value)
 
 
 def pmap() -> Layout:
-    """Data parallelism over all devices, one share of the batch each."""
-    here = jax.local_device_count()
-    copies = NamedSharding(_mesh((jax.device_count(),), (AXIS,)), PartitionSpec())
+    """Returns the layout in which each device has a share of the batch."""
+    devices = jax.local_device_count()
+    copies = NamedSharding(_make_mesh((jax.device_count(),), (AXIS,)), PartitionSpec())
 
-    def portable(state: Any) -> Any:
-        # what a pmap of several processes returns is each one's own copy
-        return state if jax.process_count() == 1 else _copy(copies, state)
+    def make_global(state: Any) -> Any:
+        # with several processes, a pmap returns a local copy in each of them
+        return state if jax.process_count() == 1 else _replicate(copies, state)
 
     def put_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        # pmap itself copies row i to device i
+        # pmap copies row i to device i
         return {
-            name: rows.reshape(here, len(rows) // here, *rows.shape[1:])
+            name: rows.reshape(devices, len(rows) // devices, *rows.shape[1:])
             for name, rows in batch.items()
         }
 
@@ -118,35 +125,42 @@ def pmap() -> Layout:
         axis_name=AXIS,
         replicas=jax.device_count(),
         space=1,
-        put_state=functools.partial(_copy, copies),
-        portable=portable,
+        put_state=functools.partial(_replicate, copies),
+        make_global=make_global,
         put_batch=put_batch,
         compile_train=compile_train,
-        abstract=functools.partial(_abstract, copies),
+        abstract=functools.partial(_add_sharding, copies),
     )
 
 
 def mesh(*, space: Count = 1) -> Layout:
-    """Devices as (data, space): the batch is cut over one, every image over the other.
+    """Returns the layout in which groups of devices share the images of a batch.
+
+    The devices form a grid (data, space). The batch axis is split over `data`, and the
+    first spatial axis over `space`.
+
+    Args:
+      space: the number of devices that share an image.
 
     Raises:
-      UserError: the devices of a process cannot be cut into groups of `space`.
+      UserError: `space` does not divide the number of devices of a process.
     """
-    devices, here = jax.device_count(), jax.local_device_count()
-    if here % space:
+    devices, local = jax.device_count(), jax.local_device_count()
+    if local % space:
         cpu = jax.default_backend() == "cpu"
-        more = f"; JAX_NUM_CPU_DEVICES={space} makes as many of a CPU" if cpu else ""
+        more = f"; JAX_NUM_CPU_DEVICES={space} makes {space} of a CPU" if cpu else ""
         raise UserError(
-            f"space={space} must divide the devices of a process, {here}{more}"
+            f"space={space} must divide the number of devices of a process, "
+            f"{local}{more}"
         )
-    grid = _mesh((devices // space, space), ("data", "space"))
+    grid = _make_mesh((devices // space, space), ("data", "space"))
     copies = NamedSharding(grid, PartitionSpec())
 
     def put_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        # only an array with an axis [B, H, ...] that divides can be cut in space
+        # an array [B, H, ...] can only be split in space if `space` divides H
         def place(array: np.ndarray) -> jax.Array:
-            cut = array.ndim > 1 and array.shape[1] % space == 0
-            spec = PartitionSpec("data", "space") if cut else PartitionSpec("data")
+            split = array.ndim > 1 and array.shape[1] % space == 0
+            spec = PartitionSpec("data", "space") if split else PartitionSpec("data")
             sharding = NamedSharding(grid, spec)
             return jax.make_array_from_process_local_data(sharding, array)
 
@@ -159,36 +173,36 @@ def mesh(*, space: Count = 1) -> Layout:
         axis_name=None,
         replicas=devices // space,
         space=space,
-        put_state=functools.partial(_copy, copies),
-        portable=lambda state: state,
+        put_state=functools.partial(_replicate, copies),
+        make_global=lambda state: state,
         put_batch=put_batch,
         compile_train=compile_train,
-        abstract=functools.partial(_abstract, copies),
+        abstract=functools.partial(_add_sharding, copies),
     )
 
 
-class Here(NamedTuple):
-    """The devices of this process alone, which answer for images without the others.
+class LocalDevices(NamedTuple):
+    """The devices of this process, used for inference without collectives.
 
     Attributes:
-      count: how many there are.
-      rows: the sharding of a batch, a share on each of them.
-      put_state: copies a tree to every one of them.
-      abstract: shapes of a tree with the sharding that `put_state` gives it.
-      put_rows: places a host array, whose rows they can share.
-      free: bytes that one of them, the fullest, has left.
+      count: the number of devices.
+      batch_sharding: the sharding of a batch, with a share of the rows on each device.
+      put_state: copies a tree to every device.
+      abstract: returns the shapes of a tree with the sharding of `put_state`.
+      put_rows: places a host array; `count` must divide the number of its rows.
+      read_free_memory: returns the free bytes of the fullest device.
     """
 
     count: int
-    rows: NamedSharding
+    batch_sharding: NamedSharding
     put_state: Callable[[Any], Any]
     abstract: Callable[[Any], Any]
     put_rows: Callable[[np.ndarray], jax.Array]
-    free: Callable[[], int]
+    read_free_memory: Callable[[], int]
 
 
-def here() -> Here:
-    """All devices of this process."""
+def local_devices() -> LocalDevices:
+    """Returns the devices of this process."""
     devices = jax.local_devices()
     grid = Mesh(np.asarray(devices), ("rows",), axis_types=(AxisType.Auto,))
     copies = NamedSharding(grid, PartitionSpec())
@@ -196,25 +210,25 @@ def here() -> Here:
 
     def put_state(tree: Any) -> Any:
         def place(array: jax.Array) -> jax.Array:
-            spread = isinstance(array, jax.Array) and not array.is_fully_addressable
+            remote = isinstance(array, jax.Array) and not array.is_fully_addressable
             return jax.device_put(
-                array.addressable_data(0) if spread else array, copies
+                array.addressable_data(0) if remote else array, copies
             )
 
         return jax.tree.map(place, tree)
 
-    return Here(
+    return LocalDevices(
         count=len(devices),
-        rows=rows,
+        batch_sharding=rows,
         put_state=put_state,
-        abstract=functools.partial(_abstract, copies),
+        abstract=functools.partial(_add_sharding, copies),
         put_rows=functools.partial(jax.device_put, device=rows),
-        free=lambda: min(map(_free_memory, devices)),
+        read_free_memory=lambda: min(map(_read_free_memory, devices)),
     )
 
 
-def _free_memory(device: jax.Device) -> int:
-    """Bytes that a device has left; CPU devices share what the machine has."""
+def _read_free_memory(device: jax.Device) -> int:
+    """Returns the free bytes of a device; CPU devices share those of the machine."""
     if stats := device.memory_stats():
         return stats["bytes_limit"] - stats["bytes_in_use"]
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
@@ -231,14 +245,16 @@ def _free_memory(device: jax.Device) -> int:
     return max(free, 0) // jax.local_device_count()
 
 
-def _mesh(shape: tuple[int, ...], names: tuple[str, ...]) -> Mesh:
-    # a pod may number its devices otherwise; rows of one process must lie together
+def _make_mesh(shape: tuple[int, ...], names: tuple[str, ...]) -> Mesh:
+    """Returns a mesh in which the devices of each process are neighbours."""
     devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
     devices = np.asarray(devices[: math.prod(shape)]).reshape(shape)
     return Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names))
 
 
-def _copy(sharding: NamedSharding, tree: Any) -> Any:
+def _replicate(sharding: NamedSharding, tree: Any) -> Any:
+    """Returns a tree of host arrays as device arrays, copied to every device."""
+
     def place(array: jax.Array) -> jax.Array:
         array = np.asarray(array)
         return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
@@ -246,7 +262,8 @@ def _copy(sharding: NamedSharding, tree: Any) -> Any:
     return jax.tree.map(place, tree)
 
 
-def _abstract(sharding: NamedSharding, tree: Any) -> Any:
+def _add_sharding(sharding: NamedSharding, tree: Any) -> Any:
+    """Returns the shapes of a tree of arrays with a sharding."""
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
     )

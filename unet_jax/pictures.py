@@ -1,6 +1,7 @@
-"""Segmentations as pictures: input, truth, prediction, and where the two differ.
+"""Pictures of images, labels and their errors.
 
-Colours are red, green, blue in 0 to 255. Volumes show their middle slice.
+Colours are red, green and blue from 0 to 255. The picture of a volume shows its middle
+slice.
 """
 
 import io
@@ -12,17 +13,19 @@ from PIL import Image, ImageDraw
 from unet_jax.arrays import IGNORE
 
 Picture = np.ndarray  # u8[H, W, 3]
-Colours = Sequence[Sequence[int]]  # one per class
+Colours = Sequence[Sequence[int]]  # one for each class
 
-RIGHT, MISSED, INVENTED, UNKNOWN = (
+# Colours of a pixel whose prediction is correct, below the truth (missed), or above it
+# (invented), and of one without a truth.
+CORRECT, TOO_LOW, TOO_HIGH, IGNORED = (
     (24, 24, 24),
     (230, 75, 60),
     (60, 140, 240),
     (90,) * 3,
 )
 TITLES = ("input", "truth", "prediction", "error")
-TINT = 0.35  # of a class's colour over the image
-# Okabe and Ito 2008: told apart by everybody, and from grey.
+TINT = 0.35  # opacity of the colour of a class over the image
+# Okabe and Ito 2008: colours that differ for people with colour blindness, too.
 VIVID = (
     (230, 159, 0),
     (86, 180, 233),
@@ -32,55 +35,70 @@ VIVID = (
     (213, 94, 0),
     (204, 121, 167),
 )
-GAP, BAND = 4, 16  # pixels between the pictures, and of the line of titles
-LEAST = 4 * 64  # pixels that the titles need
+GAP = 4  # pixels between two pictures
+TITLE_HEIGHT = 16  # pixels
+MIN_WIDTH = 4 * 64  # pixels that the titles need
 
 
-def grey(image: np.ndarray, *, like: np.ndarray | None = None) -> Picture:
-    """Draws an image `[*S, C]` between the 1st and the 99th percentile of `like`.
+def draw_image(image: np.ndarray, *, like: np.ndarray | None = None) -> Picture:
+    """Draws an image, from black at the 1st percentile to white at the 99th.
 
     Args:
-      image: one channel, or red, green and blue.
-      like: an image of the same shape; the image itself if there is none.
+      image: `[*S, C]`. With three channels or more, the first three are red, green and
+        blue. Otherwise the first one is drawn in grey.
+      like: an image of the same shape that gives the percentiles; by default the image
+        itself.
     """
-    low, high = np.percentile(_plane(image if like is None else like), (1, 99))
-    image = _plane(image)
+    reference = _take_plane(image if like is None else like)
+    low, high = np.percentile(reference, (1, 99))
+    image = _take_plane(image)
     scaled = np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255
     return np.broadcast_to(scaled, (*scaled.shape[:2], 3)).astype(np.uint8)
 
 
-def _plane(image: np.ndarray) -> np.ndarray:
-    """The middle slice of an image `[*S, C]`, with one channel or three."""
-    image = _slice(np.asarray(image, np.float32), image.ndim - 1)
+def _take_plane(image: np.ndarray) -> np.ndarray:
+    """Returns the middle slice of an image `[*S, C]`, with one channel or three."""
+    image = _take_slice(np.asarray(image, np.float32), image.ndim - 1)
     return image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
 
 
-def deviation(target: np.ndarray, value: np.ndarray) -> Picture:
-    """Draws where values are below the target in red, and above it in blue.
+def draw_deviation(target: np.ndarray, value: np.ndarray) -> Picture:
+    """Draws values below the target in red, and values above it in blue.
 
-    Full colour is half of the target's range between its 1st and 99th percentile.
+    The colour is strongest at a difference of half the range of the target, taken from
+    its 1st to its 99th percentile.
+
+    Args:
+      target: `[*S, C]`.
+      value: `[*S, C]`.
     """
-    target, value = _plane(target), _plane(value)
+    target, value = _take_plane(target), _take_plane(value)
     low, high = np.percentile(target, (1, 99))
-    apart = (value - target).mean(-1) / max((high - low) / 2, 1e-6)
-    share = np.clip(np.abs(apart), 0, 1)[..., None]
-    colour = np.where(apart[..., None] < 0, MISSED, INVENTED)
-    return (RIGHT + share * (colour - np.array(RIGHT))).astype(np.uint8)
+    difference = (value - target).mean(-1) / max((high - low) / 2, 1e-6)
+    strength = np.clip(np.abs(difference), 0, 1)[..., None]
+    colour = np.where(difference[..., None] < 0, TOO_LOW, TOO_HIGH)
+    return (CORRECT + strength * (colour - np.array(CORRECT))).astype(np.uint8)
 
 
-def paint_objects(objects: np.ndarray) -> Picture:
-    """Draws object ids `[*S]`: neighbours in number have different colours."""
-    objects = _slice(objects, objects.ndim)
+def draw_objects(objects: np.ndarray) -> Picture:
+    """Draws object ids `[*S]`; consecutive ids have different colours."""
+    objects = _take_slice(objects, objects.ndim)
     palette = np.array([(0, 0, 0), *VIVID], np.uint8)
     index = np.where(objects > 0, 1 + (objects - 1) % len(VIVID), 0)
     picture = palette[index]
-    picture[objects == IGNORE] = UNKNOWN
+    picture[objects == IGNORE] = IGNORED
     return picture
 
 
-def paint(label: np.ndarray, colours: Colours, *, axes: int) -> Picture:
-    """A label `[*S]`, or `[*S, K]` whose K classes come after the background."""
-    label = _slice(label, axes)
+def draw_label(label: np.ndarray, colours: Colours, *, axes: int) -> Picture:
+    """Draws the classes of a label in their colours.
+
+    Args:
+      label: class ids `[*S]`, or `[*S, K]` of 0 and 1 for K independent classes.
+      colours: of each class, the background first.
+      axes: the number of spatial axes.
+    """
+    label = _take_slice(label, axes)
     palette = np.asarray(colours, np.uint8)
     if label.ndim == 2:
         picture = palette[np.clip(label, 0, len(palette) - 1)]
@@ -88,40 +106,51 @@ def paint(label: np.ndarray, colours: Colours, *, axes: int) -> Picture:
         picture = np.broadcast_to(palette[0], (*label.shape[:2], 3)).copy()
         for k in range(label.shape[-1]):
             picture[label[..., k] > 0] = palette[k + 1]
-    picture[_unknown(label)] = UNKNOWN
+    picture[_find_ignored(label)] = IGNORED
     return picture
 
 
-def differ(truth: np.ndarray, prediction: np.ndarray, *, axes: int) -> Picture:
-    """Red where the prediction is below the truth, blue where it is above.
+def draw_errors(truth: np.ndarray, prediction: np.ndarray, *, axes: int) -> Picture:
+    """Draws a class id below the truth in red, and one above it in blue.
 
-    With two classes that is foreground missed and foreground invented; of independent
-    classes, one missed and, where none is, one invented.
+    With two classes, red is missed foreground, and blue is invented foreground. With
+    independent classes, red pixels miss a class; blue ones have a wrong one and miss
+    none.
+
+    Args:
+      truth: class ids `[*S]`, or `[*S, K]` of 0 and 1.
+      prediction: of the same shape.
+      axes: the number of spatial axes.
     """
-    truth, prediction = _slice(truth, axes), _slice(prediction, axes)
-    unknown, known = _unknown(truth), truth != IGNORE
-    missed, invented = known & (prediction < truth), known & (prediction > truth)
+    truth, prediction = _take_slice(truth, axes), _take_slice(prediction, axes)
+    ignored, known = _find_ignored(truth), truth != IGNORE
+    too_low, too_high = known & (prediction < truth), known & (prediction > truth)
     if truth.ndim == 3:
-        missed, invented = missed.any(-1), invented.any(-1)
-    picture = np.full((*unknown.shape, 3), RIGHT, np.uint8)
-    picture[invented] = INVENTED
-    picture[missed] = MISSED
-    picture[unknown] = UNKNOWN
+        too_low, too_high = too_low.any(-1), too_high.any(-1)
+    picture = np.full((*ignored.shape, 3), CORRECT, np.uint8)
+    picture[too_high] = TOO_HIGH
+    picture[too_low] = TOO_LOW
+    picture[ignored] = IGNORED
     return picture
 
 
-def overlay(
+def draw_overlay(
     image: np.ndarray,
     label: np.ndarray,
     colours: Colours,
     objects: np.ndarray | None = None,
 ) -> Picture:
-    """The classes above 0 as a tint on an image `[H, W, C]`, outlined in full colour.
+    """Draws the foreground as a tint over an image, with outlines in full colour.
 
-    A colour that is hardly one, and would not show on a grey image, becomes another.
-    With objects `[H, W]`, each of them is outlined, also where two touch.
+    Args:
+      image: `[H, W, C]`.
+      label: class ids `[H, W]`, or `[H, W, K]` of 0 and 1.
+      colours: of each class, the background first. A colour that is nearly grey is
+        replaced by one of `VIVID`, which is visible on a grey image.
+      objects: ids `[H, W]`. Each object has its own outline, also where two touch;
+        without them, each class has one.
     """
-    picture = grey(image).astype(np.float32)
+    picture = draw_image(image).astype(np.float32)
     masks = (
         [label == k for k in range(1, len(colours))]
         if label.ndim == 2
@@ -133,81 +162,88 @@ def overlay(
             colour = np.asarray(VIVID[k % len(VIVID)], np.float32)
         picture[mask] += TINT * (colour - picture[mask])
         ids = mask if objects is None else np.where(mask, objects + 1, 0)
-        picture[mask & _edges(ids)] = colour
+        picture[mask & _find_edges(ids)] = colour
     return picture.astype(np.uint8)
 
 
-def heat(values: np.ndarray, *, top: float) -> Picture:
-    """Values `[*S]` from 0, black, over red and yellow to `top`, white."""
-    values = _slice(np.asarray(values, np.float32), values.ndim)
+def draw_heat_map(values: np.ndarray, *, top: float) -> Picture:
+    """Draws values `[*S]` in black at 0, then red and yellow, and white at `top`."""
+    values = _take_slice(np.asarray(values, np.float32), values.ndim)
     share = np.clip(values / top, 0, 1)[..., None]
     return (255 * np.clip(3 * share - (0, 1, 2), 0, 1)).astype(np.uint8)
 
 
-def _edges(ids: np.ndarray) -> np.ndarray:
-    """The pixels `bool[H, W]` that have another id beside them."""
+def _find_edges(ids: np.ndarray) -> np.ndarray:
+    """Returns `bool[H, W]`: True for a pixel with a neighbour of another id."""
     padded = np.pad(ids, 1, mode="edge")
-    beside = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    return np.any([ids != other for other in beside], axis=0)
+    rows = (padded[:-2, 1:-1], padded[2:, 1:-1])
+    columns = (padded[1:-1, :-2], padded[1:-1, 2:])
+    return np.any([ids != neighbour for neighbour in (*rows, *columns)], axis=0)
 
 
-def row(parts: Sequence[Picture]) -> Picture:
-    """Puts pictures of one size side by side."""
-    height = parts[0].shape[0]
+def join_row(pictures: Sequence[Picture]) -> Picture:
+    """Joins pictures of one size side by side, with white gaps."""
+    height = pictures[0].shape[0]
     gap = np.full((height, GAP, 3), 255, np.uint8)
-    joined = [piece for part in parts for piece in (part, gap)]
-    return np.concatenate(joined[:-1], axis=1)
+    pieces = [piece for picture in pictures for piece in (picture, gap)]
+    return np.concatenate(pieces[:-1], axis=1)
 
 
-def sheet(rows: Sequence[Picture]) -> Picture:
-    """Rows, if any, under one line of titles; narrow rows are filled up with white.
+def join_rows(rows: Sequence[Picture]) -> Picture:
+    """Joins rows of pictures below a line of titles.
 
-    Where all are too narrow for the titles, every pixel becomes a square of several.
+    Narrow rows are padded with white. If all rows are too narrow for the titles, they
+    are enlarged by a whole number.
+
+    Args:
+      rows: results of `join_row` for an input, a truth, a prediction and an error; may
+        be empty.
     """
-    widest = max((picture.shape[1] for picture in rows), default=LEAST)
-    times = -(-LEAST // widest)
-    rows = [picture.repeat(times, 0).repeat(times, 1) for picture in rows]
-    widths = [picture.shape[1] for picture in rows] or [LEAST]
+    widest = max((picture.shape[1] for picture in rows), default=MIN_WIDTH)
+    factor = -(-MIN_WIDTH // widest)
+    rows = [picture.repeat(factor, 0).repeat(factor, 1) for picture in rows]
+    widths = [picture.shape[1] for picture in rows] or [MIN_WIDTH]
     width = max(widths)
-    canvas = Image.new("RGB", (width, BAND), "white")
+    canvas = Image.new("RGB", (width, TITLE_HEIGHT), "white")
     draw = ImageDraw.Draw(canvas)
-    column = (widths[0] + times * GAP) / len(TITLES)
+    column = (widths[0] + factor * GAP) / len(TITLES)
     for i, title in enumerate(TITLES):
         draw.text((round(i * column) + 2, 2), title, fill="black")
     padded = [np.asarray(canvas)]
     for picture in rows:
         missing = width - picture.shape[1]
-        spread = ((0, GAP), (0, missing), (0, 0))
-        padded.append(np.pad(picture, spread, constant_values=255))
+        padding = ((0, GAP), (0, missing), (0, 0))
+        padded.append(np.pad(picture, padding, constant_values=255))
     return np.concatenate(padded)
 
 
-def contact_sheet(images: Sequence[Picture], columns: int) -> Picture:
-    """Puts pictures of one size in rows of so many columns, with white between."""
-    height, width = images[0].shape[:2]
-    rows = -(-len(images) // columns)
+def make_contact_sheet(pictures: Sequence[Picture], columns: int) -> Picture:
+    """Arranges pictures of one size in rows with a number of columns."""
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
     shape = (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3)
     sheet = np.full(shape, 255, np.uint8)
-    for i, picture in enumerate(images):
+    for i, picture in enumerate(pictures):
         top, left = (height + GAP) * (i // columns), (width + GAP) * (i % columns)
         sheet[top : top + height, left : left + width] = picture
     return sheet
 
 
-def png(picture: Picture) -> bytes:
-    """The picture as a PNG file."""
+def encode_png(picture: Picture) -> bytes:
+    """Returns a picture as the bytes of a PNG file."""
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "PNG")
     return stream.getvalue()
 
 
-def _slice(array: np.ndarray, axes: int) -> np.ndarray:
-    """The middle slice along every spatial axis but the last two."""
+def _take_slice(array: np.ndarray, axes: int) -> np.ndarray:
+    """Returns the middle slice along every spatial axis but the last two."""
     for _ in range(axes - 2):
         array = array[len(array) // 2]
     return array
 
 
-def _unknown(label: np.ndarray) -> np.ndarray:
+def _find_ignored(label: np.ndarray) -> np.ndarray:
+    """Returns `bool[H, W]`: True for a pixel without any annotation."""
     ignored = label == IGNORE
     return ignored if label.ndim == 2 else ignored.all(-1)

@@ -1,15 +1,15 @@
-"""Corrections of a segmentation after the network, and its division into objects.
+"""Post-processing of a segmentation: corrections, and the search for objects.
 
 A function that corrects is `(segmentation, probabilities, *, <options>) ->
 Segmentation`. A function that finds objects is `(label, probabilities, *, <options>) ->
-Segmentation`; it serves tasks that do not find objects themselves.
+Segmentation`; it is for tasks that do not find objects themselves.
 
-The probabilities are `f32[*S, K]`, for exclusive classes with the background first, for
-independent ones without it; independent classes are corrected one by one. Components
-are connected through faces, holes too, for any number of axes.
+The probabilities are `f32[*S, K]`. With exclusive classes, the background is the first
+channel. With independent classes it has no channel, and each class is corrected by
+itself. The pixels of a component, or of a hole, are connected through faces.
 
-Once objects are found they cover the foreground, every class above 0, and nothing else;
-the functions that come later keep it so.
+Objects cover exactly the foreground, that is every class above 0. The functions that
+run after the objects are found preserve this.
 """
 
 import functools
@@ -26,9 +26,8 @@ from unet_jax.specs import Count, Proportion, Whole
 
 __all__ = ["components", "fill_holes", "largest_component", "remove_small", "watershed"]
 
-LEVELS = 256  # of probability from 0 to 1, at which the water of watershed halts
-DRY = np.float32(-np.inf)  # the height of a pixel that is never flooded
-
+LEVELS = 256  # steps of the watershed between the probabilities 0 and 1
+OUTSIDE = np.float32(-np.inf)  # the height of a pixel that the watershed never reaches
 
 Function = Callable[..., Segmentation]
 
@@ -38,63 +37,67 @@ def largest_component(
 ) -> Segmentation:
     """Keeps the largest component of each class; the rest becomes background.
 
-    Of several of the same size it keeps the first, in the order of the array.
+    Of several components with the same size, the first in the array is kept.
     """
 
-    def largest(sizes: np.ndarray) -> np.ndarray:
+    def is_largest(sizes: np.ndarray) -> np.ndarray:
         return np.arange(len(sizes)) == sizes.argmax()
 
-    mend = functools.partial(_choose, chosen=largest)
-    label = _each_class(mend, segmentation.label, probabilities)
-    return _masked(label, segmentation.objects, probabilities)
+    correct = functools.partial(_keep_components, keep=is_largest)
+    label = _apply_per_class(correct, segmentation.label, probabilities)
+    return _mask_objects(label, segmentation.objects, probabilities)
 
 
 def remove_small(
     segmentation: Segmentation, probabilities: np.ndarray, *, pixels: Count = 64
 ) -> Segmentation:
-    """Turns what is smaller than `pixels` into background.
+    """Turns small objects into background.
 
-    That is the components of each class or, once objects are found, the objects.
+    If the objects have not been found yet, it removes the small components of each
+    class.
+
+    Args:
+      segmentation: to correct.
+      probabilities: `f32[*S, K]`.
+      pixels: the size of the smallest object or component that is kept.
     """
 
-    def enough(sizes: np.ndarray) -> np.ndarray:
+    def is_large(sizes: np.ndarray) -> np.ndarray:
         return sizes >= pixels
 
     label, objects = segmentation
     if objects is None:
-        mend = functools.partial(_choose, chosen=enough)
-        return Segmentation(_each_class(mend, label, probabilities))
-    keep = enough(np.bincount(objects.ravel()))[objects]
-    label = np.where(keep if label.ndim == keep.ndim else keep[..., None], label, 0)
-    return _masked(label, objects, probabilities)
+        correct = functools.partial(_keep_components, keep=is_large)
+        return Segmentation(_apply_per_class(correct, label, probabilities))
+    kept = is_large(np.bincount(objects.ravel()))[objects]
+    label = np.where(kept if label.ndim == kept.ndim else kept[..., None], label, 0)
+    return _mask_objects(label, objects, probabilities)
 
 
 def fill_holes(segmentation: Segmentation, probabilities: np.ndarray) -> Segmentation:
-    """Gives the background that one class encloses to that class.
+    """Fills holes: background that one class encloses becomes that class.
 
-    Background that reaches the edge of the image or touches a second class is no hole.
-    What is filled belongs to the nearest object, if objects are found.
+    A hole touches neither the edge of the image nor a second class. If the objects have
+    been found, its pixels become part of the nearest object.
     """
-    label = _each_class(_fill, segmentation.label, probabilities)
+    label = _apply_per_class(_fill_label, segmentation.label, probabilities)
     objects = segmentation.objects
     if objects is not None and objects.any():
         nearest = ndimage.distance_transform_edt(
             objects == 0, return_distances=False, return_indices=True
         )
         objects = objects[tuple(nearest)]
-    return _masked(label, objects, probabilities)
+    return _mask_objects(label, objects, probabilities)
 
 
 def components(label: np.ndarray, probabilities: np.ndarray) -> Segmentation:
-    """Makes every component of a class above 0 an object; touching classes stay apart.
+    """Makes an object of each component of each class above 0.
 
-    Independent classes may overlap and objects may not: theirs are the components of
-    the pixels that have any class.
+    Independent classes may overlap, and objects may not. So with independent classes,
+    the objects are the components of the union of all classes.
     """
-    kinds = label
-    if label.ndim == probabilities.ndim:
-        kinds = _foreground(label, probabilities)
-    return Segmentation(label, foreground_objects(kinds))
+    independent = label.ndim == probabilities.ndim
+    return Segmentation(label, find_foreground_objects(label, independent=independent))
 
 
 def watershed(
@@ -105,141 +108,149 @@ def watershed(
     pixels: Count = 16,
     border: Whole = 0,
 ) -> Segmentation:
-    """Parts the foreground into objects where its probability dips between them.
+    """Divides the foreground into objects where its probability is low between them.
 
-    The objects grow over the foreground from their seeds, the components above `seed`,
-    from high probability to low (Beucher and Lantuéjoul 1979) in steps of 1 / 256. Each
-    step takes the nearest pixels first; of two objects that reach a pixel at once it
-    goes to the one more probable there, then to the one with the lower id. A component
-    of the foreground without a seed is one object.
+    The objects grow from their seeds, the components with a probability above `seed`,
+    over the foreground. They grow from high probability to low (Beucher and Lantuéjoul
+    1979), in steps of 1 / 256, and within a step one pixel at a time. If two objects
+    reach a pixel at once, it belongs to the one with the higher probability beside the
+    pixel, then to the one with the lower id. A component of the foreground without a
+    seed becomes one object.
 
     Args:
-      label: `i32[*S]` or `i32[*S, K]`, which stays as it is.
-      probabilities: `f32[*S, K]`. That of the foreground is the sum over exclusive
-        classes above 0, and the highest of independent ones.
-      seed: the probability above which an object is sure.
-      pixels: of the smallest seed; a peak that is smaller makes no object.
-      border: the class, counted from 1, that the network was taught to see between
-        objects; its probability is then taken off that of the others. Its pixels are
-        shared out among the objects. 0 if there is none.
+      label: `i32[*S]` or `i32[*S, K]`; it is returned unchanged.
+      probabilities: `f32[*S, K]`. The probability of the foreground is the sum over the
+        exclusive classes above 0, or the maximum over independent classes.
+      seed: the probability above which a pixel is part of a seed.
+      pixels: the size of the smallest seed. Smaller peaks make no object.
+      border: the id of a class that marks borders between objects; 0: there is none.
+        Its probability is subtracted from that of the other classes, and its pixels are
+        divided among the objects.
 
     Raises:
-      UserError: `border` is no class, or the only one.
+      UserError: `border` is not a class, or it is the only one.
     """
-    foreground = _foreground(label, probabilities)
-    height = _height(probabilities, label.ndim == probabilities.ndim, border)
-    sure = foreground & (height > seed)
-    sure = _choose(sure.astype(np.int32), lambda sizes: sizes >= pixels) > 0
+    foreground = _find_foreground(label, probabilities)
+    height = _compute_height(probabilities, label.ndim == probabilities.ndim, border)
+    seeds = (foreground & (height > seed)).astype(np.int32)
+    is_seed = _keep_components(seeds, lambda sizes: sizes >= pixels) > 0
     parts, count = ndimage.label(foreground)
-    seeded = np.zeros(count + 1, bool)
-    seeded[parts[sure]] = True
-    sure |= foreground & ~seeded[parts]
-    seeds, _ = ndimage.label(sure)
-    return Segmentation(label, _flood(seeds, np.where(foreground, height, DRY)))
+    has_seed = np.zeros(count + 1, bool)
+    has_seed[parts[is_seed]] = True
+    is_seed |= foreground & ~has_seed[parts]
+    seeds, _ = ndimage.label(is_seed)
+    return Segmentation(label, _flood(seeds, np.where(foreground, height, OUTSIDE)))
 
 
-def chain(functions: Sequence[Function]) -> Function:
-    """Returns the function that applies all, the first one first.
+def chain_functions(functions: Sequence[Function]) -> Function:
+    """Returns the function that applies all of these, the first one first.
 
-    The objects that are left are numbered 1, 2, 3, ... in the end.
+    At the end, the remaining objects are numbered 1, 2, 3, ...
     """
 
     def postprocess(
         segmentation: Segmentation, probabilities: np.ndarray
     ) -> Segmentation:
         for function in functions:
-            first = segmentation.label if finds_objects(function) else segmentation
-            segmentation = function(first, probabilities)
+            argument = segmentation.label if finds_objects(function) else segmentation
+            segmentation = function(argument, probabilities)
         label, objects = segmentation
         if objects is None:
             return segmentation
-        there = np.bincount(objects.ravel(), minlength=1) > 0
-        there[0] = False
-        return Segmentation(label, (there.cumsum() * there).astype(np.int32)[objects])
+        exists = np.bincount(objects.ravel(), minlength=1) > 0
+        exists[0] = False
+        numbers = (exists.cumsum() * exists).astype(np.int32)
+        return Segmentation(label, numbers[objects])
 
     return postprocess
 
 
 def finds_objects(function: Function) -> bool:
-    """True if a function takes a label and finds its objects."""
+    """Returns True if a function finds the objects of a label."""
     return next(iter(inspect.signature(function).parameters)) == "label"
 
 
-def foreground_objects(label: np.ndarray, *, independent: bool = False) -> np.ndarray:
-    """`i32[*S]`: numbers the components of every class above 0 of a label `i32[*S]`.
+def find_foreground_objects(
+    label: np.ndarray, *, independent: bool = False
+) -> np.ndarray:
+    """Returns object ids `i32[*S]`: the components of each class above 0.
 
-    They are the objects where nobody asked for others; touching classes stay apart. Of
-    independent classes, `i32[*S, K]`, the components are those of any.
+    Args:
+      label: `i32[*S]`, or `i32[*S, K]` of independent classes.
+      independent: True for independent classes. Their objects are the components of the
+        union of all classes.
     """
     if independent:
         label = (label > 0).any(-1)
     return arrays.label_components(label)
 
 
-def _foreground(label: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """`bool[*S]`: where there is any class but the background."""
+def _find_foreground(label: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Returns `bool[*S]`: True for every class but the background."""
     return (label > 0).any(-1) if label.ndim == probabilities.ndim else label > 0
 
 
-def _masked(
+def _mask_objects(
     label: np.ndarray, objects: np.ndarray | None, probabilities: np.ndarray
 ) -> Segmentation:
-    """The label, and the objects, if any, only where it has foreground."""
+    """Returns the label with the objects, if any, restricted to its foreground."""
     if objects is not None:
-        objects = np.where(_foreground(label, probabilities), objects, 0)
+        objects = np.where(_find_foreground(label, probabilities), objects, 0)
     return Segmentation(label, objects)
 
 
-def _each_class(
-    mend: Callable[[np.ndarray], np.ndarray],
+def _apply_per_class(
+    correct: Callable[[np.ndarray], np.ndarray],
     label: np.ndarray,
     probabilities: np.ndarray,
 ) -> np.ndarray:
-    """Mends a label `i32[*S]`, or each of the K labels of independent classes."""
+    """Corrects a label `i32[*S]`, or each of the K channels of independent classes."""
     if label.ndim < probabilities.ndim:
-        return mend(label)
+        return correct(label)
     classes = range(label.shape[-1])
-    return np.stack([mend(label[..., k]) for k in classes], axis=-1)
+    return np.stack([correct(label[..., k]) for k in classes], axis=-1)
 
 
-def _choose(
-    label: np.ndarray, chosen: Callable[[np.ndarray], np.ndarray]
+def _keep_components(
+    label: np.ndarray, keep: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Keeps the components of each class that are chosen by their sizes in pixels."""
+    """Keeps the components for which `keep`, given the sizes of all, is True."""
     kept = np.zeros_like(label)
     for k in np.unique(label[label > 0]):
         parts, _ = ndimage.label(label == k)
         sizes = np.bincount(parts.ravel())
-        sizes[0] = 0  # what is not of class k
-        kept[chosen(sizes)[parts] & (parts > 0)] = k
+        sizes[0] = 0  # the pixels of other classes
+        kept[keep(sizes)[parts] & (parts > 0)] = k
     return kept
 
 
-def _fill(label: np.ndarray) -> np.ndarray:
+def _fill_label(label: np.ndarray) -> np.ndarray:
     """Fills the components of the background that touch one class and no edge."""
     padded = np.pad(label, 1)
     holes, count = ndimage.label(padded == 0)
-    owner, owners = np.zeros((2, count + 1), label.dtype)
+    neighbour, neighbours = np.zeros((2, count + 1), label.dtype)
     for k in np.unique(label[label > 0]):
-        beside = np.unique(holes[ndimage.binary_dilation(padded == k)])
-        owner[beside] = k
-        owners[beside] += 1
+        touched = np.unique(holes[ndimage.binary_dilation(padded == k)])
+        neighbour[touched] = k
+        neighbours[touched] += 1
     outside = holes.flat[0]
-    owner[(owners != 1) | np.isin(np.arange(count + 1), (0, outside))] = 0
+    neighbour[(neighbours != 1) | np.isin(np.arange(count + 1), (0, outside))] = 0
     inner = (slice(1, -1),) * label.ndim
-    return np.where(label == 0, owner[holes[inner]], label)
+    return np.where(label == 0, neighbour[holes[inner]], label)
 
 
-def _height(probabilities: np.ndarray, independent: bool, border: int) -> np.ndarray:
-    """`f32[*S]` to flood from the top: the foreground, or what is inside its border."""
+def _compute_height(
+    probabilities: np.ndarray, independent: bool, border: int
+) -> np.ndarray:
+    """Returns `f32[*S]`: the probability of the foreground, less that of the border."""
     classes = probabilities if independent else probabilities[..., 1:]
     if border == 0:
         return classes.max(-1) if independent else classes.sum(-1)
     count = classes.shape[-1]
     if border > count or count == 1:
         raise UserError(
-            f"border is {border} and the classes above 0 are 1 to {count}; name one of "
-            "two or more, or 0 for none"
+            f"border={border} must be a class from 1 to {count}, and not the only one; "
+            "set it to 0 if no class marks borders"
         )
     inside = np.delete(classes, border - 1, axis=-1)
     inside = inside.max(-1) if independent else inside.sum(-1)
@@ -247,31 +258,33 @@ def _height(probabilities: np.ndarray, independent: bool, border: int) -> np.nda
 
 
 def _flood(seeds: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Grows the seeds over faces, a pixel a round, as far down as the water stands.
+    """Grows the seeds through faces, one pixel a round, from high to low.
 
-    A pixel goes to the highest of the neighbours that have an owner.
+    A round takes the pixels that border on an object and whose height is not below the
+    current level. The level falls when there are none. A pixel gets the object of its
+    highest neighbour.
     """
-    nobody = seeds.max(initial=0) + 1
-    owner = np.pad(seeds, 1)
-    strides = np.array(owner.strides) // owner.itemsize
-    around = np.concatenate([-strides, strides])
-    shape, owner = owner.shape, owner.ravel()
-    height = np.pad(height, 1, constant_values=DRY).ravel()
-    level = np.floor(LEVELS * height)
+    no_object = seeds.max(initial=0) + 1
+    objects = np.pad(seeds, 1)
+    strides = np.array(objects.strides) // objects.itemsize
+    offsets = np.concatenate([-strides, strides])  # to neighbours in the flat array
+    shape, objects = objects.shape, objects.ravel()
+    height = np.pad(height, 1, constant_values=OUTSIDE).ravel()
+    levels = np.floor(LEVELS * height)
 
-    def shore(pixels: np.ndarray) -> np.ndarray:
-        beside = (pixels[:, None] + around).ravel()
-        return np.unique(beside[(owner[beside] == 0) & (height[beside] > DRY)])
+    def find_neighbours(pixels: np.ndarray) -> np.ndarray:
+        beside = (pixels[:, None] + offsets).ravel()
+        return np.unique(beside[(objects[beside] == 0) & (height[beside] > OUTSIDE)])
 
-    waiting = shore(np.flatnonzero(owner))
-    water = np.inf
+    waiting = find_neighbours(np.flatnonzero(objects))
+    level = np.inf
     while waiting.size:
-        water = min(water, level[waiting].max())
-        wet = level[waiting] >= water
-        front, waiting = waiting[wet], waiting[~wet]
-        beside = front[:, None] + around
-        reach = np.where(owner[beside] > 0, height[beside], DRY)
+        level = min(level, levels[waiting].max())
+        reached = levels[waiting] >= level
+        front, waiting = waiting[reached], waiting[~reached]
+        beside = front[:, None] + offsets
+        reach = np.where(objects[beside] > 0, height[beside], OUTSIDE)
         best = reach == reach.max(-1, keepdims=True)
-        owner[front] = np.where(best, owner[beside], nobody).min(-1)
-        waiting = np.union1d(waiting, shore(front))
-    return owner.reshape(shape)[(slice(1, -1),) * seeds.ndim]
+        objects[front] = np.where(best, objects[beside], no_object).min(-1)
+        waiting = np.union1d(waiting, find_neighbours(front))
+    return objects.reshape(shape)[(slice(1, -1),) * seeds.ndim]

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import optax
 
-from unet_jax.specs import Positive, Proportion, Whole, Within
+from unet_jax.specs import Domain, Positive, Proportion, Whole
 
 __all__ = ["constant", "cosine", "exponential", "polynomial"]
 
-_FinalFraction = Annotated[float, Within("above 0, to 1", lambda x: 0 < x <= 1)]
+_FinalFraction = Annotated[float, Domain("above 0, to 1", lambda x: 0 < x <= 1)]
 
 _MakeDecay = Callable[[int], optax.Schedule]  # number of steps -> schedule
 

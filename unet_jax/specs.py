@@ -1,11 +1,12 @@
 """Specs: plain data that names a function and its keyword arguments.
 
-`{'name': 'focal', 'gamma': 2.0}` names one public function of the module that its field
-belongs to: the module is the registry. To add a loss, write a function in `losses.py`
-and add its name to `__all__`; nothing else changes.
+`{'name': 'focal', 'gamma': 2.0}` names a public function of one module. Each config
+field belongs to one module: `config.loss` to `losses.py`. The module is the registry:
+to add a loss, write a function in `losses.py` and add its name to `__all__`.
 
-`{'name': 'package.module:focal'}` is an external name: a function, or a Flax module
-class, of any package that can be imported. Its keywords are checked in the same way.
+`{'name': 'package.module:focal'}` has an external name: that of a function, or of a
+Flax module class, in any package that can be imported. Its keywords are checked in the
+same way.
 
 The annotation of a keyword states its type and range: `gamma: NonNegative = 2.0`.
 """
@@ -22,24 +23,29 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, NamedTuple
 
-from unet_jax.errors import UserError, choices, nearest
+from unet_jax.errors import UserError, suggest, suggest_nearest
 
 Spec = Mapping[str, Any]
 
 
-class Within(NamedTuple):
-    """The range of a number, in words and as a test."""
+class Domain(NamedTuple):
+    """The allowed values of a type.
+
+    Attributes:
+      words: the values in words, for errors: 'from 0 to 1'.
+      holds: returns True for an allowed value.
+    """
 
     words: str
     holds: Callable[[Any], bool]
 
 
-NonNegative = Annotated[float, Within("of 0 or more", lambda x: x >= 0)]
-Positive = Annotated[float, Within("above 0", lambda x: x > 0)]
-Proportion = Annotated[float, Within("from 0 to 1", lambda x: 0 <= x <= 1)]
-BelowOne = Annotated[float, Within("from 0 to below 1", lambda x: 0 <= x < 1)]
-Whole = Annotated[int, Within("of 0 or more", lambda x: x >= 0)]
-Count = Annotated[int, Within("of 1 or more", lambda x: x >= 1)]
+NonNegative = Annotated[float, Domain("of 0 or more", lambda x: x >= 0)]
+Positive = Annotated[float, Domain("above 0", lambda x: x > 0)]
+Proportion = Annotated[float, Domain("from 0 to 1", lambda x: 0 <= x <= 1)]
+BelowOne = Annotated[float, Domain("from 0 to below 1", lambda x: 0 <= x < 1)]
+Whole = Annotated[int, Domain("of 0 or more", lambda x: x >= 0)]
+Count = Annotated[int, Domain("of 1 or more", lambda x: x >= 1)]
 
 
 def bind(
@@ -48,66 +54,66 @@ def bind(
     """Returns the function that a spec names, with its keyword arguments bound.
 
     Args:
-      module: the module whose functions a spec may name, those in its `__all__`. An
-        external name is imported instead.
+      module: the module with the functions that a spec may name: those in its
+        `__all__`. A function with an external name is imported instead.
       spec: `{'name': ..., **kwargs}`.
-      field: what the user calls the spec (`config.loss[0]`), for the messages.
-      given: keyword arguments that the caller supplies later; a spec may not.
+      field: the config field of the spec, for errors: `config.loss[0]`.
+      given: keyword arguments that the caller passes later. A spec may not have them.
 
     Raises:
       UserError: the name or a keyword is unknown, an external name cannot be imported,
         or a value does not fit its annotation.
     """
-    check(spec, Spec, field)
+    check_type(spec, Spec, field)
     kwargs = dict(spec)
     name = kwargs.pop("name")
     if not is_external(name):
-        function = _public(module, name, f"{field}.name")
+        function = _get_public(module, name, f"{field}.name")
         check_keywords(function, kwargs, field, name=name, given=given)
     else:
-        function = _imported(name, f"{field}.name")
+        function = _import_function(name, f"{field}.name")
         try:
             check_keywords(function, kwargs, field, name=name, given=given)
         except UserError as error:
-            raise UserError(f"{error} (defined in {source_of(name)})") from error
+            raise UserError(f"{error} (defined in {find_source_file(name)})") from error
     return functools.partial(function, **kwargs)
 
 
 def is_external(name: str) -> bool:
-    """Returns True for `package.module:function`."""
+    """Returns True for a name of the form `package.module:function`."""
     return ":" in name
 
 
-def externals(value: Any, field: str) -> Iterator[tuple[str, str]]:
+def find_externals(value: Any, field: str) -> Iterator[tuple[str, str]]:
     """Yields the field and the external name of every spec in a value, at any depth.
 
-    Nothing is imported.
+    It imports nothing.
 
     Args:
-      value: of a config: a spec, a tuple or list of specs, or anything else.
-      field: what the user calls it.
+      value: the value of a config field: a spec, a tuple of specs, or anything else.
+      field: the name of the field.
     """
     if hasattr(value, "items"):  # a dict or a ConfigDict
         for key, inner in value.items():
             if key == "name" and isinstance(inner, str) and is_external(inner):
                 yield f"{field}.{key}", inner
-            yield from externals(inner, f"{field}.{key}")
+            yield from find_externals(inner, f"{field}.{key}")
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
-            yield from externals(inner, f"{field}[{i}]")
+            yield from find_externals(inner, f"{field}[{i}]")
 
 
-def source_of(name: str) -> Path:
-    """Returns the file that defines what an external name stands for.
+def find_source_file(name: str) -> Path:
+    """Returns the file that defines the function of an external name.
 
     Raises:
       UserError: the name cannot be imported.
     """
-    function = inspect.unwrap(_imported(name, "name"))
+    function = inspect.unwrap(_import_function(name, "name"))
     try:
         return Path(inspect.getfile(function))
     except (TypeError, OSError):  # an object, such as a functools.partial
-        return _file(importlib.import_module(name.partition(":")[0]))
+        return _get_file(importlib.import_module(name.partition(":")[0]))
 
 
 def check_keywords(
@@ -118,71 +124,91 @@ def check_keywords(
     name: str = "",
     given: tuple[str, ...] = (),
 ) -> None:
-    """Raises UserError unless a function can be called with these, as annotated."""
-    fields, named = _fields(function, given), f": {name!r}" if name else ""
+    """Checks that a function takes these keyword arguments.
+
+    Args:
+      function: the function, or the class of a Flax module.
+      kwargs: values by keyword.
+      field: the config field of the spec, for errors.
+      name: the name of the function, for errors.
+      given: keyword arguments that the caller passes later.
+
+    Raises:
+      UserError: a keyword is unknown or missing, or a value does not fit its
+        annotation.
+    """
+    keywords = _read_annotations(function, given)
+    subject = f"{field}: {name!r}" if name else field
     for key, value in kwargs.items():
-        if key not in fields:
-            there = inspect.signature(function).parameters
-            where = " after the * of its signature" if key in there else ""
+        if key not in keywords:
+            positional = key in inspect.signature(function).parameters
+            hint = " (it must follow the * of the signature)" if positional else ""
             raise UserError(
-                f"{field}{named} has no {key!r}{where}; {choices(key, fields)}"
+                f"{subject} has no keyword {key!r}{hint}; {suggest(key, keywords)}"
             )
-        check(value, fields[key], f"{field}.{key}")
-    missing = [key for key in _required(function, given) if key not in kwargs]
+        check_type(value, keywords[key], f"{field}.{key}")
+    missing = [key for key in _list_required(function, given) if key not in kwargs]
     if missing:
-        raise UserError(f"{field}{named} also needs {', '.join(missing)}")
+        raise UserError(f"{subject} also needs {', '.join(missing)}")
 
 
-def check(value: Any, hint: Any, field: str) -> None:
-    """Raises UserError, naming the field, unless a value fits a type annotation."""
+def check_type(value: Any, hint: Any, field: str) -> None:
+    """Raises UserError, with the field in its text, unless a value fits a type."""
     if _fits(value, hint):
         return
     near = ""
     if typing.get_origin(hint) is typing.Literal and isinstance(value, str):
-        near = nearest(value, typing.get_args(hint))
-    raise UserError(f"{field} must be {_say(hint)}, not {value!r}; {near}".rstrip("; "))
+        near = suggest_nearest(value, typing.get_args(hint))
+    text = f"{field} must be {_describe_type(hint)}, not {value!r}; {near}"
+    raise UserError(text.rstrip("; "))
 
 
-def _public(module: ModuleType, name: str, field: str) -> Callable:
-    """The function of this name in a module's `__all__`."""
+def _get_public(module: ModuleType, name: str, field: str) -> Callable:
+    """Returns the function of this name in a module's `__all__`."""
     if name in module.__all__:
         return getattr(module, name)
     package, _, function = name.rpartition(".")
     near = f"did you mean '{package}:{function}'? " if package else ""
-    raise UserError(f"{field}: no {name!r}; {near}{choices(name, module.__all__)}")
+    hint = f"{near}{suggest(name, module.__all__)}"
+    raise UserError(f"{field}: unknown name {name!r}; {hint}")
 
 
-def _imported(name: str, field: str) -> Callable:
-    """The function of an external name."""
+def _import_function(name: str, field: str) -> Callable:
+    """Returns the function of an external name."""
     path, _, attribute = name.partition(":")
     if not all(map(str.isidentifier, [*path.split("."), attribute])):
         raise UserError(f"{field}: write {name!r} as 'package.module:function'")
     try:
         module = importlib.import_module(path)
-        there = hasattr(module, attribute)  # a module can import what is asked for
+        exists = hasattr(module, attribute)  # a module's __getattr__ can run code, too
     except (Exception, SystemExit) as error:
-        raise UserError(f"{field}: cannot import {path!r}: {_fault(error)}") from error
-    if not there:
+        text = _describe_import_error(error)
+        raise UserError(f"{field}: cannot import {path!r}: {text}") from error
+    if not exists:
         own = [key for key, value in vars(module).items() if _is_own(value, key, path)]
         raise UserError(
-            f"{field}: no {attribute!r} in {_file(module)}; {choices(attribute, own)}"
+            f"{field}: no function {attribute!r} in {_get_file(module)}; "
+            f"{suggest(attribute, own)}"
         )
     function = getattr(module, attribute)
     if not callable(function):
         kind = type(function).__name__
-        raise UserError(f"{field}: {name!r} is no function, but of type {kind}")
+        raise UserError(
+            f"{field}: {name!r} is not a function but a value of type {kind}; name a "
+            "function or a class"
+        )
     try:
         inspect.signature(function)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{field}: {name!r} has no signature to check keywords with; name a Python "
-            "function that calls it"
+            f"{field}: {name!r} has no signature, so its keywords cannot be checked; "
+            "write a Python function that calls it, and name that one"
         ) from error
     return function
 
 
-def _fault(error: BaseException) -> str:
-    """File, line, type and message of an error in an import."""
+def _describe_import_error(error: BaseException) -> str:
+    """Returns the file, line, type and message of an error in an import."""
     text = " ".join(str(error).split())
     words = f"{type(error).__name__}: {text}".removesuffix(": ")
     if isinstance(error, SyntaxError) and error.filename:
@@ -205,13 +231,16 @@ def _is_own(value: Any, key: str, path: str) -> bool:
     return own and callable(value) and not key.startswith("_")
 
 
-def _file(module: ModuleType) -> Path:
-    """The file of a module; of a package without one, its name."""
+def _get_file(module: ModuleType) -> Path:
+    """Returns the file of a module; the name of a namespace package, which has none."""
     return Path(getattr(module, "__file__", None) or module.__name__)
 
 
-def _keywords(function: Callable, given: tuple[str, ...]) -> dict[str, Any]:
-    """The parameters that a spec may set: keyword-only, or any of a class."""
+def _list_keywords(function: Callable, given: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the parameters that a spec may set.
+
+    Those are the keyword-only ones of a function, and all fields of a Flax module.
+    """
     parameters = inspect.signature(function).parameters
     if not inspect.isclass(function):
         parameters = {
@@ -219,35 +248,39 @@ def _keywords(function: Callable, given: tuple[str, ...]) -> dict[str, Any]:
             for k, p in parameters.items()
             if p.kind == inspect.Parameter.KEYWORD_ONLY
         }
-    hidden = {"parent", "name", *given}  # the first two are Flax's own
+    hidden = {"parent", "name", *given}  # Flax adds the first two to every module
     return {k: p for k, p in parameters.items() if k not in hidden}
 
 
-def _fields(function: Callable, given: tuple[str, ...]) -> dict[str, Any]:
+def _read_annotations(function: Callable, given: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the type of each keyword that a spec may set."""
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except Exception:  # of an external function: its annotations cannot be evaluated
+    except Exception:  # annotations of an external function may be any text
         hints = {}
-    return {key: hints.get(key, Any) for key in _keywords(function, given)}
+    return {key: hints.get(key, Any) for key in _list_keywords(function, given)}
 
 
-def _required(function: Callable, given: tuple[str, ...]) -> list[str]:
-    keywords = _keywords(function, given)
+def _list_required(function: Callable, given: tuple[str, ...]) -> list[str]:
+    keywords = _list_keywords(function, given)
     return [k for k, p in keywords.items() if p.default is inspect.Parameter.empty]
 
 
-def _say(hint: Any) -> str:
+def _describe_type(hint: Any) -> str:
+    """Returns a type annotation in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return f"{_say(arguments[0])} {arguments[1].words}"
+        return f"{_describe_type(arguments[0])} {arguments[1].words}"
     if origin is typing.Literal:
         return " or ".join(map(repr, arguments))
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(map(_say, arguments))
+        return " or ".join(map(_describe_type, arguments))
     if origin is tuple:
         if typing.get_origin(arguments[0]) is Mapping:
             return "a tuple of specs, ({'name': ...},) with its comma"
-        return f"a tuple, (x,) or (x, ...), each x {_say(arguments[0])}"
+        return (
+            f"a tuple, (x,) or (x, ...), where each x is {_describe_type(arguments[0])}"
+        )
     if origin is Mapping:
         return "a spec, {'name': ...}"
     if hint is Mapping:

@@ -1,18 +1,24 @@
-"""Whole images through a network that takes tiles: the overlap-tile strategy.
+"""The overlap-tile strategy: whole images through a network, tile by tile.
 
-A tile is cut with the context that its pixels see, mirrored where it leaves the image
-(figure 2 of the paper), and answers for the pixels inside it. What is put together is
-what the network says of the whole image: the tiles start at multiples of the coarsest
-stride, where their poolings fall on the same pixels; a VALID network loses a margin and
-so never sees the tile's edge; a SAME network pads that edge with zeros, so every tile
-keeps a halo away from it, unless it is the image's own edge. A VALID network's result
-is the same to the bit on a CPU (where a tile is so small that less than 8 pixels are
-left at the bottom of the U, XLA rounds otherwise), a SAME network's to rounding.
+Each tile contains the context that the network needs for its inner pixels. Context
+outside the image is mirrored (figure 2 of the paper). Only the output of the inner
+pixels is used.
 
-A norm that takes its statistics from space (group, instance) sees the whole tile, and
-then no tiling can equal the whole image. Those tiles overlap by half and are blended,
-each pixel weighted by a Gaussian around the middle of the tile (sigma an eighth of it,
-as nnU-Net has it).
+The result equals that of the whole image in one piece, for three reasons:
+- Tiles start at multiples of the coarsest stride, so that pooling windows cover the
+  same pixels as in the whole image.
+- With VALID padding, the output lacks a margin, so it does not depend on the edge of
+  the tile.
+- With SAME padding, the network pads the edge of the tile with zeros. So the output
+  within a halo of that edge is not used, except at the edge of the image.
+With VALID padding the two are equal to the bit on a CPU. (XLA rounds differently for
+tiles so small that fewer than 8 pixels remain at the bottom of the U.) With SAME
+padding they are equal up to rounding.
+
+A norm with spatial statistics (group, instance) depends on the whole tile, so no tiling
+can equal the whole image. Then tiles overlap by half and are blended: each pixel has
+the weight of a Gaussian around the middle of the tile, with a sigma of an eighth of the
+tile, as in nnU-Net.
 """
 
 import itertools
@@ -25,19 +31,19 @@ from unet_jax.arrays import mirror_indices
 from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry
 
-LIMIT = 2**20  # pixels of the largest tile, mirrored border included
+MAX_PIXELS = 2**20  # of a tile, mirrored border included
 
-Read = Callable[[Sequence[slice]], np.ndarray]  # a box within the image -> [*box, C]
-Answer = dict[str, np.ndarray]  # arrays [*S, ...] of one tile, or of some rows
+ReadBox = Callable[[Sequence[slice]], np.ndarray]  # a box within the image -> [*box, C]
+Results = dict[str, np.ndarray]  # named arrays [*S, ...] for a tile or for rows
 
 
-class Span(NamedTuple):
-    """A tile along one axis, in pixels of the image.
+class TileSpan(NamedTuple):
+    """The extent of a tile along one axis, in pixels of the image.
 
     Attributes:
-      start: where the tile begins; outside the image it is mirrored.
-      first: the first pixel that it answers for.
-      stop: the end of those.
+      start: the first pixel of the tile; may be outside the image.
+      first: the first pixel whose output is used.
+      stop: one more than the last pixel whose output is used.
     """
 
     start: int
@@ -46,78 +52,79 @@ class Span(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """How one image is cut.
+    """The tiles of one image.
 
     Attributes:
-      image: its spatial shape.
-      shape: of every tile that goes into the network.
-      margin: pixels that the network loses on each side, per axis.
-      spans: the tiles along each axis; every combination is a tile.
-      blend: whether tiles overlap in what they answer for.
+      image: the spatial shape of the image.
+      shape: the spatial shape of every tile, as input of the network.
+      margin: the pixels that the output of a tile lacks on each side, for each axis.
+      spans: the spans along each axis. Each combination of them is a tile.
+      blend: True if the used pixels of tiles overlap and must be blended.
     """
 
     image: tuple[int, ...]
     shape: tuple[int, ...]
     margin: tuple[int, ...]
-    spans: tuple[tuple[Span, ...], ...]
+    spans: tuple[tuple[TileSpan, ...], ...]
     blend: bool
 
     @property
     def count(self) -> int:
-        """How many tiles there are."""
+        """The number of tiles."""
         return int(np.prod([len(spans) for spans in self.spans]))
 
-    def __iter__(self) -> Iterator[tuple[Span, ...]]:
-        """The tiles in order, the last axis fastest."""
+    def __iter__(self) -> Iterator[tuple[TileSpan, ...]]:
+        """Yields the tiles; the last axis varies fastest."""
         return itertools.product(*self.spans)
 
 
-def plan(
+def plan_tiles(
     image: tuple[int, ...],
     network: Geometry,
     *,
-    pixels: int = LIMIT,
+    pixels: int = MAX_PIXELS,
     edges: tuple[int, ...] = (),
     fill: bool = False,
 ) -> Tiles:
-    """Covers an image with as few tiles as their size allows.
+    """Returns the tiles that cover an image, as few as their maximal size allows.
 
     Args:
-      image: its spatial shape.
-      network: its geometry for so many axes.
-      pixels: of the largest tile, which is a cube but where the image is shorter.
-      edges: the largest size of a tile along each axis, in place of `pixels`. One that
-        leaves nothing between its halos becomes the least that does.
-      fill: takes tiles of these edges even where a smaller one would hold the image,
-        if padding is VALID; the rest of them is mirrored.
+      image: the spatial shape of the image.
+      network: the geometry of the network for this number of axes.
+      pixels: the maximal number of pixels of a tile. Tiles are cubes, except along axes
+        on which the image is shorter.
+      edges: the maximal size of a tile along each axis; replaces `pixels`. A size that
+        leaves no pixels between the halos is raised to the smallest that does.
+      fill: True to use tiles with exactly these edges, even if the image fits into
+        smaller ones; the rest is mirrored. Only for VALID padding.
     """
     full = (
         size + 2 * margin for size, margin in zip(image, network.margin, strict=True)
     )
-    wholes = network.valid_shape(tuple(full))
-    edges = edges or _spread(pixels, wholes)
-    least = smallest(network)
+    wholes = network.valid_shape(tuple(full))  # of one tile that holds the whole image
+    edges = edges or _choose_edges(pixels, wholes)
+    smallest = find_smallest_tile(network)
     shape, spans = [], []
     for axis, (size, whole, edge) in enumerate(zip(image, wholes, edges, strict=True)):
         margin, multiple = network.margin[axis], network.multiple[axis]
-        tile = network.valid_size_below(max(edge, least[axis]), axis)
+        tile = network.valid_size_below(max(edge, smallest[axis]), axis)
         if not (fill and margin):
             tile = min(tile, whole)
         shape.append(tile)
         if tile >= whole:
-            spans.append((Span(-margin, 0, size),))
+            spans.append((TileSpan(-margin, 0, size),))
         elif network.halo is None:
-            spans.append(_overlapping(size, whole, tile, margin, multiple))
+            spans.append(_place_overlapping(size, whole, tile, margin, multiple))
         elif margin:
-            spans.append(_adjacent(size, tile, margin, multiple))
+            spans.append(_place_valid(size, tile, margin, multiple))
         else:
-            spans.append(_within(size, whole, tile, network.halo[axis], multiple))
+            spans.append(_place_same(size, whole, tile, network.halo[axis], multiple))
     blend = network.halo is None and max(map(len, spans)) > 1
     return Tiles(tuple(image), tuple(shape), network.margin, tuple(spans), blend)
 
 
-def _spread(pixels: int, wholes: Sequence[int]) -> list[int]:
-    """Edges of so many pixels; long axes take what short ones leave."""
+def _choose_edges(pixels: int, wholes: Sequence[int]) -> list[int]:
+    """Returns the edges of a tile of this many pixels, as equal as the image allows."""
     edges = [0] * len(wholes)
     order = sorted(range(len(wholes)), key=wholes.__getitem__)
     for i, axis in enumerate(order):
@@ -127,62 +134,66 @@ def _spread(pixels: int, wholes: Sequence[int]) -> list[int]:
     return edges
 
 
-def smallest(network: Geometry) -> tuple[int, ...]:
-    """Returns the shape of the smallest tile whose output can be used for anything."""
+def find_smallest_tile(network: Geometry) -> tuple[int, ...]:
+    """Returns the shape of the smallest tile with any output that can be used."""
     pairs = zip(network.context, network.multiple, strict=True)
     return network.valid_shape(tuple(2 * context + step for context, step in pairs))
 
 
 def check_edges(edges: tuple[int, ...], network: Geometry) -> None:
-    """Raises UserError if the output of a tile of these edges could not be used."""
-    for axis, (edge, least) in enumerate(zip(edges, smallest(network), strict=True)):
+    """Raises UserError if a tile of these edges has no output that can be used."""
+    smallest = find_smallest_tile(network)
+    for axis, (edge, least) in enumerate(zip(edges, smallest, strict=True)):
         if edge < least:
             raise UserError(
                 f"must be {least} or more along axis {axis}, not {edge}: the network "
-                f"needs {network.context[axis]} pixels of context on each side of what "
-                "it answers for"
+                f"needs {network.context[axis]} pixels of context on each side of a "
+                "tile, and their output is not used"
             )
 
 
-def _adjacent(size: int, tile: int, margin: int, multiple: int) -> tuple[Span, ...]:
-    """Tiles of a VALID network; the last is mirrored as far as it reaches out."""
+def _place_valid(
+    size: int, tile: int, margin: int, multiple: int
+) -> tuple[TileSpan, ...]:
+    """Places the tiles of a network with VALID padding along one axis."""
     stride = (tile - 2 * margin) // multiple * multiple
     firsts = range(0, size, stride)
-    return tuple(Span(o - margin, o, min(o + stride, size)) for o in firsts)
+    return tuple(TileSpan(o - margin, o, min(o + stride, size)) for o in firsts)
 
 
-def _within(
+def _place_same(
     size: int, whole: int, tile: int, halo: int, multiple: int
-) -> tuple[Span, ...]:
-    """Tiles of a SAME network, none beyond the image as the network would pad it."""
+) -> tuple[TileSpan, ...]:
+    """Places the tiles of a network with SAME padding, inside its padded image."""
     stride = (tile - 2 * halo) // multiple * multiple
     last = whole - tile
-    spans: list[Span] = []
+    spans: list[TileSpan] = []
     for start in (*range(0, last, stride), last):
         first = spans[-1].stop if spans else 0
         stop = size if start == last else start + tile - halo
-        spans.append(Span(start, first, min(stop, size)))
+        spans.append(TileSpan(start, first, min(stop, size)))
     return tuple(span for span in spans if span.first < span.stop)
 
 
-def _overlapping(
+def _place_overlapping(
     size: int, whole: int, tile: int, margin: int, multiple: int
-) -> tuple[Span, ...]:
-    """Tiles that answer for all they can, each half of the one before it."""
-    left = tile - 2 * margin
-    stride = max(left // 2 // multiple, 1) * multiple
-    last = whole - 2 * margin - left
+) -> tuple[TileSpan, ...]:
+    """Places tiles that overlap by half, with all of their output used."""
+    output = tile - 2 * margin
+    stride = max(output // 2 // multiple, 1) * multiple
+    last = whole - 2 * margin - output
     firsts = (*range(0, last, stride), last)
-    return tuple(Span(o - margin, o, min(o + left, size)) for o in firsts)
+    return tuple(TileSpan(o - margin, o, min(o + output, size)) for o in firsts)
 
 
-def cut(tiles: Tiles, tile: tuple[Span, ...], read: Read) -> np.ndarray:
-    """Reads one tile, `[*tiles.shape, C]`; no more of the image than that is asked for.
+def read_tile(tiles: Tiles, tile: tuple[TileSpan, ...], read: ReadBox) -> np.ndarray:
+    """Reads one tile, `[*tiles.shape, C]`, mirrored outside the image.
 
     Args:
-      tiles: the plan.
-      tile: one of it.
-      read: box of slices within the image -> its pixels, channels last.
+      tiles: the tiles of the image.
+      tile: one of them.
+      read: reads the pixels `[*box, C]` of a box within the image. The box is not
+        larger than the tile.
     """
     starts = [span.start for span in tile]
     axes = list(map(mirror_indices, starts, tiles.shape, tiles.image))
@@ -191,68 +202,70 @@ def cut(tiles: Tiles, tile: tuple[Span, ...], read: Read) -> np.ndarray:
     return read(box)[np.ix_(*inside)]
 
 
-def assemble(tiles: Tiles, answers: Iterator[Answer]) -> Iterator[Answer]:
-    """Puts the answers of the tiles together, some rows of the image at a time.
+def assemble_tiles(tiles: Tiles, results: Iterator[Results]) -> Iterator[Results]:
+    """Joins the results for tiles to results for rows of the image.
 
     Args:
-      tiles: the plan.
-      answers: what the network said of each tile, in their order: named arrays of the
-        tile's shape without its margins, and any further axes.
+      tiles: the tiles of the image.
+      results: the results for each tile, in the order of the tiles. Each is a dict of
+        arrays `[*S, ...]`, where `*S` is the shape of a tile without its margins.
 
     Yields:
-      The same arrays for consecutive rows (slabs, of a volume), which together are the
-      image. No more than two rows of tiles are held at once.
+      The same arrays for consecutive rows of the image (slices of a volume). Only two
+      rows of tiles are in memory at once.
     """
-    return (_blended if tiles.blend else _pasted)(tiles, answers)
+    return (_blend if tiles.blend else _paste)(tiles, results)
 
 
-def _pasted(tiles: Tiles, answers: Iterator[Answer]) -> Iterator[Answer]:
+def _paste(tiles: Tiles, results: Iterator[Results]) -> Iterator[Results]:
+    """Joins tiles whose used pixels do not overlap."""
     for row in tiles.spans[0]:
-        rows: Answer = {}
+        rows: Results = {}
         for rest in itertools.product(*tiles.spans[1:]):
-            for name, piece in next(answers).items():
+            for name, piece in next(results).items():
                 space = (row.stop - row.first, *tiles.image[1:])
                 tail = piece.shape[len(space) :]
                 whole = rows.setdefault(name, np.empty((*space, *tail), piece.dtype))
                 target = tuple(slice(span.first, span.stop) for span in rest)
-                whole[(slice(None), *target)] = piece[_inner(tiles, (row, *rest))]
+                whole[(slice(None), *target)] = piece[_find_used(tiles, (row, *rest))]
         yield rows
 
 
-def _blended(tiles: Tiles, answers: Iterator[Answer]) -> Iterator[Answer]:
+def _blend(tiles: Tiles, results: Iterator[Results]) -> Iterator[Results]:
+    """Joins tiles that overlap: the weighted mean of their results."""
     sizes = zip(tiles.shape, tiles.margin, strict=True)
-    weight = _gaussian([size - 2 * margin for size, margin in sizes])
-    above: Answer = {}
+    gaussian = _make_gaussian([size - 2 * margin for size, margin in sizes])
+    above: Results = {}  # the sums of rows that the row of tiles above has begun
     nexts = [*(row.first for row in tiles.spans[0][1:]), tiles.image[0]]
-    for row, done in zip(tiles.spans[0], nexts, strict=True):
-        sums: Answer = {}
+    for row, complete in zip(tiles.spans[0], nexts, strict=True):
+        sums: Results = {}  # of each array, and of the weights under the name ""
         for rest in itertools.product(*tiles.spans[1:]):
-            inner = _inner(tiles, (row, *rest))
-            share = weight[inner]
+            used = _find_used(tiles, (row, *rest))
+            weight = gaussian[used]
             target = tuple(slice(span.first, span.stop) for span in rest)
-            pieces = {name: piece[inner] for name, piece in next(answers).items()}
-            for name, piece in {**pieces, "": np.ones_like(share)}.items():
+            pieces = {name: piece[used] for name, piece in next(results).items()}
+            for name, piece in {**pieces, "": np.ones_like(weight)}.items():
                 space = (row.stop - row.first, *tiles.image[1:])
                 tail = piece.shape[len(space) :]
                 total = sums.setdefault(name, np.zeros((*space, *tail), np.float32))
-                total[(slice(None), *target)] += _like(share, piece) * piece
-        for name, begun in above.items():
-            sums[name][: len(begun)] += begun
-        height = done - row.first
+                total[(slice(None), *target)] += _add_axes(weight, piece) * piece
+        for name, total in above.items():
+            sums[name][: len(total)] += total
+        height = complete - row.first
         above = {name: total[height:].copy() for name, total in sums.items()}
-        summed = sums.pop("")[:height]
+        weights = sums.pop("")[:height]
         for total in sums.values():
-            total[:height] /= _like(summed, total)
+            total[:height] /= _add_axes(weights, total)
         yield {name: total[:height] for name, total in sums.items()}
 
 
-def _like(weight: np.ndarray, array: np.ndarray) -> np.ndarray:
-    """The weight `[*S]` with an axis of 1 for every further one of the array."""
+def _add_axes(weight: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """Returns a weight `[*S]` with axes of length 1 to broadcast to an array."""
     return weight.reshape(*weight.shape, *(1,) * (array.ndim - weight.ndim))
 
 
-def _inner(tiles: Tiles, tile: tuple[Span, ...]) -> tuple[slice, ...]:
-    """Where, in what the network makes of a tile, lies what the tile answers for."""
+def _find_used(tiles: Tiles, tile: tuple[TileSpan, ...]) -> tuple[slice, ...]:
+    """Returns the slices of the output of a tile that are used."""
     starts = [span.start + m for span, m in zip(tile, tiles.margin, strict=True)]
     return tuple(
         slice(span.first - start, span.stop - start)
@@ -260,11 +273,11 @@ def _inner(tiles: Tiles, tile: tuple[Span, ...]) -> tuple[slice, ...]:
     )
 
 
-def _gaussian(shape: Sequence[int]) -> np.ndarray:
-    """Weights `f32[*S]` that fall off from 1 in the middle, and stay above 0."""
+def _make_gaussian(shape: Sequence[int]) -> np.ndarray:
+    """Returns weights `f32[*S]`: 1 in the middle, and above 0 everywhere."""
     weight = np.ones(())
     for size in shape:
-        place = np.arange(size) - (size - 1) / 2
-        bell = np.exp(-0.5 * (place / (size / 8)) ** 2)
-        weight = np.multiply.outer(weight, bell)
+        offset = np.arange(size) - (size - 1) / 2
+        factor = np.exp(-0.5 * (offset / (size / 8)) ** 2)
+        weight = np.multiply.outer(weight, factor)
     return np.maximum(weight, 1e-3).astype(np.float32)

@@ -1,8 +1,8 @@
-"""The mirrored and turned copies of an image that test-time augmentation averages over.
+"""Views: the mirrored and turned copies of an image for test-time augmentation.
 
-Each function takes the number of spatial axes and returns views, the image as it is
-first. Turns are in the plane of the last two axes, which in a volume are the best
-resolved as a rule; mirrors along those two, too, but for `flips`.
+Each function in `__all__` takes the number of spatial axes and returns views. The first
+view is the unchanged image. Turns are in the plane of the last two axes, which usually
+have the highest resolution in a volume. Only `flips` mirrors other axes.
 """
 
 import itertools
@@ -16,11 +16,12 @@ __all__ = ["d4", "flips", "none", "paper", "rot4"]
 
 
 class View(NamedTuple):
-    """A way to see an image: quarter turns, then mirrors.
+    """A copy of an image: quarter turns, then mirrored axes.
 
     Attributes:
-      turns: quarter turns in the plane of the last two spatial axes.
-      mirrored: spatial axes, from 0.
+      turns: the number of counter-clockwise quarter turns in the plane of the last two
+        spatial axes.
+      mirrored: the spatial axes that are mirrored after the turns, counted from 0.
     """
 
     turns: int = 0
@@ -28,66 +29,66 @@ class View(NamedTuple):
 
 
 def none(axes: int) -> tuple[View, ...]:
-    """The image as it is."""
+    """Returns one view: the unchanged image."""
     del axes
     return (View(),)
 
 
 def flips(axes: int) -> tuple[View, ...]:
-    """Every combination of mirrored axes: 4 views of an image, 8 of a volume."""
+    """Returns each combination of mirrored axes: 4 views in 2-D, 8 in 3-D."""
     subsets = (itertools.combinations(range(axes), n) for n in range(axes + 1))
     return tuple(View(0, subset) for subset in itertools.chain(*subsets))
 
 
 def rot4(axes: int) -> tuple[View, ...]:
-    """The four quarter turns."""
+    """Returns four views: the quarter turns."""
     del axes
     return tuple(View(turns) for turns in range(4))
 
 
 def d4(axes: int) -> tuple[View, ...]:
-    """The eight symmetries of the square: the quarter turns, plain and mirrored."""
+    """Returns eight views: the quarter turns, without and with a mirrored axis."""
     return (*rot4(axes), *(View(turns, (axes - 1,)) for turns in range(4)))
 
 
 def paper(axes: int) -> tuple[View, ...]:
-    """Seven views, as in section 4: "averaged over 7 rotated versions of the input".
+    """Returns seven views, as in section 4 of Ronneberger et al. 2015.
 
-    The paper (Ronneberger et al. 2015) does not say which: these are all of `d4` but
-    the last.
+    The paper averages "over 7 rotated versions of the input" and does not say which.
+    These are the views of `d4` without the last one.
     """
     return d4(axes)[:7]
 
 
 def apply_view(image: jax.Array, view: View) -> jax.Array:
-    """Turns and mirrors `[B, *S, C]`."""
+    """Turns and mirrors images `[B, *S, C]`."""
     last = image.ndim - 2
     image = jnp.rot90(image, view.turns, (last - 1, last))
     return jnp.flip(image, [axis + 1 for axis in view.mirrored])
 
 
 def invert_view(prediction: jax.Array, view: View, *, vectors: int = 0) -> jax.Array:
-    """Undoes `apply_view` for a prediction `[B, *S, C]` of the image that it gave.
+    """Turns and mirrors the prediction of a view back to the image.
 
     Args:
-      prediction: of the turned and mirrored image.
+      prediction: `[B, *S, C]` of the images that `apply_view` returned.
       view: the view.
-      vectors: the first so many channels are the components of a vector, one for each
-        spatial axis. They turn with the image: a mirrored axis changes the sign of its
-        component, a quarter turn exchanges two.
+      vectors: the number of first channels that are the components of a vector, one for
+        each spatial axis; 0: there are none. A mirrored axis changes the sign of its
+        component, and a quarter turn exchanges two components.
     """
     last = prediction.ndim - 2
     prediction = jnp.flip(prediction, [axis + 1 for axis in view.mirrored])
     prediction = jnp.rot90(prediction, -view.turns, (last - 1, last))
     if not vectors:
         return prediction
-    matrix = jnp.asarray(_matrix(view, vectors), prediction.dtype)
+    matrix = jnp.asarray(_make_matrix(view, vectors), prediction.dtype)
     turned = jnp.einsum("...a,ab->...b", prediction[..., :vectors], matrix)
     return jnp.concatenate([turned, prediction[..., vectors:]], axis=-1)
 
 
-def _matrix(view: View, axes: int) -> np.ndarray:
-    """`[axes, axes]`: a component in the view (row) to components in the image."""
+def _make_matrix(view: View, axes: int) -> np.ndarray:
+    """Returns `[axes, axes]`: components in the view (rows) to those in the image."""
     quarter = np.eye(axes)  # from q(i, j) = p(j, n - 1 - i) of a quarter turn
     quarter[-2:, -2:] = [[0, -1], [1, 0]]
     mirror = np.diag([-1.0 if axis in view.mirrored else 1.0 for axis in range(axes)])

@@ -1,4 +1,4 @@
-"""Functions of other packages that return the wrong thing: one line each."""
+"""Errors about functions of other packages: one line each."""
 
 import sys
 import types
@@ -13,7 +13,7 @@ from unet_jax.errors import UserError
 
 
 class Bare(nn.Module):
-    """A network without the parts that the other files read."""
+    """A network without the attributes that a network needs."""
 
     dtype: type = jnp.float32
     axis_name: str | None = None
@@ -41,7 +41,7 @@ class Unseeded(Sizeless):
         return image
 
 
-LAB = {
+FUNCTIONS = {
     "nothing": lambda *args, **kwargs: None,
     "no_steps": lambda rate, *, learning_rate: None,
     "word": lambda *args, **kwargs: "word",
@@ -60,7 +60,7 @@ LAB = {
 @pytest.fixture(autouse=True)
 def lab(monkeypatch):
     module = types.ModuleType("lab")
-    vars(module).update(LAB)
+    vars(module).update(FUNCTIONS)
     monkeypatch.setitem(sys.modules, "lab", module)
 
 
@@ -75,7 +75,8 @@ KINDS = {
 }
 
 
-def named(config, field, name):
+def set_spec(config, field, name):
+    """Sets a field to the external name of one of `FUNCTIONS`."""
     spec = ConfigDict({"name": f"lab:{name}"})
     with config.ignore_type():
         config[field] = (spec,) if isinstance(config[field], tuple) else spec
@@ -84,7 +85,8 @@ def named(config, field, name):
     return config
 
 
-def line(config):
+def get_error(config):
+    """Returns the error of `build`, which is one line."""
     with pytest.raises(UserError) as error:
         build(config)
     assert "\n" not in str(error.value)
@@ -92,26 +94,28 @@ def line(config):
 
 
 @pytest.mark.parametrize("field", KINDS)
-def test_the_wrong_result_is_named(tiny, field):
+def test_a_result_of_none_is_an_error(tiny, field):
     name = "no_steps" if field == "optimizer" else "nothing"
     place = f"config.{field}[0]" if field == "metrics" else f"config.{field}"
-    assert line(named(tiny, field, name)).startswith(
-        f"{place}: 'lab:{name}' returned None, not a {KINDS[field]}; return what unet"
+    assert get_error(set_spec(tiny, field, name)).startswith(
+        f"{place}: 'lab:{name}' returned None, not a {KINDS[field]}; return the same "
     )
 
 
 @pytest.mark.parametrize("field", ["task", "data"])
-def test_another_type_is_named(tiny, field):
-    assert "'lab:word' returned a value of type str" in line(named(tiny, field, "word"))
+def test_a_result_of_another_type_is_an_error(tiny, field):
+    assert "'lab:word' returned a value of type str" in get_error(
+        set_spec(tiny, field, "word")
+    )
 
 
 @pytest.mark.parametrize(
     "field", ["task", "method", "data", "schedule", "metrics", "model", "augment"]
 )
-def test_the_wrong_arguments_are_named(tiny, field):
-    words = line(named(tiny, field, "crowded"))
+def test_a_wrong_signature_is_an_error(tiny, field):
+    words = get_error(set_spec(tiny, field, "crowded"))
     assert words.startswith(f"config.{field}")
-    assert "'lab:crowded' is called with other arguments than it has (" in words
+    assert "'lab:crowded' does not take the arguments that it is called with (" in words
 
 
 @pytest.mark.parametrize(
@@ -119,27 +123,27 @@ def test_the_wrong_arguments_are_named(tiny, field):
     [
         (
             "Untyped",
-            "'lab:Untyped' is called with other arguments than it has (got an ",
+            "'lab:Untyped' does not take the arguments that it is called with (got an ",
         ),
-        ("Bare", "'lab:Bare' has no outputs, fault, geometry or __call__; unet_jax."),
+        ("Bare", "'lab:Bare' has no outputs, fault, geometry or __call__; add what"),
         ("Sizeless", "'lab:Sizeless.geometry' returned a value of type int, not a Geo"),
-        ("Unseeded", "'lab:Unseeded.__call__' is called with other arguments than it "),
+        ("Unseeded", "'lab:Unseeded.__call__' does not take the arguments that it is "),
     ],
 )
-def test_a_network_that_lacks_a_part_is_named(tiny, name, words):
-    assert line(named(tiny, "model", name)).startswith(f"config.model: {words}")
+def test_a_network_without_a_needed_attribute_is_an_error(tiny, name, words):
+    assert get_error(set_spec(tiny, "model", name)).startswith(f"config.model: {words}")
 
 
 @pytest.mark.parametrize(
     ("field", "name", "words"),
     [
-        ("loss", "logits_loss", "returned None, not an array of JAX"),
+        ("loss", "logits_loss", "returned None, not a JAX array"),
         ("loss", "mean_loss", "returned an array of shape (), not one number for each"),
         ("augment", "nothing", "returned None, not a dict"),
         ("augment", "same", "returned a value of type "),
         ("augment", "imageless", "returned an example without image"),
     ],
 )
-def test_a_term_that_gives_the_wrong_thing_is_named(tiny, field, name, words):
-    text = line(named(tiny, field, name))
+def test_a_term_with_a_wrong_result_is_an_error(tiny, field, name, words):
+    text = get_error(set_spec(tiny, field, name))
     assert text.startswith(f"config.{field}[0]: 'lab:{name}' {words}")

@@ -1,4 +1,4 @@
-"""A wrong field is one line that names the field and the remedy."""
+"""Errors about a config: one line with the field and the remedy."""
 
 import pytest
 from ml_collections import ConfigDict
@@ -52,7 +52,7 @@ MISTAKES = [
     (
         "schedule",
         ConfigDict({"name": "cosine", "warmups": 3}),
-        ["config.schedule: 'cosine' has no 'warmups'; did you mean 'warmup'?"],
+        ["config.schedule: 'cosine' has no keyword 'warmups'; did you mean 'warmup'?"],
     ),
     (
         "parallel",
@@ -101,7 +101,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("field", "value", "words"), MISTAKES)
-def test_a_wrong_field_gets_one_line(tiny, field, value, words):
+def test_a_wrong_field_is_one_line_of_error(tiny, field, value, words):
     with tiny.ignore_type():
         tiny[field] = value
     with pytest.raises(UserError) as error:
@@ -125,16 +125,16 @@ def test_a_wrong_field_gets_one_line(tiny, field, value, words):
         ),
         (VALID | {"activation": "rely"}, ["config.model.activation", "relu"]),
         (VALID | {"activation": "one_hot"}, ["config.model.activation", "relu"]),
-        (VALID | {"depth": 3}, ["config.model: 'UNet' has no 'depth'"]),
+        (VALID | {"depth": 3}, ["config.model: 'UNet' has no keyword 'depth'"]),
         (VALID | {"strides": ((2, 2),) * 5}, ["config.model.strides needs 1 entry or"]),
         (VALID | {"strides": (2, 2)}, ["config.model.strides must be a tuple"]),
         (VALID | {"kernels": ((1, 3, 3),)}, ["config.model: kernels has", "2 axes"]),
         (VALID | {"kernels": ((4,),)}, ["config.model.kernels", "that is odd"]),
         (VALID | {"time_features": 3}, ["config.model.time_features", "that is even"]),
-        (VALID | {"outputs": 3}, ["config.model: 'UNet' has no 'outputs'"]),
+        (VALID | {"outputs": 3}, ["config.model: 'UNet' has no keyword 'outputs'"]),
     ],
 )
-def test_a_wrong_model_gets_one_line(tiny, model, words):
+def test_a_wrong_model_is_one_line_of_error(tiny, model, words):
     tiny.model = ConfigDict(model)
     with pytest.raises(UserError) as error:
         build(tiny)
@@ -143,7 +143,7 @@ def test_a_wrong_model_gets_one_line(tiny, model, words):
 
 
 def test_an_illegal_crop_names_the_nearest_legal_sizes(tiny):
-    """572 is the paper's; its neighbours are 16 away."""
+    """572 is the size of the paper; the next legal sizes differ by 16."""
     tiny.model = ConfigDict(VALID)
     tiny.crop = (580, 580)
     message = "crop=580,580 is .* 572 and 588 along axis 0, 572 and 588 along axis 1$"
@@ -154,45 +154,50 @@ def test_an_illegal_crop_names_the_nearest_legal_sizes(tiny):
         build(tiny)
 
 
-def test_images_are_only_shared_where_the_crop_can_be(tiny):
-    """No legal size of the paper's network divides by 8, nor one image by 2 groups."""
+def test_a_mesh_is_suggested_only_if_it_can_share_the_crop(tiny):
+    """No legal size of the paper's network is a multiple of 8.
+
+    And the 4 groups of a mesh with space=2 cannot divide a batch of one image.
+    """
     tiny.model, tiny.crop, tiny.batch_size = ConfigDict(VALID), (572, 572), 1
-    with pytest.raises(UserError, match="8 devices; the next that can is 8$"):
+    with pytest.raises(UserError, match="8 devices; the next possible size is 8$"):
         build(tiny)
 
 
-def test_a_crop_beyond_the_images_is_announced(tiny, capsys):
+def test_a_crop_larger_than_the_images_prints_a_line(tiny, capsys):
     tiny.crop = (32, 16)
     build(tiny)
     assert "config.crop=32,16 is larger than an image" in capsys.readouterr().out
 
 
-def test_a_field_that_is_missing_is_named(tiny):
+def test_a_missing_field_is_an_error(tiny):
     del tiny.ema
     with pytest.raises(UserError, match="config.ema is missing"):
         build(tiny)
 
 
-def test_a_crop_has_a_size_for_each_axis(tiny):
+def test_a_crop_must_have_a_size_for_each_axis(tiny):
     tiny.crop = (16, 16, 16)
     with pytest.raises(UserError, match="config.crop=16,16,16 must have 2 sizes"):
         build(tiny)
 
 
-def test_a_crop_must_divide_over_the_devices_of_an_image(tiny):
+def test_a_crop_must_be_a_multiple_of_the_devices_that_share_it(tiny):
     tiny.parallel = ConfigDict({"name": "mesh", "space": 4})
     tiny.crop = (18, 16)
-    with pytest.raises(UserError, match="first size must divide by the 4 devices"):
+    with pytest.raises(
+        UserError, match="first size must be a multiple of config.parallel.space=4"
+    ):
         build(tiny)
 
 
-def test_a_score_may_be_asked_for_twice_with_other_options(tiny):
+def test_a_metric_may_be_listed_twice_with_other_options(tiny):
     tiny.metrics = (
         ConfigDict({"name": "f1"}),
         ConfigDict({"name": "f1", "threshold": 0.9}),
         ConfigDict({"name": "dice"}),
     )
-    names = [name for name, _ in build(tiny).judging.metrics]
+    names = [name for name, _ in build(tiny).evaluation.metrics]
     assert names == ["f1", "f1(threshold=0.9)", "dice"]
     tiny.metrics += (ConfigDict({"name": "dice"}),)
     with pytest.raises(UserError, match="config.metrics has dice more than once"):

@@ -1,4 +1,4 @@
-"""The table of fields: its defaults, its types, and what a resumed run may change."""
+"""The table of fields: defaults, types, and which fields may change."""
 
 import pytest
 from ml_collections import ConfigDict
@@ -19,9 +19,9 @@ from unet_jax import (
 from unet_jax.build import checks, fields
 from unet_jax.data import normalize, sampling, weights
 from unet_jax.errors import UserError
-from unet_jax.specs import bind, check
+from unet_jax.specs import bind, check_type
 
-# The defaults as configs/base.py stated them, by hand, before there was a table.
+# The defaults, written by hand and not taken from the table.
 DEFAULTS = {
     "name": "base",
     "seed": 0,
@@ -125,28 +125,28 @@ MODULES = {
 }
 
 
-def test_the_defaults():
+def test_the_defaults_of_base():
     config = base.get_config()
-    assert checks.plain(config) == DEFAULTS
-    assert isinstance(config.loss[0], ConfigDict)  # --config.loss[0].scale=2 needs it
+    assert checks.to_plain(config) == DEFAULTS
+    assert isinstance(config.loss[0], ConfigDict)  # needed by --config.loss[0].scale=2
     config.model.widths, config.loss[0].scale = (8, 16), 2.0
-    assert checks.plain(base.get_config()) == DEFAULTS
+    assert checks.to_plain(base.get_config()) == DEFAULTS
 
 
-def test_every_default_is_of_its_own_type():
-    checks.fields(base.get_config())
+def test_every_default_has_the_type_of_its_field():
+    checks.check_fields(base.get_config())
     names = [field.name for field in fields.FIELDS]
     assert len(set(names)) == len(names)
     for field in fields.FIELDS:
         assert field.comment
         assert names.index(field.name.partition(".")[0]) <= names.index(field.name)
         if field.default is not fields.UNSET:
-            check(field.default, field.type, field.name)
+            check_type(field.default, field.type, field.name)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_default_spec_can_be_bound(name):
-    default = checks.plain(base.get_config()[name])
+    default = checks.to_plain(base.get_config()[name])
     for spec in default if isinstance(default, tuple) else (default,):
         own = {k: v for k, v in spec.items() if k not in ("scale", "probability")}
         bind(MODULES[name], own, f"config.{name}")
@@ -159,7 +159,7 @@ def test_every_default_spec_can_be_bound(name):
     + ["predict.seed"]
     + [f"data.{key}" for key in ("root", "records", "manual_dir", "data_dir")],
 )
-def test_a_resumed_run_may_change(name):
+def test_these_fields_may_change_in_a_resumed_run(name):
     assert fields.may_change(name.partition("[")[0])
 
 
@@ -177,14 +177,17 @@ def test_a_resumed_run_may_change(name):
         "predicted",
     ],
 )
-def test_a_resumed_run_may_not_change(name):
+def test_these_fields_may_not_change_in_a_resumed_run(name):
     assert not fields.may_change(name)
 
 
-def test_a_section_has_defaults_for_what_it_lacks():
+def test_missing_keys_of_a_section_have_their_defaults():
     config = base.get_config()
     config.predict = ConfigDict({"tta": "d4"})
-    assert checks.section(config, "predict") == {**DEFAULTS["predict"], "tta": "d4"}
+    assert checks.read_section(config, "predict") == {
+        **DEFAULTS["predict"],
+        "tta": "d4",
+    }
 
 
 @pytest.mark.parametrize(
@@ -193,25 +196,25 @@ def test_a_section_has_defaults_for_what_it_lacks():
         ({"tta": "d5"}, "config.predict.tta must be 'none' or .*'d4'"),
         ({"tile": (64, 0)}, r"config.predict.tile must be a tuple.*\(64, 0\)"),
         ({"batch": -1}, "config.predict.batch must be a whole number of 0 or more"),
-        ({"save_uncertanty": True}, "config.predict has no 'save_uncertanty'; did you"),
+        ({"save_uncertanty": True}, "config.predict has no key 'save_uncertanty'; did"),
     ],
 )
-def test_a_wrong_key_of_a_section_is_named(predict, words):
+def test_a_wrong_key_of_a_section_is_an_error(predict, words):
     config = base.get_config()
     config.predict = ConfigDict(predict)
     with pytest.raises(UserError, match=words):
-        checks.fields(config)
+        checks.check_fields(config)
     with config.ignore_type():
         config.predict = "d4"
     with pytest.raises(UserError, match="config.predict must be a dict, not 'd4'"):
-        checks.fields(config)
+        checks.check_fields(config)
 
 
-def test_a_replaced_field_says_what_replaces_it():
+def test_the_error_about_an_old_field_names_its_replacement():
     config = base.get_config()
     config.head = "sigmoid"
     with pytest.raises(UserError) as error:
-        checks.fields(config)
+        checks.check_fields(config)
     assert str(error.value) == (
         "config.head is no longer a field; use config.task: {'name': 'semantic'} for "
         "softmax, {'name': 'multilabel'} for sigmoid"

@@ -1,4 +1,4 @@
-"""What is built is what the config asks for."""
+"""The parts that `build` makes from a config."""
 
 import jax
 import jax.numpy as jnp
@@ -6,15 +6,15 @@ import jax.numpy as jnp
 from unet_jax.build.training import build
 
 
-def test_classes_that_overlap_have_no_channel_for_the_background(tiny):
+def test_overlapping_classes_have_no_channel_for_the_background(tiny):
     tiny.task.name = "multilabel"
     parts = build(tiny)
-    assert parts.judging.predicting.task.classes == ("cell",)
+    assert parts.evaluation.prediction.task.classes == ("cell",)
     assert parts.model.outputs == 1
     assert parts.train[0]["label"].shape == (20, 24, 1)
 
 
-def test_precision_is_that_of_the_computation(tiny):
+def test_precision_is_the_type_of_the_computation_not_of_parameters(tiny):
     tiny.precision = "bfloat16"
     parts = build(tiny)
     assert parts.model.dtype == jnp.bfloat16

@@ -28,7 +28,7 @@ def arrays_by_name(tree):
 def start(config):
     """Returns the variables of the initial state and of a fresh one, by name."""
     parts = build(config)
-    variables = parts.judging.method.variables
+    variables = parts.evaluation.method.variables
     states = create_initial_state(config, parts, KEY), parts.init(KEY)
     return tuple(arrays_by_name(variables(state)) for state in states)
 
@@ -41,9 +41,9 @@ def best_variables(workdir):
                 x.dtype,
                 sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]),
             ),
-            checkpoints.shapes(checkpoints.best),
+            checkpoints.load_shapes(checkpoints.best),
         )
-        return arrays_by_name(checkpoints.variables(checkpoints.best, like))
+        return arrays_by_name(checkpoints.load_variables(checkpoints.best, like))
 
 
 def test_arrays_that_fit_are_loaded_and_the_others_are_listed(trained, tiny, capsys):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet_jax.build import surveying
+from unet_jax.build import dataset
 from unet_jax.data.account import Account, Fault, measure
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
@@ -74,7 +74,7 @@ def of(monkeypatch, tiny, tmp_path, capsys):
     """The exit code, the terminal, the JSON data and the page of an account."""
 
     def run(found):
-        monkeypatch.setattr(verb, "survey", lambda config, split: splits(found))
+        monkeypatch.setattr(verb, "survey_splits", lambda config, split: splits(found))
         code = inspect(tiny, tmp_path)
         data = json.loads((tmp_path / "inspect.json").read_text())
         page = (tmp_path / "inspect.html").read_text()
@@ -180,7 +180,7 @@ def test_it_reads_the_cells_and_leaves_a_run_as_it_was(trained, planned, capsys)
     assert inspect(config, run) == 0
     assert {path: path.read_bytes() for path in files} == before
     data = json.loads((run / "inspect.json").read_text())
-    cells = surveying.survey(config)
+    cells = dataset.survey_splits(config)
     for split, made in cells.sources.items():
         records = [made.load(i) for i in range(made.length)]
         there = data["splits"][split]

@@ -45,10 +45,12 @@ def test_images_and_stacks(trained, predictor, tmp_path, capsys):
     for page, image in zip(pages, stack, strict=True):
         np.testing.assert_array_equal(page, predictor.labels(image))
     overlay = np.asarray(Image.open(out / "flat_overlay.png"))
-    expected = pictures.overlay(flat[..., None], labels, ((0, 0, 0), (64, 200, 120)))
+    expected = pictures.draw_overlay(
+        flat[..., None], labels, ((0, 0, 0), (64, 200, 120))
+    )
     np.testing.assert_array_equal(overlay, expected)
     overlay = np.asarray(Image.open(out / "stack_overlay.png"))
-    expected = pictures.overlay(
+    expected = pictures.draw_overlay(
         stack[2][..., None], pages[2], ((0, 0, 0), (64, 200, 120))
     )
     np.testing.assert_array_equal(overlay, expected)
@@ -175,14 +177,14 @@ def test_a_large_image_is_predicted_by_rows(trained, tmp_path, monkeypatch):
     image = grey(1024, 4096)
     tifffile.imwrite(tmp_path / "wide.tif", image, tile=(256, 256))
     heights = []
-    rows = Inference.rows
+    rows = Inference.predict_rows
 
     def record_heights(*args, **kwargs):
         for answer in rows(*args, **kwargs):
             heights.append(len(answer["label"]))
             yield answer
 
-    monkeypatch.setattr(Inference, "rows", record_heights)
+    monkeypatch.setattr(Inference, "predict_rows", record_heights)
     predict(config, run, input=str(tmp_path / "*.tif"), output=str(tmp_path / "out"))
     assert sum(heights) == 1024
     assert max(heights) <= 128
@@ -266,7 +268,7 @@ def test_an_unexpected_error_does_not_stop_the_other_files(
     config, run = trained
     for name in "ab":
         Image.fromarray(grey(20, 20)).save(tmp_path / f"{name}.png")
-    overlay = pictures.overlay
+    overlay = pictures.draw_overlay
     fits = iter([False, True])
 
     def fail_once(*args):
@@ -274,7 +276,7 @@ def test_an_unexpected_error_does_not_stop_the_other_files(
             raise MemoryError("too large")
         return overlay(*args)
 
-    monkeypatch.setattr(pictures, "overlay", fail_once)
+    monkeypatch.setattr(pictures, "draw_overlay", fail_once)
     where = {"input": str(tmp_path), "output": str(tmp_path / "out")}
     assert predict(config, run, **where) == 1
     stdout, stderr = capsys.readouterr()

@@ -31,10 +31,10 @@ def test_predictions_equal_those_of_the_evaluation_to_the_bit(
     chosen = jax.devices()[:devices]
     monkeypatch.setattr(jax, "local_devices", lambda: chosen)
     predictor = unet_jax.Predictor.load(workdir)
-    parts = build(config).judging
+    parts = build(config).evaluation
     with Checkpoints(workdir, "val/dice") as checkpoints:
-        like = parts.predicting.inference.here.abstract(parts.predicting.variables)
-        variables = checkpoints.variables(checkpoints.best, like)
+        like = parts.prediction.inference.devices.abstract(parts.prediction.variables)
+        variables = checkpoints.load_variables(checkpoints.best, like)
     for index in range(3):
         case = scoring.predict_case(parts, variables, parts.test, index)
         image = raw(index)
@@ -66,13 +66,15 @@ def test_an_ensemble_is_the_mean_of_its_members(trained, predictor, tiny, tmp_pa
     assert np.abs(a - b).max() > 1e-3
     np.testing.assert_allclose(both.probabilities(raw()), (a + b) / 2, atol=1e-6)
 
-    def entropy(p):
+    def compute_entropy(p):
         return -(p * np.log(p)).sum(-1)
 
-    total = entropy((a + b) / 2)
+    total = compute_entropy((a + b) / 2)
     np.testing.assert_allclose(both.uncertainty(raw()), total, atol=1e-5)
     apart = both.uncertainty(raw(), "mutual_information")
-    np.testing.assert_allclose(apart, total - (entropy(a) + entropy(b)) / 2, atol=1e-5)
+    np.testing.assert_allclose(
+        apart, total - (compute_entropy(a) + compute_entropy(b)) / 2, atol=1e-5
+    )
     assert np.abs(predictor.uncertainty(raw(), "mutual_information")).max() < 1e-6
 
 
@@ -124,7 +126,7 @@ def test_a_folder_or_an_option_that_does_not_fit_is_refused(trained, tiny, tmp_p
         load(trained[1], tile=512)
     with pytest.raises(UserError, match="predict.postprocess: border"):
         load(trained[1], postprocess=({"name": "watershed", "border": 5},))
-    with pytest.raises(UserError, match="has no 'titles'; did you mean 'tile'"):
+    with pytest.raises(UserError, match="has no key 'titles'; did you mean 'tile'"):
         load(trained[1], titles=(64,))
     with pytest.raises(UserError, match=r"predict.tile: must be 20 or more"):
         load(trained[1], tile=(2,))

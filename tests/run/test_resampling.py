@@ -51,10 +51,10 @@ def run(trained, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "cells", scans)
         train(config, workdir)
-        parts = build(config).judging
+        parts = build(config).evaluation
     with Checkpoints(workdir, "val/dice") as checkpoints:
-        like = parts.predicting.inference.here.abstract(parts.predicting.variables)
-        variables = checkpoints.variables(checkpoints.best, like)
+        like = parts.prediction.inference.devices.abstract(parts.prediction.variables)
+        variables = checkpoints.load_variables(checkpoints.best, like)
     return config, workdir, parts, variables
 
 

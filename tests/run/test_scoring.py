@@ -16,7 +16,7 @@ def build_fresh(config):
     """Returns the parts that score a run, and fresh variables."""
     parts = build(config)
     state = parts.init(jax.random.key(1))
-    return parts.judging, parts.judging.method.variables(state)
+    return parts.evaluation, parts.evaluation.method.variables(state)
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])

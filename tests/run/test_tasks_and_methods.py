@@ -71,7 +71,7 @@ def final_state(config, workdir):
             checkpoints.restore(
                 config.steps,
                 parts.layout.abstract(shapes),
-                parts.judging.method.variables,
+                parts.evaluation.method.variables,
             )
         )
 
@@ -109,7 +109,7 @@ def raw():
     return data.noisy_cells(**SIZES).test.load(0)["image"]
 
 
-def write(folder, image):
+def write_file(folder, image):
     folder.mkdir()
     Image.fromarray(image[..., 0]).save(folder / "a.png")
     return str(folder)
@@ -134,7 +134,7 @@ def test_flow_finds_objects_with_tiles_views_and_ensembles(tiny, tmp_path, raw):
     objects, labels = tiled.objects(raw), tiled.labels(raw)
     np.testing.assert_array_equal(objects > 0, labels > 0)
 
-    images, out = write(tmp_path / "in", raw), tmp_path / "out"
+    images, out = write_file(tmp_path / "in", raw), tmp_path / "out"
     assert predict(config, tmp_path / "run", input=images, output=str(out)) == 0
     written = np.asarray(Image.open(out / "a_instances.png"))
     np.testing.assert_array_equal(written, one.objects(raw))
@@ -151,8 +151,10 @@ def test_flow_finds_objects_with_tiles_views_and_ensembles(tiny, tmp_path, raw):
 def best_variables(config, workdir):
     selection_score = folder.read_selection_score(workdir, config)
     with Checkpoints(workdir, selection_score) as checkpoints:
-        like = parallel.here().abstract(checkpoints.shapes(checkpoints.best))
-        return checkpoints.variables(checkpoints.best, like)
+        like = parallel.local_devices().abstract(
+            checkpoints.load_shapes(checkpoints.best)
+        )
+        return checkpoints.load_variables(checkpoints.best, like)
 
 
 @pytest.mark.parametrize("name", ["regression", "staining"])
@@ -198,7 +200,7 @@ def test_values_have_the_units_of_their_files(tiny, tmp_path, raw, name):
     with pytest.raises(UserError, match="save_uncertainty: the values .* no entropy"):
         unet_jax.Predictor.load(tmp_path / "run", save_uncertainty=True)
 
-    images, out = write(tmp_path / "in", raw), tmp_path / "out"
+    images, out = write_file(tmp_path / "in", raw), tmp_path / "out"
     config.predict.tta = "flips"
     assert predict(config, tmp_path / "run", input=images, output=str(out)) == 0
     written = tifffile.imread(out / "a_values.tif")
@@ -246,27 +248,27 @@ def test_a_larger_count_only_adds_generated_images(tiny, tmp_path, monkeypatch):
 def test_a_generator_is_scored_on_the_middle_of_images_of_any_size(tiny, monkeypatch):
     config = apply_changes(tiny, RUNS["diffusion"])
     parts = build(config)
-    variables = parts.judging.method.variables(parts.init(jax.random.key(1)))
+    variables = parts.evaluation.method.variables(parts.init(jax.random.key(1)))
     rng = np.random.default_rng(0)
     large, small = (rng.normal(size=(n, 20, 1)).astype("f4") for n in (31, 12))
     examples = [{"id": "a", "image": large}, {"id": "b", "image": small}]
     middles = [large[7:23, 2:18], np.pad(small, [(2, 2), (0, 0), (0, 0)], "reflect")]
     middles[1] = middles[1][:, 2:18]
-    evaluation = score_generator(parts.judging, variables, "val", examples)
+    evaluation = score_generator(parts.evaluation, variables, "val", examples)
     for i, middle in enumerate(middles):
         batch = {"image": middle[None], "seed": np.array([i], np.uint32)}
-        loss = parts.judging.method.score(variables, batch, jax.random.key(0))
+        loss = parts.evaluation.method.score(variables, batch, jax.random.key(0))
         assert evaluation.per_image[i] == {
             "id": "ab"[i],
             "loss": pytest.approx(float(loss[0])),
         }
     losses = [image["loss"] for image in evaluation.per_image]
     assert evaluation.scores["val/loss"] == np.mean(losses)
-    row = pictures.contact_sheet([pictures.grey(m) for m in middles], 2)
+    row = pictures.make_contact_sheet([pictures.draw_image(m) for m in middles], 2)
     np.testing.assert_array_equal(evaluation.picture[:16], row)
     assert evaluation.picture.shape == (3 * 16 + 2 * pictures.GAP, *row.shape[1:])
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    evaluation = score_generator(parts.judging, variables, "val", examples)
+    evaluation = score_generator(parts.evaluation, variables, "val", examples)
     np.testing.assert_array_equal(evaluation.picture, row)
 
 
@@ -301,7 +303,7 @@ def test_a_generator_is_scored_on_the_middle_of_images_of_any_size(tiny, monkeyp
             },
             "config.batch_size: 1 is too small for labelled and unlabelled images",
         ),
-        ({"metrics": ()}, "config.metrics must name a score"),
+        ({"metrics": ()}, "config.metrics must have a metric"),
         (
             RUNS["diffusion"] | {"metrics": (PSNR,)},
             r'config.metrics: the method .* set --config.metrics="\(\)"',
@@ -312,7 +314,7 @@ def test_a_generator_is_scored_on_the_middle_of_images_of_any_size(tiny, monkeyp
         ),
         (
             {"task": {"name": "flow", "step": 3}},
-            "config.task: 'flow' has no 'step'; did",
+            "config.task: 'flow' has no keyword 'step'; did",
         ),
     ],
     ids=range(10),

@@ -28,7 +28,7 @@ def final_state(config, workdir):
     parts = build(config)
     with Checkpoints(workdir, "val/dice") as checkpoints:
         like = parts.layout.abstract(jax.eval_shape(parts.init, jax.random.key(0)))
-        variables = parts.judging.method.variables
+        variables = parts.evaluation.method.variables
         return jax.device_get(checkpoints.restore(config.steps, like, variables))
 
 
@@ -220,7 +220,7 @@ def test_metrics_may_change_but_not_the_one_that_selects_checkpoints(tiny, tmp_p
     train(tiny, tmp_path)
     with Checkpoints(tmp_path, "val/recall") as checkpoints:
         assert {best, 4, 6} >= {checkpoints.best}
-        about = checkpoints.about(6)
+        about = checkpoints.load_metadata(6)
     assert about["chosen_by"] == "val/recall"
 
 

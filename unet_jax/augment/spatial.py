@@ -13,9 +13,9 @@ from unet_jax.arrays import Example
 from unet_jax.augment.displacement import displace, get_shape
 from unet_jax.augment.draws import draw_log_uniform
 from unet_jax.errors import UserError
-from unet_jax.specs import NonNegative, Positive, Within
+from unet_jax.specs import Domain, NonNegative, Positive
 
-_Grid = Annotated[int, Within("of 2 or more", lambda x: x >= 2)]
+_Grid = Annotated[int, Domain("of 2 or more", lambda x: x >= 2)]
 
 
 def elastic(

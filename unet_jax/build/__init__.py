@@ -1,1 +1,1 @@
-"""Config -> objects; nothing below this folder knows what a config is."""
+"""The parts of a run, built from its config. No lower floor reads a config."""

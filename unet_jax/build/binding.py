@@ -1,9 +1,9 @@
-"""The fields of a config that are specs, as the functions that they name."""
+"""Builds the parts of a run from the specs in its config."""
 
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -17,64 +17,97 @@ from unet_jax import losses, methods, metrics, models, optimizers, schedules, ta
 from unet_jax.arrays import Example
 from unet_jax.build import checks
 from unet_jax.data.source import Splits
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
 from unet_jax.methods import Ingredients, Method
 from unet_jax.metrics.metric import Metric
-from unet_jax.specs import NonNegative, bind, check, is_external
+from unet_jax.specs import NonNegative, bind, check_type, is_external
 from unet_jax.tasks import Data, Task
 
-# A task of any data set: to check names and kinds before the data are read.
+# Facts about a data set that is not read yet, to check a config before its data.
 ANY_DATA = Data(("background", "foreground"), axes=2, channels=1, target_channels=1)
-RESULTS = {"label": "labels", "objects": "objects", "value": "values"}  # by kind
+# The results that a metric reads, in words, by its kind.
+RESULT_NAMES = {"label": "labels", "objects": "objects", "value": "values"}
 
 
-def field(module: ModuleType, config: ConfigDict, name: str, **options: Any) -> Any:
-    """Returns the function that the spec of one field names."""
-    return bind(module, checks.plain(config[name]), f"config.{name}", **options)
+def bind_field(
+    module: ModuleType, config: ConfigDict, name: str, **options: Any
+) -> Any:
+    """Returns the function that the spec of a field names, with its keywords bound.
+
+    Args:
+      module: the module that defines the function.
+      config: of the run.
+      name: the name of the field.
+      **options: as in `specs.bind`.
+
+    Raises:
+      UserError: the spec is wrong.
+    """
+    return bind(module, checks.to_plain(config[name]), f"config.{name}", **options)
 
 
-def terms(
+def bind_terms(
     module: ModuleType, config: ConfigDict, field: str, number: str, hint: Any
 ) -> checks.Terms:
-    """Binds a tuple of specs, each with a number that is the term's own (1 if unset).
+    """Returns the functions of a tuple of specs, each with a number.
 
-    The number is not the function's: it scales a term of the loss, or is the
-    probability of an augmentation.
+    The number is a key of the spec that is not passed to the function: the scale of a
+    term of the loss, or the probability of an augmentation. It is 1 if it is missing.
+
+    Args:
+      module: the module that defines the functions.
+      config: of the run.
+      field: the name of the field.
+      number: the key of the number, such as 'scale'.
+      hint: the type of the number.
+
+    Raises:
+      UserError: a spec is wrong.
     """
     terms = []
-    for i, spec in enumerate(checks.plain(config[field])):
+    for i, spec in enumerate(checks.to_plain(config[field])):
         name = f"config.{field}[{i}]"
         function = bind(module, {k: v for k, v in spec.items() if k != number}, name)
         if is_external(spec["name"]):
-            function = _guarded(function, field, spec["name"])
+            function = _check_result(function, field, spec["name"])
         value = spec.get(number, 1)
-        check(value, hint, f"{name}.{number}")
+        check_type(value, hint, f"{name}.{number}")
         terms.append((float(value), function))
     return terms
 
 
-def task(config: ConfigDict, data: Data) -> Task:
-    """Returns the task of a data set.
+def build_task(config: ConfigDict, data: Data) -> Task:
+    """Returns the task of a run.
+
+    Args:
+      config: of the run.
+      data: the facts about the data set that the task depends on.
 
     Raises:
-      UserError: the spec is wrong, or the data set does not have what the task needs.
+      UserError: the spec is wrong, or the task does not fit the data set.
     """
-    make = field(tasks, config, "task")
-    with naming("config.task"):
-        return call(make, Task, config.task.name, data)
+    make = bind_field(tasks, config, "task")
+    with prefix_errors("config.task"):
+        return call_checked(make, Task, config.task.name, data)
 
 
-def loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
-    """Returns the weighted sum of the loss terms, and the terms.
+def build_loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
+    """Returns the weighted sum of the terms of the loss, and the terms.
+
+    Args:
+      config: of the run.
+      task: its task. Its `fallback` gives a term for each kind of target that the
+        config has no term for.
 
     Raises:
-      UserError: a spec is wrong, or a term reads a kind of target that the task lacks.
+      UserError: a spec is wrong, a term reads a kind of target that the task does not
+        have, or no term reads one that it has.
     """
-    bound = terms(losses, config, "loss", "scale", NonNegative)
-    covered = set()  # by terms of scale 0, too: the user has turned them off
+    bound = bind_terms(losses, config, "loss", "scale", NonNegative)
+    covered = set()  # kinds of target; a term of scale 0 counts, as a deliberate choice
     for i, (scale, term) in enumerate(bound):
-        with naming(f"config.loss[{i}]"):
+        with prefix_errors(f"config.loss[{i}]"):
             kind = losses.get_kind(term)
             covered.add(kind)
             if scale and kind not in task.losses:
@@ -84,7 +117,7 @@ def loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
                 ]
                 raise UserError(
                     f"{config.loss[i].name!r} reads a {kind}, and the task "
-                    f"{config.task.name!r} has none; use {_listed(serving)}"
+                    f"{config.task.name!r} has none; use {_join_words(serving)}"
                 )
     for spec in task.fallback:
         term = bind(losses, spec, f"the task {config.task.name!r}")
@@ -93,95 +126,113 @@ def loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
             covered.add(losses.get_kind(term))
     if missing := set(task.losses) - covered:
         raise UserError(
-            f"config.loss: no term reads a {_listed(sorted(missing))}, which the task "
-            f"{config.task.name!r} learns from, too; add one"
+            f"config.loss: no term reads a {_join_words(sorted(missing))}, which the "
+            f"task {config.task.name!r} learns from; add one"
         )
-    with naming("config.loss"):
+    with prefix_errors("config.loss"):
         return losses.combine_losses(bound), bound
 
 
-def scores(config: ConfigDict, task: Task) -> tuple[tuple[str, Metric], ...]:
-    """Returns names and metrics.
+def build_metrics(config: ConfigDict, task: Task) -> tuple[tuple[str, Metric], ...]:
+    """Returns the metrics with their names.
 
     Raises:
-      UserError: a spec is wrong, or a metric reads a kind that the task lacks.
+      UserError: a spec is wrong, or a metric reads results that the task does not give.
     """
-    made = []
-    for i, spec in enumerate(checks.plain(config.metrics)):
+    built = []
+    for i, spec in enumerate(checks.to_plain(config.metrics)):
         make = bind(metrics, spec, f"config.metrics[{i}]")
-        with naming(f"config.metrics[{i}]"):
-            metric = call(make, Metric, spec["name"])
+        with prefix_errors(f"config.metrics[{i}]"):
+            metric = call_checked(make, Metric, spec["name"])
             if metric.kind not in task.metrics:
+                known = _join_words(_list_metrics(task))
                 raise UserError(
-                    f"{spec['name']!r} reads {RESULTS[metric.kind]}, and the task "
-                    f"{config.task.name!r} gives none; use {_listed(_serving(task))}"
+                    f"{spec['name']!r} reads {RESULT_NAMES[metric.kind]}, and the task "
+                    f"{config.task.name!r} gives none; use {known}"
                 )
-        made.append(metric)
-    return tuple(zip(checks.metric_names(config), made, strict=True))
+        built.append(metric)
+    return tuple(zip(checks.get_metric_names(config), built, strict=True))
 
 
-def _serving(task: Task) -> Iterator[str]:
-    """The names of the metrics that a task has results for."""
+def _list_metrics(task: Task) -> Iterator[str]:
+    """Yields the names of the metrics that read the results of a task."""
     for name in metrics.__all__:
         if getattr(metrics, name)().kind in task.metrics:
             yield name
 
 
-def _listed(names: Sequence[str] | Iterator[str]) -> str:
+def _join_words(names: Iterable[str]) -> str:
+    """Returns names as `"a, b or c"`."""
     names = list(names)
     return ", ".join(names[:-1]) + f" or {names[-1]}" if names[1:] else "".join(names)
 
 
-def optimizer(
+def build_optimizer(
     config: ConfigDict,
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    """Returns the learning rate, step -> rate, and the optimizer that follows it."""
-    rate = config.optimizer.get("learning_rate")
-    make = field(optimizers, config, "optimizer")
-    make_schedule = field(schedules, config, "schedule")
-    with naming("config.schedule"):
-        name = config.schedule.name
-        schedule = call(make_schedule, Callable, name, rate, config.steps)
-    with naming("config.optimizer"):
-        name = config.optimizer.name
-        return schedule, call(make, optax.GradientTransformation, name, schedule)
-
-
-def model(config: ConfigDict, axis_name: str | None) -> nn.Module:
-    """Returns the network, with as many outputs as its default has.
+    """Returns the learning rate, step -> rate, and the optimizer that uses it.
 
     Raises:
-      UserError: the spec is wrong, or the network lacks a part that others read.
+      UserError: a spec is wrong.
+    """
+    rate = config.optimizer.get("learning_rate")
+    make = bind_field(optimizers, config, "optimizer")
+    make_schedule = bind_field(schedules, config, "schedule")
+    with prefix_errors("config.schedule"):
+        name = config.schedule.name
+        schedule = call_checked(make_schedule, Callable, name, rate, config.steps)
+    with prefix_errors("config.optimizer"):
+        name = config.optimizer.name
+        tx = call_checked(make, optax.GradientTransformation, name, schedule)
+    return schedule, tx
+
+
+def build_model(config: ConfigDict, axis_name: str | None) -> nn.Module:
+    """Returns the network, with its default number of outputs.
+
+    Args:
+      config: of the run.
+      axis_name: the axis of devices over which batch norm computes its statistics; None
+        if arrays are global.
+
+    Raises:
+      UserError: the spec is wrong, or the network lacks a method or an attribute.
     """
     given = {"dtype": jnp.dtype(config.precision), "axis_name": axis_name}
-    make = field(models, config, "model", given=("outputs", *given))
-    with naming("config.model"):
+    make = bind_field(models, config, "model", given=("outputs", *given))
+    with prefix_errors("config.model"):
         name = config.model.name
-        network = call(make, nn.Module, name, **given)
-        there = {field.name for field in dataclasses.fields(network)}
-        there |= set(dir(type(network)))
-        parts = ("outputs", "fault", "geometry", "__call__")
-        if lacks := [part for part in parts if part not in there]:
+        network = call_checked(make, nn.Module, name, **given)
+        present = {field.name for field in dataclasses.fields(network)}
+        present |= set(dir(type(network)))
+        needed = ("outputs", "fault", "geometry", "__call__")
+        example = EXAMPLES[nn.Module]
+        if missing := [part for part in needed if part not in present]:
             raise UserError(
-                f"{name!r} has no {_listed(lacks)}; {EXAMPLES[nn.Module]} has them"
+                f"{name!r} has no {_join_words(missing)}; add what {example} has"
             )
         inputs = {"train": True, "seed": None}
         apply = network.__call__
-        _check_takes(apply, f"{name}.__call__", EXAMPLES[nn.Module], "image", **inputs)
+        _check_arguments(apply, f"{name}.__call__", example, "image", **inputs)
     if fault := network.fault():
         raise UserError(f"config.model.{fault}")
-    with naming("config.model"):  # of a network without a fault, which it relies on
-        call(network.geometry, Geometry, f"{name}.geometry", len(config.crop))
+    with prefix_errors("config.model"):  # after `fault`, as a fault may break it
+        call_checked(network.geometry, Geometry, f"{name}.geometry", len(config.crop))
     return network
 
 
-def method(config: ConfigDict, parts: Ingredients) -> Method:
-    """Returns the way to learn."""
-    make = field(methods, config, "method")
-    with naming("config.method"):
-        return call(make, Method, config.method.name, parts)
+def build_method(config: ConfigDict, parts: Ingredients) -> Method:
+    """Returns the method of training.
+
+    Raises:
+      UserError: the spec is wrong.
+    """
+    make = bind_field(methods, config, "method")
+    with prefix_errors("config.method"):
+        return call_checked(make, Method, config.method.name, parts)
 
 
+# For errors: a function of this package that returns the type.
 EXAMPLES = {
     Callable: "unet_jax.schedules.constant",
     Geometry: "unet_jax.models.UNet.geometry",
@@ -196,82 +247,99 @@ EXAMPLES = {
 }
 
 
-def call(make: Callable, kind: Any, name: str, *args: Any, **kwargs: Any) -> Any:
-    """Calls a function that a spec names, and returns its result.
+def call_checked(
+    make: Callable, kind: Any, name: str, *args: Any, **kwargs: Any
+) -> Any:
+    """Calls a function that a spec names, and checks the type of its result.
 
     Args:
       make: the function, with the keywords of the spec bound.
       kind: the type of the result, one of `EXAMPLES`.
-      name: of the function in the spec.
-      *args: for the function.
-      **kwargs: for the function.
+      name: the name of the function in the spec.
+      *args: positional arguments of the function.
+      **kwargs: keyword arguments of the function.
 
     Raises:
       UserError: the function does not take these arguments, or returns another type.
     """
-    _check_takes(make, name, EXAMPLES[kind], *args, **kwargs)
+    _check_arguments(make, name, EXAMPLES[kind], *args, **kwargs)
     result = make(*args, **kwargs)
     if not isinstance(result, kind):
-        what = "None" if result is None else f"a value of type {type(result).__name__}"
-        wanted = "an array of JAX" if kind is jax.Array else f"a {kind.__name__}"
+        found = "None" if result is None else f"a value of type {type(result).__name__}"
+        expected = "a JAX array" if kind is jax.Array else f"a {kind.__name__}"
         raise UserError(
-            f"{name!r} returned {what}, not {wanted}; return what {EXAMPLES[kind]} does"
+            f"{name!r} returned {found}, not {expected}; return the same type as "
+            f"{EXAMPLES[kind]}"
         )
     return result
 
 
-def _check_takes(
+def _check_arguments(
     function: Callable, name: str, example: str, *args: Any, **kwargs: Any
 ) -> None:
-    """Raises UserError unless a function takes these arguments, as an example does."""
+    """Raises UserError unless a function takes these arguments."""
     try:
         inspect.signature(function).bind(*args, **kwargs)
     except TypeError as error:
         raise UserError(
-            f"{name!r} is called with other arguments than it has ({error}); {example} "
-            "has the right ones"
+            f"{name!r} does not take the arguments that it is called with ({error}); "
+            f"use the signature of {example}"
         ) from error
 
 
-def _guarded(function: Callable, field: str, name: str) -> Callable:
-    """Returns a term of the loss or an augmentation that checks its result."""
+def _check_result(function: Callable, field: str, name: str) -> Callable:
+    """Returns a term of the loss, or an augmentation, that checks its own result."""
 
     def loss(*args: Any) -> jax.Array:
-        value, weight = call(function, jax.Array, name, *args), args[-1]
+        value, weight = call_checked(function, jax.Array, name, *args), args[-1]
         if value.shape != weight.shape[:1]:
             raise UserError(
                 f"{name!r} returned an array of shape {value.shape}, not one number "
-                f"for each example, {weight.shape[:1]}; leave the first axis"
+                f"for each example, {weight.shape[:1]}; keep the first axis"
             )
         return value
 
     def operation(key: jax.Array, example: Example) -> Example:
-        changed = call(function, dict, name, key, example)
+        changed = call_checked(function, dict, name, key, example)
         if lost := example.keys() - changed.keys() - {"displacements"}:
             raise UserError(
-                f"{name!r} returned an example without {_listed(sorted(lost))}; return "
-                "every array that it is given"
+                f"{name!r} returned an example without {_join_words(sorted(lost))}; "
+                "return every array of its argument"
             )
         return changed
 
     return functools.wraps(function)(loss if field == "loss" else operation)
 
 
-def variables(config: ConfigDict, model: nn.Module, channels: int = 1) -> Callable:
-    """Returns `() -> variables` of a fresh network, for images of so many channels."""
+def make_init_variables(
+    config: ConfigDict, model: nn.Module, channels: int = 1
+) -> Callable:
+    """Returns the function `() -> variables` that initialises a network.
+
+    Args:
+      config: of the run.
+      model: the network.
+      channels: C of the images.
+    """
     image = jnp.zeros((1, *config.crop, channels))
     keys = dict.fromkeys(("params", "dropout"), jax.random.key(0))
     return lambda: {"batch_stats": {}, **model.init(keys, image)}
 
 
-def init(config: ConfigDict, method: Method, channels: int) -> Callable:
-    """Returns `(key, variables=None) -> state`, for images of this many channels."""
+def make_init(config: ConfigDict, method: Method, channels: int) -> Callable:
+    """Returns the function `(key, variables=None) -> state` that starts training.
+
+    Args:
+      config: of the run.
+      method: its method.
+      channels: C of the images.
+    """
     image = jnp.zeros((1, *config.crop, channels))
     return jax.jit(lambda key, variables=None: method.init(key, image, variables))
 
 
-def data_of(config: ConfigDict, splits: Splits) -> Data:
-    """Returns the facts about the data set that a task depends on."""
+def collect_task_data(config: ConfigDict, splits: Splits) -> Data:
+    """Returns the facts about a data set that a task depends on."""
     source = splits.train
     return Data(
         classes=source.classes,

@@ -1,4 +1,4 @@
-"""What a config must be, told in one line before anything is computed."""
+"""Checks of a config, before anything is computed. Each error is one line."""
 
 import math
 import os
@@ -13,31 +13,31 @@ from ml_collections import ConfigDict
 
 from unet_jax import augment, losses
 from unet_jax.arrays import Example, list_spatial
-from unet_jax.build.fields import FIELDS, REPLACED, keys
+from unet_jax.build.fields import FIELDS, REPLACED, list_keys
 from unet_jax.data.source import Source, Splits
-from unet_jax.errors import UserError, choices, naming
+from unet_jax.errors import UserError, prefix_errors, suggest
 from unet_jax.geometry import Geometry
 from unet_jax.logs import say
 from unet_jax.methods import Method
 from unet_jax.metrics.metric import Metric
 from unet_jax.parallel import Layout
-from unet_jax.specs import Spec, check
+from unet_jax.specs import Spec, check_type
 from unet_jax.tasks import Task
 
-Terms = list[tuple[float, Callable]]  # a number, of the term, and what it is for
+Terms = list[tuple[float, Callable]]  # a scale or a probability, and its function
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Converts ConfigDicts to plain dicts, recursively."""
     if isinstance(value, tuple):
-        return tuple(map(plain, value))
+        return tuple(map(to_plain, value))
     if isinstance(value, ConfigDict):
-        return {key: plain(field) for key, field in value.items()}
+        return {key: to_plain(field) for key, field in value.items()}
     return value
 
 
-def fields(config: ConfigDict) -> None:
-    """Checks a config against the table of fields.
+def check_fields(config: ConfigDict) -> None:
+    """Checks the names and types of the fields of a config.
 
     Raises:
       UserError: a field is unknown or missing, or its value is not of its type.
@@ -48,143 +48,164 @@ def fields(config: ConfigDict) -> None:
             raise UserError(f"config.{name} is no longer a field; {REPLACED[name]}")
         if name not in known:
             inside = [f"{outer}.{name}" for outer in known if _has(config, outer, name)]
-            hint = f"did you mean {inside[0]!r}?" if inside else choices(name, known)
+            hint = f"did you mean {inside[0]!r}?" if inside else suggest(name, known)
             raise UserError(f"config has no field {name!r}; {hint}")
     for name, field in known.items():
         if name not in config:
             raise UserError(
-                f"config.{name} is missing; begin with base.get_config() of configs/, "
-                "which sets every field"
+                f"config.{name} is missing; start with configs/base.py, whose "
+                "get_config() sets every field"
             )
         if field.type is Mapping:
-            section(config, name)
+            read_section(config, name)
         else:
-            check(plain(config[name]), field.type, f"config.{name}")
+            check_type(to_plain(config[name]), field.type, f"config.{name}")
     if not config.crop:
-        raise UserError("config.crop needs a size for each axis, such as 188,188")
+        raise UserError("config.crop must have a size for each axis, such as 188,188")
     if len(config.spacing) not in (0, len(config.crop)):
         raise UserError(
-            f"config.spacing={_listed(config.spacing)} must have {len(config.crop)} "
-            f"sizes, one for each axis of config.crop={_listed(config.crop)}"
+            f"config.spacing={_join(config.spacing)} must have {len(config.crop)} "
+            f"sizes, one for each axis of config.crop={_join(config.crop)}"
         )
 
 
-def section(config: ConfigDict, name: str) -> dict[str, Any]:
-    """Returns the keys of a field that is not a spec, with defaults for missing ones.
+def read_section(config: ConfigDict, name: str) -> dict[str, Any]:
+    """Returns the keys of a field that is a dict, with defaults for missing keys.
 
     Args:
-      config: the config of a run.
-      name: the field, such as `predict`.
+      config: of the run.
+      name: the name of the field, such as `predict`.
 
     Raises:
       UserError: a key is unknown, or its value is not of its type.
     """
-    known, given = keys(name), plain(config[name])
-    check(given, Mapping, f"config.{name}")
+    known, given = list_keys(name), to_plain(config[name])
+    check_type(given, Mapping, f"config.{name}")
     for key, value in given.items():
         if key not in known:
-            raise UserError(f"config.{name} has no {key!r}; {choices(key, known)}")
-        check(value, known[key].type, f"config.{name}.{key}")
+            raise UserError(f"config.{name} has no key {key!r}; {suggest(key, known)}")
+        check_type(value, known[key].type, f"config.{name}.{key}")
     return {key: field.default for key, field in known.items()} | given
 
 
-def best_score(config: ConfigDict) -> str:
-    """Returns the validation score that chooses the best checkpoint.
+def get_best_score_name(config: ConfigDict) -> str:
+    """Returns the name of the score that chooses the best checkpoint.
 
-    The highest of the first metric is best; without metrics, the lowest loss.
+    It is the first metric on the validation split; without metrics, it is the loss.
     """
-    names = metric_names(config)
+    names = get_metric_names(config)
     return f"val/{names[0]}" if names else "val/loss"
 
 
-def metric_names(config: ConfigDict) -> list[str]:
-    """What the scores are called: with their options where one is asked for twice.
+def get_metric_names(config: ConfigDict) -> list[str]:
+    """Returns the names of the metrics, in order.
+
+    A metric that is listed more than once has its options in its names:
+    'f1(threshold=0.9)'.
 
     Raises:
-      UserError: one is asked for twice with the same options.
+      UserError: a metric is listed twice with the same options, or is named loss.
     """
-    specs = plain(config.metrics)
-    plainly = [_short_name(spec) for spec in specs]
+    specs = to_plain(config.metrics)
+    short = [_get_short_name(spec) for spec in specs]
     names = [
-        name if plainly.count(name) == 1 else _with_options(spec)
-        for name, spec in zip(plainly, specs, strict=True)
+        name if short.count(name) == 1 else _get_long_name(spec)
+        for name, spec in zip(short, specs, strict=True)
     ]
     if "loss" in names:
-        raise UserError("config.metrics: no metric can be called loss; rename it")
+        raise UserError("config.metrics: a metric cannot be named loss; rename it")
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"config.metrics has {name} more than once; leave one out")
+            raise UserError(f"config.metrics has {name} more than once; remove one")
     return names
 
 
-def _short_name(spec: Spec) -> str:
-    """The name of a metric; of an external one that of the function."""
+def _get_short_name(spec: Spec) -> str:
+    """Returns the name of a metric; of an external one, the name of the function."""
     return spec["name"].rpartition(":")[2]
 
 
-def _with_options(spec: Spec) -> str:
+def _get_long_name(spec: Spec) -> str:
+    """Returns the name of a metric with its options."""
+    name = _get_short_name(spec)
     options = ",".join(f"{k}={v}" for k, v in spec.items() if k != "name")
-    return f"{_short_name(spec)}({options})" if options else _short_name(spec)
+    return f"{name}({options})" if options else name
 
 
-def _has(config: ConfigDict, name: str, field: str) -> bool:
-    return isinstance(config.get(name), ConfigDict) and field in config[name]
+def _has(config: ConfigDict, name: str, key: str) -> bool:
+    return isinstance(config.get(name), ConfigDict) and key in config[name]
 
 
-def sizes(config: ConfigDict, model: nn.Module, layout: Layout) -> None:
-    """Crop and batch, against the network and the devices that share them."""
+def check_sizes(config: ConfigDict, model: nn.Module, layout: Layout) -> None:
+    """Checks the crop and the batch size against the network and the devices.
+
+    Args:
+      config: of the run.
+      model: its network.
+      layout: the placement of arrays on the devices.
+
+    Raises:
+      UserError: the devices cannot share a batch, or the network does not take the
+        crop.
+    """
     if config.batch_size % layout.replicas:
         share = -(-config.batch_size // layout.replicas) * layout.replicas
         raise UserError(
-            f"config.batch_size={config.batch_size} cannot be shared by "
-            f"{layout.replicas} devices; the next that can is {share}"
-            f"{_or_share_images(config)}"
+            f"config.batch_size={config.batch_size} cannot be divided among "
+            f"{layout.replicas} devices; the next possible size is {share}"
+            f"{_suggest_mesh(config)}"
         )
-    with naming("config.model"):
+    with prefix_errors("config.model"):
         geometry = model.geometry(len(config.crop))
     if geometry.strict and geometry.valid_shape(tuple(config.crop)) != config.crop:
         raise UserError(
-            f"config.crop={_listed(config.crop)} is not legal for this network; the "
-            f"nearest legal sizes are {_legal(geometry, config.crop)}"
+            f"config.crop={_join(config.crop)} is not legal for this network; the "
+            f"nearest legal sizes are {_list_legal_sizes(geometry, config.crop)}"
         )
     if config.crop[0] % layout.space:
         raise UserError(
-            f"config.crop={_listed(config.crop)}: the first size must divide by the "
-            f"{layout.space} devices of config.parallel.space"
+            f"config.crop={_join(config.crop)}: the first size must be a multiple of "
+            f"config.parallel.space={layout.space}, the devices that share an image"
         )
 
 
-def _or_share_images(config: ConfigDict) -> str:
-    """The other way to use more devices than there are examples, where it is one."""
+def _suggest_mesh(config: ConfigDict) -> str:
+    """Returns how devices can share images instead of the batch; '' if they cannot."""
     space = math.gcd(jax.local_device_count(), config.crop[0])
     if space == 1 or config.batch_size % (jax.device_count() // space):
         return ""
     return (
-        ", or let several devices hold one image with --config.parallel="
+        ", or let several devices share one image with --config.parallel="
         f"\"{{'name':'mesh','space':{space}}}\""
     )
 
 
-def crop(
+def check_crop(
     config: ConfigDict,
     source: Source,
     shapes: Sequence[tuple[int, ...]],
     margin: tuple[int, ...],
 ) -> None:
-    """The crop against the images' shapes, and a batch against the machine's memory.
+    """Checks the crop against the images, and the batch against the memory.
+
+    It prints a line if some images are smaller than the crop.
 
     Args:
       config: of the run.
       source: the training images.
-      shapes: of all of them, or of the first.
-      margin: of the network, per axis.
+      shapes: the spatial shapes of all of them, or of the first one.
+      margin: the pixels that the output of the network lacks on each side, per axis.
+
+    Raises:
+      UserError: the crop has another number of axes than the images, or a batch does
+        not fit into the memory of the machine.
     """
     image = shapes[0]
     if len(image) != len(config.crop):
         raise UserError(
-            f"config.crop={_listed(config.crop)} must have {len(image)} sizes, one for "
+            f"config.crop={_join(config.crop)} must have {len(image)} sizes, one for "
             f"each axis of the images of {source.name}, such as "
-            f"{_listed((64,) * len(image))}"
+            f"{_join((64,) * len(image))}"
         )
     window = [c - 2 * m for c, m in zip(config.crop, margin, strict=True)]
     smaller = [
@@ -195,9 +216,9 @@ def crop(
     if smaller:
         count = f"{len(smaller)} of {len(shapes)} images" if shapes[1:] else "an image"
         say(
-            f"config.crop={_listed(config.crop)} is larger than {count} of "
-            f"{source.name}, {_listed(min(smaller))} the smallest; what is beyond is "
-            "mirrored"
+            f"config.crop={_join(config.crop)} is larger than {count} of "
+            f"{source.name}; the smallest is {_join(min(smaller))}. Pixels outside an "
+            "image are mirrored"
         )
     pixels = config.batch_size * math.prod(config.crop) // jax.process_count()
     batch = pixels * 4 * (source.channels + 2)  # with label and weight, 4 bytes each
@@ -205,80 +226,91 @@ def crop(
     if batch > machine:
         raise UserError(
             f"config.batch_size={config.batch_size} of config.crop="
-            f"{_listed(config.crop)} is {batch / 2**30:.3g} GiB, more than the "
+            f"{_join(config.crop)} needs {batch / 2**30:.3g} GiB, more than the "
             f"{machine / 2**30:.3g} GiB of this machine; lower one of them"
         )
 
 
-def cache(
+def check_cache(
     config: ConfigDict, example: Example, shapes: Sequence[tuple[int, ...]]
 ) -> None:
-    """Warns when the prepared training images exceed `config.cache`.
+    """Prints a line if the prepared training images exceed `config.cache`.
 
     Args:
       config: of the run.
-      example: a prepared one, which tells the bytes of a pixel.
-      shapes: of all training images.
+      example: a prepared example, from which the bytes of a pixel are known.
+      shapes: the spatial shapes of all training images.
     """
     arrays = (example[name] for name in list_spatial(example))
     pixel = sum(array.nbytes for array in arrays) / example["weight"].size
     needed = sum(map(math.prod, shapes)) * pixel / 2**30
     if needed > config.cache:
         say(
-            f"the training images take {needed:.3g} GiB when they are prepared, more "
-            f"than config.cache={config.cache:g}: what is beyond is read again for "
-            "every crop"
+            f"the prepared training images need {needed:.3g} GiB, more than "
+            f"config.cache={config.cache:g}: the images that do not fit are read again "
+            "for each crop"
         )
 
 
-def has_unlabelled(config: ConfigDict, splits: Splits, needed: int) -> None:
-    """Raises UserError if unlabelled images are needed and the data set has none."""
+def check_unlabelled(config: ConfigDict, splits: Splits, needed: int) -> None:
+    """Checks that there are unlabelled images if the method needs some.
+
+    Args:
+      config: of the run.
+      splits: its data.
+      needed: the number of unlabelled images in a batch.
+
+    Raises:
+      UserError: there are none.
+    """
     if needed and splits.unlabelled is None:
         raise UserError(
             f"config.method: {config.method.name!r} needs images without labels, and "
-            f"{splits.train.name} has none; put them into a folder unlabelled/ beside "
+            f"{splits.train.name} has none; put some into a folder unlabelled/ beside "
             "the images, or choose another --config.method.name"
         )
 
 
-def scored(
+def check_metrics(
     config: ConfigDict, method: Method, metrics: tuple[tuple[str, Metric], ...]
-) -> tuple[tuple[str, Metric], ...]:
-    """Returns the metrics, after a look at whether the method can be scored by them.
+) -> None:
+    """Checks that there are metrics, unless the method generates images.
 
     Raises:
       UserError: a generator has metrics, or another method has none.
     """
     if method.sample and metrics:
         raise UserError(
-            f"config.metrics: the method {config.method.name!r} generates images, and "
-            'they have no truth; set --config.metrics="()"'
+            f"config.metrics: the method {config.method.name!r} generates images, "
+            'which have no truth; set --config.metrics="()"'
         )
     if not method.sample and not metrics:
-        raise UserError("config.metrics must name a score, such as dice or psnr")
-    return metrics
+        raise UserError("config.metrics must have a metric, such as dice or psnr")
 
 
-def can_choose(metrics: tuple[tuple[str, Metric], ...]) -> None:
-    """Raises UserError unless the first metric can choose the best checkpoint."""
+def check_first_metric(metrics: tuple[tuple[str, Metric], ...]) -> None:
+    """Raises UserError if the best value of the first metric is the lowest."""
     if metrics and metrics[0][1].lower:
         raise UserError(
-            "config.metrics must begin with a score that is better when it is higher, "
-            "such as dice or psnr: the first one chooses the best checkpoint"
+            "config.metrics must start with a metric for which higher is better, such "
+            "as dice or psnr: the first metric chooses the best checkpoint"
         )
 
 
-def rehearse(
+def check_terms(
     config: ConfigDict, operations: Terms, loss: Terms, task: Task, example: Example
 ) -> None:
-    """Shows every term the shapes of a crop, so that it objects here, not in a step.
+    """Calls each term with the shapes of a crop, so that it fails before training.
 
     Args:
       config: of the run.
-      operations: of the augmentation.
-      loss: its terms.
-      task: with the targets that the terms read.
-      example: a prepared one.
+      operations: the operations of the augmentation.
+      loss: the terms of the loss.
+      task: the task, which makes the targets.
+      example: a prepared example.
+
+    Raises:
+      UserError: an operation or a term does not take the shapes.
     """
     crop, axes = tuple(config.crop), len(config.crop)
     arrays = {k: v for k, v in example.items() if isinstance(v, np.ndarray)}
@@ -293,7 +325,7 @@ def rehearse(
     }
     cut["seed"] = jax.ShapeDtypeStruct((), jnp.uint32)
     for i, (_, operation) in enumerate(operations):
-        with naming(f"config.augment[{i}]"):
+        with prefix_errors(f"config.augment[{i}]"):
             alone = augment.compose([(1.0, operation)])
             cut = jax.eval_shape(alone, jax.random.key(0), cut)
     batch = {k: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for k, x in cut.items()}
@@ -303,12 +335,12 @@ def rehearse(
     for i, (scale, term) in enumerate(loss):
         if scale:
             kind = losses.get_kind(term)
-            with naming(f"config.loss[{i}]"):
+            with prefix_errors(f"config.loss[{i}]"):
                 jax.eval_shape(term, outputs[kind], targets[kind], batch["weight"])
 
 
-def _legal(geometry: Geometry, crop: Sequence[int]) -> str:
-    """The nearest legal sizes, for each axis on which the crop has none."""
+def _list_legal_sizes(geometry: Geometry, crop: Sequence[int]) -> str:
+    """Returns the nearest legal sizes along each axis with an illegal one."""
     near = []
     for axis, size in enumerate(crop):
         below = geometry.valid_size_below(size, axis)
@@ -319,5 +351,6 @@ def _legal(geometry: Geometry, crop: Sequence[int]) -> str:
     return ", ".join(near)
 
 
-def _listed(sizes: Sequence[int]) -> str:
+def _join(sizes: Sequence[float]) -> str:
+    """Returns sizes as they are written on the command line: `"188,188"`."""
     return ",".join(map(str, sizes))

@@ -1,14 +1,14 @@
 """The table of config fields: every option of a run.
 
-Read it to learn what a config can say. Each field has one row, its only home: the name,
-the type, the default, the comment, and whether a resumed run may change it. A name with
-a dot is a key of a field: `model.widths` is a keyword of the network.
+Each field has one row with its name, type, default and description, and whether a
+resumed run may change it. A name with a dot is a key of a field: `model.widths` is a
+keyword of the network.
 
-A spec is a `name` with its keyword arguments. The name is that of a public function of
-the module that the comment gives, or an external one, `package.module:function`. The
-rows list the keys that `configs/base.py` sets. The function may have more, and another
-function has others: its signature lists them, with their types. Ordered things are
-tuples of specs.
+The value of many fields is a spec: a `name` with keyword arguments. The name is that of
+a public function of the module that the description gives, or an external name,
+`package.module:function`. The table lists the keywords that `configs/base.py` sets and
+those that may change. The signature of the function lists all of its keywords, with
+their types. Some fields are tuples of specs.
 """
 
 from collections.abc import Mapping
@@ -17,22 +17,22 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
-from unet_jax.specs import BelowOne, Count, NonNegative, Positive, Spec, Whole, Within
+from unet_jax.specs import BelowOne, Count, Domain, NonNegative, Positive, Spec, Whole
 
-Keyword = Any  # the signature of the function that the spec names has the type
-UNSET = object()  # configs/base.py does not set this key
+Keyword = Any  # the type is in the signature of the function that the spec names
+UNSET = object()  # the default of a key that configs/base.py does not set
 
 
 class Field(NamedTuple):
-    """One field of a config.
+    """A field of a config.
 
     Attributes:
-      name: as it is written after `config.`.
-      type: of the value, as `specs.check` reads it.
+      name: the text after `config.`.
+      type: of the value, for `specs.check_type`.
       default: the value in `configs/base.py`.
-      comment: the meaning, with units and choices.
-      may_change: True if a run that is resumed may have another value; then so may
-        every key of the field.
+      comment: the description, with units, choices and special values.
+      may_change: True if the value may change when a run is resumed. It then holds for
+        all keys of the field.
     """
 
     name: str
@@ -46,178 +46,232 @@ def _is_folder_name(text: str) -> bool:
     return Path(text).name == text not in ("", ".", "..")
 
 
-_FolderName = Annotated[str, Within("that can name a folder", _is_folder_name)]
-_Seed = Annotated[int, Within("from 0 to 2^31 - 1", lambda n: 0 <= n < 2**31)]
+_FolderName = Annotated[str, Domain("that can name a folder", _is_folder_name)]
+_Seed = Annotated[int, Domain("from 0 to 2^31 - 1", lambda n: 0 <= n < 2**31)]
 _Precision = Literal["float32", "bfloat16"]
 _Views = Literal["none", "flips", "rot4", "d4", "paper"]
 
-# A row of two lines is easier to read than a line for each column.
+# A row of a few lines is easier to read than a line for each argument.
 # fmt: off
 FIELDS = (
     # The run
     Field("name", _FolderName, "base",
-          "the run folder is runs/<name> if there is no --workdir", may_change=True),
+          "Name of the run. The run folder is runs/<name>, unless --workdir gives "
+          "another.", may_change=True),
     Field("seed", _Seed, 0,
-          "of everything random: initial weights, order of the images, crops, "
-          "augmentation, dropout"),
+          "Seed of all random numbers of training: initial parameters, order of the "
+          "images, crops, augmentation and dropout."),
     Field("steps", Count, 1000,
-          "updates of the parameters", may_change=True),
+          "Number of training steps. Each step updates the parameters once.",
+          may_change=True),
     Field("batch_size", Count, 8,
-          "examples per step, over all devices"),
+          "Number of examples in a step, over all devices. It must be a multiple of "
+          "the number of devices, or of groups of devices that share an image."),
     Field("crop", tuple[Count, ...], (128, 128),
-          "pixels per axis that the network sees in training"),
+          "Size of a training crop, the input of the network, in pixels along each "
+          "axis: height and width, or depth, height and width. Networks with VALID "
+          "padding take only some sizes, such as 572; the error about another size "
+          "lists the nearest ones."),
     Field("log_every", Count, 20,
-          "steps between two lines of training scalars", may_change=True),
+          "Number of steps between two lines of training scalars in metrics.jsonl.",
+          may_change=True),
     Field("eval_every", Count, 200,
-          "steps between two evaluations on the validation split", may_change=True),
+          "Number of steps between two evaluations on the validation split. Each "
+          "evaluation also saves a checkpoint.", may_change=True),
     Field("checkpoint_every", Count, 200,
-          "steps between two checkpoints", may_change=True),
+          "Number of steps between two checkpoints.", may_change=True),
     Field("init_from", str, "",
-          "a run folder or a .safetensors file whose variables training begins with; "
-          "'': random weights"),
+          "Run folder or .safetensors file with the parameters to start from. Arrays "
+          "of the same name and shape are used; the others are initialised at random. "
+          "'': all are initialised at random."),
     Field("freeze", tuple[str, ...], (),
-          "patterns of the names of parameters that training leaves as they are: "
-          "\"--config.freeze=('down*',)\". Running statistics of batch norm still "
-          "follow the data"),
+          "Patterns for the names of parameters that training does not change: "
+          "`--config.freeze=\"('down*',)\"`, where `*` matches any text. Running "
+          "statistics of batch norm are still updated. (): all parameters are "
+          "trained."),
 
     # The data
     Field("data", Spec, {"name": "cells"},
-          "unet_jax/data: images and labels. cells (synthetic) | folder (your own) | "
-          "tfds | isbi2012 | dic_hela | phc_u373 | dsb2018"),
+          "Data set, a function of unet_jax/data. cells, noisy_cells: synthetic; "
+          "folder: your own images; tfds: a data set of TensorFlow Datasets; isbi2012, "
+          "dic_hela, phc_u373, dsb2018: public data sets."),
     Field("data.root", Keyword, UNSET,
-          "folder: the folder that holds images/ and masks/", may_change=True),
+          "folder: path of the folder that holds images/ and masks/.",
+          may_change=True),
     Field("data.records", Keyword, UNSET,
-          "folder: where the records of a large folder are kept, for fast reading",
-          may_change=True),
+          "folder: path of a folder for a copy of the data that is fast to read, for "
+          "large data sets. '': the image files are read.", may_change=True),
     Field("data.survey", Keyword, UNSET,
-          "folder: the survey.json of another run; files that it knows are not read "
-          "again", may_change=True),
+          "folder: path of the survey.json of another run, the results of its check of "
+          "the files. Files that have not changed since then are not read again before "
+          "training. '': all files are read.", may_change=True),
     Field("data.manual_dir", Keyword, UNSET,
-          "public data sets: where their archives are; '': they are downloaded",
-          may_change=True),
+          "Public data sets: path of the folder with their archives. '': the archives "
+          "are downloaded.", may_change=True),
     Field("data.data_dir", Keyword, UNSET,
-          "public data sets: where their prepared records are; '': the TFDS default",
-          may_change=True),
+          "Public data sets, tfds: path of the folder for prepared data. '': the "
+          "default folder of TensorFlow Datasets.", may_change=True),
     Field("spacing", tuple[Positive, ...], (),
-          "size of a pixel, per axis and in the units of the files, that images are "
-          "resampled to; scores are those of the original pixels. (): no resampling"),
+          "Size of a pixel along each axis to which images are resampled, in the units "
+          "of the image files, such as mm. Scores are computed at the original size. "
+          "(): images are not resampled."),
     Field("normalize", Spec, {"name": "standard"},
-          "unet_jax/data/normalize.py: standard | unit | percentile"),
+          "Normalisation of each image, a function of unet_jax/data/normalize.py. "
+          "standard: zero mean and unit variance in each channel; unit: integers are "
+          "divided by the largest value of their type, and floats are unchanged; "
+          "percentile: the 1st and the 99th percentile of each channel become 0 and 1, "
+          "and values outside are clipped."),
     Field("weight_map", Spec, {"name": "uniform"},
-          "unet_jax/data/weights.py: the weight of each pixel in the loss. uniform | "
-          "border (equation 2 of the paper) | frequency (rare classes weigh more)"),
+          "Weight of each pixel in the loss, a function of unet_jax/data/weights.py. "
+          "uniform: all are equal; border: the background between two objects has a "
+          "higher weight (equation 2 of the U-Net paper); frequency: rare classes have "
+          "a higher weight."),
     Field("sampling", Spec, {"name": "uniform"},
-          "unet_jax/data/sampling.py: where crops are cut. uniform | foreground (a "
-          "share of them around a pixel of the foreground) | balanced (around a pixel "
-          "of a class, all classes equally often)"),
+          "Position of training crops, a function of unet_jax/data/sampling.py. "
+          "uniform: anywhere in the image; foreground: a share of the crops contains a "
+          "random pixel of the foreground; balanced: each crop contains a random pixel "
+          "of a class, and all classes are equally likely."),
     Field("cache", NonNegative, 4.0,
-          "GiB of prepared examples that a process keeps in memory", may_change=True),
+          "Memory of each process for prepared images, in GiB. Images that do not fit "
+          "are read again for each crop.", may_change=True),
     Field("threads", Count, 2,
-          "threads that cut crops while a step runs", may_change=True),
+          "Number of threads of each process that prepare batches during training.",
+          may_change=True),
 
     # The network
     Field("model", Spec, {"name": "UNet"},
-          "unet_jax/models"),
+          "Network, a class of unet_jax/models."),
     Field("model.widths", Keyword, (64, 128, 256, 512, 1024),
-          "channels of each level, the finest first"),
+          "Number of channels at each level, the finest level first. There are as many "
+          "levels as entries, two or more."),
     Field("model.padding", Keyword, "SAME",
-          "SAME | VALID (as in the paper; the output is smaller than the input)"),
+          "Padding of convolutions. SAME: the output has the size of the input; VALID: "
+          "the output is smaller, as in the paper."),
     Field("model.norm", Keyword, "batch",
-          "none | batch | group | instance"),
+          "Normalisation after each convolution: none, batch, group or instance."),
     Field("model.conv_bias", Keyword, False,
-          "gives convolutions before a norm a bias, too"),
+          "True: convolutions before a norm have a bias, too."),
     Field("model.activation", Keyword, "relu",
-          "an activation of jax.nn"),
+          "Activation after each convolution, a function of jax.nn: relu, leaky_relu, "
+          "elu, gelu, silu, ..."),
     Field("model.negative_slope", Keyword, 0.01,
-          "of leaky_relu"),
+          "Slope of leaky_relu for negative values, 0 or more. Other activations do "
+          "not use it."),
     Field("model.encoder", Keyword, "plain",
-          "plain | residual (a stem, and blocks with shortcuts)"),
+          "Blocks of the contracting path. plain: convolutions; residual: one first "
+          "convolution, then residual blocks of two convolutions."),
     Field("model.encoder_depths", Keyword, (2,),
-          "convolutions, or residual blocks, of each level, the finest first; here and "
-          "in the next three one entry serves all levels, and one number all axes"),
+          "Number of convolutions (of residual blocks if the encoder is residual) at "
+          "each level of the contracting path, the finest level first. A single entry "
+          "is for all levels."),
     Field("model.decoder_depths", Keyword, (2,),
-          "convolutions of each level of the expanding path"),
+          "Number of convolutions at each level of the expanding path, the finest "
+          "level first. A single entry is for all levels."),
     Field("model.strides", Keyword, ((2,),),
-          "from each level to the next, per axis: ((1,2,2),(2,2,2))"),
+          "Factors of downsampling from each level to the next, along each axis: "
+          "`((1,2,2),(2,2,2))`. A single entry is for all levels, and a single number "
+          "is for all axes."),
     Field("model.kernels", Keyword, ((3,),),
-          "sizes of the convolutions of each level, per axis"),
+          "Kernel sizes of the convolutions in pixels, at each level and along each "
+          "axis; odd numbers. A single entry is for all levels, and a single number is "
+          "for all axes."),
     Field("model.downsample", Keyword, "pool",
-          "pool | conv (the stride of a level's first convolution)"),
+          "Downsampling. pool: max pooling; conv: the first convolution of a level has "
+          "a stride, which needs SAME padding."),
     Field("model.upsample", Keyword, "transpose",
-          "transpose | nearest | linear"),
+          "Upsampling. transpose: a transposed convolution; nearest, linear: "
+          "interpolation, then a convolution."),
     Field("model.dropout", Keyword, 0.0,
-          "rate at the end of the contracting path; 0: no dropout"),
+          "Dropout rate after the two coarsest levels of the contracting path, from 0 "
+          "to below 1; 0: no dropout."),
     Field("model.residual", Keyword, False,
-          "adds a shortcut to every plain block"),
+          "True: each plain block has a shortcut."),
     Field("model.attention", Keyword, False,
-          "adds a gate to every skip connection"),
+          "True: each skip connection has an attention gate."),
     Field("model.deep_supervision", Keyword, False,
-          "adds a loss at every level of the expanding path"),
+          "True: the loss is computed at each level of the expanding path, not at the "
+          "finest one alone."),
     Field("model.time_features", Keyword, 0,
-          "size of the embedding of a diffusion's time; 0: no time"),
+          "Size of the embedding of the time, an even number. Only the method "
+          "diffusion needs it. 0: no embedding."),
     Field("model.remat", Keyword, False,
-          "computes the blocks again in the backward pass, to save memory"),
+          "True: blocks are computed again in the backward pass, which saves memory "
+          "and takes longer."),
     Field("task", Spec, {"name": "semantic"},
-          "unet_jax/tasks: what the output means. semantic (exclusive classes: "
-          "softmax) | multilabel (classes may overlap: sigmoid) | flow (touching "
-          "instances) | regression (image to image)"),
+          "Meaning of the output, a function of unet_jax/tasks. semantic: one class "
+          "for each pixel; multilabel: any number of classes for each pixel; flow: "
+          "objects that may touch; regression: an image."),
     Field("task.steps", Keyword, UNSET,
-          "flow: steps for which pixels follow the vectors", may_change=True),
+          "flow: number of steps, of about one pixel each, in which pixels move along "
+          "the predicted vectors to the centre of their object.", may_change=True),
     Field("task.probability", Keyword, UNSET,
-          "flow: a pixel with a higher probability is in an object", may_change=True),
+          "flow: probability above which a pixel is part of an object, from 0 to 1.",
+          may_change=True),
     Field("task.pixels", Keyword, UNSET,
-          "flow: in the smallest object", may_change=True),
+          "flow: size of the smallest object in pixels. Smaller objects become "
+          "background.", may_change=True),
     Field("task.flow_threshold", Keyword, UNSET,
-          "flow: the largest difference between the vectors of an object and those of "
-          "its shape; 0 keeps all objects", may_change=True),
+          "flow: largest mean squared difference between the predicted vectors of an "
+          "object and the vectors of its shape. Objects above it become background; "
+          "0: all objects are kept.", may_change=True),
     Field("precision", _Precision, "float32",
-          "float32 | bfloat16, of the computation; parameters and logits are float32. "
-          "In float32, too, TPUs and NVIDIA GPUs since Ampere multiply in fewer bits, "
-          "unless the environment sets JAX_DEFAULT_MATMUL_PRECISION=highest"),
+          "Number type of the computation in the network: float32 or bfloat16. "
+          "Parameters and the output are float32. TPUs, and NVIDIA GPUs since Ampere, "
+          "multiply float32 numbers with fewer bits, unless the environment sets "
+          "JAX_DEFAULT_MATMUL_PRECISION=highest."),
 
     # Training
     Field("method", Spec, {"name": "supervised"},
-          "unet_jax/methods: how parameters are learnt. supervised | mean_teacher "
-          "(labelled and unlabelled images) | diffusion (generates images)"),
+          "Method of training, a function of unet_jax/methods. supervised: from "
+          "labelled images; mean_teacher: from labelled and unlabelled images; "
+          "diffusion: from images alone, to generate images."),
     Field("method.sampling_steps", Keyword, UNSET,
-          "diffusion: steps in which an image is drawn; fewer are faster",
-          may_change=True),
+          "diffusion: number of steps in which an image is generated, at most "
+          "method.steps. Fewer steps take less time.", may_change=True),
     Field("method.eta", Keyword, UNSET,
-          "diffusion: the share of fresh noise in each of these steps",
-          may_change=True),
+          "diffusion: share of new noise in each of these steps, from 0 to 1; 0: the "
+          "noise at the start determines the image.", may_change=True),
     Field("method.clip", Keyword, UNSET,
-          "diffusion: bound on the pixels in each of these steps; 0: no bound",
+          "diffusion: limit of the absolute pixel values of the predicted image in "
+          "each of these steps, in units of the normalised image; 0: no limit.",
           may_change=True),
     Field("loss", tuple[Spec, ...],
           ({"name": "cross_entropy", "scale": 1.0},
            {"name": "dice", "scale": 1.0, "smooth": 1.0}),
-          "unet_jax/losses.py: the sum of these, each times its scale (1 by default); "
-          "scale 0 turns one off"),
+          "Terms of the loss, functions of unet_jax/losses.py. The loss is their sum, "
+          "each multiplied by its scale, which is 1 by default. A scale of 0 turns a "
+          "term off."),
     Field("augment", tuple[Spec, ...],
           ({"name": "flip"},
            {"name": "rotation", "degrees": 180.0, "probability": 0.5},
            {"name": "scale", "low": 0.8, "high": 1.25, "probability": 0.5},
            {"name": "brightness", "sigma": 0.1},
            {"name": "gamma", "low": 0.7, "high": 1.5, "probability": 0.5}),
-          "unet_jax/augment: in this order, each with its probability (1 by default)"),
+          "Augmentation of training crops, functions of unet_jax/augment. They are "
+          "applied in this order, each with its probability, which is 1 by default."),
     Field("optimizer", Spec, {"name": "adam"},
-          "unet_jax/optimizers.py: sgd | adam | adamw | lamb"),
+          "Optimizer, a function of unet_jax/optimizers.py: sgd, adam, adamw or lamb."),
     Field("optimizer.learning_rate", Keyword, 1e-3,
-          "the peak of the schedule"),
+          "Highest learning rate of the schedule, 0 or more."),
     Field("optimizer.weight_decay", Keyword, 0.0,
-          "of all parameters but biases and norms"),
+          "Factor of weight decay, 0 or more, for all parameters except biases and "
+          "those of norms; 0: no weight decay."),
     Field("optimizer.clip", Keyword, 1.0,
-          "bound on the norm of the gradient; 0: no bound"),
+          "Largest norm of the gradient of all parameters; larger gradients are scaled "
+          "down to it. 0: no limit."),
     Field("schedule", Spec, {"name": "cosine"},
-          "unet_jax/schedules.py: constant | cosine | polynomial | exponential"),
+          "Learning rate over the steps, a function of unet_jax/schedules.py: "
+          "constant, cosine, polynomial or exponential."),
     Field("schedule.warmup", Keyword, 50,
-          "steps to the peak, at most half of the run"),
+          "Number of first steps in which the learning rate rises from 0, at most half "
+          "of all steps; 0: no warm-up."),
     Field("ema", BelowOne, 0.0,
-          "decay of an average of the parameters, with which images are evaluated and "
-          "predicted; 0: no average"),
+          "Decay of an exponential moving average of the parameters, which replaces "
+          "them in evaluation and prediction; 0: no average."),
     Field("parallel", Spec, {"name": "pmap"},
-          "unet_jax/parallel.py: pmap | mesh (`space` devices share an image)",
-          may_change=True),
+          "Use of several devices, a function of unet_jax/parallel.py. pmap: each "
+          "device has a share of the batch; mesh: groups of `space` devices share each "
+          "image.", may_change=True),
 
     # Evaluation and prediction
     Field("metrics", tuple[Spec, ...],
@@ -231,81 +285,90 @@ FIELDS = (
            {"name": "hausdorff95"},
            {"name": "calibration_error"},
            {"name": "brier"}),
-          "unet_jax/metrics: the highest value of the first one chooses the best "
-          "checkpoint. Distances, such as a tolerance, are in pixels, or in the units "
-          "of the spacing where the data set has one", may_change=True),
-    Field("predict", Mapping, {},
-          "how images are segmented by --mode=predict, and for the scores of the test "
-          "split", may_change=True),
-    Field("predict.tta", _Views, "none",
-          "test-time augmentation: the views to average over. none | flips | rot4 | d4 "
-          "| paper", may_change=True),
-    Field("predict.tile", tuple[Count, ...], (),
-          "pixels per axis of the largest tile, or one number for all axes; (): what "
-          "fits in memory", may_change=True),
-    Field("predict.batch", Whole, 0,
-          "tiles that are computed at once; 0: what fits in memory",
+          "Metrics, functions of unet_jax/metrics. The best checkpoint is the one with "
+          "the highest value, on the validation split, of the first metric that the "
+          "run started with. Distances, such as a tolerance, are in pixels, or in the "
+          "units of the spacing if the data set has one. (): no metrics, only for the "
+          "method diffusion; the best checkpoint is the one with the lowest loss.",
           may_change=True),
+    Field("predict", Mapping, {},
+          "Options of prediction, for --mode=predict and for the scores of the test "
+          "split.", may_change=True),
+    Field("predict.tta", _Views, "none",
+          "Test-time augmentation: the prediction is the mean over these views of the "
+          "image. none: the image alone; flips: each combination of mirrored axes (4 "
+          "views, or 8 of a volume); rot4: the 4 quarter turns; d4: the 4 quarter "
+          "turns, each with and without a mirrored axis; paper: 7 of the views of d4.",
+          may_change=True),
+    Field("predict.tile", tuple[Count, ...], (),
+          "Largest size of a tile in pixels along each axis; a single number is for "
+          "all axes. (): as large as the free memory allows.", may_change=True),
+    Field("predict.batch", Whole, 0,
+          "Number of tiles that are predicted at once, over all devices of a process; "
+          "0: as many as the free memory allows.", may_change=True),
     Field("predict.channels", Literal["exact", "convert"], "exact",
-          "exact (as in training) | convert (grey to RGB, or RGB to grey)",
+          "Channels of images. exact: they must have as many as the training images; "
+          "convert: grey images become RGB, or RGB images grey, if necessary.",
           may_change=True),
     Field("predict.save_probabilities", bool, False,
-          "writes the probabilities of the classes, as a float32 TIFF",
-          may_change=True),
+          "True: the probability of each class is written to "
+          "<stem>_probabilities.tif, as float32.", may_change=True),
     Field("predict.save_uncertainty", bool, False,
-          "writes the uncertainty of every pixel, as a float32 TIFF", may_change=True),
+          "True: the uncertainty of each pixel (entropy and mutual information, in "
+          "nats) is written to <stem>_uncertainty.tif, as float32.", may_change=True),
     Field("predict.postprocess", tuple[Spec, ...], (),
-          "unet_jax/postprocess.py: in this order", may_change=True),
+          "Post-processing, functions of unet_jax/postprocess.py, which are applied in "
+          "this order. (): none.", may_change=True),
     Field("predict.seed", _Seed, 0,
-          "of the images that --mode=sample draws", may_change=True),
+          "Seed of the images that --mode=sample generates.", may_change=True),
 )
 # fmt: on
 
-# Fields of earlier versions, and what to do instead.
+# Fields of earlier versions, and their replacements.
 REPLACED = {
     "head": "use config.task: {'name': 'semantic'} for softmax, {'name': 'multilabel'} "
     "for sigmoid"
 }
 
 
-def default_config() -> ConfigDict:
+def make_default_config() -> ConfigDict:
     """Returns a config with every field at its default."""
     config = ConfigDict()
     for field in FIELDS:
         outer, _, key = field.name.rpartition(".")
         if field.default is not UNSET:
-            (config[outer] if outer else config)[key] = revive(field.default)
+            (config[outer] if outer else config)[key] = from_plain(field.default)
     return config
 
 
-def revive(value: Any) -> Any:
-    """Returns plain data as a value of a config.
+def from_plain(value: Any) -> Any:
+    """Returns plain data as the value of a config field.
 
     Args:
-      value: plain data, from JSON for example.
+      value: plain data, such as JSON.
 
     Returns:
-      The same with tuples for lists and ConfigDicts for dicts.
+      The value with tuples for lists and ConfigDicts for dicts.
     """
     if isinstance(value, list | tuple):
-        return tuple(map(revive, value))
+        return tuple(map(from_plain, value))
     if isinstance(value, dict):
-        return ConfigDict({key: revive(inner) for key, inner in value.items()})
+        return ConfigDict({key: from_plain(inner) for key, inner in value.items()})
     return value
 
 
 def may_change(name: str) -> bool:
-    """Returns True if a resumed run may have another value of a field or key.
+    """Returns True if the value of a field may change when a run is resumed.
 
     Args:
-      name: of the field or, with dots, of a key in it: `predict.tta`.
+      name: of a field or, with dots, of a key in it: `predict.tta`.
     """
-    free = [field.name for field in FIELDS if field.may_change]
-    return any(name == field or name.startswith(f"{field}.") for field in free)
+    changeable = [field.name for field in FIELDS if field.may_change]
+    return any(name == field or name.startswith(f"{field}.") for field in changeable)
 
 
-def keys(name: str) -> dict[str, Field]:
-    """Returns the rows of the keys of a field, such as those of `predict`."""
+def list_keys(name: str) -> dict[str, Field]:
+    """Returns the rows for the keys of a field, by key."""
     outer = f"{name}."
     return {
         field.name.removeprefix(outer): field

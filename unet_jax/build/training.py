@@ -1,4 +1,4 @@
-"""A whole run, built: network, method, data."""
+"""Builds a whole run from its config: data, network, method and metrics."""
 
 import functools
 import itertools
@@ -15,18 +15,18 @@ from ml_collections import ConfigDict
 from unet_jax import augment, optimizers, parallel
 from unet_jax.arrays import Example
 from unet_jax.build import binding, checks
-from unet_jax.build.predicting import (
-    Predicting,
-    data_of,
-    options,
-    predicting,
-    value_scale,
+from unet_jax.build.dataset import get_network_shapes, load_splits
+from unet_jax.build.prediction import (
+    PredictionParts,
+    bind_options,
+    build_prediction,
+    make_value_scale,
+    read_task_data,
 )
-from unet_jax.build.surveying import resampled, sound
 from unet_jax.data import examples, normalize, sampling, weights
 from unet_jax.data.examples import Examples
 from unet_jax.data.source import Source, Splits
-from unet_jax.errors import naming
+from unet_jax.errors import prefix_errors
 from unet_jax.losses import Loss
 from unet_jax.methods import Ingredients, Method
 from unet_jax.methods.method import count_unlabelled_rows
@@ -34,22 +34,22 @@ from unet_jax.metrics.metric import Metric
 from unet_jax.specs import Proportion
 from unet_jax.tasks import Task
 
-MEASURED = 64  # training images that the scale of samples is measured on, at most
+MAX_MEASURED = 64  # training images for the scale of generated images
 
 
-class Judging(NamedTuple):
-    """The parts that score a run.
+class EvaluationParts(NamedTuple):
+    """The parts of a run that evaluate it.
 
     Attributes:
-      predicting: the parts that predict.
-      method: the way to learn.
-      metrics: names and metrics.
-      loss: of one whole image, `(output f32[*S, channels], example) -> f32[]`.
+      prediction: the parts that predict.
+      method: the method of training.
+      metrics: the metrics with their names.
+      loss: `(output f32[*S, channels], example) -> f32[]` of a whole image.
       test: the test split.
       crop: the spatial shape of a training crop.
     """
 
-    predicting: Predicting
+    prediction: PredictionParts
     method: Method
     metrics: tuple[tuple[str, Metric], ...]
     loss: Callable[[np.ndarray, Example], jax.Array]
@@ -57,24 +57,24 @@ class Judging(NamedTuple):
     crop: tuple[int, ...]
 
 
-class Parts(NamedTuple):
-    """A run, built.
+class TrainingParts(NamedTuple):
+    """The parts of a run that train it.
 
     Attributes:
-      judging: the parts that score it.
+      evaluation: the parts that evaluate it.
       model: the network.
       schedule: the learning rate, step -> rate.
-      layout: where arrays live.
+      layout: the placement of arrays on the devices.
       train_step: `(state, batch, key) -> (state, scalars)`, compiled for the layout.
       init: `(key, variables=None) -> state`, not yet on the devices.
       train: the training split.
       val: the validation split.
-      unlabelled: images without annotations; None if the method takes none.
-      unlabelled_size: how many examples of a batch are of these.
+      unlabelled: the images without labels; None if the method uses none.
+      unlabelled_size: the number of unlabelled examples in a batch.
       notes: JSON data for the run folder, by file name.
     """
 
-    judging: Judging
+    evaluation: EvaluationParts
     model: nn.Module
     schedule: optax.Schedule
     layout: parallel.Layout
@@ -87,24 +87,24 @@ class Parts(NamedTuple):
     notes: Mapping[str, Any]
 
 
-class Generating(NamedTuple):
-    """The parts that draw images.
+class GenerationParts(NamedTuple):
+    """The parts of a run that generate images.
 
     Attributes:
-      method: with its `sample`.
-      variables: shapes of the variables of the network.
-      shape: of one image, `(*S, C)`.
-      here: the devices of this process.
+      method: the method, with its `sample`.
+      variables: the shapes of the variables of the network.
+      shape: the shape `(*S, C)` of an image.
+      devices: the devices of this process.
     """
 
     method: Method
     variables: Any
     shape: tuple[int, ...]
-    here: parallel.Here
+    devices: parallel.LocalDevices
 
 
-class Learning(NamedTuple):
-    """The parts of a config that need no data, bound to a task."""
+class _Learning(NamedTuple):
+    """The parts of a run that are built from its config and its task alone."""
 
     task: Task
     method: Method
@@ -121,115 +121,131 @@ def build(
     *,
     notes: Mapping[str, str] = MappingProxyType({}),
     splits: Splits | None = None,
-) -> Parts:
-    """Builds everything that training needs; compiles and computes nothing yet.
+) -> TrainingParts:
+    """Builds the parts of a run that train it. The step is not compiled yet.
+
+    The config is checked before the data are read.
 
     Args:
       config: of the run.
-      notes: keywords of the data set that name files of the run folder.
-      splits: the data, where they have been read already.
+      notes: files of the run folder, by the keyword of the data set that takes them.
+      splits: the data, if they have already been read.
 
     Raises:
-      UserError: a field of the config is wrong; cheap checks come before the data.
+      UserError: a field of the config is wrong, or the data have errors.
     """
-    checks.fields(config)
-    make_layout = binding.field(parallel, config, "parallel")
-    with naming("config.parallel"):
+    checks.check_fields(config)
+    make_layout = binding.bind_field(parallel, config, "parallel")
+    with prefix_errors("config.parallel"):
         layout = make_layout()
-    checks.sizes(config, binding.model(config, layout.axis_name), layout)
-    draft = _learning(config, binding.task(config, binding.ANY_DATA), layout.axis_name)
-    checks.can_choose(draft.metrics)
-    options(config, draft.task)
-    with naming("config.batch_size"):
-        share = count_unlabelled_rows(draft.method.unlabelled, config.batch_size)
+    checks.check_sizes(config, binding.build_model(config, layout.axis_name), layout)
+    task = binding.build_task(config, binding.ANY_DATA)
+    draft = _build_learning(config, task, layout.axis_name)
+    checks.check_first_metric(draft.metrics)
+    bind_options(config, draft.task)
+    with prefix_errors("config.batch_size"):
+        unlabelled_size = count_unlabelled_rows(
+            draft.method.unlabelled, config.batch_size
+        )
 
-    splits = splits or sound(config, notes)
+    splits = splits or load_splits(config, notes)
     source = splits.train
-    checks.has_unlabelled(config, splits, share)
-    task = binding.task(config, binding.data_of(config, splits))
-    learning = _learning(config, task, layout.axis_name)
-    preprocessing = _preprocessing(config, splits, learning)
+    checks.check_unlabelled(config, splits, unlabelled_size)
+    task = binding.build_task(config, binding.collect_task_data(config, splits))
+    learning = _build_learning(config, task, layout.axis_name)
+    preprocessing = _collect_preprocessing(config, splits, learning)
     room = examples.Room(config.cache * 2**30)
-    prepare = _preparing(config, splits, task, preprocessing, room)
-    with naming("config.data"):
+    prepare = _make_prepare(config, splits, task, preprocessing, room)
+    with prefix_errors("config.data"):
         train = prepare(splits.train)
         val = prepare(splits.val, judged=True)
         test = prepare(splits.test, judged=True)
-    first = train[0]  # is checked, and kept
-    shapes = resampled(config, splits.account) or [train.shape(0)]
+    first = train[0]  # checks the example; it stays in memory
+    shapes = get_network_shapes(config, splits.account) or [train.shape(0)]
     margin = learning.model.geometry(len(config.crop)).margin
-    checks.crop(config, source, shapes, margin)
-    checks.cache(config, first, shapes)
-    checks.rehearse(config, learning.operations, learning.terms, task, first)
-    return Parts(
-        judging=_judging(config, preprocessing, learning, test),
+    checks.check_crop(config, source, shapes, margin)
+    checks.check_cache(config, first, shapes)
+    checks.check_terms(config, learning.operations, learning.terms, task, first)
+    unlabelled = None
+    if unlabelled_size:
+        unlabelled = _prepare_unlabelled(config, splits, first, room)
+    return TrainingParts(
+        evaluation=_collect_evaluation(config, preprocessing, learning, test),
         model=learning.model,
         schedule=learning.schedule,
         layout=layout,
         train_step=layout.compile_train(learning.method.update),
-        init=binding.init(config, learning.method, source.channels),
+        init=binding.make_init(config, learning.method, source.channels),
         train=train,
         val=val,
-        unlabelled=_unlabelled(config, splits, first, room) if share else None,
-        unlabelled_size=share,
+        unlabelled=unlabelled,
+        unlabelled_size=unlabelled_size,
         notes=splits.notes,
     )
 
 
-def judging(
+def build_evaluation(
     config: ConfigDict, preprocessing: dict[str, Any], notes: Mapping[str, str]
-) -> Judging:
-    """Builds the parts that score a finished run, on its test split alone.
+) -> EvaluationParts:
+    """Builds the parts of a run that evaluate it. Only the test split is prepared.
 
     Args:
       config: of the run.
-      preprocessing: what was saved with its checkpoints.
+      preprocessing: the JSON data about pre-processing from its checkpoint.
       notes: as in `build`.
 
     Raises:
       UserError: a field of the config is wrong, or the data cannot be found.
     """
-    checks.fields(config)
-    binding.task(config, binding.ANY_DATA)
-    splits = sound(config, notes)
-    task = binding.task(config, binding.data_of(config, splits))
+    checks.check_fields(config)
+    binding.build_task(config, binding.ANY_DATA)
+    splits = load_splits(config, notes)
+    task = binding.build_task(config, binding.collect_task_data(config, splits))
     room = examples.Room(config.cache * 2**30)
-    prepare = _preparing(config, splits, task, preprocessing, room)
-    with naming("config.data"):
+    prepare = _make_prepare(config, splits, task, preprocessing, room)
+    with prefix_errors("config.data"):
         test = prepare(splits.test, judged=True)
-    return _judging(config, preprocessing, _learning(config, task, None), test)
+    learning = _build_learning(config, task, None)
+    return _collect_evaluation(config, preprocessing, learning, test)
 
 
-def generating(config: ConfigDict, preprocessing: dict[str, Any]) -> Generating:
-    """Builds the parts that draw images, without data.
+def build_generation(
+    config: ConfigDict, preprocessing: dict[str, Any]
+) -> GenerationParts:
+    """Builds the parts of a run that generate images; needs no data set.
 
     Args:
       config: of the run.
-      preprocessing: what was saved with its checkpoints.
+      preprocessing: the JSON data about pre-processing from its checkpoint.
 
     Raises:
       UserError: a field of the config is wrong.
     """
-    checks.fields(config)
-    learning = _learning(config, binding.task(config, data_of(preprocessing)), None)
+    checks.check_fields(config)
+    task = binding.build_task(config, read_task_data(preprocessing))
+    learning = _build_learning(config, task, None)
     channels = preprocessing["channels"]
-    shapes = jax.eval_shape(binding.variables(config, learning.model, channels))
-    return Generating(
+    shapes = jax.eval_shape(
+        binding.make_init_variables(config, learning.model, channels)
+    )
+    return GenerationParts(
         method=learning.method,
         variables=shapes,
         shape=(*config.crop, channels),
-        here=parallel.here(),
+        devices=parallel.local_devices(),
     )
 
 
-def _learning(config: ConfigDict, task: Task, axis_name: str | None) -> Learning:
-    total, terms = binding.loss(config, task)
-    operations = binding.terms(augment, config, "augment", "probability", Proportion)
-    schedule, tx = binding.optimizer(config)
-    model = binding.model(config, axis_name).clone(outputs=task.channels)
+def _build_learning(config: ConfigDict, task: Task, axis_name: str | None) -> _Learning:
+    total, terms = binding.build_loss(config, task)
+    operations = binding.bind_terms(
+        augment, config, "augment", "probability", Proportion
+    )
+    schedule, tx = binding.build_optimizer(config)
+    model = binding.build_model(config, axis_name).clone(outputs=task.channels)
     if config.freeze:
-        shapes = jax.eval_shape(binding.variables(config, model))["params"]
-        with naming("config.freeze"):
+        shapes = jax.eval_shape(binding.make_init_variables(config, model))["params"]
+        with prefix_errors("config.freeze"):
             tx = optimizers.freeze(tx, config.freeze, shapes)
     parts = Ingredients(
         model=model,
@@ -239,74 +255,78 @@ def _learning(config: ConfigDict, task: Task, axis_name: str | None) -> Learning
         tx=tx,
         ema=config.ema,
     )
-    method = binding.method(config, parts)
+    method = binding.build_method(config, parts)
     if method.sample:
         method = method._replace(
             sample=jax.jit(method.sample, static_argnums=2), score=jax.jit(method.score)
         )
-    return Learning(
+    metrics = binding.build_metrics(config, task)
+    checks.check_metrics(config, method, metrics)
+    return _Learning(
         task=task,
         method=method,
         model=model,
         schedule=schedule,
         loss=total,
-        metrics=checks.scored(config, method, binding.scores(config, task)),
+        metrics=metrics,
         operations=operations,
         terms=terms,
     )
 
 
-def _judging(
+def _collect_evaluation(
     config: ConfigDict,
     preprocessing: dict[str, Any],
-    learning: Learning,
+    learning: _Learning,
     test: Examples,
-) -> Judging:
-    return Judging(
-        predicting=predicting(config, preprocessing),
+) -> EvaluationParts:
+    return EvaluationParts(
+        prediction=build_prediction(config, preprocessing),
         method=learning.method,
         metrics=learning.metrics,
-        loss=_whole_loss(learning.task, learning.loss),
+        loss=_make_image_loss(learning.task, learning.loss),
         test=test,
         crop=tuple(config.crop),
     )
 
 
-def _whole_loss(task: Task, loss: Loss) -> Callable[[np.ndarray, Example], jax.Array]:
-    """The loss of one whole image, without augmentation."""
+def _make_image_loss(
+    task: Task, loss: Loss
+) -> Callable[[np.ndarray, Example], jax.Array]:
+    """Returns the loss of one whole image, without augmentation."""
 
     @jax.jit
-    def of_batch(output: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
-        output, batch = jax.tree.map(lambda x: x[None], (output, batch))
+    def compute(output: jax.Array, arrays: dict[str, jax.Array]) -> jax.Array:
+        output, batch = jax.tree.map(lambda x: x[None], (output, arrays))
         targets = task.targets(batch)
         return loss(task.outputs(output), targets, batch["weight"])[0]
 
-    def of_example(output: np.ndarray, example: Example) -> jax.Array:
+    def image_loss(output: np.ndarray, example: Example) -> jax.Array:
         arrays = {k: v for k, v in example.items() if isinstance(v, np.ndarray)}
-        if task.units:  # judged targets have the units of the files
+        if task.units:  # targets of an evaluation are in the units of the files
             arrays["target"] = example["scale"](example["target"])
-        return of_batch(output, arrays)
+        return compute(output, arrays)
 
-    return of_example
+    return image_loss
 
 
-def _preparing(
+def _make_prepare(
     config: ConfigDict,
     splits: Splits,
     task: Task,
     preprocessing: dict[str, Any],
     room: examples.Room,
 ) -> Callable[..., Examples]:
-    """`(source, judged) -> Examples`, which share the memory of a room."""
-    weigh = binding.field(weights, config, "weight_map")
-    sample = binding.field(sampling, config, "sampling")
+    """Returns `(source, judged) -> Examples`, all with one limit of memory."""
+    weigh = binding.bind_field(weights, config, "weight_map")
+    sample = binding.bind_field(sampling, config, "sampling")
     prepare = functools.partial(
         examples.prepare,
-        measure=_measure(config, splits.train.channels),
-        weigh=_weighing(weigh, weights.counter(splits.train)),
+        measure=_make_measure(config, splits.train.channels),
+        weigh=_make_weight_map(weigh, weights.counter(splits.train)),
         add_truth=task.prepare,
         needs=task.needs,
-        value_scale=value_scale(task, preprocessing["target_scale"]),
+        value_scale=make_value_scale(task, preprocessing["target_scale"]),
         room=room,
         spacing=tuple(config.spacing),
     )
@@ -319,38 +339,40 @@ def _preparing(
     return prepared
 
 
-def _measure(config: ConfigDict, channels: int) -> Callable:
-    measure = normalize.in_memory(binding.field(normalize, config, "normalize"))
-    with naming("config.normalize"):
-        measure(np.zeros((1, 1, channels), np.float32))
+def _make_measure(config: ConfigDict, channels: int) -> Callable:
+    """Returns the function that measures the scale of an image."""
+    measure = normalize.in_memory(binding.bind_field(normalize, config, "normalize"))
+    with prefix_errors("config.normalize"):
+        measure(np.zeros((1, 1, channels), np.float32))  # raises errors of the spec
     return measure
 
 
-def _unlabelled(
+def _prepare_unlabelled(
     config: ConfigDict, splits: Splits, first: Example, room: examples.Room
 ) -> Examples:
     return examples.unlabelled(
         splits.unlabelled,
         first,
-        measure=_measure(config, splits.unlabelled.channels),
+        measure=_make_measure(config, splits.unlabelled.channels),
         room=room,
         spacing=tuple(config.spacing),
     )
 
 
-def _weighing(weigh: Callable, count: weights.Count) -> Callable:
-    """A weight map that can count the training set; its errors name its field."""
+def _make_weight_map(weigh: Callable, count: weights.Count) -> Callable:
+    """Returns a function `(label, instances) -> weight`; its errors name the field."""
 
-    def weighed(label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
-        with naming("config.weight_map"):
+    def weight_map(label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
+        with prefix_errors("config.weight_map"):
             return weigh(label, instances, count)
 
-    return weighed
+    return weight_map
 
 
-def _preprocessing(
-    config: ConfigDict, splits: Splits, learning: Learning
+def _collect_preprocessing(
+    config: ConfigDict, splits: Splits, learning: _Learning
 ) -> dict[str, Any]:
+    """Returns the JSON data about pre-processing that prediction needs."""
     source, account = splits.train, splits.account
     own = learning.task.units == "own"
     generates = learning.method.sample is not None
@@ -360,28 +382,28 @@ def _preprocessing(
         "channels": source.channels,
         "target_channels": source.target_channels,
         "spatial_axes": len(config.crop),
-        "normalize": checks.plain(config.normalize),
+        "normalize": checks.to_plain(config.normalize),
         "convert": source.convert,
         "label_map": [list(pair) for pair in account.mapping] if account else [],
         "spacing": list(config.spacing),
         "file_spacing": list(source.spacing),
-        "target_scale": _target_scale(source) if own else [],
-        "samples": _sample_scale(config, source) if generates else {},
+        "target_scale": _measure_target_scale(source) if own else [],
+        "samples": _measure_sample_scale(config, source) if generates else {},
     }
 
 
-def _target_scale(source: Source) -> list[list[float]]:
-    """Mean and deviation of all training targets, per channel."""
+def _measure_target_scale(source: Source) -> list[list[float]]:
+    """Returns the mean and the deviation of all training targets, per channel."""
     targets = (source.load(i)["target"] for i in range(source.length))
     first = next(targets)
     scale = normalize.standard(lambda: itertools.chain([first], targets))
     return [scale.offset.tolist(), scale.width.tolist()]
 
 
-def _sample_scale(config: ConfigDict, source: Source) -> dict[str, Any]:
-    """The mean scale and the type of training images, which generated ones get."""
-    measure = _measure(config, source.channels)
-    images = [source.load(i)["image"] for i in range(min(source.length, MEASURED))]
+def _measure_sample_scale(config: ConfigDict, source: Source) -> dict[str, Any]:
+    """Returns the mean scale and the type of training images, for generated ones."""
+    measure = _make_measure(config, source.channels)
+    images = [source.load(i)["image"] for i in range(min(source.length, MAX_MEASURED))]
     scales = [measure(image) for image in images]
     return {
         "offset": np.mean([scale.offset for scale in scales], axis=0).tolist(),

@@ -14,7 +14,7 @@ from unet_jax.data.folders.meaning import COLOURS
 from unet_jax.data.prepared import rows
 from unet_jax.data.shelf import prepared_by_name
 from unet_jax.data.source import Source, Splits, subset
-from unet_jax.errors import UserError, choices, naming
+from unet_jax.errors import UserError, prefix_errors, suggest
 from unet_jax.specs import BelowOne, Whole
 
 GIVEN = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
@@ -89,7 +89,7 @@ def tfds(
         def load(index: int) -> Record:
             row = stored[index]
             name = _text(row[id]) if id else f"{split}-{index:05d}"
-            with naming(f"{dataset}, {name}"):
+            with prefix_errors(f"{dataset}, {name}"):
                 return {
                     "image": _image(row[image], channels),
                     "label": to_ids(_mask(row[mask], axes)),
@@ -177,7 +177,7 @@ def _text(stored: Any) -> str:
 
 def _check_there(said: str, name: str, there: Iterable[str]) -> None:
     if name not in there:
-        raise UserError(f"{said} {name!r}; {choices(name, there)}")
+        raise UserError(f"{said} {name!r}; {suggest(name, there)}")
 
 
 def _check_arrays(dataset: str, features: Any, image: str, mask: str) -> None:

@@ -13,7 +13,7 @@ from unet_jax.data.normalize import Scale
 from unet_jax.data.resample import Resampling, between
 from unet_jax.data.source import Source
 from unet_jax.data.weights import shown
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 
 __all__ = ["Examples", "Room", "prepare", "resampling", "unlabelled"]
 
@@ -140,7 +140,7 @@ def prepare(
         change = resampling(source, record, spacing)
         scale = measure(record["image"])
         example = _typed(record)
-        with naming(where):
+        with prefix_errors(where):
             if judged:
                 example = with_truth(example) | {"scale": value_scale(scale)}
             elif "target" in example:
@@ -207,7 +207,7 @@ def resampling(
     Raises:
       UserError: it is not possible; the line names the source and the record.
     """
-    with naming(f"{source.name}, {record['id']}"):
+    with prefix_errors(f"{source.name}, {record['id']}"):
         return between(record["image"].shape[:-1], record.get("spacing"), spacing)
 
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from unet_jax.data.prepared import builder_of, prepare, records
 from unet_jax.data.source import Source, Splits, subset, withhold_labels
 from unet_jax.errors import UserError
-from unet_jax.specs import Whole, Within
+from unet_jax.specs import Domain, Whole
 
-_Folds = Annotated[int, Within("of 3 or more", lambda n: n >= 3)]
+_Folds = Annotated[int, Domain("of 3 or more", lambda n: n >= 3)]
 
 COLOURS = ((40, 40, 40), (235, 235, 235))
 

@@ -11,9 +11,9 @@ from typing import Annotated, NamedTuple
 import numpy as np
 
 from unet_jax.errors import UserError
-from unet_jax.specs import Within
+from unet_jax.specs import Domain
 
-_Percent = Annotated[float, Within("from 0 to 100", lambda x: 0 <= x <= 100)]
+_Percent = Annotated[float, Domain("from 0 to 100", lambda x: 0 <= x <= 100)]
 Pieces = Callable[[], Iterator[np.ndarray]]  # called once for each pass over the image
 
 PIECE = 2**22  # pixels; fixed, as the rounding of a mean depends on it

@@ -9,13 +9,13 @@ from unet_jax.data.files.grid import conversion
 from unet_jax.data.prepared import builder_of, prepare, records
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
-from unet_jax.specs import Whole, Within
+from unet_jax.specs import Domain, Whole
 
 NAMES = ("train", "val", "test")
 TRIES = 1000
 COLOURS = ((40, 40, 40), (235, 235, 235))
 
-_Share = Annotated[float, Within("above 0 and below 1", lambda x: 0 < x < 1)]
+_Share = Annotated[float, Domain("above 0 and below 1", lambda x: 0 < x < 1)]
 Places = dict[str, list[tuple[str, int]]]  # of each split: kinds, and places in them
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from unet_jax.data import builders
 from unet_jax.data.builders.archive import line
 from unet_jax.data.prepared import builder_of, home, prepare
-from unet_jax.errors import UserError, choices
+from unet_jax.errors import UserError, suggest
 
 READABLE = "array_record"  # the format that needs no TensorFlow
 TFDS = "tensorflow_datasets."
@@ -79,7 +79,7 @@ def _versions(
         if configs:
             raise UserError(
                 f"dataset: {name} needs its config, {name}/CONFIG; "
-                f"{choices('', configs)}"
+                f"{suggest('', configs)}"
             )
     numbered = {tuple(map(int, re.findall(r"\d+", path.name))): path for path in found}
     latest = [numbered[number] for number in sorted(numbered, reverse=True)]

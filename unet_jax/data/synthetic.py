@@ -17,10 +17,10 @@ from scipy import ndimage
 from unet_jax.data.account import Record
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
-from unet_jax.specs import Count, Positive, Whole, Within
+from unet_jax.specs import Count, Domain, Positive, Whole
 
-_Diameter = Annotated[float, Within("of 4 or more", lambda d: d >= 4)]
-_Cover = Annotated[float, Within("above 0, to 0.8", lambda c: 0 < c <= 0.8)]
+_Diameter = Annotated[float, Domain("of 4 or more", lambda d: d >= 4)]
+_Cover = Annotated[float, Domain("above 0, to 0.8", lambda c: 0 < c <= 0.8)]
 Shape = tuple[int, ...]
 
 

@@ -29,11 +29,11 @@ from unet_jax.models.blocks import (
     broadcast_sizes,
     max_pool,
 )
-from unet_jax.specs import BelowOne, Count, NonNegative, Within
+from unet_jax.specs import BelowOne, Count, Domain, NonNegative
 
-Odd = Annotated[int, Within("that is odd, 1 or more", lambda n: n > 0 and n % 2 == 1)]
+Odd = Annotated[int, Domain("that is odd, 1 or more", lambda n: n > 0 and n % 2 == 1)]
 Even = Annotated[
-    int, Within("that is even, 0 or more", lambda n: n >= 0 and n % 2 == 0)
+    int, Domain("that is even, 0 or more", lambda n: n >= 0 and n % 2 == 0)
 ]
 
 TIMES = 1000.0  # steps for which the time embedding is made (Ho et al. 2020)

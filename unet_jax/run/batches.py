@@ -6,12 +6,12 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax.arrays import Batch
-from unet_jax.build.training import Parts
+from unet_jax.build.training import TrainingParts
 from unet_jax.data import pipeline
 
 
 def read_batches(
-    config: ConfigDict, parts: Parts, start: int, stop: int
+    config: ConfigDict, parts: TrainingParts, start: int, stop: int
 ) -> Iterator[Batch]:
     """Yields this process's rows of the batches of steps `start` to `stop - 1`.
 

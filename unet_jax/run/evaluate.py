@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
-from unet_jax.build.training import Judging, judging
+from unet_jax.build.training import EvaluationParts, build_evaluation
 from unet_jax.checkpoint import FOLDER, Checkpoints
 from unet_jax.metrics.calibration import tabulate_reliability
 from unet_jax.run import folder, reporting
@@ -35,14 +35,21 @@ def evaluate(config: ConfigDict, workdir: Path) -> int:
     with Checkpoints(
         workdir, folder.read_selection_score(workdir, config)
     ) as checkpoints:
-        preprocessing = checkpoints.about(checkpoints.best)["preprocessing"]
-        parts = judging(config, preprocessing, folder.find_notes(workdir, config))
+        preprocessing = checkpoints.load_metadata(checkpoints.best)["preprocessing"]
+        parts = build_evaluation(
+            config, preprocessing, folder.find_notes(workdir, config)
+        )
         score_best_checkpoint(config, workdir, parts, checkpoints)
     return 0
 
 
 def score_split(
-    parts: Judging, variables: Any, split: str, examples: Any, *, as_predicted: bool
+    parts: EvaluationParts,
+    variables: Any,
+    split: str,
+    examples: Any,
+    *,
+    as_predicted: bool,
 ) -> Evaluation:
     """Scores a split by `score_images`, or by `score_generator` for a generator."""
     if parts.method.sample:
@@ -51,7 +58,7 @@ def score_split(
 
 
 def score_best_checkpoint(
-    config: ConfigDict, workdir: Path, parts: Judging, checkpoints: Checkpoints
+    config: ConfigDict, workdir: Path, parts: EvaluationParts, checkpoints: Checkpoints
 ) -> None:
     """Scores the best checkpoint on the test split and writes the results.
 
@@ -65,8 +72,10 @@ def score_best_checkpoint(
       checkpoints: the checkpoints of the run.
     """
     best = checkpoints.best
-    here = parts.predicting.inference.here
-    variables = checkpoints.variables(best, here.abstract(parts.predicting.variables))
+    here = parts.prediction.inference.devices
+    variables = checkpoints.load_variables(
+        best, here.abstract(parts.prediction.variables)
+    )
     evaluation = score_split(parts, variables, "test", parts.test, as_predicted=True)
     if jax.process_index() != 0:
         return
@@ -84,12 +93,12 @@ def score_best_checkpoint(
         "per_image": evaluation.per_image,
     }
     text = json.dumps(content, indent=2) + "\n"
-    logs.write(workdir / folder.SCORES, text.encode())
-    logs.write(workdir / folder.PICTURE, pictures.png(evaluation.picture))
+    logs.write_file(workdir / folder.SCORES, text.encode())
+    logs.write_file(workdir / folder.PICTURE, pictures.encode_png(evaluation.picture))
     page = reporting.html(config, workdir, parts, variables, evaluation, best)
-    logs.write(workdir / folder.REPORT, page.encode())
+    logs.write_file(workdir / folder.REPORT, page.encode())
     title = f"{config.name}: {images} test images, checkpoint of step {best}"
-    logs.table(title, evaluation.scores, parts.predicting.task.classes)
+    logs.print_scores(title, evaluation.scores, parts.prediction.task.classes)
     logs.say(f"wrote {workdir}/: {folder.SCORES}, {folder.REPORT}, {folder.PICTURE}")
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.build.checks import best_score
-from unet_jax.build.fields import may_change, revive
-from unet_jax.checkpoint import check_format, newest, steps
+from unet_jax.build.checks import get_best_score_name
+from unet_jax.build.fields import from_plain, may_change
+from unet_jax.checkpoint import check_format, list_steps, load_newest_metadata
 from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.errors import UserError
-from unet_jax.logs import say, write
-from unet_jax.specs import externals, source_of
+from unet_jax.logs import say, write_file
+from unet_jax.specs import find_externals, find_source_file
 
 ABSENT = "absent"  # stands for a field that a config does not have
 CONFIG, SCORES = "config.json", "scores.json"
@@ -37,7 +37,7 @@ def create_or_check(workdir: Path, config: ConfigDict) -> None:
         message names the fields that differ.
     """
     create(workdir)
-    if not steps(workdir):
+    if not list_steps(workdir):
         _check_unused(workdir)
         return
     differences = _list_differences(read_config(workdir), config_to_json(config))
@@ -95,7 +95,7 @@ def _check_unused(workdir: Path) -> None:
 def check_trained(workdir: Path) -> None:
     """Raises UserError unless the folder holds a finished checkpoint."""
     check_format(workdir)
-    if not steps(workdir):
+    if not list_steps(workdir):
         raise UserError(
             f"{workdir} holds no finished checkpoint; train first, or name another "
             "--workdir"
@@ -116,24 +116,24 @@ def read_selection_score(workdir: Path, config: ConfigDict) -> str:
       The name, such as 'val/dice'.
 
     Raises:
-      UserError: the newest checkpoint is damaged or was written by another program.
+      UserError: the load_newest_metadata checkpoint is damaged or was written by another program.
     """
-    if not steps(workdir):
-        return best_score(config)
-    about = newest(workdir)
+    if not list_steps(workdir):
+        return get_best_score_name(config)
+    about = load_newest_metadata(workdir)
     if name := about.get("chosen_by"):
         return name
     try:
-        return best_score(revive(about["config"]))
+        return get_best_score_name(from_plain(about["config"]))
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
-            f"{workdir}: the config of its newest checkpoint names no metrics, so "
+            f"{workdir}: the config of its load_newest_metadata checkpoint names no metrics, so "
             "another program may have written it; name the folder of a run"
         ) from error
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
-    """Reads the config of a run from config.json or else from its newest checkpoint.
+    """Reads the config of a run from config.json or else from its load_newest_metadata checkpoint.
 
     Args:
       workdir: the run folder.
@@ -145,7 +145,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
     try:
         config = json.loads((workdir / CONFIG).read_text())
     except (FileNotFoundError, ValueError):
-        config = newest(workdir)["config"]
+        config = load_newest_metadata(workdir)["config"]
     return {name: value for name, value in config.items() if name != EXTERNAL}
 
 
@@ -184,7 +184,7 @@ def check_trusted(
 def _list_external_names(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yields the field and the name of every spec that has an external name."""
     for field, value in config.items():
-        yield from externals(value, f"config.{field}")
+        yield from find_externals(value, f"config.{field}")
 
 
 def write_config(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
@@ -198,9 +198,9 @@ def write_config(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) ->
     """
     if jax.process_index() == 0:
         data = config_to_json(config)
-        names = [name for key in data for _, name in externals(data[key], key)]
+        names = [name for key in data for _, name in find_externals(data[key], key)]
         if names:
-            data[EXTERNAL] = {name: str(source_of(name)) for name in names}
+            data[EXTERNAL] = {name: str(find_source_file(name)) for name in names}
         for file, content in {CONFIG: data, **notes}.items():
             write_json(workdir / file, content)
 
@@ -208,7 +208,7 @@ def write_config(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) ->
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON data; indents it, except a survey, which may be large."""
     indent = None if path.name == SURVEY_FILE else 2
-    write(path, (json.dumps(content, indent=indent) + "\n").encode())
+    write_file(path, (json.dumps(content, indent=indent) + "\n").encode())
 
 
 def find_notes(workdir: Path, config: ConfigDict) -> dict[str, str]:
@@ -224,8 +224,8 @@ def find_notes(workdir: Path, config: ConfigDict) -> dict[str, str]:
     Returns:
       Paths by keyword of the data set: 'survey' and 'split'.
     """
-    names = ["survey"]
-    if steps(workdir) and read_config(workdir)["data"]["name"] == config.data.name:
+    names = ["survey_splits"]
+    if list_steps(workdir) and read_config(workdir)["data"]["name"] == config.data.name:
         names.append("split")
     paths = {name: workdir / f"{name}.json" for name in names}
     return {name: str(path) for name, path in paths.items() if path.exists()}

@@ -10,15 +10,17 @@ from ml_collections import ConfigDict
 from safetensors.numpy import load_file
 
 from unet_jax import logs, parallel
-from unet_jax.build.training import Parts
-from unet_jax.checkpoint import Checkpoints, check_format, steps
+from unet_jax.build.training import TrainingParts
+from unet_jax.checkpoint import Checkpoints, check_format, list_steps
 from unet_jax.data.account import listed
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 from unet_jax.optimizers import format_path
 from unet_jax.run import folder
 
 
-def create_initial_state(config: ConfigDict, parts: Parts, key: jax.Array) -> Any:
+def create_initial_state(
+    config: ConfigDict, parts: TrainingParts, key: jax.Array
+) -> Any:
     """Initializes the state before the first step, not yet on the devices.
 
     Arrays of `config.init_from` replace the variables of the same name and shape; the
@@ -35,8 +37,8 @@ def create_initial_state(config: ConfigDict, parts: Parts, key: jax.Array) -> An
     state = parts.init(key)
     if not config.init_from:
         return state
-    with naming(f"config.init_from={config.init_from}"):
-        fresh = parts.judging.method.variables(state)
+    with prefix_errors(f"config.init_from={config.init_from}"):
+        fresh = parts.evaluation.method.variables(state)
         loaded = _load_arrays(Path(config.init_from).expanduser(), config)
         merged = _merge_arrays(fresh, loaded)
     return parts.init(key, jax.tree.map(np.asarray, merged))
@@ -57,7 +59,7 @@ def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
                 f"is not a safetensors file ({error}); name one, or a run folder"
             ) from error
         return {name.replace(".", "/"): array for name, array in arrays.items()}
-    if not steps(source):
+    if not list_steps(source):
         raise UserError(
             "holds no checkpoint; name the folder of a trained run, or a safetensors "
             "file"
@@ -66,8 +68,10 @@ def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
     with Checkpoints(
         source, folder.read_selection_score(source, config)
     ) as checkpoints:
-        like = parallel.here().abstract(checkpoints.shapes(checkpoints.best))
-        variables = checkpoints.variables(checkpoints.best, like)
+        like = parallel.local_devices().abstract(
+            checkpoints.load_shapes(checkpoints.best)
+        )
+        variables = checkpoints.load_variables(checkpoints.best, like)
     return {
         format_path(path): np.asarray(array)
         for path, array in jax.tree_util.tree_leaves_with_path(variables)

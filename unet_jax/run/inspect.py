@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build.surveying import survey
+from unet_jax.build.dataset import survey_splits
 from unet_jax.data.account import Account, Fault
 from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.data.source import Splits
@@ -36,7 +36,7 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     if jax.process_index() != 0:
         return 0
     folder.create(workdir)
-    splits = survey(config, folder.find_notes(workdir, config))
+    splits = survey_splits(config, folder.find_notes(workdir, config))
     inspection = _inspection(splits)
     for line in telling.lines(inspection):
         logs.say(line)
@@ -69,15 +69,15 @@ def _planned(
 
 def _write(workdir: Path, account: Account, inspection: Inspection) -> None:
     text = json.dumps(telling.as_json(account, inspection), indent=2) + "\n"
-    logs.write(workdir / JSON, text.encode())
-    logs.write(workdir / PAGE, inspected(inspection).encode())
+    logs.write_file(workdir / JSON, text.encode())
+    logs.write_file(workdir / PAGE, inspected(inspection).encode())
 
 
 def _plan(config: ConfigDict, splits: Splits, workdir: Path) -> Advice:
     """Writes the plan beside, as a config that can be run."""
     made = planning.plan_training(config, splits.account, splits)
     path = workdir / PLAN
-    logs.write(path, planning.format_plan(made, splits.account.root).encode())
+    logs.write_file(path, planning.format_plan(made, splits.account.root).encode())
     return Advice(
         choices=[(field, _plain(value), why) for field, value, why in made.fields],
         memory=made.memory,

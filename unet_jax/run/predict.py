@@ -16,10 +16,10 @@ from unet_jax import logs, pictures
 from unet_jax.data import files
 from unet_jax.data.files import Canvas, Grid
 from unet_jax.errors import UserError
-from unet_jax.inference import DeviceError, Want
+from unet_jax.inference import DeviceError, Request
 from unet_jax.run import folder, preview
 from unet_jax.run.predictor import Predictor
-from unet_jax.tiling import Answer, Read
+from unet_jax.tiling import ReadBox, Results
 
 
 def predict(
@@ -125,16 +125,16 @@ def _predict_file(
             try:
                 return _predict_grid(predictor, grid, target, name, report)
             except DeviceError as error:
-                setup.inference.shrink(error)
+                setup.inference.reduce_memory(error)
 
 
 def _predict_grid(
     predictor: Predictor, grid: Grid, target: Path, name: str, report: Callable
 ) -> str:
     options, plane = predictor.setup.options, preview.choose_plane(grid)
-    want = Want(
+    request = Request(
         prediction=options.save_probabilities or options.save_uncertainty,
-        doubt=options.save_uncertainty,
+        member_entropy=options.save_uncertainty,
     )
     raws = [_make_finite_reader(grid, image) for image in range(grid.count)]
     how = {"spacing": grid.spacing, "passed": lambda *tiles: report(tiles)}
@@ -143,7 +143,7 @@ def _predict_grid(
     done = 0
     with contextlib.ExitStack() as stack:
         canvases: dict[str, Canvas] = {}
-        for answer in predictor.predict_rows(grid.shape, raws, want, **how):
+        for answer in predictor.predict_rows(grid.shape, raws, request, **how):
             for what, block, samples in _select_outputs(predictor, answer, grid):
                 if what not in canvases:
                     stem = f"{name}_{what}"
@@ -161,14 +161,14 @@ def _predict_grid(
         what: preview.join_plane(rows, plane) for what, rows in shown.items() if rows
     }
     pixels = preview.read_plane(raws[plane.image], grid, plane)
-    png = pictures.png(_draw_overlay(predictor, pixels, planes))
-    logs.write(target / f"{name}_overlay.png", png)
+    png = pictures.encode_png(_draw_overlay(predictor, pixels, planes))
+    logs.write_file(target / f"{name}_overlay.png", png)
     path = next(iter(canvases.values())).path
     return f"{grid.path.name}: {_format_size(grid)}{counts.format(grid)} -> {path}"
 
 
 def _select_outputs(
-    predictor: Predictor, answer: Answer, grid: Grid
+    predictor: Predictor, answer: Results, grid: Grid
 ) -> Iterator[tuple[str, np.ndarray, int]]:
     """Yields the arrays to write: name, block, length of a channel axis or 0."""
     setup = predictor.setup
@@ -191,9 +191,13 @@ def _draw_overlay(
 ) -> pictures.Picture:
     """Draws the classes and objects on the image, or the values beside it."""
     if "values" in planes:
-        return pictures.row([pictures.grey(pixels), pictures.grey(planes["values"])])
+        return pictures.join_row(
+            [pictures.draw_image(pixels), pictures.draw_image(planes["values"])]
+        )
     colours = predictor.setup.preprocessing["colours"]
-    return pictures.overlay(pixels, planes["label"], colours, planes.get("objects"))
+    return pictures.draw_overlay(
+        pixels, planes["label"], colours, planes.get("objects")
+    )
 
 
 class ResultCounts:
@@ -207,7 +211,7 @@ class ResultCounts:
         self._counts = np.zeros(len(self._classes), np.int64)
         self._objects: int | None = None
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Results) -> None:
         """Adds the next rows."""
         if "label" in answer:
             self._counts += _count_pixels(
@@ -229,7 +233,7 @@ class ResultCounts:
         return "".join(f", {word}" for word in words)
 
 
-def _make_finite_reader(grid: Grid, image: int) -> Read:
+def _make_finite_reader(grid: Grid, image: int) -> ReadBox:
     """Returns a reader of one image; it raises UserError for NaN or infinite pixels."""
 
     def read(box: Sequence[slice]) -> np.ndarray:

@@ -8,16 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.build.predicting import Predicting, predicting
-from unet_jax.checkpoint import Checkpoints, newest
+from unet_jax.build.prediction import PredictionParts, build_prediction
+from unet_jax.checkpoint import Checkpoints, load_newest_metadata
 from unet_jax.data.files import conversion
 from unet_jax.data.normalize import Scale, cuts
 from unet_jax.data.resample import Resampling
-from unet_jax.errors import UserError, naming
-from unet_jax.inference import DeviceError, Want, entropy
-from unet_jax.postprocess import foreground_objects
+from unet_jax.errors import UserError, prefix_errors
+from unet_jax.inference import DeviceError, Request, compute_entropy
+from unet_jax.postprocess import find_foreground_objects
 from unet_jax.run import folder
-from unet_jax.tiling import Answer, Read
+from unet_jax.tiling import ReadBox, Results
 
 # Members of an ensemble must agree on these keys of pre-processing and config.
 SHARED_PREPROCESSING = (
@@ -43,7 +43,7 @@ class Predictor:
       setup: the parts of the run that predict.
     """
 
-    def __init__(self, setup: Predicting, members: Sequence[Any]) -> None:
+    def __init__(self, setup: PredictionParts, members: Sequence[Any]) -> None:
         self.setup = setup
         self._members = members
 
@@ -67,9 +67,9 @@ class Predictor:
             raise UserError("Predictor.load needs a run folder, such as 'runs/isbi'")
         first = Path(runs[0]).expanduser()
         folder.check_trained(first)
-        saved = newest(first)["config"]
+        saved = load_newest_metadata(first)["config"]
         folder.check_trusted(saved, first, trust=trust)
-        config = ConfigDict(folder.revive(saved))
+        config = ConfigDict(folder.from_plain(saved))
         with config.predict.ignore_type():  # types are checked when it is built
             for name, value in options.items():
                 config.predict[name] = value
@@ -90,21 +90,21 @@ class Predictor:
             folder.check_trained(run)
         selection_score = folder.read_selection_score(runs[0], config)
         with Checkpoints(runs[0], selection_score) as checkpoints:
-            about = checkpoints.about(checkpoints.best)
-        setup = predicting(config, about["preprocessing"])
+            about = checkpoints.load_metadata(checkpoints.best)
+        setup = build_prediction(config, about["preprocessing"])
         if about["preprocessing"]["samples"]:
             raise UserError(
                 f"{runs[0]} is the run of a generator, which cannot predict; use "
                 "--mode=sample"
             )
-        like = setup.inference.here.abstract(setup.variables)
+        like = setup.inference.devices.abstract(setup.variables)
         members = []
         for run in runs:
             selection_score = folder.read_selection_score(run, config)
             with Checkpoints(run, selection_score) as checkpoints:
-                other = checkpoints.about(checkpoints.best)
+                other = checkpoints.load_metadata(checkpoints.best)
                 _check_member(run, other, about)
-                members.append(checkpoints.variables(checkpoints.best, like))
+                members.append(checkpoints.load_variables(checkpoints.best, like))
         return cls(setup, members)
 
     def probabilities(
@@ -125,7 +125,7 @@ class Predictor:
           UserError: the network cannot take the image, or the task has no classes.
         """
         self._check_classes("probabilities")
-        answer = self._predict_image(image, spacing, Want(prediction=True))
+        answer = self._predict_image(image, spacing, Request(prediction=True))
         return self.setup.task.probabilities(answer["prediction"])
 
     def labels(
@@ -136,7 +136,7 @@ class Predictor:
         Arguments and errors are those of `probabilities`.
         """
         self._check_classes("labels")
-        return self._predict_image(image, spacing, Want())["label"].astype(np.int32)
+        return self._predict_image(image, spacing, Request())["label"].astype(np.int32)
 
     def objects(
         self, image: np.ndarray, spacing: Sequence[float] | None = None
@@ -148,11 +148,13 @@ class Predictor:
         `probabilities`.
         """
         self._check_classes("objects")
-        answer = self._predict_image(image, spacing, Want())
+        answer = self._predict_image(image, spacing, Request())
         if "objects" in answer:
             return answer["objects"]
         independent = self.setup.task.overlapping
-        return foreground_objects(answer["label"].astype("i4"), independent=independent)
+        return find_foreground_objects(
+            answer["label"].astype("i4"), independent=independent
+        )
 
     def values(
         self, image: np.ndarray, spacing: Sequence[float] | None = None
@@ -168,7 +170,7 @@ class Predictor:
             raise UserError(
                 "the task of this run predicts no values; call Predictor.labels"
             )
-        return self._predict_image(image, spacing, Want())["values"]
+        return self._predict_image(image, spacing, Request())["values"]
 
     def uncertainty(
         self,
@@ -195,14 +197,16 @@ class Predictor:
         if kind not in ("entropy", "mutual_information"):
             raise UserError(f"kind must be entropy or mutual_information, not {kind!r}")
         self._check_classes("uncertainty")
-        answer = self._predict_image(image, spacing, Want(prediction=True, doubt=True))
+        answer = self._predict_image(
+            image, spacing, Request(prediction=True, member_entropy=True)
+        )
         return self.measure_uncertainty(answer)[..., int(kind == "mutual_information")]
 
-    def measure_uncertainty(self, answer: Answer) -> np.ndarray:
+    def measure_uncertainty(self, answer: Results) -> np.ndarray:
         """Returns entropy and mutual information, `f32[*S, 2]` in nats, of results."""
         task = self.setup.task
-        total = entropy(task, task.probabilities(answer["prediction"]))
-        mutual = np.maximum(total - answer["doubt"], 0)
+        total = compute_entropy(task, task.probabilities(answer["prediction"]))
+        mutual = np.maximum(total - answer["member_entropy"], 0)
         return np.stack([total, mutual], axis=-1)
 
     def _check_classes(self, result: str) -> None:
@@ -215,11 +219,11 @@ class Predictor:
     def predict_rows(
         self,
         shape: tuple[int, ...],
-        raws: Sequence[Read],
-        want: Want,
+        raws: Sequence[ReadBox],
+        request: Request,
         spacing: Sequence[float] | None = None,
         passed: Callable[[int, int], None] = lambda done, of: None,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Results]:
         """Yields the results for raw images of one shape, a block of rows at a time.
 
         Post-processing, resampling and a task that finds objects need whole images;
@@ -229,12 +233,12 @@ class Predictor:
         Args:
           shape: the spatial shape of every image.
           raws: functions that read a box of each image, `[*box, C]`.
-          want: the results besides `label` or `values`; `objects` are added if found.
+          request: the results besides `label` or `values`; `objects` are added if found.
           spacing: size of a pixel along each axis, if it is known.
           passed: called with the number of finished tiles and of all tiles.
         """
         setup = self.setup
-        change = setup.resampling(shape, spacing)
+        change = setup.plan_resampling(shape, spacing)
         scales = [self._make_scale(raw, shape) for raw in raws]
         reads = [
             _make_normalizing_reader(*pair) for pair in zip(raws, scales, strict=True)
@@ -242,27 +246,31 @@ class Predictor:
         how: dict[str, Any] = {"views": setup.views, "passed": passed}
         whole = setup.options.postprocess or setup.task.segment or change.changes
         if not whole:
-            rows = setup.inference.rows(self._members, shape, reads, want=want, **how)
+            rows = setup.inference.predict_rows(
+                self._members, shape, reads, request=request, **how
+            )
             done = 0
             for answer in rows:
                 yield self._add_values(answer, scales[done // shape[0]])
                 done += len(next(iter(answer.values())))
             return
-        how["want"] = want._replace(prediction=True)
+        how["request"] = request._replace(prediction=True)
         if change.changes:
             reads = [_make_resampling_reader(read, change) for read in reads]
-        answers = setup.inference.whole(self._members, change.shape, reads, **how)
+        answers = setup.inference.predict_images(
+            self._members, change.shape, reads, **how
+        )
         for answer, scale in zip(answers, scales, strict=True):
             yield self._finish(self._resample_back(answer, change), scale)
 
-    def _add_values(self, answer: Answer, scale: Callable[[], Scale]) -> Answer:
+    def _add_values(self, answer: Results, scale: Callable[[], Scale]) -> Results:
         """Adds the values in their units, if the task has values."""
         if not self.setup.task.units:
             return answer
-        back = self.setup.value_scale(scale()).back
+        back = self.setup.make_value_scale(scale()).back
         return answer | {"values": back(answer["prediction"])}
 
-    def _finish(self, answer: Answer, scale: Callable[[], Scale]) -> Answer:
+    def _finish(self, answer: Results, scale: Callable[[], Scale]) -> Results:
         """Adds the objects or the values to the results for a whole image."""
         if not self.setup.task.classes:
             return self._add_values(answer, scale)
@@ -272,7 +280,7 @@ class Predictor:
         answer = answer | {"label": label.astype(answer["label"].dtype)}
         return answer if objects is None else answer | {"objects": objects}
 
-    def _resample_back(self, answer: Answer, change: Resampling) -> Answer:
+    def _resample_back(self, answer: Results, change: Resampling) -> Results:
         """Resamples the results for an image back to its own grid.
 
         The mutual information is interpolated, not the entropies of the members:
@@ -280,29 +288,29 @@ class Predictor:
         interpolated entropies would overestimate the mutual information.
         """
         task = self.setup.task
-        if not change.changes or "doubt" not in answer:
+        if not change.changes or "member_entropy" not in answer:
             return change.results(answer, task.decide, task.vectors)
         mutual = change.back(self.measure_uncertainty(answer)[..., 1])
         own = change.results(answer, task.decide, task.vectors)
-        total = entropy(task, task.probabilities(own["prediction"]))
-        return own | {"doubt": total - mutual}
+        total = compute_entropy(task, task.probabilities(own["prediction"]))
+        return own | {"member_entropy": total - mutual}
 
     def _predict_image(
-        self, image: np.ndarray, spacing: Sequence[float] | None, want: Want
-    ) -> Answer:
+        self, image: np.ndarray, spacing: Sequence[float] | None, request: Request
+    ) -> Results:
         image = self._check_image(image)
         shape = image.shape[:-1]
-        with naming(f"the image of shape {shape}"):
-            self.setup.resampling(shape, spacing)
+        with prefix_errors(f"the image of shape {shape}"):
+            self.setup.plan_resampling(shape, spacing)
         raw = [lambda box: image[tuple(box)]]
         while True:
             try:
-                blocks = list(self.predict_rows(shape, raw, want, spacing))
+                blocks = list(self.predict_rows(shape, raw, request, spacing))
                 return {k: np.concatenate([b[k] for b in blocks]) for k in blocks[0]}
             except DeviceError as error:
-                self.setup.inference.shrink(error)
+                self.setup.inference.reduce_memory(error)
 
-    def _make_scale(self, raw: Read, shape: tuple[int, ...]) -> Callable[[], Scale]:
+    def _make_scale(self, raw: ReadBox, shape: tuple[int, ...]) -> Callable[[], Scale]:
         rest = [slice(0, size) for size in shape[1:]]
 
         @functools.cache
@@ -331,7 +339,7 @@ class Predictor:
                 f"the image has the shape {shape}; the network takes one image "
                 f"at a time, of {axes} spatial axes and {channels} channels, last"
             )
-        with naming(f"the image of shape {shape}"):
+        with prefix_errors(f"the image of shape {shape}"):
             change = conversion(image.shape[-1], channels, convert=self.setup.convert)
         image = change(image)
         if not image.size:
@@ -341,12 +349,12 @@ class Predictor:
         return image
 
 
-def _make_normalizing_reader(raw: Read, scale: Callable[[], Scale]) -> Read:
+def _make_normalizing_reader(raw: ReadBox, scale: Callable[[], Scale]) -> ReadBox:
     """Returns a reader of boxes of the normalised image."""
     return lambda box: scale()(raw(box))
 
 
-def _make_resampling_reader(read: Read, change: Resampling) -> Read:
+def _make_resampling_reader(read: ReadBox, change: Resampling) -> ReadBox:
     """Returns a reader that resamples the whole image when its first box is read."""
 
     @functools.cache

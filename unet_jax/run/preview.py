@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unet_jax.data.files import Grid
-from unet_jax.tiling import Read
+from unet_jax.tiling import ReadBox
 
 MAX_EDGE = 2048  # pixels along the longer side of the picture
 
@@ -57,7 +57,7 @@ def join_plane(rows: list[np.ndarray], plane: PreviewPlane) -> np.ndarray:
     return shown[:, :: plane.step]
 
 
-def read_plane(read: Read, grid: Grid, plane: PreviewPlane) -> np.ndarray:
+def read_plane(read: ReadBox, grid: Grid, plane: PreviewPlane) -> np.ndarray:
     """Reads the pixels of the plane, `[h, w, C]`; row by row if it is subsampled."""
     across = slice(0, grid.shape[-1])
     if plane.slice is not None:

@@ -7,8 +7,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
-from unet_jax.build.training import Judging
-from unet_jax.inference import entropy
+from unet_jax.build.training import EvaluationParts
+from unet_jax.inference import compute_entropy
 from unet_jax.metrics.calibration import tabulate_reliability
 from unet_jax.report import Case, Measure, Reliability, Report, render
 from unet_jax.run import drawing
@@ -20,7 +20,7 @@ SHOWN = 1024  # pixels along the longer side of a picture, at most
 def html(
     config: ConfigDict,
     workdir: Path,
-    parts: Judging,
+    parts: EvaluationParts,
     variables: Any,
     judged: Evaluation,
     step: int,
@@ -30,9 +30,9 @@ def html(
         title=config.name,
         facts=_facts(parts, judged, step),
         step=step,
-        history=logs.rows(workdir),
+        history=logs.read_scalars(workdir),
         measures=_measures(parts),
-        classes=parts.predicting.task.classes,
+        classes=parts.prediction.task.classes,
         scores=judged.scores,
         images=judged.per_image,
         reliability=_reliability(judged),
@@ -43,17 +43,19 @@ def html(
     return render(report)
 
 
-def true_objects(parts: Judging) -> str | None:
+def true_objects(parts: EvaluationParts) -> str | None:
     """Returns the origin of the true objects in words; None without classes."""
-    if not parts.predicting.task.classes:
+    if not parts.prediction.task.classes:
         return None
     if "instances" in parts.test[0]:
         return "the data set's own"
     return "face-connected components of the true classes"
 
 
-def _facts(parts: Judging, judged: Evaluation, step: int) -> list[tuple[str, str]]:
-    options = parts.predicting.options
+def _facts(
+    parts: EvaluationParts, judged: Evaluation, step: int
+) -> list[tuple[str, str]]:
+    options = parts.prediction.options
     facts = [
         ("checkpoint", f"step {step}"),
         ("test images", str(len(judged.per_image))),
@@ -67,7 +69,7 @@ def _facts(parts: Judging, judged: Evaluation, step: int) -> list[tuple[str, str
     return [*facts, ("true objects", objects)] if objects else facts
 
 
-def _measures(parts: Judging) -> list[Measure]:
+def _measures(parts: EvaluationParts) -> list[Measure]:
     distance = "spacing's units" if "spacing" in parts.test[0] else "pixels"
     units = {"": "", "distance": distance}
     return [
@@ -93,9 +95,9 @@ def _chosen(judged: Evaluation, first: str) -> list[tuple[str, int]]:
     ]
 
 
-def _cases(parts: Judging, variables: Any, judged: Evaluation) -> list[Case]:
+def _cases(parts: EvaluationParts, variables: Any, judged: Evaluation) -> list[Case]:
     if parts.method.sample:
-        drawn = pictures.png(judged.picture)
+        drawn = pictures.encode_png(judged.picture)
         return [Case("samples", "real above, generated below", [], [("sheet", drawn)])]
     return [
         _case(parts, variables, judged, rank, index)
@@ -104,23 +106,25 @@ def _cases(parts: Judging, variables: Any, judged: Evaluation) -> list[Case]:
 
 
 def _case(
-    parts: Judging, variables: Any, judged: Evaluation, rank: str, index: int
+    parts: EvaluationParts, variables: Any, judged: Evaluation, rank: str, index: int
 ) -> Case:
-    example, task = parts.test[index], parts.predicting.task
+    example, task = parts.test[index], parts.prediction.task
     seen = predict_case(parts, variables, parts.test, index)
     shown = {
-        "image": pictures.grey(resample_image_back(parts, example)),
+        "image": pictures.draw_image(resample_image_back(parts, example)),
         **drawing.panels(parts, seen),
     }
     if seen.probabilities is not None:
         # the entropy of an even split between all answers
         even = np.full((1, seen.classes), 0.5 if task.overlapping else 1 / seen.classes)
-        doubt = entropy(task, seen.probabilities)
-        shown["uncertainty"] = pictures.heat(doubt, top=float(task.entropy(even)[0]))
+        doubt = compute_entropy(task, seen.probabilities)
+        shown["uncertainty"] = pictures.draw_heat_map(
+            doubt, top=float(task.entropy(even)[0])
+        )
     names = [name for name, _ in parts.metrics]
     image = judged.per_image[index]
     scores = [(name, image[name]) for name in names]
-    drawn = [(title, pictures.png(_small(p))) for title, p in shown.items()]
+    drawn = [(title, pictures.encode_png(_small(p))) for title, p in shown.items()]
     return Case(rank, image["id"], scores, drawn)
 
 
@@ -136,16 +140,16 @@ def _small(picture: pictures.Picture) -> pictures.Picture:
     return picture[::step, ::step]
 
 
-def _legend(parts: Judging) -> list[tuple[str, tuple[int, ...]]]:
+def _legend(parts: EvaluationParts) -> list[tuple[str, tuple[int, ...]]]:
     """The colours of the pictures: of classes, unless objects are drawn, and errors."""
-    task, kind = parts.predicting.task, parts.predicting.preprocessing
+    task, kind = parts.prediction.task, parts.prediction.preprocessing
     if parts.method.sample:
         return []
     if not task.classes:
-        return [("error: too low", pictures.MISSED), ("too high", pictures.INVENTED)]
+        return [("error: too low", pictures.TOO_LOW), ("too high", pictures.TOO_HIGH)]
     classes = zip(kind["classes"], map(tuple, kind["colours"]), strict=True)
     return [
         *(() if task.finds_objects else classes),
-        ("error: a class too low, missed", pictures.MISSED),
-        ("error: a class too high, invented", pictures.INVENTED),
+        ("error: a class too low, missed", pictures.TOO_LOW),
+        ("error: a class too high, invented", pictures.TOO_HIGH),
     ]

@@ -14,7 +14,7 @@ from PIL import Image
 from unet_jax import logs, pictures
 from unet_jax.arrays import cut_window
 from unet_jax.build import checks
-from unet_jax.build.training import Generating, Judging, generating
+from unet_jax.build.training import EvaluationParts, GenerationParts, build_generation
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.data.examples import Examples
 from unet_jax.data.normalize import Scale
@@ -54,29 +54,33 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     selection_score = folder.read_selection_score(workdir, config)
     with Checkpoints(workdir, selection_score) as checkpoints:
         best = checkpoints.best
-        preprocessing = checkpoints.about(best)["preprocessing"]
+        preprocessing = checkpoints.load_metadata(best)["preprocessing"]
         if not preprocessing["samples"]:
             raise UserError(
                 f"{workdir} is not the run of a generator; use --mode=predict or train "
                 "a generator with --config=configs/generate.py"
             )
-        parts = generating(config, preprocessing)
-        variables = checkpoints.variables(best, parts.here.abstract(parts.variables))
+        parts = build_generation(config, preprocessing)
+        variables = checkpoints.load_variables(
+            best, parts.here.abstract(parts.variables)
+        )
     if jax.process_index() != 0:
         return 0
     drawn = []
     for i, image in enumerate(draw_images(parts, variables, config, count)):
         raw = _denormalize(image, preprocessing["samples"])
         _write_image(target / f"sample_{i:04d}", raw)
-        drawn.append(pictures.grey(image))
+        drawn.append(pictures.draw_image(image))
     columns = math.ceil(math.sqrt(count))
-    logs.write(target / SHEET, pictures.png(pictures.contact_sheet(drawn, columns)))
+    logs.write_file(
+        target / SHEET, pictures.encode_png(pictures.make_contact_sheet(drawn, columns))
+    )
     logs.say(f"wrote {count} images and {SHEET} to {target}/")
     return 0
 
 
 def draw_images(
-    parts: Generating, variables: Any, config: ConfigDict, count: int
+    parts: GenerationParts, variables: Any, config: ConfigDict, count: int
 ) -> Iterator[np.ndarray]:
     """Yields `count` generated images `f32[*S, C]`, normalised.
 
@@ -87,7 +91,7 @@ def draw_images(
       count: number of images.
     """
     size = -(-min(config.batch_size, count) // parts.here.count) * parts.here.count
-    key = jax.random.key(checks.section(config, "predict")["seed"])
+    key = jax.random.key(checks.read_section(config, "predict")["seed"])
     for start in range(0, count, size):
         # the last batch is drawn whole, so that nothing is compiled for another size
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
@@ -98,7 +102,7 @@ def draw_images(
 
 
 def score_generator(
-    parts: Judging, variables: Any, split: str, examples: Examples
+    parts: EvaluationParts, variables: Any, split: str, examples: Examples
 ) -> Evaluation:
     """Scores a generator: the loss of every real image, and a sheet of generated ones.
 
@@ -113,7 +117,7 @@ def score_generator(
       examples: the real images.
     """
     key = jax.random.key(0)
-    variables = parts.predicting.inference.here.put_state(variables)
+    variables = parts.prediction.inference.devices.put_state(variables)
     per_image, shown = [], []
     for i in range(len(examples)):
         example = examples[i]
@@ -127,14 +131,14 @@ def score_generator(
         keys = jax.random.split(key, PICTURES)
         shape = shown[0].shape
         shown += list(np.asarray(parts.method.sample(variables, keys, shape)))
-    sheet = [pictures.grey(image) for image in shown]
+    sheet = [pictures.draw_image(image) for image in shown]
     losses = [image["loss"] for image in per_image]
     return Evaluation(
         scores={f"{split}/loss": float(np.mean(losses))},
         per_image=per_image,
         confusion=None,
         reliability=None,
-        picture=pictures.contact_sheet(sheet, columns),
+        picture=pictures.make_contact_sheet(sheet, columns),
     )
 
 

@@ -12,16 +12,16 @@ from jax.experimental import multihost_utils
 
 from unet_jax import pictures
 from unet_jax.arrays import IGNORE, Example
-from unet_jax.build.training import Judging
+from unet_jax.build.training import EvaluationParts
 from unet_jax.data.examples import Examples
 from unet_jax.data.resample import Resampling
-from unet_jax.inference import Want
+from unet_jax.inference import Request
 from unet_jax.metrics import calibration_error, pixel_error
 from unet_jax.metrics.metric import EvaluatedImage
 from unet_jax.metrics.scores import summarize
-from unet_jax.postprocess import foreground_objects
+from unet_jax.postprocess import find_foreground_objects
 from unet_jax.run import drawing
-from unet_jax.tiling import Answer
+from unet_jax.tiling import Results
 from unet_jax.views import View
 
 Scores = dict[str, float | None]
@@ -60,7 +60,7 @@ class ImageMeasures(NamedTuple):
 
 
 def score_images(
-    parts: Judging,
+    parts: EvaluationParts,
     variables: Any,
     split: str,
     examples: Examples,
@@ -82,9 +82,9 @@ def score_images(
       as_predicted: True to apply the test-time augmentation and the post-processing of
         `config.predict`, False to score the output of the network alone.
     """
-    views = parts.predicting.views if as_predicted else (View(),)
+    views = parts.prediction.views if as_predicted else (View(),)
     metrics = [metric for _, metric in parts.metrics]
-    if parts.predicting.task.classes:
+    if parts.prediction.task.classes:
         metrics += [CONFUSION, RELIABILITY]
     measured, rows = [], []
     for index, example, answer in _predict_images(parts, variables, examples, views):
@@ -97,13 +97,13 @@ def score_images(
         if index < PICTURES * jax.process_count():
             row = drawing.row(parts, resample_image_back(parts, example), case)
             rows.append((index, row))
-    picture = pictures.sheet([row for _, row in sorted(rows, key=lambda r: r[0])])
+    picture = pictures.join_rows([row for _, row in sorted(rows, key=lambda r: r[0])])
     gathered = sorted(_gather_processes(measured))
     return _compute_scores(parts, split, gathered, picture)
 
 
 def predict_case(
-    parts: Judging, variables: Any, examples: Examples, index: int
+    parts: EvaluationParts, variables: Any, examples: Examples, index: int
 ) -> EvaluatedImage:
     """Predicts one image again, for the report.
 
@@ -115,38 +115,42 @@ def predict_case(
     """
     example = examples[index]
     shape = example["image"].shape[:-1]
-    options = {"views": parts.predicting.views, "want": Want(prediction=True)}
-    here = parts.predicting.inference.here
+    options = {"views": parts.prediction.views, "request": Request(prediction=True)}
+    here = parts.prediction.inference.devices
     read = [lambda box: example["image"][tuple(box)]]
     members = [here.put_state(variables)]
-    answer = next(parts.predicting.inference.whole(members, shape, read, **options))
+    answer = next(
+        parts.prediction.inference.predict_images(members, shape, read, **options)
+    )
     answer = _resample_results(parts, example, answer)
     return _make_case(parts, example, answer, postprocess=True)
 
 
-def resample_image_back(parts: Judging, example: Example) -> np.ndarray:
+def resample_image_back(parts: EvaluationParts, example: Example) -> np.ndarray:
     """Returns the normalised image `f32[*S, C]` on the grid of the file."""
     return _resampling(parts, example).back(example["image"])
 
 
-def _resampling(parts: Judging, example: Example) -> Resampling:
+def _resampling(parts: EvaluationParts, example: Example) -> Resampling:
     own, spacing = example["weight"].shape, example.get("spacing")
-    return parts.predicting.resampling(own, spacing)
+    return parts.prediction.plan_resampling(own, spacing)
 
 
-def _resample_results(parts: Judging, example: Example, answer: Answer) -> Answer:
+def _resample_results(
+    parts: EvaluationParts, example: Example, answer: Results
+) -> Results:
     """Resamples the results for an image back to the grid of its truth."""
-    task = parts.predicting.task
+    task = parts.prediction.task
     return _resampling(parts, example).results(answer, task.decide, task.vectors)
 
 
 def _predict_images(
-    parts: Judging, variables: Any, examples: Examples, views: tuple[View, ...]
-) -> Iterator[tuple[int, Example, Answer]]:
+    parts: EvaluationParts, variables: Any, examples: Examples, views: tuple[View, ...]
+) -> Iterator[tuple[int, Example, Results]]:
     """Yields this process's images with their results, grouped by shape."""
-    inference = parts.predicting.inference
-    members = [inference.here.put_state(variables)]
-    want = Want(prediction=True, output=len(views) == 1)
+    inference = parts.prediction.inference
+    members = [inference.devices.put_state(variables)]
+    request = Request(prediction=True, output=len(views) == 1)
     mine = range(jax.process_index(), len(examples), jax.process_count())
     loaded: dict[int, Example] = {}  # kept from reading until scoring
 
@@ -162,17 +166,19 @@ def _predict_images(
     for shape, group in itertools.groupby(by_shape, examples.shape):
         indices = list(group)
         reads = list(map(reader, indices))
-        answers = inference.whole(members, shape, reads, views=views, want=want)
+        answers = inference.predict_images(
+            members, shape, reads, views=views, request=request
+        )
         for index, answer in zip(indices, answers, strict=True):
             yield index, load(index), _resample_results(parts, load(index), answer)
             del loaded[index]
 
 
 def _make_case(
-    parts: Judging, example: Example, answer: Answer, *, postprocess: bool
+    parts: EvaluationParts, example: Example, answer: Results, *, postprocess: bool
 ) -> EvaluatedImage:
     """Returns an image with its truth and its prediction."""
-    task, prediction = parts.predicting.task, answer["prediction"]
+    task, prediction = parts.prediction.task, answer["prediction"]
     axes = example["image"].ndim - 1
     case = EvaluatedImage(spacing=tuple(example.get("spacing", (1.0,) * axes)))
     if task.classes:
@@ -186,20 +192,20 @@ def _make_case(
 
 
 def _segment_case(
-    parts: Judging, example: Example, answer: Answer, *, postprocess: bool
+    parts: EvaluationParts, example: Example, answer: Results, *, postprocess: bool
 ) -> dict[str, np.ndarray]:
     """Returns the classes and the objects of a case, by the names of its fields."""
-    task, prediction = parts.predicting.task, answer["prediction"]
+    task, prediction = parts.prediction.task, answer["prediction"]
     truth, probabilities = task.truth(example["label"]), task.probabilities(prediction)
-    segmented = parts.predicting.segment(
+    segmented = parts.prediction.segment(
         answer["label"], prediction, postprocess=postprocess
     )
     independent = truth.ndim == probabilities.ndim
     objects, true_objects = segmented.objects, example.get("instances")
     if objects is None:
-        objects = foreground_objects(segmented.label, independent=independent)
+        objects = find_foreground_objects(segmented.label, independent=independent)
     if true_objects is None:
-        true_objects = foreground_objects(truth, independent=independent)
+        true_objects = find_foreground_objects(truth, independent=independent)
     unknown = truth == IGNORE
     if independent:
         unknown = unknown.all(-1)
@@ -213,9 +219,12 @@ def _segment_case(
 
 
 def _compute_scores(
-    parts: Judging, split: str, measured: list[ImageMeasures], picture: pictures.Picture
+    parts: EvaluationParts,
+    split: str,
+    measured: list[ImageMeasures],
+    picture: pictures.Picture,
 ) -> Evaluation:
-    classes = parts.predicting.task.classes
+    classes = parts.prediction.task.classes
     losses = [image.loss for image in measured if image.loss is not None]
     sums = [
         np.sum(measures, axis=0)

@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build.training import Parts, build
+from unet_jax.build.training import TrainingParts, build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.methods.method import Scalars, State
@@ -47,13 +47,13 @@ def train(config: ConfigDict, workdir: Path) -> int:
             if code:
                 return code
         checkpoints.wait()
-        score_best_checkpoint(config, workdir, parts.judging, checkpoints)
+        score_best_checkpoint(config, workdir, parts.evaluation, checkpoints)
     return 0
 
 
-def _check_has_metric(parts: Parts, selection_score: str) -> None:
+def _check_has_metric(parts: TrainingParts, selection_score: str) -> None:
     name = selection_score.removeprefix("val/")
-    if name not in (*dict(parts.judging.metrics), "loss"):
+    if name not in (*dict(parts.evaluation.metrics), "loss"):
         raise UserError(
             f"config.metrics has no {name}, by which this run selects its best "
             "checkpoint; add it (the other metrics may change)"
@@ -63,7 +63,7 @@ def _check_has_metric(parts: Parts, selection_score: str) -> None:
 def _run_steps(
     config: ConfigDict,
     workdir: Path,
-    parts: Parts,
+    parts: TrainingParts,
     checkpoints: Checkpoints,
     selection_score: str,
 ) -> int:
@@ -94,27 +94,31 @@ def _run_steps(
                 pending = _fetch_scalars(pending, step, checkpoints.latest)
             if logging:
                 speed = clock.speed() or first_speed
-                log.scalars(step, _average_scalars(parts, pending, step, speed))
+                log.write_scalars(step, _average_scalars(parts, pending, step, speed))
                 pending = []
             with clock.paused():
                 scores: Scores = {}
                 if evaluating:
-                    variables = parts.judging.method.variables(state)
+                    variables = parts.evaluation.method.variables(state)
                     evaluation = score_split(
-                        parts.judging, variables, "val", parts.val, as_predicted=False
+                        parts.evaluation,
+                        variables,
+                        "val",
+                        parts.val,
+                        as_predicted=False,
                     )
                     scores = evaluation.scores
-                    log.scalars(step, scores)
-                    log.picture(step, "val/predictions", evaluation.picture)
+                    log.write_scalars(step, scores)
+                    log.write_picture(step, "val/predictions", evaluation.picture)
                 if saving:
                     about = {
                         "config": folder.config_to_json(config),
-                        "preprocessing": parts.judging.predicting.preprocessing,
+                        "preprocessing": parts.evaluation.prediction.preprocessing,
                         "waiting": list(pending),  # a copy: `pending` grows meanwhile
                         "chosen_by": selection_score,
                     }
                     portable = parts.layout.portable(state)
-                    variables = parts.judging.method.variables
+                    variables = parts.evaluation.method.variables
                     checkpoints.save(step, portable, variables, about, scores)
             if stop and step < config.steps:
                 logs.say(f"stopped at step {step}; the same command resumes the run")
@@ -123,9 +127,9 @@ def _run_steps(
 
 
 def _restore_or_init(
-    config: ConfigDict, parts: Parts, checkpoints: Checkpoints, key: jax.Array
+    config: ConfigDict, parts: TrainingParts, checkpoints: Checkpoints, key: jax.Array
 ) -> tuple[State, int, list[Scalars]]:
-    """Restores the newest checkpoint, or initializes a state if there is none.
+    """Restores the load_newest_metadata checkpoint, or initializes a state if there is none.
 
     Returns:
       The state, the number of steps taken, and the scalars of the steps since the last
@@ -134,7 +138,7 @@ def _restore_or_init(
     shapes = jax.eval_shape(parts.init, key)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
     images = "{} images to train on, {} to validate, {} to test".format(
-        *map(len, (parts.train, parts.val, parts.judging.test))
+        *map(len, (parts.train, parts.val, parts.evaluation.test))
     )
     if parts.unlabelled:
         images += f", {len(parts.unlabelled)} without labels"
@@ -147,8 +151,8 @@ def _restore_or_init(
         return parts.layout.put_state(state), 0, []
     logs.say(f"resuming at step {latest}")
     like = parts.layout.abstract(shapes)
-    state = checkpoints.restore(latest, like, parts.judging.method.variables)
-    return state, latest, checkpoints.about(latest).get("waiting", [])
+    state = checkpoints.restore(latest, like, parts.evaluation.method.variables)
+    return state, latest, checkpoints.load_metadata(latest).get("waiting", [])
 
 
 def _fetch_scalars(
@@ -174,7 +178,7 @@ def _fetch_scalars(
 
 
 def _average_scalars(
-    parts: Parts, fetched: list[Scalars], step: int, speed: float
+    parts: TrainingParts, fetched: list[Scalars], step: int, speed: float
 ) -> dict[str, float]:
     """Returns the means since the last line of the log, by the names of the log."""
     means = {k: sum(s[k] for s in fetched) / len(fetched) for k in sorted(fetched[0])}

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from unet_jax.build import binding
-from unet_jax.build.surveying import survey
+from unet_jax.build.dataset import survey_splits
 from unet_jax.data import sampling, weights
 from unet_jax.data.account import Account, measure
 from unet_jax.errors import UserError
@@ -33,7 +33,7 @@ def run_get_config(source):
 def test_a_plan_is_measured_and_its_file_trains(tiny, tmp_path):
     tiny.data.shape = (18, 40)
     tiny.metrics = tiny.metrics[:1]
-    splits = survey(tiny)
+    splits = survey_splits(tiny)
     plan = plan_training(tiny, splits.account, splits)
     planned = {field.field: field.value for field in plan.fields}
     assert planned["crop"] == plan.config.crop == (20, 40)
@@ -58,7 +58,7 @@ def test_a_plan_is_measured_and_its_file_trains(tiny, tmp_path):
 def test_memory_grows_with_the_batch_and_is_that_of_one_device(tiny):
     tiny.parallel = ConfigDict({"name": "mesh", "space": 2})
     tiny.crop, tiny.batch_size = (32, 32), 4
-    splits = survey(tiny)
+    splits = survey_splits(tiny)
     four = cost.compile_step(tiny, splits).memory
     tiny.batch_size = 16
     sixteen = cost.compile_step(tiny, splits).memory
@@ -76,8 +76,8 @@ def fake_memory(monkeypatch, free, memory):
         return cost.CompiledStep(None, None, memory(config), 2**20)
 
     monkeypatch.setattr(cost, "compile_step", compile_step)
-    here = types.SimpleNamespace(free=lambda: free)
-    monkeypatch.setattr(memory_search.parallel, "here", lambda: here)
+    here = types.SimpleNamespace(read_free_memory=lambda: free)
+    monkeypatch.setattr(memory_search.parallel, "local_devices", lambda: here)
     layout = types.SimpleNamespace(replicas=1, space=1)
     monkeypatch.setattr(memory_search.parallel, "pmap", lambda: layout)
     return tried
@@ -148,9 +148,9 @@ def test_a_rare_class_changes_the_weight_map_and_the_sampling(monkeypatch):
     assert plan.seconds == 250
     assert plan.config.weight_map.shares == (0.995, 0.005)
     assert plan.config.sampling.name == "foreground"
-    weigh = binding.field(weights, plan.config, "weight_map")
+    weigh = binding.bind_field(weights, plan.config, "weight_map")
     assert weigh(label).mean() == pytest.approx(1)
-    assert binding.field(sampling, plan.config, "sampling")(np.array([0, 1])).any()
+    assert binding.bind_field(sampling, plan.config, "sampling")(np.array([0, 1])).any()
 
     config = base.get_config()  # sets both fields itself
     config.weight_map = ConfigDict({"name": "border"})

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 
@@ -60,7 +60,7 @@ def to_channels(grid: Grid, wanted: int, *, convert: bool) -> Grid:
     """
     if grid.channels == wanted:
         return grid
-    with naming(str(grid.path)):
+    with prefix_errors(str(grid.path)):
         change = conversion(grid.channels, wanted, convert=convert)
     return grid._replace(
         channels=wanted, read=lambda image, box: change(grid.read(image, box))

@@ -9,7 +9,7 @@ import numpy as np
 
 from unet_jax.data.files import names, nifti, pillow, tiff, zarr
 from unet_jax.data.files.grid import Box, Grid, check, coloured, size, volume
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 
 OPENERS = {
     names.IMAGES: pillow.opened,
@@ -75,7 +75,7 @@ def _opener(path: Path) -> contextlib.AbstractContextManager:
 def _reading(path: Path) -> Iterator[None]:
     """Turns whatever a library raises at a file into one line that names it."""
     try:
-        with naming(str(path)), warnings.catch_warnings():
+        with prefix_errors(str(path)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except UserError:

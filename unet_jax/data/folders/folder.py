@@ -24,10 +24,10 @@ from unet_jax.data.folders.serialization import Stamp
 from unet_jax.data.folders.splits import Plan
 from unet_jax.data.folders.survey import Page, PairSurvey, survey_pairs
 from unet_jax.data.source import Source, Splits, subset
-from unet_jax.errors import UserError, naming
-from unet_jax.specs import Positive, Whole, Within
+from unet_jax.errors import UserError, prefix_errors
+from unet_jax.specs import Domain, Positive, Whole
 
-_Share = Annotated[float, Within("above 0 and below 1", lambda x: 0 < x < 1)]
+_Share = Annotated[float, Domain("above 0 and below 1", lambda x: 0 < x < 1)]
 
 
 def folder(
@@ -274,7 +274,7 @@ def _counted(fact: Fact, ids: dict[str, int]) -> Fact:
 
 
 def _record(page: Page, options: ReadOptions) -> Record:
-    with naming(page.fact.mask or page.fact.image):
+    with prefix_errors(page.fact.mask or page.fact.image):
         return reading.record(page.pair, page.number, page.fact.id, options)
 
 

@@ -13,7 +13,7 @@ from unet_jax.data.account import Record
 from unet_jax.data.files import Grid
 from unet_jax.data.folders import values
 from unet_jax.data.folders.pairs import Pair
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 
 FEW = 16  # of what may be channels
 
@@ -129,7 +129,7 @@ def raw(found: Opened, page: int) -> Raw:
     mask = np.concatenate(masks, axis=-1) if masks else None
     instances = None
     if found.instances:
-        with naming(str(found.instances.path)):
+        with prefix_errors(str(found.instances.path)):
             instances = values.codes(found.instances.read(page, box))
     target = found.target.read(page, box) if found.target else None
     spacing = tuple(found.image.spacing or ())

@@ -50,7 +50,7 @@ def legend(source: Source) -> list[tuple[str, tuple[int, ...]]]:
     if count < 2:
         return []
     apart = np.arange(2 * count)[None] % 2 * (np.arange(2 * count)[None] // 2)
-    strip = pictures.overlay(np.zeros((*apart.shape, 1)), apart, source.colours)
+    strip = pictures.draw_overlay(np.zeros((*apart.shape, 1)), apart, source.colours)
     drawn = strip[0, 1::2].tolist()
     return [(source.classes[k], tuple(drawn[k])) for k in range(1, count)]
 
@@ -87,7 +87,7 @@ def _plain(splits: Splits, account: Account, fact: Fact) -> Example | None:
     else:
         return None
     axes = image.ndim - 1
-    png = pictures.png(pictures.grey(_seen(image, axes)))
+    png = pictures.encode_png(pictures.draw_image(_seen(image, axes)))
     return Example(fact.split, f"{fact.split},", fact.id, shape(fact.shape), png)
 
 
@@ -98,7 +98,7 @@ def _example(source: Source, index: int, fact: Fact, rank: str) -> Example:
         says += f", foreground {percent(foreground(fact))}"
     if len(fact.shape) > 2:
         says += ", the middle slice"
-    png = pictures.png(_draw(record, source.colours))
+    png = pictures.encode_png(_draw(record, source.colours))
     return Example(fact.split, rank, record["id"], says, png)
 
 
@@ -106,9 +106,9 @@ def _draw(record: Record, colours: pictures.Colours) -> pictures.Picture:
     """A record under its classes, and with the outlines of its objects, if any."""
     axes = record["image"].ndim - 1
     if "label" not in record:
-        return pictures.grey(_seen(record["image"], axes))
+        return pictures.draw_image(_seen(record["image"], axes))
     objects = record.get("instances")
-    return pictures.overlay(
+    return pictures.draw_overlay(
         _seen(record["image"], axes),
         _seen(record["label"], axes),
         colours,

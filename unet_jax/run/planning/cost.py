@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.build.training import Parts, build
+from unet_jax.build.training import TrainingParts, build
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.run.batches import read_batches
@@ -25,7 +25,7 @@ class CompiledStep(NamedTuple):
       fixed: bytes that do not depend on the batch: the state and the gradient.
     """
 
-    parts: Parts
+    parts: TrainingParts
     step: Any
     memory: int
     fixed: int

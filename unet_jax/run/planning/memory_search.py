@@ -18,7 +18,7 @@ from unet_jax.build import binding
 from unet_jax.data import resample
 from unet_jax.data.account import Fact
 from unet_jax.data.source import Splits
-from unet_jax.errors import UserError, naming
+from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
 from unet_jax.report.words import shape as times
 from unet_jax.run.planning import candidates, cost, rules
@@ -65,7 +65,7 @@ def resample_shapes(facts: Sequence[Fact], spacing: tuple[float, ...]) -> ImageS
     Raises:
       UserError: an image cannot be resampled.
     """
-    with naming("config.spacing"):
+    with prefix_errors("config.spacing"):
         shapes = tuple(
             resample.between(fact.shape, fact.spacing or None, spacing).shape
             for fact in facts
@@ -93,9 +93,9 @@ def fit_to_memory(
     Raises:
       UserError: the config is wrong, or the smallest step needs too much memory.
     """
-    with naming("config.parallel"):
-        layout = binding.field(parallel, config, "parallel")()
-    given = binding.model(config, None)
+    with prefix_errors("config.parallel"):
+        layout = binding.bind_field(parallel, config, "parallel")()
+    given = binding.build_model(config, None)
     margin = given.geometry(len(images.median)).margin
     single = config.batch_size == 1 and any(margin)  # the paper's one large tile
     choose_batch_size = functools.partial(
@@ -105,7 +105,7 @@ def fit_to_memory(
         replicas=layout.replicas,
     )
     smallest = choose_batch_size(1, most=0)
-    free = parallel.here().free()
+    free = parallel.local_devices().read_free_memory()
     limit = MEMORY_SHARE * free
     most_pixels = math.inf  # in a batch, by the last measurement
     for model, crop in candidates.list_candidates(

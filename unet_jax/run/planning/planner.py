@@ -49,7 +49,7 @@ def plan_training(config: ConfigDict, account: Account, splits: Splits) -> Train
       UserError: the config is wrong, there are no training images, or the devices do
         not have enough memory.
     """
-    checks.fields(config)
+    checks.check_fields(config)
     if jax.process_count() > 1:
         raise UserError(
             "--mode=inspect measures its plan in one process; start a single process"
@@ -125,10 +125,10 @@ def _choose_weight_map(
     """Weights pixels by class frequency if a class is rare and the config sets none."""
     shares = rules.compute_class_shares(facts)
     rare, reason = rules.find_rarest_class(shares, classes)
-    given = checks.plain(config.weight_map)
+    given = checks.to_plain(config.weight_map)
     if given["name"] != "uniform":
         return PlannedField("weight_map", given, f"kept from the config; {reason}")
-    if not rare or binding.task(config, binding.ANY_DATA).overlapping:
+    if not rare or binding.build_task(config, binding.ANY_DATA).overlapping:
         return PlannedField("weight_map", given, f"equal weights; {reason}")
     rounded = tuple(float(f"{shares.get(k, 0):.4g}") for k in range(len(classes)))
     value = {"name": "frequency", "power": 0.5, "shares": rounded}

@@ -1,16 +1,16 @@
-"""A data set without an account of its own is read through."""
+"""The account of a data set that does not give one itself."""
 
 import types
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax.build import surveying
+from unet_jax.build import dataset
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
 
 
-def test_records_that_cannot_be_read_and_twins_are_faults(tiny, monkeypatch):
+def test_unreadable_records_and_duplicates_are_faults(tiny, monkeypatch):
     def load(index):
         if index == 1:
             raise UserError("1.png is cut short")
@@ -22,13 +22,13 @@ def test_records_that_cannot_be_read_and_twins_are_faults(tiny, monkeypatch):
     data = types.SimpleNamespace(
         cells=lambda **_: Splits(one, one._replace(length=0), two), __all__=["cells"]
     )
-    monkeypatch.setattr(surveying, "data", data)
+    monkeypatch.setattr(dataset, "data", data)
     tiny.data = ConfigDict({"name": "cells"})
-    found = surveying.survey(tiny).account
-    assert found.root == "x"
-    assert [(f.split, f.id) for f in found.facts] == [("train", "0"), ("test", "0")]
-    (cut,) = found.errors
-    assert cut.text == "1.png is cut short"
-    (leak,) = set(found.faults) - {cut}
+    account = dataset.survey_splits(tiny).account
+    assert account.root == "x"
+    assert [(f.split, f.id) for f in account.facts] == [("train", "0"), ("test", "0")]
+    (unreadable,) = account.errors
+    assert unreadable.text == "1.png is cut short"
+    (leak,) = set(account.faults) - {unreadable}
     assert (leak.level, leak.kind) == ("warning", "leak")
     assert leak.text.startswith("0 (test): the same image as 0 (train)")

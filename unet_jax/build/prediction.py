@@ -1,0 +1,222 @@
+"""Builds the parts of a run that predict; needs no data set."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from unet_jax import parallel, postprocess, views
+from unet_jax.arrays import Segmentation
+from unet_jax.build import binding, checks
+from unet_jax.data import normalize
+from unet_jax.data.normalize import Scale
+from unet_jax.data.resample import Resampling, between
+from unet_jax.errors import UserError, prefix_errors
+from unet_jax.inference import Inference
+from unet_jax.specs import Spec, bind
+from unet_jax.tasks import Data, Task
+from unet_jax.views import View
+
+
+class PredictOptions(NamedTuple):
+    """The fields of `config.predict`, as described in build/fields.py."""
+
+    tta: str
+    tile: tuple[int, ...]
+    batch: int
+    channels: str
+    save_probabilities: bool
+    save_uncertainty: bool
+    postprocess: tuple[Spec, ...]
+    seed: int
+
+
+class PredictionParts(NamedTuple):
+    """The parts of a run that predict.
+
+    Attributes:
+      task: the meaning of the output of the network.
+      inference: the network, on the devices of this process.
+      variables: the shapes of the variables of the network, as in a checkpoint.
+      measure: the pieces of a raw image -> its `normalize.Scale`.
+      value_scale: the scale of an image -> the scale of the values predicted from it.
+      views: of test-time augmentation.
+      postprocess: `(segmentation, probabilities) -> segmentation`.
+      options: the fields of `config.predict`.
+      preprocessing: the JSON data about pre-processing from the checkpoint.
+    """
+
+    task: Task
+    inference: Inference
+    variables: Any
+    measure: Callable[[normalize.Pieces], Scale]
+    value_scale: Callable[[Scale], Scale]
+    views: tuple[View, ...]
+    postprocess: Callable[[Segmentation, np.ndarray], Segmentation]
+    options: PredictOptions
+    preprocessing: dict[str, Any]
+
+    @property
+    def convert(self) -> bool:
+        """True if grey images are converted to RGB, or RGB images to grey."""
+        return self.preprocessing["convert"] or self.options.channels == "convert"
+
+    def segment(
+        self, label: np.ndarray, prediction: np.ndarray, *, postprocess: bool
+    ) -> Segmentation:
+        """Returns the classes and the objects of a whole image.
+
+        Args:
+          label: `[*S]` or `[*S, K]`, of any integer type.
+          prediction: `f32[*S, channels]`.
+          postprocess: True to apply the post-processing of `config.predict`.
+        """
+        segmentation = Segmentation(label.astype(np.int32))
+        if self.task.segment:
+            segmentation = self.task.segment(segmentation.label, prediction)
+        if not postprocess:
+            return segmentation
+        return self.postprocess(segmentation, self.task.probabilities(prediction))
+
+    def plan_resampling(
+        self, shape: tuple[int, ...], spacing: Sequence[float] | None
+    ) -> Resampling:
+        """Returns the resampling of an image to the spacing of the network.
+
+        Args:
+          shape: the spatial shape of the image.
+          spacing: the size of its pixels along each axis; None if it is not known.
+
+        Raises:
+          UserError: the network needs a spacing, and that of the image is unknown or
+            not possible.
+        """
+        spacing = spacing or self.preprocessing["file_spacing"]
+        return between(shape, spacing, tuple(self.preprocessing["spacing"]))
+
+
+def build_prediction(
+    config: ConfigDict, preprocessing: dict[str, Any]
+) -> PredictionParts:
+    """Builds the parts of a run that predict.
+
+    Args:
+      config: of the run.
+      preprocessing: the JSON data about pre-processing from its checkpoint.
+
+    Raises:
+      UserError: a field of the config is wrong.
+    """
+    task = binding.build_task(config, read_task_data(preprocessing))
+    options, postprocessing = bind_options(config, task)
+    axes, channels = preprocessing["spatial_axes"], preprocessing["channels"]
+    model = binding.build_model(config, None).clone(outputs=task.channels)
+    with prefix_errors("config.predict.tile"):
+        inference = Inference(
+            model,
+            task=task,
+            channels=channels,
+            devices=parallel.local_devices(),
+            edges=_expand_tile(options.tile, axes),
+            batch=options.batch,
+        )
+    return PredictionParts(
+        task=task,
+        inference=inference,
+        variables=jax.eval_shape(binding.make_init_variables(config, model, channels)),
+        measure=binding.bind_field(normalize, config, "normalize"),
+        value_scale=make_value_scale(task, preprocessing["target_scale"]),
+        views=getattr(views, options.tta)(axes),
+        postprocess=postprocessing,
+        options=options,
+        preprocessing=preprocessing,
+    )
+
+
+def make_value_scale(
+    task: Task, target_scale: Sequence[Sequence[float]]
+) -> Callable[[Scale], Scale]:
+    """Returns a function from the scale of an image to the scale of its values.
+
+    Args:
+      task: its `units` are those of the image, or those of the targets.
+      target_scale: the offsets and the widths of the targets, for each channel.
+    """
+    if task.units != "own":
+        return lambda scale: scale._replace(clip=False)
+    return lambda scale: Scale(*map(np.asarray, target_scale))
+
+
+def bind_options(config: ConfigDict, task: Task) -> tuple[PredictOptions, Callable]:
+    """Returns the fields of `config.predict`, and its post-processing as a function.
+
+    Raises:
+      UserError: a field is wrong, or the task does not give the results it needs.
+    """
+    options = PredictOptions(**checks.read_section(config, "predict"))
+    functions = [
+        bind(postprocess, spec, f"config.predict.postprocess[{i}]")
+        for i, spec in enumerate(options.postprocess)
+    ]
+    _check_options(options, functions, task, config.task.name)
+    return options, postprocess.chain_functions(functions)
+
+
+def _check_options(
+    options: PredictOptions, functions: Sequence[Callable], task: Task, name: str
+) -> None:
+    """Raises UserError if the options need results that the task does not give."""
+    for i, function in enumerate(functions):
+        field = f"config.predict.postprocess[{i}]: {options.postprocess[i]['name']!r}"
+        if not task.classes:
+            raise UserError(
+                f"{field} corrects labels, and the task {name!r} has none; remove it"
+            )
+        if task.finds_objects and postprocess.finds_objects(function):
+            raise UserError(
+                f"{field} finds objects, and the task {name!r} finds them itself; "
+                "remove it"
+            )
+    if options.save_probabilities and not task.probabilities:
+        raise UserError(
+            f"config.predict.save_probabilities: the task {name!r} has no classes; set "
+            "it to False"
+        )
+    if options.save_uncertainty and not task.entropy:
+        raise UserError(
+            f"config.predict.save_uncertainty: the values of the task {name!r} have no "
+            "entropy; set it to False"
+        )
+    if task.classes:
+        _try_postprocess(task, functions)
+
+
+def _try_postprocess(task: Task, functions: Sequence[Callable]) -> None:
+    """Calls the post-processing with one pixel, so that it fails before prediction."""
+    prediction = np.full((1, 1, task.channels), 1 / task.channels, np.float32)
+    label = task.decide(prediction).astype(np.int32)
+    with prefix_errors("config.predict.postprocess"):
+        postprocess.chain_functions(functions)(
+            Segmentation(label), task.probabilities(prediction)
+        )
+
+
+def read_task_data(preprocessing: dict[str, Any]) -> Data:
+    """Returns the facts about the training data that a task depends on."""
+    return Data(
+        classes=tuple(preprocessing["classes"]),
+        axes=preprocessing["spatial_axes"],
+        channels=preprocessing["channels"],
+        target_channels=preprocessing["target_channels"],
+    )
+
+
+def _expand_tile(tile: tuple[int, ...], axes: int) -> tuple[int, ...]:
+    """Returns the size of a tile along each axis; a single size is for all axes."""
+    if len(tile) == 1:
+        return tile * axes
+    if tile and len(tile) != axes:
+        raise UserError(f"must have {axes} sizes or one, not {tile}")
+    return tile
