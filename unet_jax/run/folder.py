@@ -116,7 +116,7 @@ def read_selection_score(workdir: Path, config: ConfigDict) -> str:
       The name, such as 'val/dice'.
 
     Raises:
-      UserError: the load_newest_metadata checkpoint is damaged or was written by another program.
+      UserError: the newest checkpoint is damaged or was written by another program.
     """
     if not list_steps(workdir):
         return get_best_score_name(config)
@@ -127,13 +127,13 @@ def read_selection_score(workdir: Path, config: ConfigDict) -> str:
         return get_best_score_name(from_plain(about["config"]))
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
-            f"{workdir}: the config of its load_newest_metadata checkpoint names no metrics, so "
+            f"{workdir}: the config of its newest checkpoint names no metrics, so "
             "another program may have written it; name the folder of a run"
         ) from error
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
-    """Reads the config of a run from config.json or else from its load_newest_metadata checkpoint.
+    """Reads the config of a run from config.json or else from its newest checkpoint.
 
     Args:
       workdir: the run folder.

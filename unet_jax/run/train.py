@@ -129,7 +129,7 @@ def _run_steps(
 def _restore_or_init(
     config: ConfigDict, parts: TrainingParts, checkpoints: Checkpoints, key: jax.Array
 ) -> tuple[State, int, list[Scalars]]:
-    """Restores the load_newest_metadata checkpoint, or initializes a state if there is none.
+    """Restores the newest checkpoint, or initializes a state if there is none.
 
     Returns:
       The state, the number of steps taken, and the scalars of the steps since the last
