@@ -233,7 +233,8 @@ class Predictor:
         Args:
           shape: the spatial shape of every image.
           raws: functions that read a box of each image, `[*box, C]`.
-          request: the results besides `label` or `values`; `objects` are added if found.
+          request: the results besides `label` or `values`; `objects` are added if
+            found.
           spacing: size of a pixel along each axis, if it is known.
           passed: called with the number of finished tiles and of all tiles.
         """
