@@ -24,7 +24,7 @@ published numbers for 8-bit images.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from unet_jax.configs import base
 
 
 def get_config() -> ConfigDict:

@@ -17,7 +17,7 @@ which gives large weights to the background between nuclei.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from unet_jax.configs import base
 
 
 def get_config() -> ConfigDict:

@@ -16,7 +16,7 @@ suit images with an edge of a few hundred pixels.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from unet_jax.configs import base
 
 
 def get_config() -> ConfigDict:

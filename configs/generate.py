@@ -23,7 +23,7 @@ The method has its own loss, the mean squared error of the velocity; `loss` is n
 
 from ml_collections import ConfigDict
 
-from configs import base
+from unet_jax.configs import base
 
 
 def get_config() -> ConfigDict:

@@ -23,7 +23,7 @@ because the position of a voxel tells anterior from posterior.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from unet_jax.configs import base
 
 
 def get_config() -> ConfigDict:

@@ -23,7 +23,7 @@ all 30).
 
 from ml_collections import ConfigDict
 
-from configs import base
+from unet_jax.configs import base
 
 
 def get_config() -> ConfigDict:

@@ -22,7 +22,7 @@ norm, on crops of 192 pixels. All pixels have the same weight.
 
 from ml_collections import ConfigDict
 
-from configs import isbi
+from unet_jax.configs import isbi
 
 
 def get_config() -> ConfigDict:

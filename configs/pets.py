@@ -16,7 +16,7 @@ as array_record and change the fields of config.data.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from unet_jax.configs import base
 
 
 def get_config() -> ConfigDict:

@@ -20,7 +20,7 @@ Departures: those of configs/isbi.py, and training on one video; the paper had t
 
 from ml_collections import ConfigDict
 
-from configs import dic_hela
+from unet_jax.configs import dic_hela
 
 
 def get_config() -> ConfigDict:

@@ -16,7 +16,7 @@ without and with --config.predict.postprocess="({'name':'watershed'},)".
 
 from ml_collections import ConfigDict
 
-from configs import base
+from unet_jax.configs import base
 
 
 def get_config() -> ConfigDict:

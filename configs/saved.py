@@ -1,15 +1,15 @@
-"""The config of a run folder: `--config=configs/saved.py:runs/isbi`.
+"""The config of a run folder: `--config=saved:runs/isbi`.
 
-`main.py --workdir=runs/isbi` without `--config` uses this file. `main.py` refuses
-external names in such a config unless `--trust` is given.
+`--workdir=runs/isbi` without `--config` uses this file. The command line refuses external
+names in such a config unless `--trust` is given.
 """
 
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from configs import base
 from unet_jax.build.fields import from_plain
+from unet_jax.configs import base
 from unet_jax.run import folder
 
 

@@ -2,9 +2,10 @@
 
 python experiments/run.py experiments/<question> [flags of main.py for every run]
 
-`points()` in the experiment's `sweep.py` yields `(name, {field: value})`; each point
-becomes `main.py --workdir=runs/<question>/<name> --config.<field>=<value>`. A finished
-run is not trained again, so an interrupted sweep resumes where it stopped.
+`sweep.py` of the experiment names a config, `CONFIG`. Its `points()` yields
+`(name, {field: value})`; each point becomes
+`main.py --config=<CONFIG> --workdir=runs/<question>/<name> --config.<field>=<value>`. A
+finished run is not trained again, so an interrupted sweep resumes where it stopped.
 """
 
 import importlib.util
@@ -32,7 +33,7 @@ def list_commands(folder: Path, flags: list[str]) -> list[list[str]]:
         [
             sys.executable,
             str(ROOT / "main.py"),
-            f"--config={ROOT / sweep.CONFIG}",
+            f"--config={sweep.CONFIG}",
             f"--workdir=runs/{folder.name}/{name}",
             *(f"--config.{field}={value}" for field, value in overrides.items()),
             *flags,
@@ -44,9 +45,11 @@ def list_commands(folder: Path, flags: list[str]) -> list[list[str]]:
 def main() -> None:
     """Runs the experiment that the first argument names."""
     folder, flags = Path(sys.argv[1]), sys.argv[2:]
+    if not folder.is_dir():
+        folder = ROOT / folder  # from another folder than that of the checkout
     if not (folder / "sweep.py").is_file():
         names = sorted(p.parent.name for p in ROOT.glob("experiments/*/sweep.py"))
-        sys.exit(f"error: no {folder}/sweep.py; experiments: {', '.join(names)}")
+        sys.exit(f"error: no {sys.argv[1]}/sweep.py; experiments: {', '.join(names)}")
     for command in list_commands(folder, flags):
         print(shlex.join(["main.py", *command[2:]]), flush=True)
         process = subprocess.Popen(command)

@@ -85,7 +85,7 @@ def trained(tmp_path_factory):
 
 
 def _tiny():
-    from configs import base
+    from unet_jax.configs import base
 
     config = base.get_config()
     config.name = "tiny"

@@ -15,7 +15,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 @pytest.fixture
 def parse(monkeypatch):
-    """Parses arguments as main.py does, with flags of its own."""
+    """Parses arguments as the command line does, with flags of its own."""
 
     def parse(*arguments):
         argv = ["main.py", *arguments]
@@ -33,7 +33,7 @@ def parse(monkeypatch):
         flags.DEFINE_boolean("trust", False, "", flag_values=values)
         monkeypatch.setattr(flags, "FLAGS", values)
         sys.modules.pop("config_config", None)  # else the last file is still in it
-        command.parser(CONFIGS)(argv)
+        command.parse(argv)
         return config.value
 
     return parse
@@ -95,7 +95,7 @@ def test_of_a_field_that_is_set_twice_the_last_counts(parse):
 def test_without_a_config_it_is_the_quickstart_or_what_workdir_holds(parse, tmp_path):
     assert parse().name == "quickstart"
     assert parse(f"--workdir={tmp_path}").name == "quickstart"
-    from configs import isbi
+    from unet_jax.configs import isbi
     from unet_jax.run import folder
 
     ran = isbi.get_config()
@@ -105,16 +105,46 @@ def test_without_a_config_it_is_the_quickstart_or_what_workdir_holds(parse, tmp_
     assert (config.name, config.steps, config.seed) == ("isbi", 7, 3)
 
 
-def test_the_run_folder_that_a_config_is_read_from(monkeypatch):
+def test_a_config_has_a_name_or_a_path(parse, tmp_path, monkeypatch):
+    """From any folder; there a file wins over a config of the package with its path."""
+    monkeypatch.chdir(tmp_path)
+    for there in ("isbi", "configs/isbi.py", f"{CONFIGS}/isbi.py"):
+        assert parse(f"--config={there}", "--config.steps=3").steps == 3
+    mine = tmp_path / "configs/isbi.py"
+    mine.parent.mkdir()
+    mine.write_text(f"{HEAD}\n    config.name = 'mine'\n    return config\n")
+    assert parse("--config=configs/isbi.py").name == "mine"
+    assert parse(f"--config={mine}").name == "mine"
+    assert parse("--config=isbi").name == "isbi"
+    assert parse("--config", "isbi").name == "isbi"
+
+
+def test_an_argument_of_a_config_follows_a_colon(parse, tmp_path):
+    (tmp_path / "config.json").write_text('{"name": "ran"}')
+    for config in ("saved", "configs/saved.py", f"{CONFIGS}/saved.py"):
+        assert parse(f"--config={config}:{tmp_path}").name == "ran"
+
+
+def test_the_run_folder_that_a_config_is_read_from(tmp_path, monkeypatch):
+    """Whoever it is that reads it: another copy of the package has a saved.py too."""
     monkeypatch.chdir(CONFIGS.parent)
-    for file in ("configs/saved.py", "./configs/saved.py", f"{CONFIGS}/saved.py"):
-        assert command.run_folder(f"{file}:runs/a", CONFIGS) == Path("runs/a")
-    home = command.run_folder("configs/saved.py:~/a", CONFIGS)
-    assert home == Path.home() / "a"
-    for file in ("configs/isbi.py", "configs/isbi.py:x", "mine/saved.py:runs/a"):
-        assert command.run_folder(file, CONFIGS) is None
+    (tmp_path / "config.json").touch()
+    for file in ("configs/saved.py", f"{CONFIGS}/saved.py", "other/saved.py"):
+        assert command.run_folder(f"{file}:{tmp_path}") == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    home = command.run_folder(f"configs/saved.py:~/{tmp_path.name}")
+    assert home == tmp_path
+    for file in (
+        "configs/isbi.py",
+        f"configs/isbi.py:{tmp_path}",
+        "saved.py:not/there",
+    ):
+        assert command.run_folder(file) is None
 
 
+HEAD = """from unet_jax.configs import base
+def get_config():
+    config = base.get_config()"""
 MISTAKES = {
     "--config.loss[7].smooth=1": ["--config.loss[7].smooth", "not so many", "[0]"],
     "--config.crop[0]=64": ["--config.crop[0]", "whole tuple"],
@@ -134,7 +164,9 @@ MISTAKES = {
     "config.steps=3": ["did you mean --config.steps=3?"],
     "--config.augment.flip=1": ["--config.augment.flip: a tuple has elements"],
     "configs/isbi.py": ["unexpected", "did you mean --config=configs/isbi.py"],
-    "--config=configs/isbbi.py": ["configs/isbbi.py", "did you mean 'configs/isbi.py'"],
+    "--config=configs/isbbi.py": ["configs/isbbi.py", "did you mean 'isbi'", "folder"],
+    "--config=isbi.pi": ["isbi.pi", "did you mean 'isbi'"],
+    "--config=runs/isbi.py": ["runs/isbi.py is neither", "did you mean 'isbi'"],
 }
 
 
@@ -156,12 +188,12 @@ def test_a_mistake_gets_one_line(parse, argument):
         ("    config.steps = int('x')", "line 4: ValueError: invalid literal"),
         ("    config.steps = (", "line 4: '\\(' was never closed"),
         ("    import not_there", "line 4: ModuleNotFoundError: .*not_there"),
+        ("    raise ModuleNotFoundError(name='configs')", ".*unet_jax.configs import"),
     ],
 )
 def test_a_mistake_in_a_config_file_names_file_and_line(parse, tmp_path, body, words):
     file = tmp_path / "mine.py"
-    head = "from configs import base\ndef get_config():\n    config = base.get_config()"
-    file.write_text(f"{head}\n{body}\n    return config\n")
+    file.write_text(f"{HEAD}\n{body}\n    return config\n")
     with pytest.raises(SystemExit, match=f"^error: {file}, {words}"):
         parse(f"--config={file}", "--config.steps=3")
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from configs import base, saved
 from tests.data import archives
 from unet_jax import models
 from unet_jax.build.training import build
+from unet_jax.configs import base, saved
 from unet_jax.run import folder
 from unet_jax.run.batches import read_batches
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-NAMES = sorted(p.stem for p in CONFIGS.glob("*.py") if p.stem not in ("base", "saved"))
+NAMES = sorted({p.stem for p in CONFIGS.glob("*.py")} - {"__init__", "base", "saved"})
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def published(archive):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_builds_and_takes_one_step(name, published, tmp_path):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"unet_jax.configs.{name}").get_config()
     assert config.name == name
     assert set(config) == set(base.get_config())
     config.model.widths = (2, 4)
@@ -66,7 +66,7 @@ def folder_of(root, axes):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_docstring_is_a_lab_note(name):
-    note = inspect.getdoc(importlib.import_module(f"configs.{name}"))
+    note = inspect.getdoc(importlib.import_module(f"unet_jax.configs.{name}"))
     for word in ("Paper", "Command", "Measured"):
         assert f"\n{word} " in note
 

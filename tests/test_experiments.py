@@ -19,7 +19,8 @@ run = importlib.import_module("experiments.run")
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_every_point_of_a_sweep_builds(folder, monkeypatch):
+def test_every_point_of_a_sweep_builds(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the config is found from any folder
     commands = run.list_commands(folder, ["--config.batch_size=8"])
     assert len({c[3] for c in commands}) == len(commands) > 1  # one run folder for each
     for arguments in commands:
@@ -28,10 +29,8 @@ def test_every_point_of_a_sweep_builds(folder, monkeypatch):
         flags.DEFINE_string("workdir", None, "", flag_values=values)
         monkeypatch.setattr(flags, "FLAGS", values)
         monkeypatch.setattr(sys, "argv", arguments[1:])
-        command.parser(ROOT / "configs")(list(arguments[1:]))
-        config.value.data = ConfigDict(
-            CELLS
-        )  # needs no download; the sweep sets the rest
+        command.parse(list(arguments[1:]))
+        config.value.data = ConfigDict(CELLS)  # needs no download
         build(config.value)
 
 

@@ -1,4 +1,5 @@
 import json
+import sys
 import time
 
 import numpy as np
@@ -65,3 +66,16 @@ def test_a_log_may_start_from_an_empty_file(tmp_path, content):
     with logs.Log(tmp_path, 0, 1, writer=True) as log:
         log.write_scalars(1, {"a": 1.0})
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "a": 1.0}\n'
+
+
+@pytest.mark.parametrize(
+    ("started", "command"),
+    [
+        ("main.py", "python main.py"),
+        ("/usr/bin/unet-jax", "unet-jax"),
+        ("/lib/unet_jax/__main__.py", "python -m unet_jax"),
+    ],
+)
+def test_messages_name_the_command_that_the_user_has(monkeypatch, started, command):
+    monkeypatch.setattr(sys, "argv", [started])
+    assert logs.program() == command

@@ -25,13 +25,13 @@ TINY = [
 ]
 
 
-def start(*arguments, **environment):
+def start(*arguments, program=(ROOT / "main.py",), cwd=ROOT, **environment):
     return subprocess.Popen(
-        [sys.executable, ROOT / "main.py", *arguments],
+        [sys.executable, *program, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=ROOT,
+        cwd=cwd,
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | environment,
     )
 

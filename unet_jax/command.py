@@ -1,4 +1,4 @@
-"""The command line: parses the flags, and answers a mistake with one line."""
+"""The command line: finds the config, parses the flags, explains mistakes in a line."""
 
 import contextlib
 import functools
@@ -14,7 +14,8 @@ from absl import flags
 
 from unet_jax.errors import UserError, suggest
 
-SAVED = "saved.py"  # the config file that reads the config of a run folder
+CONFIGS = (Path(__file__).parent / "configs").resolve()
+SAVED = CONFIGS / "saved.py"  # reads the config of a run folder
 FLAGS = r"--?(config|config[.\[].*|workdir|mode|input|output|ensemble|count|trust)"
 RUN = ("config.json", "checkpoints")  # a folder with one of these holds a run
 MEANINGS = {
@@ -61,44 +62,74 @@ def at_once() -> Iterator[None]:
     os._exit(code)
 
 
-def parser(configs: Path) -> Callable[[list[str]], list[str]]:
-    """Returns a parser of `sys.argv` for `app.run`.
+def parse(argv: list[str]) -> list[str]:
+    """Parses `sys.argv` for `app.run`, and exits with one line at a mistake."""
+    with one_line():
+        argv = sys.argv[:] = _with_config(_joined(argv))  # read there too
+        try:
+            rest = flags.FLAGS(argv)
+        except Exception as error:
+            file, _ = split_argument(argv[1].split("=", 1)[-1])
+            if line := _in_file(error, file) or _explain(error, argv):
+                raise UserError(line) from error
+            raise
+        if len(rest) > 1:
+            flag = "--" if "=" in rest[1] else "--config="
+            raise UserError(
+                f"unexpected argument {rest[1]!r}; did you mean {flag}{rest[1]}?"
+            )
+        return rest
+
+
+def find_config(text: str) -> str:
+    """Finds the file of a config.
 
     Args:
-      configs: the folder of the config files.
+      text: the path of a Python file, or `isbi` or `configs/isbi.py` for a config that
+        comes with this package. An argument of its `get_config` may follow after a
+        colon: `saved:runs/isbi`.
+
+    Returns:
+      The path of the file, and the argument as it was given.
+
+    Raises:
+      UserError: there is no such file.
     """
-
-    def parse(argv: list[str]) -> list[str]:
-        with one_line():
-            argv = sys.argv[:] = _with_config(_joined(argv), configs)  # read there too
-            try:
-                rest = flags.FLAGS(argv)
-            except Exception as error:
-                file = re.split(r"(?<=\.py):", argv[1].split("=", 1)[-1])[0]
-                if line := _in_file(error, file) or _explain(error, argv):
-                    raise UserError(line) from error
-                raise
-            if len(rest) > 1:
-                flag = "--" if "=" in rest[1] else "--config="
-                raise UserError(
-                    f"unexpected argument {rest[1]!r}; did you mean {flag}{rest[1]}?"
-                )
-            return rest
-
-    return parse
+    file, argument = split_argument(text)
+    if file.endswith(".py") and Path(file).is_file():
+        return text
+    names = {path.stem for path in CONFIGS.glob("*.py")} - {"__init__"}
+    name = Path(file).stem
+    if name in names and file in (name, f"configs/{name}.py"):
+        return f"{CONFIGS}/{name}.py{argument}"
+    names.remove(SAVED.stem)  # of no use without an argument
+    raise UserError(
+        f"--config: {file} is neither a Python file nor the name of a config; "
+        f"{suggest(name, names)}"
+    )
 
 
-def run_folder(config: str, configs: Path) -> Path | None:
+def split_argument(config: str) -> tuple[str, str]:
+    """Splits the value of --config into the file or name, and `:argument` or ``."""
+    match = re.fullmatch(r"(.+?\.py|\w+)(:.*)?", config, re.DOTALL)
+    return (match[1], match[2] or "") if match else (config, "")
+
+
+def run_folder(config: str) -> Path | None:
     """Returns the run folder that a config was read from; None for a file of the user.
 
     Args:
-      config: the value of --config.
-      configs: the folder of the config files.
+      config: the value of --config, after `find_config`.
     """
-    file, *workdir = re.split(r"(?<=\.py):", config, maxsplit=1)
-    if workdir and Path(file).resolve() == (configs / SAVED).resolve():
-        return Path(*workdir).expanduser()
-    return None
+    file, argument = split_argument(config)
+    workdir = Path(argument[1:]).expanduser()
+    # another copy of the package has its own saved.py
+    saved = Path(file).resolve() == SAVED or Path(file).name == SAVED.name
+    return workdir if argument and saved and _holds_run(workdir) else None
+
+
+def _holds_run(workdir: Path) -> bool:
+    return any((workdir / name).exists() for name in RUN)
 
 
 def with_flags(verb: Callable, holders: Sequence[flags.FlagHolder]) -> Callable:
@@ -134,7 +165,7 @@ def _joined(argv: list[str]) -> list[str]:
     return joined
 
 
-def _with_config(argv: list[str], configs: Path) -> list[str]:
+def _with_config(argv: list[str]) -> list[str]:
     """Puts --config first, as its overrides need, and adds it if it is missing.
 
     The default is the config that --workdir holds, or else the quickstart.
@@ -145,19 +176,14 @@ def _with_config(argv: list[str], configs: Path) -> list[str]:
     named = [a for a in given if re.match(r"--?config(=|$)", a)]
     if not named:
         workdir = next((a.split("=", 1)[1] for a in given if "-workdir=" in a), None)
-        ran = workdir and any((Path(workdir).expanduser() / n).exists() for n in RUN)
-        config = f"{configs}/{SAVED}:{workdir}" if ran else f"{configs}/quickstart.py"
-        return [program, f"--config={config}", *given]
-    if "=" not in named[-1]:
+        ran = workdir and _holds_run(Path(workdir).expanduser())
+        config = f"saved:{workdir}" if ran else "quickstart"
+    elif "=" in named[-1]:
+        config = named[-1].split("=", 1)[1]
+    else:
         return argv
-    path = Path(re.split(r"(?<=\.py):", named[-1].split("=", 1)[1])[0])
-    if path.suffix != ".py" or not path.is_file():
-        there = [
-            f"{configs.name}/{p.name}" for p in configs.glob("*.py") if p.name != SAVED
-        ]
-        wanted = f"{configs.name}/{path.stem}.py"
-        raise UserError(f"--config: {path} is no Python file; {suggest(wanted, there)}")
-    return [program, named[-1], *(a for a in given if a not in named)]
+    rest = (a for a in given if a not in named)
+    return [program, f"--config={find_config(config)}", *rest]
 
 
 def _field(argument: str) -> str | None:
@@ -175,6 +201,8 @@ def _in_file(error: BaseException | None, file: str) -> str | None:
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             if Path(frame.filename).resolve() == Path(file).resolve():
                 text = " ".join(str(error).replace("\\n", " ").split())
+                if getattr(error, "name", None) == "configs":
+                    text += "; write 'from unet_jax.configs import ...'"
                 return f"{file}, line {frame.lineno}: {type(error).__name__}: {text}"
         error = error.__cause__ or error.__context__
     return None

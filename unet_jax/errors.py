@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 class UserError(Exception):
     """A mistake that the user can correct.
 
-    Its text is one line: what is wrong, in which file or field, and what to do.
-    `main.py` prints the line without a traceback and exits with code 1.
+    Its text is one line: what is wrong, in which file or field, and what to do. The
+    command line prints it without a traceback and exits with code 1.
     """
 
 

@@ -26,6 +26,14 @@ from tensorboardX import SummaryWriter
 METRICS = "metrics.jsonl"
 
 
+def program() -> str:
+    """Returns the command that started this process, for commands in messages."""
+    file = Path(sys.argv[0])
+    if file.parts[-2:] == ("unet_jax", "__main__.py"):
+        return "python -m unet_jax"
+    return "unet-jax" if file.name == "unet-jax" else "python main.py"
+
+
 def say(line: str) -> None:
     """Prints one line on the terminal, from one of the processes of a run."""
     if jax.process_index() == 0:

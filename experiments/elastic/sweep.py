@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-CONFIG = "configs/quickstart.py"
+CONFIG = "quickstart"
 FLIP = "{'name':'flip'}"
 ROTATION = "{'name':'rotation','degrees':180.0}"
 ELASTIC = "{'name':'elastic','sigma':6.0,'grid':3}"

@@ -3,7 +3,6 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base
 from unet_jax import (
     augment,
     data,
@@ -17,6 +16,7 @@ from unet_jax import (
     tasks,
 )
 from unet_jax.build import checks, fields
+from unet_jax.configs import base
 from unet_jax.data import normalize, sampling, weights
 from unet_jax.errors import UserError
 from unet_jax.specs import bind, check_type

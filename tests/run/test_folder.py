@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from configs import saved
+from unet_jax.configs import saved
 from unet_jax.errors import UserError
 from unet_jax.run import folder, train
 

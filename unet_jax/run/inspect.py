@@ -83,7 +83,7 @@ def _plan(config: ConfigDict, splits: Splits, workdir: Path) -> Advice:
         memory=made.memory,
         seconds=made.seconds,
         device=made.device,
-        command=f"python main.py --config={path}",
+        command=f"{logs.program()} --config={path}",
     )
 
 

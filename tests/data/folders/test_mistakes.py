@@ -8,8 +8,8 @@ import tifffile
 from ml_collections import ConfigDict
 from PIL import Image
 
-from configs import folder as config_of_a_folder
 from unet_jax import command, run
+from unet_jax.configs import folder as config_of_a_folder
 from unet_jax.data import folder
 from unet_jax.errors import UserError
 

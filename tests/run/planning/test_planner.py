@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base
 from unet_jax.build import binding
 from unet_jax.build.dataset import survey_splits
+from unet_jax.configs import base
 from unet_jax.data import sampling, weights
 from unet_jax.data.account import Account, measure
 from unet_jax.errors import UserError

@@ -39,7 +39,7 @@ def format_config(
             "",
             "from ml_collections import ConfigDict",
             "",
-            "from configs import base",
+            "from unet_jax.configs import base",
             "",
             "",
             "def get_config() -> ConfigDict:",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from unet_jax import logs
 from unet_jax.build import binding, checks
 from unet_jax.data.account import Account, Fact
 from unet_jax.data.source import Splits
@@ -94,7 +95,7 @@ def format_plan(plan: TrainingPlan, title: str) -> str:
     measured += f"{lasting(plan.seconds)} for 1000 steps including reading"
     notes = {
         "Plan": "written by --mode=inspect from the measured training images",
-        "Command": "python main.py --config=THIS_FILE",
+        "Command": f"{logs.program()} --config=THIS_FILE",
         "Measured": f"{measured}, on {plan.device}",
     }
     return config_file.format_config(
