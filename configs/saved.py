@@ -1,7 +1,7 @@
 """The config of a run folder: `--config=saved:runs/isbi`.
 
-`--workdir=runs/isbi` without `--config` uses this file. The command line refuses external
-names in such a config unless `--trust` is given.
+`--workdir=runs/isbi` without `--config` uses this file. The command line refuses
+external names in such a config unless `--trust` is given.
 """
 
 from pathlib import Path

@@ -1,14 +1,26 @@
 """The U-Net in JAX and Flax."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Predictor"]
+if TYPE_CHECKING:
+    from unet_jax.api import evaluate, load_config, train
+    from unet_jax.run.predictor import Predictor
+
+__all__ = ["Predictor", "evaluate", "load_config", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """`unet_jax.Predictor`, imported when it is asked for: the rest needs no run."""
+    """Imports what `__all__` names when it is used: most modules need none of it."""
     if name == "Predictor":
         from unet_jax.run.predictor import Predictor
 
         return Predictor
+    if name in __all__:
+        from unet_jax import api
+
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

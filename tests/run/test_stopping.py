@@ -1,5 +1,6 @@
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -19,3 +20,14 @@ def test_the_first_signal_is_a_request_and_the_second_interrupts(number, code):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
+
+
+def test_a_thread_trains_without_signals():
+    """As in a web application: only the main thread may set handlers."""
+
+    def ask():
+        with stopping.requests() as asked:
+            return asked
+
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(ask).result() == []

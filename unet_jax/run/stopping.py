@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import jax
@@ -14,12 +15,16 @@ def catch_signals() -> Iterator[list[int]]:
     """Collects SIGTERM and Ctrl-C in a list, so that the current step can finish.
 
     A second signal raises KeyboardInterrupt at once. With several processes, JAX
-    handles SIGTERM and informs the other processes; Ctrl-C is turned into SIGTERM.
+    handles SIGTERM and informs the other processes; Ctrl-C is turned into SIGTERM. A
+    thread other than the main one gets no signals, and its list stays empty.
 
     Yields:
       The numbers of the signals received so far.
     """
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
     several = jax.process_count() > 1
 
     def handle(number: int, _: object) -> None:
