@@ -10,7 +10,7 @@ from unet_jax.run import stopping
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
-def test_the_first_signal_is_a_request_and_the_second_interrupts(number, code):
+def test_the_first_signal_is_collected_and_the_second_interrupts(number, code):
     before = signal.getsignal(number)
     with stopping.catch_signals() as received:
         assert not stopping.should_stop(received, 1)
@@ -26,8 +26,8 @@ def test_a_thread_trains_without_signals():
     """As in a web application: only the main thread may set handlers."""
 
     def ask():
-        with stopping.requests() as asked:
-            return asked
+        with stopping.catch_signals() as received:
+            return received
 
     with ThreadPoolExecutor() as threads:
         assert threads.submit(ask).result() == []
