@@ -2,9 +2,10 @@
 # Sets an isolated environment up, then runs something in it.
 #
 #   ./launch.sh                          the quickstart: trains on synthetic cells
-#   ./launch.sh test [pytest flags]      all tests
-#   ./launch.sh experiments/<question>   every run of an experiment, then its figure
 #   ./launch.sh --config=configs/isbi.py [flags of main.py]
+#   ./launch.sh experiments/<question>   every run of an experiment, then its figure
+#   ./launch.sh test [pytest flags]      all tests; -m "not slow" leaves out slow ones
+#   ./launch.sh dev ruff check .         a command of the development environment
 #
 # PYTHON=python3.12 chooses the interpreter; each version has its own environment,
 # below .venv/ or below $VENV.
@@ -24,7 +25,7 @@ venv=${VENV:-.venv}/$version
 
 extras=()
 case ${1:-} in
-  test) extras+=(dev) ;;
+  test | dev) extras+=(dev) ;;
   experiments/*) extras+=(sweep) ;;
   *) extras+=(volumes) ;;
 esac
@@ -59,6 +60,7 @@ fi
 run=$venv/bin/python
 case ${1:-} in
   test) exec "$run" -m pytest "${@:2}" ;;
+  dev) PATH=$(cd "$venv/bin" && pwd):$PATH exec "${@:2}" ;;
   experiments/*) exec "$run" experiments/run.py "$@" ;;
   *) exec "$run" main.py "$@" ;;
 esac

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def load_module(path: Path) -> ModuleType:
     """Imports a file of an experiment, which is not a package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -36,7 +36,8 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path):
     scores = {1: 0.1, 2: 0.9, 3: 0.5, 4: None, 5: 0.9, 6: None, 7: None}
     with Checkpoints(tmp_path, "val/dice") as checkpoints:
         assert checkpoints.latest is None
-        assert checkpoints.best is None
+        with pytest.raises(UserError, match="holds no checkpoint"):
+            _ = checkpoints.best
         for step, score in scores.items():
             checkpoints.save(
                 step,

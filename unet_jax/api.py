@@ -62,10 +62,9 @@ def train(config: ConfigDict | str | Path, workdir: str | Path | None = None) ->
       KeyboardInterrupt: the run was interrupted; the same call continues it.
       SystemExit: the run was stopped by SIGTERM; the same call continues it.
     """
-    if not isinstance(config, ConfigDict):
-        config = load_config(config)
-    workdir = Path(workdir or f"runs/{config.name}").expanduser()
-    if code := run.train(config, workdir):
+    chosen = load_config(config) if isinstance(config, str | Path) else config
+    workdir = Path(workdir or f"runs/{chosen.name}").expanduser()
+    if code := run.train(chosen, workdir):
         interrupted = code == 128 + signal.SIGINT
         raise KeyboardInterrupt if interrupted else SystemExit(code)
     return _test_scores(workdir)

@@ -70,6 +70,8 @@ class Checkpoints:
         Raises:
           UserError: the checkpoints have scores, but not the one that chooses.
         """
+        if self.latest is None:
+            raise UserError(f"{self._orbax.directory} holds no checkpoint; train first")
         scored = [c for c in self._orbax.checkpoints if c.metrics]
         if not scored:
             return self.latest

@@ -300,10 +300,8 @@ def combine_losses(terms: Sequence[tuple[float, Term]]) -> Loss:
         raise UserError("no term has a scale other than 0; set one scale above 0")
 
     def total(outputs: ByKind, targets: ByKind, weight: Weight) -> jax.Array:
-        return sum(
-            scale * term(outputs[kind], targets[kind], weight)
-            for scale, kind, term in terms
-        )
+        losses = (s * term(outputs[k], targets[k], weight) for s, k, term in kinds)
+        return jnp.asarray(sum(losses))
 
     return total
 
@@ -332,7 +330,7 @@ def compute_deep_supervision(
     Returns:
       `f32[B]`.
     """
-    total = 0.0
+    terms = []
     for i, (output, stride) in enumerate(zip(outputs, strides, strict=False)):
         shape = next(iter(output.values())).shape[1:-1]
         coarse = {kind: _subsample(t, shape, stride) for kind, t in targets.items()}
@@ -400,9 +398,10 @@ def _count_soft_overlap(inputs: _LossInputs) -> tuple[jax.Array, jax.Array, jax.
     p = (jax.nn.sigmoid if inputs.independent else jax.nn.softmax)(inputs.logits)
     g, w = inputs.truth, inputs.weight
     space = range(1, p.ndim - 1)
-    return tuple(
+    tp, fp, fn = (
         jnp.sum(w * term, axis=space) for term in (p * g, p * (1 - g), (1 - p) * g)
     )
+    return tp, fp, fn
 
 
 def _average_classes(

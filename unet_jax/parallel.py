@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from unet_jax.arrays import Batch
 from unet_jax.errors import UserError
 from unet_jax.specs import Count
 
@@ -256,8 +257,8 @@ def _replicate(sharding: NamedSharding, tree: Any) -> Any:
     """Returns a tree of host arrays as device arrays, copied to every device."""
 
     def place(array: jax.Array) -> jax.Array:
-        array = np.asarray(array)
-        return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, sharding, lambda i: host[i])
 
     return jax.tree.map(place, tree)
 

@@ -121,10 +121,11 @@ def _convolve(image: jax.Array, kernel: jax.Array, axis: int) -> jax.Array:
     size, radius = image.shape[axis], len(kernel) // 2
     padding = [(radius, radius) if a == axis else (0, 0) for a in range(image.ndim)]
     padded = jnp.pad(image, padding, mode="reflect")
-    return sum(
+    shifted = (
         tap * jax.lax.slice_in_dim(padded, start, start + size, axis=axis)
         for start, tap in enumerate(kernel)
     )
+    return jnp.asarray(sum(shifted))
 
 
 def _reduce_pixels(reduce: Callable, image: jax.Array) -> jax.Array:

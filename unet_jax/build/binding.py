@@ -308,7 +308,8 @@ def _check_result(function: Callable, field: str, name: str) -> Callable:
             )
         return changed
 
-    return functools.wraps(function)(loss if field == "loss" else operation)
+    guarded: Callable = loss if field == "loss" else operation
+    return functools.wraps(function)(guarded)
 
 
 def make_init_variables(
@@ -322,7 +323,8 @@ def make_init_variables(
       channels: C of the images.
     """
     image = jnp.zeros((1, *config.crop, channels))
-    keys = dict.fromkeys(("params", "dropout"), jax.random.key(0))
+    key = jax.random.key(0)
+    keys = {"params": key, "dropout": key}
     return lambda: {"batch_stats": {}, **model.init(keys, image)}
 
 

@@ -219,7 +219,7 @@ class ResultCounts:
             )
         if "objects" in answer:
             sizes = np.bincount(answer["objects"].ravel())
-            self._objects = (self._objects or 0) + np.count_nonzero(sizes[1:])
+            self._objects = (self._objects or 0) + int(np.count_nonzero(sizes[1:]))
 
     def format(self, grid: Grid) -> str:
         """Returns the share of each class and the number of objects as text."""

@@ -11,6 +11,7 @@ from unet_jax.specs import Spec
 
 Kind = Literal["label", "value", "objects"]
 Array = Any  # a NumPy array on the host, a JAX array on the device
+OfClasses = Any  # a function of an Array that returns one; None without classes
 
 
 class Data(NamedTuple):
@@ -76,12 +77,12 @@ class Task(NamedTuple):
     outputs: Callable[[jax.Array], dict[str, jax.Array]]
     activate: Callable[[jax.Array], jax.Array]
     vectors: int = 0
-    decide: Callable[[Array], Array] | None = None
+    decide: OfClasses = None
     segment: Callable[[np.ndarray, np.ndarray], Segmentation] | None = None
     finds_objects: bool = False
-    probabilities: Callable[[Array], Array] | None = None
+    probabilities: OfClasses = None
     truth: Callable[[np.ndarray], np.ndarray] = lambda label: label
-    entropy: Callable[[Array], Array] | None = None
+    entropy: OfClasses = None
     overlapping: bool = False
     fallback: tuple[Spec, ...] = ()
     units: Literal["", "image", "own"] = ""

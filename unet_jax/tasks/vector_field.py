@@ -188,7 +188,7 @@ def _find_centres(place: tuple[np.ndarray, ...], piece: np.ndarray) -> np.ndarra
     """
     size = np.bincount(piece)
     first = np.cumsum(size) - size
-    distance = 0
+    distance = np.zeros(len(piece))
     for x in place:
         ordered = x[np.lexsort((x, piece))]
         median = (ordered[first + (size - 1) // 2] + ordered[first + size // 2]) / 2
