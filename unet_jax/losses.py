@@ -300,8 +300,10 @@ def combine_losses(terms: Sequence[tuple[float, Term]]) -> Loss:
         raise UserError("no term has a scale other than 0; set one scale above 0")
 
     def total(outputs: ByKind, targets: ByKind, weight: Weight) -> jax.Array:
-        losses = (s * term(outputs[k], targets[k], weight) for s, k, term in kinds)
-        return jnp.asarray(sum(losses))
+        return sum(
+            scale * term(outputs[kind], targets[kind], weight)
+            for scale, kind, term in terms
+        )
 
     return total
 
@@ -330,7 +332,7 @@ def compute_deep_supervision(
     Returns:
       `f32[B]`.
     """
-    terms = []
+    total = 0.0
     for i, (output, stride) in enumerate(zip(outputs, strides, strict=False)):
         shape = next(iter(output.values())).shape[1:-1]
         coarse = {kind: _subsample(t, shape, stride) for kind, t in targets.items()}
@@ -398,10 +400,9 @@ def _count_soft_overlap(inputs: _LossInputs) -> tuple[jax.Array, jax.Array, jax.
     p = (jax.nn.sigmoid if inputs.independent else jax.nn.softmax)(inputs.logits)
     g, w = inputs.truth, inputs.weight
     space = range(1, p.ndim - 1)
-    tp, fp, fn = (
+    return tuple(
         jnp.sum(w * term, axis=space) for term in (p * g, p * (1 - g), (1 - p) * g)
     )
-    return tp, fp, fn
 
 
 def _average_classes(

@@ -18,7 +18,6 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from unet_jax.arrays import Batch
 from unet_jax.errors import UserError
 from unet_jax.specs import Count
 

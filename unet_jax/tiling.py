@@ -105,8 +105,7 @@ def plan_tiles(
     edges = edges or _choose_edges(pixels, wholes)
     smallest = find_smallest_tile(network)
     shape, spans = [], []
-    axes = zip(image, wholes, edges or _spread(pixels, wholes), strict=True)
-    for axis, (size, whole, edge) in enumerate(axes):
+    for axis, (size, whole, edge) in enumerate(zip(image, wholes, edges, strict=True)):
         margin, multiple = network.margin[axis], network.multiple[axis]
         tile = network.valid_size_below(max(edge, smallest[axis]), axis)
         if not (fill and margin):

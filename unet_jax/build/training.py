@@ -351,7 +351,7 @@ def _prepare_unlabelled(
     config: ConfigDict, splits: Splits, first: Example, room: examples.Room
 ) -> Examples:
     return examples.unlabelled(
-        source,
+        splits.unlabelled,
         first,
         measure=_make_measure(config, splits.unlabelled.channels),
         room=room,

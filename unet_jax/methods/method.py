@@ -83,8 +83,8 @@ class Method(NamedTuple):
     update: Callable[..., tuple[State, Scalars]]
     variables: Callable[[State], Variables]
     unlabelled: float = 0.0
-    sample: OfGenerators = None
-    score: OfGenerators = None
+    sample: Callable[..., Image] | None = None
+    score: Callable[..., jax.Array] | None = None
 
 
 def count_unlabelled_rows(share: float, size: int) -> int:
@@ -124,7 +124,7 @@ def init_state(
       variables: the variables to start from; None to initialise them.
     """
     if variables is None:
-        variables = dict(parts.model.init({"params": key, "dropout": key}, image))
+        variables = parts.model.init({"params": key, "dropout": key}, image)
     params = variables["params"]
     return State(
         step=jnp.zeros((), jnp.int32),

@@ -151,14 +151,14 @@ def _compute_v_rand(both: np.ndarray, true: np.ndarray, predicted: np.ndarray) -
     both, true, predicted = (
         np.square(c, dtype=np.float64).sum() for c in (both, true, predicted)
     )
-    return 2 * pairs / (in_true + in_predicted)
+    return 2 * both / (true + predicted)
 
 
 def _compute_v_info(both: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> float:
     joint, true, predicted = (_compute_entropy(c) for c in (both, true, predicted))
     if true + predicted == 0:
         return 1.0
-    return 2 * (sum(single) - joint) / sum(single)
+    return 2 * (true + predicted - joint) / (true + predicted)
 
 
 def _compute_entropy(counts: np.ndarray) -> float:

@@ -268,7 +268,7 @@ class Predictor:
         """Adds the values in their units, if the task has values."""
         if not self.setup.task.units:
             return answer
-        back = self.setup.make_value_scale(scale()).back
+        back = self.setup.value_scale(scale()).back
         return answer | {"values": back(answer["prediction"])}
 
     def _finish(self, answer: Results, scale: Callable[[], Scale]) -> Results:

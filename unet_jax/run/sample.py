@@ -62,7 +62,7 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
             )
         parts = build_generation(config, preprocessing)
         variables = checkpoints.load_variables(
-            best, parts.here.abstract(parts.variables)
+            best, parts.devices.abstract(parts.variables)
         )
     if jax.process_index() != 0:
         return 0
@@ -90,14 +90,14 @@ def draw_images(
       config: the config of the run, for the seed and the batch size.
       count: number of images.
     """
-    size = -(-min(config.batch_size, count) // parts.here.count) * parts.here.count
+    size = -(-min(config.batch_size, count) // parts.devices.count) * parts.devices.count
     key = jax.random.key(checks.read_section(config, "predict")["seed"])
     for start in range(0, count, size):
         # the last batch is drawn whole, so that nothing is compiled for another size
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
             key, np.arange(start, start + size)
         )
-        images = parts.method.sample(variables, parts.here.put_rows(keys), parts.shape)
+        images = parts.method.sample(variables, parts.devices.put_rows(keys), parts.shape)
         yield from np.asarray(images)[: count - start]
 
 

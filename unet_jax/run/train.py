@@ -84,7 +84,7 @@ def _run_steps(
             clock.count(config.batch_size)
             if step == start + 1:  # includes compiling, which later speeds leave out
                 jax.block_until_ready(scalars)
-                first_speed = clock.speed()
+                first_speed = clock.measure_speed()
 
             stop = stopping.should_stop(received, step)
             evaluating = step % config.eval_every == 0 or step == config.steps
@@ -93,10 +93,10 @@ def _run_steps(
             if logging or saving:
                 pending = _fetch_scalars(pending, step, checkpoints.latest)
             if logging:
-                speed = clock.speed() or first_speed
+                speed = clock.measure_speed() or first_speed
                 log.write_scalars(step, _average_scalars(parts, pending, step, speed))
                 pending = []
-            with clock.paused():
+            with clock.pause():
                 scores: Scores = {}
                 if evaluating:
                     variables = parts.evaluation.method.variables(state)
@@ -117,9 +117,9 @@ def _run_steps(
                         "waiting": list(pending),  # a copy: `pending` grows meanwhile
                         "chosen_by": selection_score,
                     }
-                    portable = parts.layout.portable(state)
+                    saved = parts.layout.make_global(state)
                     variables = parts.evaluation.method.variables
-                    checkpoints.save(step, portable, variables, about, scores)
+                    checkpoints.save(step, saved, variables, about, scores)
             if stop and step < config.steps:
                 logs.say(f"stopped at step {step}; the same command resumes the run")
                 return stopping.exit_code(received)
