@@ -3,6 +3,7 @@
 import os
 import sys
 import zipfile
+from pathlib import Path
 
 # Most of the tests' time is compilation, and most of that is optimisation.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -21,6 +22,24 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def tiny():
     """A run that takes seconds: 4 steps of a network of 2 levels on small cells."""
     return _tiny()
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """A function that returns the folder of a real data set, or skips the test.
+
+    The sets lie in the folder that UNET_JAX_TEST_DATA names, or else in `shared/data`
+    beside the checkout.
+    """
+    beside = Path(__file__).parents[2] / "shared/data"
+    root = Path(os.environ.get("UNET_JAX_TEST_DATA", beside)).expanduser()
+
+    def find(name):
+        if not (root / name).is_dir():
+            pytest.skip(f"no {name} in {root}; UNET_JAX_TEST_DATA names another folder")
+        return root / name
+
+    return find
 
 
 @pytest.fixture

@@ -28,7 +28,15 @@ def published(archive):
     return archive
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("quickstart", "isbi")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in NAMES
+    ],
+)
 def test_every_config_builds_and_takes_one_step(name, published, tmp_path):
     config = importlib.import_module(f"unet_jax.configs.{name}").get_config()
     assert config.name == name

@@ -172,6 +172,7 @@ def test_functions_of_another_package_work_from_training_to_prediction(
     assert (out / "a_overlay.png").exists()
 
 
+@pytest.mark.slow
 def test_a_run_folder_executes_nothing_without_trust(lab, tiny, tmp_path):
     """From the command line, with the run folder of another user."""
     train(use_lab(tiny), tmp_path / "run")

@@ -65,6 +65,7 @@ def test_the_wheel_holds_every_file_of_the_package(site):
     assert "unet-jax = unet_jax.__main__:run" in points.read_text()
 
 
+@pytest.mark.slow
 def test_it_runs_from_any_folder_with_any_config(site, tmp_path):
     """Beside a folder `configs/` that is not ours, and a config of one's own."""
     (tmp_path / "configs").mkdir()

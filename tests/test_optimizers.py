@@ -63,7 +63,9 @@ def test_frozen_parameters_have_no_update_and_do_not_count_in_the_clip():
     np.testing.assert_array_equal(updates["down0"]["kernel"], 0)
     np.testing.assert_array_equal(updates["down0"]["bias"], 0)
     expected = -(GRADS["kernel"] + 0.1 * PARAMS["kernel"])
-    np.testing.assert_allclose(updates["head0"]["kernel"], expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        updates["head0"]["kernel"], expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_freeze_takes_shell_patterns():

@@ -1,5 +1,8 @@
 """Assembled tiles, against the whole image in one piece."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -41,6 +44,34 @@ def whole_and_tiled(model, shape, edges):
     return *outputs, tiles
 
 
+def assert_close(tiled, whole):
+    np.testing.assert_allclose(tiled, whole, atol=2e-5 * max(1, np.abs(whole).max()))
+
+
+def assert_same(tiled, whole):
+    """Compares bit by bit where XLA rounds a pixel alike in images of every size."""
+    if rounds_alike():
+        np.testing.assert_array_equal(tiled, whole)
+    else:
+        assert_close(tiled, whole)
+
+
+@functools.cache
+def rounds_alike():
+    """True if this CPU gives the same bits for a part of an image as for all of it."""
+    for axes in (2, 3):
+        rng = np.random.default_rng(0)
+        image = rng.normal(size=(1, *(17, 14, 13)[:axes], 3)).astype("f4")
+        part = image[(slice(None), *[slice(1, 12)] * axes)]
+        convolution = nn.Conv(4, (3,) * axes, padding="VALID")
+        variables = convolution.init(jax.random.key(0), image)
+        apply = jax.jit(lambda x, f=convolution, v=variables: f.apply(v, x))
+        inner = np.asarray(apply(image))[(slice(None), *[slice(1, 10)] * axes)]
+        if not np.array_equal(inner, apply(part)):
+            return False
+    return True
+
+
 def large_edges(model, axes, more):
     """Returns the edges of a tile with 8 pixels or a little more at its bottom.
 
@@ -65,22 +96,24 @@ networks = st.builds(
 )
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(model=networks, shape=images, more=st.integers(0, 20))
 def test_tiles_equal_the_whole_to_the_bit_with_valid_padding(model, shape, more):
     whole, tiled, _ = whole_and_tiled(
         model, shape, large_edges(model, len(shape), more)
     )
-    np.testing.assert_array_equal(tiled, whole)
+    assert_same(tiled, whole)
     assert whole.shape[:-1] == shape
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(model=networks, shape=images, more=st.integers(0, 20))
 def test_tiles_equal_the_whole_up_to_rounding_with_same_padding(model, shape, more):
     model = model.clone(padding="SAME")
     whole, tiled, _ = whole_and_tiled(model, shape, (1 + more,) * len(shape))
-    np.testing.assert_allclose(tiled, whole, atol=2e-5 * max(1, np.abs(whole).max()))
+    assert_close(tiled, whole)
 
 
 ANISOTROPIC = {  # networks whose axes differ, by the number of axes
@@ -103,7 +136,7 @@ def several_tiles_each_axis(model, axes):
     return whole, tiled
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("axes", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "fields",
     [{}, {"upsample": "linear", "decoder_depths": (1,)}],
@@ -111,11 +144,10 @@ def several_tiles_each_axis(model, axes):
 )
 def test_axes_may_differ_with_valid_padding(axes, fields):
     model = UNet((2, 3, 2), **ANISOTROPIC[axes], **fields)
-    whole, tiled = several_tiles_each_axis(model, axes)
-    np.testing.assert_array_equal(tiled, whole)
+    assert_same(*several_tiles_each_axis(model, axes))
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("axes", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "fields",
     [
@@ -128,7 +160,7 @@ def test_axes_may_differ_with_valid_padding(axes, fields):
 def test_axes_may_differ_with_same_padding(axes, fields):
     model = UNet((2, 3, 2), padding="SAME", **ANISOTROPIC[axes], **fields)
     whole, tiled = several_tiles_each_axis(model, axes)
-    np.testing.assert_allclose(tiled, whole, atol=2e-5 * max(1, np.abs(whole).max()))
+    assert_close(tiled, whole)
 
 
 def test_a_halo_that_is_too_small_changes_the_result():
@@ -148,7 +180,7 @@ def test_a_halo_that_is_too_small_changes_the_result():
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 def test_the_tests_above_have_several_tiles(padding):
     model = UNet((1, 2, 3), padding=padding)
-    *_, tiles = whole_and_tiled(model, (149, 31), (70, 70))
+    tiles = tiling.plan((149, 31), model.geometry(2), edges=(70, 70))
     assert tiles.count > 2
 
 
@@ -182,7 +214,7 @@ def test_one_tile_with_same_padding_is_the_padded_image():
     apply = make_network(model, 2)
     tiles = tiling.plan_tiles((53, 90), model.geometry(2))
     assert tiles.shape == (56, 92)
-    np.testing.assert_array_equal(apply_to_tiles(apply, tiles, image), apply(image))
+    assert_close(apply_to_tiles(apply, tiles, image), apply(image))
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])

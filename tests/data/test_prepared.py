@@ -18,7 +18,6 @@ from unet_jax.errors import UserError
 from unet_jax.specs import bind
 
 ZIP = "ISBI-2012-challenge.zip"
-REAL = Path(unet_jax.__file__).parents[2] / "shared" / "data" / "isbi2012"
 BUILDER = "unet_jax.data.builders.isbi2012.isbi2012_dataset_builder"
 
 
@@ -299,9 +298,10 @@ def test_the_function_survives_the_import_of_its_builder(tiny):
     assert "tensorflow" not in sys.modules
 
 
-@pytest.mark.skipif(not (REAL / ZIP).exists(), reason=f"no {ZIP} beside the repository")
-def test_the_real_archive(tmp_path):
-    splits = data.isbi2012(manual_dir=str(REAL), data_dir=str(tmp_path))
+@pytest.mark.slow
+def test_the_real_archive(real_data, tmp_path):
+    folder = str(real_data("isbi2012"))
+    splits = data.isbi2012(manual_dir=folder, data_dir=str(tmp_path))
     assert [split.length for split in splits[:3]] == [18, 6, 6]
     records = [split.load(i) for split in splits[:3] for i in range(split.length)]
     assert {record["image"].shape for record in records} == {(512, 512, 1)}

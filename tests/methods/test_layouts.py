@@ -47,9 +47,9 @@ NETWORKS = {
 }
 CASES = [
     ("supervised", "same"),
-    ("supervised", "valid"),
-    ("mean_teacher", "same"),
-    ("diffusion", "time"),
+    pytest.param("supervised", "valid", marks=pytest.mark.slow),
+    pytest.param("mean_teacher", "same", marks=pytest.mark.slow),
+    pytest.param("diffusion", "time", marks=pytest.mark.slow),
 ]
 
 
@@ -59,7 +59,9 @@ def train_two_steps(name, layout, options, shape):
     axis_name = layout.axis_name if layout else None
     model = UNet((4, 8), axis_name=axis_name, **options)
     ema = 0.0 if name == "mean_teacher" else 0.9
-    parts = ingredients(model, optax.adam(1e-3), augment=AUGMENT, ema=ema)
+    # a large eps, or Adam would turn the rounding of a small gradient into a whole step
+    tx = optax.adam(1e-3, eps=1e-3)
+    parts = ingredients(model, tx, augment=AUGMENT, ema=ema)
     method = make(parts)
     batch = host_batch(8, unlabelled, shape)
     state = jax.jit(method.init)(jax.random.key(0), jnp.zeros((1, *shape, 1)))
@@ -86,5 +88,9 @@ def test_layouts_agree(name, network):
         assert numbers.keys() == scalars.keys()
         for key in scalars:
             np.testing.assert_allclose(
-                numbers[key], scalars[key], rtol=1e-4, err_msg=f"{layout}: {key}"
+                numbers[key],
+                scalars[key],
+                rtol=1e-4,
+                atol=1e-6,
+                err_msg=f"{layout}: {key}",
             )

@@ -15,7 +15,7 @@ from unet_jax.errors import UserError
 from unet_jax.methods import method
 
 KEY = jax.random.key(0)
-close = functools.partial(np.testing.assert_allclose, atol=2e-6)
+close = functools.partial(np.testing.assert_allclose, atol=1e-5)
 AT_ONCE = {"ramp_up": 0, "noise": 0.0}
 
 
@@ -207,7 +207,7 @@ def test_noise_depends_on_the_seed_of_the_example():
 
     data = blank(0.0)
     reverse = jax.tree.map(lambda rows: rows[::-1], data)
-    assert consistency(data) == pytest.approx(consistency(reverse), rel=1e-6)
+    assert consistency(data) == pytest.approx(consistency(reverse), rel=1e-5)
     parts = [jax.tree.map(lambda rows, i=i: rows[i : i + 2], data) for i in (0, 2)]
     halves = [consistency(part) for part in parts]
     assert np.mean(halves) == pytest.approx(consistency(data), rel=1e-5)
@@ -243,7 +243,8 @@ def test_the_supervised_loss_is_the_mean_over_labelled_rows(share, labelled):
     _, scalars = mean_teacher.update(state, data, KEY)
     logits = parts.model.apply({"params": state.params}, data["image"])
     each = method.compute_loss(parts, logits, data)
-    assert float(scalars["supervised"]) == pytest.approx(float(each[:labelled].mean()))
+    expected = float(each[:labelled].mean())
+    assert float(scalars["supervised"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_second_average_of_the_parameters_raises_a_user_error():

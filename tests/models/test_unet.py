@@ -174,7 +174,10 @@ def test_the_valid_output_does_not_depend_on_the_borders(upsample, shape):
     part = image[:, 4:]
     part = part[:, : geometry.valid_size(part.shape[1] - 3, axis=0)]
     whole, piece = apply(model, params, image), apply(model, params, part)
-    np.testing.assert_allclose(whole[:, 4 : 4 + piece.shape[1]], piece, atol=1e-6)
+    size = np.abs(whole).max()
+    np.testing.assert_allclose(
+        whole[:, 4 : 4 + piece.shape[1]], piece, atol=1e-5 * size
+    )
 
 
 def test_an_odd_size_is_padded_by_reflection():
@@ -182,9 +185,8 @@ def test_an_odd_size_is_padded_by_reflection():
     image = jax.random.normal(jax.random.key(0), (1, 9, 8, 1))
     params = init(model, image)
     padded = jnp.pad(image, [(0, 0), (0, 1), (0, 0), (0, 0)], mode="reflect")
-    np.testing.assert_array_equal(
-        apply(model, params, image), apply(model, params, padded)[:, :9]
-    )
+    expected = apply(model, params, padded)[:, :9]
+    np.testing.assert_allclose(apply(model, params, image), expected, atol=1e-5)
 
 
 def test_too_small_an_image_raises_with_the_least_shape():
@@ -205,9 +207,9 @@ def test_remat_does_not_change_the_gradient():
     (expected, without), (got, with_remat) = gradient(plain), gradient(remat)
     assert "remat" in with_remat
     assert "remat" not in without
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), got, expected
-    )
+    size = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+    close = partial(np.testing.assert_allclose, atol=1e-5 * size)
+    jax.tree.map(close, got, expected)
 
 
 def test_mixed_precision_keeps_parameters_and_logits_in_float32():
@@ -503,7 +505,7 @@ def test_a_time_of_one_is_a_thousand_steps():
     )
     (embedded,) = found["intermediates"]["time"]["__call__"]
     steps = TimeEmbedding(4).apply({"params": params["time"]}, jnp.array([0.0, 700.0]))
-    np.testing.assert_allclose(embedded, steps, rtol=1e-5)
+    np.testing.assert_allclose(embedded, steps, rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_without_a_time_has_the_same_other_parameters():
@@ -513,7 +515,8 @@ def test_a_network_without_a_time_has_the_same_other_parameters():
         for name in timed
         if name != "time"
     }
-    jax.tree.map(np.testing.assert_array_equal, plain, without)
+    close = partial(np.testing.assert_allclose, rtol=1e-5)
+    jax.tree.map(close, plain, without)
     with pytest.raises(UserError, match="time_features is 0, and the method needs"):
         PLAIN.apply({"params": plain}, NOISE, time=TIME)
 

@@ -170,6 +170,7 @@ def test_an_output_folder_without_write_permission_is_refused(trained, tmp_path)
         )
 
 
+@pytest.mark.slow
 def test_a_large_image_is_predicted_by_rows(trained, tmp_path, monkeypatch):
     config, run = trained
     config = config.copy_and_resolve_references()
@@ -195,6 +196,7 @@ def test_a_large_image_is_predicted_by_rows(trained, tmp_path, monkeypatch):
         assert overlay.size == (2048, 512)
 
 
+@pytest.mark.slow
 def test_volumes_keep_their_affine(tiny, tmp_path):
     nibabel = pytest.importorskip("nibabel")
     tiny.crop, tiny.data.shape, tiny.steps = (8, 8, 8), (9, 12, 10), 1

@@ -64,7 +64,7 @@ def test_an_ensemble_is_the_mean_of_its_members(trained, predictor, tiny, tmp_pa
     other = unet_jax.Predictor.load(tmp_path / "other")
     a, b = predictor.probabilities(raw()), other.probabilities(raw())
     assert np.abs(a - b).max() > 1e-3
-    np.testing.assert_allclose(both.probabilities(raw()), (a + b) / 2, atol=1e-6)
+    np.testing.assert_allclose(both.probabilities(raw()), (a + b) / 2, atol=1e-5)
 
     def compute_entropy(p):
         return -(p * np.log(p)).sum(-1)
@@ -75,7 +75,7 @@ def test_an_ensemble_is_the_mean_of_its_members(trained, predictor, tiny, tmp_pa
     np.testing.assert_allclose(
         apart, total - (compute_entropy(a) + compute_entropy(b)) / 2, atol=1e-5
     )
-    assert np.abs(predictor.uncertainty(raw(), "mutual_information")).max() < 1e-6
+    assert np.abs(predictor.uncertainty(raw(), "mutual_information")).max() < 1e-5
 
 
 def test_options_replace_those_of_the_config(trained, predictor):

@@ -38,6 +38,9 @@ def scans():
     return Splits(source, source, source)
 
 
+pytestmark = pytest.mark.slow  # a training of its own
+
+
 @pytest.fixture(scope="module")
 def run(trained, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("resampled")
@@ -66,13 +69,13 @@ def test_predictions_equal_those_of_the_evaluation_to_the_bit(run):
         case = predict_case(parts, variables, parts.test, index)
         got = predictor.probabilities(image, spacing)
         assert got.shape == (*image.shape[:2], 2)
-        np.testing.assert_allclose(got.sum(-1), 1, atol=1e-6)
+        np.testing.assert_allclose(got.sum(-1), 1, atol=1e-5)
         np.testing.assert_array_equal(got, case.probabilities)
         np.testing.assert_array_equal(predictor.labels(image, spacing), case.prediction)
         assert case.spacing == spacing  # distances are in the units of the file
         assert predictor.uncertainty(image, spacing=spacing).shape == image.shape[:2]
         mutual = predictor.uncertainty(image, "mutual_information", spacing)
-        assert np.abs(mutual).max() < 1e-6  # one run and one view
+        assert np.abs(mutual).max() < 1e-5  # one run and one view
     with pytest.raises(UserError, match="of shape .* `spacing`"):
         predictor.labels(raw(0))
 

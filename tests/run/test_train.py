@@ -171,6 +171,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
         train(tiny, tmp_path)
 
 
+@pytest.mark.slow
 def test_volumes_train_like_images(tiny, tmp_path):
     tiny.data.shape = (16, 12, 20)
     tiny.crop = (8, 8, 8)
@@ -200,6 +201,7 @@ def test_other_configs_train_to_the_end(tiny, tmp_path, change):
     shutil.rmtree(tmp_path)
 
 
+@pytest.mark.slow
 def test_metrics_may_change_but_not_the_one_that_selects_checkpoints(tiny, tmp_path):
     """The best checkpoint stays the best by the first metric of the original config."""
     tiny.metrics = (ConfigDict({"name": "recall"}), ConfigDict({"name": "dice"}))

@@ -116,7 +116,8 @@ def _case(
     }
     if seen.probabilities is not None:
         # the entropy of an even split between all answers
-        even = np.full((1, seen.num_classes), 0.5 if task.overlapping else 1 / seen.num_classes)
+        share = 0.5 if task.overlapping else 1 / seen.num_classes
+        even = np.full((1, seen.num_classes), share)
         doubt = compute_entropy(task, seen.probabilities)
         shown["uncertainty"] = pictures.draw_heat_map(
             doubt, top=float(task.entropy(even)[0])

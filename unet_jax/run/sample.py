@@ -90,14 +90,18 @@ def draw_images(
       config: the config of the run, for the seed and the batch size.
       count: number of images.
     """
-    size = -(-min(config.batch_size, count) // parts.devices.count) * parts.devices.count
+    size = (
+        -(-min(config.batch_size, count) // parts.devices.count) * parts.devices.count
+    )
     key = jax.random.key(checks.read_section(config, "predict")["seed"])
     for start in range(0, count, size):
         # the last batch is drawn whole, so that nothing is compiled for another size
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
             key, np.arange(start, start + size)
         )
-        images = parts.method.sample(variables, parts.devices.put_rows(keys), parts.shape)
+        images = parts.method.sample(
+            variables, parts.devices.put_rows(keys), parts.shape
+        )
         yield from np.asarray(images)[: count - start]
 
 

@@ -1,14 +1,11 @@
-"""Real sets, where they lie beside the checkout: what is known of them is found."""
-
-from pathlib import Path
+"""Real sets, where they are at hand: what is known of them is found."""
 
 import pytest
 
 from unet_jax.data import folder
 from unet_jax.data.account import merged
 
-DATA = Path(__file__).parents[4] / "shared/data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data in {DATA}")
+pytestmark = pytest.mark.slow
 
 
 def percent(facts):
@@ -16,9 +13,8 @@ def percent(facts):
     return {k: round(100 * n / sum(pixels.values()), 2) for k, n in pixels.items()}
 
 
-@needs_data
-def test_isbi2012():
-    account = folder(root=str(DATA / "isbi2012")).account
+def test_isbi2012(real_data):
+    account = folder(root=str(real_data("isbi2012"))).account
     assert len(account.facts) == 30
     assert {(f.shape, f.dtype, f.kind) for f in account.facts} == {
         ((512, 512), "uint8", "png")
@@ -29,9 +25,8 @@ def test_isbi2012():
     assert fault.text.startswith("test: there are no masks")
 
 
-@needs_data
-def test_dsb2018():
-    root = DATA / "dsb2018"
+def test_dsb2018(real_data):
+    root = real_data("dsb2018")
     splits = folder(root=str(root))
     facts = splits.account.facts
     table = [line.split(",") for line in (root / "train/index.csv").open()][1:]
@@ -48,10 +43,9 @@ def test_dsb2018():
         assert foreground == pytest.approx(float(share), abs=1e-4)
 
 
-@needs_data
-def test_msd_hippocampus():
+def test_msd_hippocampus(real_data):
     pytest.importorskip("nibabel")
-    account = folder(root=str(DATA / "msd_hippocampus"), axes=3).account
+    account = folder(root=str(real_data("msd_hippocampus")), axes=3).account
     facts = account.facts
     assert len(facts) == 40
     assert {f.spacing for f in facts} == {(1.0, 1.0, 1.0)}
