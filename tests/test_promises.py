@@ -49,7 +49,7 @@ def test_to_add_a_loss_is_one_function_and_its_name(tiny, monkeypatch):
     monkeypatch.setattr(losses, "__all__", [*losses.__all__, "fresh"])
     with tiny.ignore_type():
         tiny.loss = ({"name": "fresh", "factor": 3.0, "scale": 2.0},)
-    total, _ = binding.loss(tiny, semantic(Data(("background", "cell"), 2, 1)))
+    total, _ = binding.build_loss(tiny, semantic(Data(("background", "cell"), 2, 1)))
     logits, label = jnp.zeros((4, 8, 8, 2)), jnp.zeros((4, 8, 8), jnp.int32)
     value = jax.jit(total)({"label": logits}, {"label": label}, jnp.ones((4, 8, 8)))
     assert value.tolist() == [6.0] * 4

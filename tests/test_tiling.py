@@ -180,7 +180,7 @@ def test_a_halo_that_is_too_small_changes_the_result():
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 def test_the_tests_above_have_several_tiles(padding):
     model = UNet((1, 2, 3), padding=padding)
-    tiles = tiling.plan((149, 31), model.geometry(2), edges=(70, 70))
+    tiles = tiling.plan_tiles((149, 31), model.geometry(2), edges=(70, 70))
     assert tiles.count > 2
 
 
