@@ -1,4 +1,4 @@
-"""The report of a run."""
+"""The contents of the report of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,17 @@ from unet_jax import logs, pictures
 from unet_jax.build.training import Judging
 from unet_jax.inference import entropy
 from unet_jax.metrics.calibration import reliability
-from unet_jax.report import Case, Measure, Reliability, Report, render
+from unet_jax.report.contents import (
+    Legend,
+    MetricInfo,
+    ReliabilityBins,
+    Report,
+    ScoredExample,
+)
 from unet_jax.run import drawing
 from unet_jax.run.judge import Judged, image_of, predict_case
 
-SHOWN = 1024  # pixels along the longer side of a picture, at most
+MAX_SIZE = 1024  # pixels along the longer side of a picture
 
 
 def html(
@@ -25,22 +31,34 @@ def html(
     judged: Judged,
     step: int,
 ) -> str:
-    """The report of the test split: curves, scores, calibration, confusion, cases."""
+    """Renders the report of the test split as an HTML file.
+
+    Args:
+      config: of the run.
+      workdir: the run folder, for the learning curves.
+      parts: of the run.
+      variables: of the checkpoint.
+      judged: the scores of the test split.
+      step: the step of the checkpoint.
+    """
+    # late: Jinja2 and matplotlib load only when a page is written
+    from unet_jax.report.render import render_report
+
     report = Report(
         title=config.name,
         facts=_facts(parts, judged, step),
         step=step,
         history=logs.rows(workdir),
-        measures=_measures(parts),
+        metrics=_metrics(parts),
         classes=parts.predicting.task.classes,
         scores=judged.scores,
         images=judged.images,
         reliability=_reliability(judged),
         confusion=judged.confusion,
-        cases=_cases(parts, variables, judged),
+        examples=_examples(parts, variables, judged),
         legend=_legend(parts),
     )
-    return render(report)
+    return render_report(report)
 
 
 def true_objects(parts: Judging) -> str | None:
@@ -64,20 +82,28 @@ def _facts(parts: Judging, judged: Judged, step: int) -> list[tuple[str, str]]:
     return [*facts, ("true objects", objects)] if objects else facts
 
 
-def _measures(parts: Judging) -> list[Measure]:
+def _metrics(parts: Judging) -> list[MetricInfo]:
     distance = "spacing's units" if "spacing" in parts.test[0] else "pixels"
     units = {"": "", "distance": distance}
     return [
         *(
-            Measure(name, metric.reduction, metric.lower, units[metric.unit])
+            MetricInfo(name, metric.reduction, metric.lower, units[metric.unit])
             for name, metric in parts.metrics
         ),
-        Measure("loss", "mean over images", lower=True),
+        MetricInfo("loss", "mean over images", lower=True),
     ]
 
 
-def _chosen(judged: Judged, first: str) -> list[tuple[str, int]]:
-    """The images that are shown, each with the reason, by the first score."""
+def _examples(parts: Judging, variables: Any, judged: Judged) -> list[ScoredExample]:
+    if parts.method.sample:
+        title, png = "real above, generated below", pictures.png(judged.drawn)
+        return [ScoredExample("samples", title, [], [("sheet", png)])]
+    chosen = _choose_images(judged, parts.metrics[0][0])
+    return [_example(parts, variables, judged, *each) for each in chosen]
+
+
+def _choose_images(judged: Judged, first: str) -> list[tuple[str, int]]:
+    """Chooses images by the first score; returns the reason and the index of each."""
     scored = [(image[first], i) for i, image in enumerate(judged.images)]
     ranked = [i for score, i in sorted(s for s in scored if s[0] is not None)]
     if not ranked:
@@ -86,55 +112,48 @@ def _chosen(judged: Judged, first: str) -> list[tuple[str, int]]:
     if len(ranked) == 1:
         places = {0: "the only one"}
     return [
-        (rank, ranked[place]) for place, rank in sorted(places.items(), reverse=True)
+        (reason, ranked[place])
+        for place, reason in sorted(places.items(), reverse=True)
     ]
 
 
-def _cases(parts: Judging, variables: Any, judged: Judged) -> list[Case]:
-    if parts.method.sample:
-        drawn = pictures.png(judged.drawn)
-        return [Case("samples", "real above, generated below", [], [("sheet", drawn)])]
-    return [
-        _case(parts, variables, judged, rank, index)
-        for rank, index in _chosen(judged, parts.metrics[0][0])
-    ]
-
-
-def _case(
-    parts: Judging, variables: Any, judged: Judged, rank: str, index: int
-) -> Case:
+def _example(
+    parts: Judging, variables: Any, judged: Judged, reason: str, index: int
+) -> ScoredExample:
+    """Predicts an image again, and draws it."""
     example, task = parts.test[index], parts.predicting.task
-    seen = predict_case(parts, variables, parts.test, index)
-    shown = {
+    case = predict_case(parts, variables, parts.test, index)
+    drawn = {
         "image": pictures.grey(image_of(parts, example)),
-        **drawing.panels(parts, seen),
+        **drawing.panels(parts, case),
     }
-    if seen.probabilities is not None:
-        # the entropy of an even split between all answers
-        even = np.full((1, seen.classes), 0.5 if task.overlapping else 1 / seen.classes)
-        doubt = entropy(task, seen.probabilities)
-        shown["uncertainty"] = pictures.heat(doubt, top=float(task.entropy(even)[0]))
-    names = [name for name, _ in parts.metrics]
+    if case.probabilities is not None:
+        # the entropy if all classes are equally probable
+        even = np.full((1, case.classes), 0.5 if task.overlapping else 1 / case.classes)
+        uncertainty = entropy(task, case.probabilities)
+        top = float(task.entropy(even)[0])
+        drawn["uncertainty"] = pictures.heat(uncertainty, top=top)
     image = judged.images[index]
-    scores = [(name, image[name]) for name in names]
-    drawn = [(title, pictures.png(_small(p))) for title, p in shown.items()]
-    return Case(rank, image["id"], scores, drawn)
+    scores = [(name, image[name]) for name, _ in parts.metrics]
+    files = [(title, pictures.png(_thinned(p))) for title, p in drawn.items()]
+    return ScoredExample(reason, image["id"], scores, files)
 
 
-def _reliability(judged: Judged) -> Reliability | None:
+def _reliability(judged: Judged) -> ReliabilityBins | None:
     if judged.reliability is None:
         return None
-    return Reliability(**reliability(judged.reliability))
+    bins = reliability(judged.reliability)
+    return ReliabilityBins(bins["count"], bins["confidence"], bins["accuracy"])
 
 
-def _small(picture: pictures.Picture) -> pictures.Picture:
-    """Every n-th pixel, so that the page stays light."""
-    step = -(-max(picture.shape[:2]) // SHOWN)
+def _thinned(picture: pictures.Picture) -> pictures.Picture:
+    """Returns every n-th pixel, so that the page stays small."""
+    step = -(-max(picture.shape[:2]) // MAX_SIZE)
     return picture[::step, ::step]
 
 
-def _legend(parts: Judging) -> list[tuple[str, tuple[int, ...]]]:
-    """The colours of the pictures: of classes, unless objects are drawn, and errors."""
+def _legend(parts: Judging) -> Legend:
+    """Returns the colours of the errors and, unless objects are drawn, the classes."""
     task, kind = parts.predicting.task, parts.predicting.preprocessing
     if parts.method.sample:
         return []

@@ -10,7 +10,8 @@ from unet_jax.build import binding, checks
 from unet_jax.data.account import Account, Fact
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
-from unet_jax.report.words import lasting, memory
+from unet_jax.report.formatting import format_bytes as memory
+from unet_jax.report.formatting import format_duration as lasting
 from unet_jax.run.plan import config_file, cost, rules, sizing
 from unet_jax.run.plan.rules import Choice
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unet_jax.data.account import Fact, merged
-from unet_jax.report.words import shape as times
+from unet_jax.report.formatting import format_shape as times
 
 COVERED = 0.05  # of the training pixels that a batch may show
 MOST = 32  # examples in a batch

@@ -20,7 +20,7 @@ from unet_jax.data.account import Fact
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, naming
 from unet_jax.geometry import Geometry
-from unet_jax.report.words import shape as times
+from unet_jax.report.formatting import format_shape as times
 from unet_jax.run.plan import cost, fitting, rules
 from unet_jax.run.plan.rules import Choice
 
