@@ -167,6 +167,14 @@ def test_what_is_not_there_leaves_no_hole():
         )
 
 
+def test_images_of_all_splits_are_counted_once():
+    one = split(shapes={(40, 50): 2, (30, 60): 1})
+    both = one._replace(name="all", images=6, shapes={(40, 50): 4, (30, 60): 2})
+    splits = [one, one._replace(name="val"), both]
+    words = text(render_inspection(Inspection("t", splits=splits)))
+    assert "size images 40 x 50 4 30 x 60 2" in words
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_images_without_a_number_are_not_drawn(value):
     ranges = [span("a", 0, 4, 9), span("b", value, value, value), span("c", 0, 5, 9)]

@@ -144,7 +144,7 @@ def _objects(split: SplitStatistics) -> tuple[str, Markup]:
 def _sizes(splits: Sequence[SplitStatistics]) -> dict[str, Any] | None:
     """Counts and draws the sizes of all images, if there are several."""
     counts = Counter[tuple[int, ...]]()
-    for split in splits:
+    for split in [split for split in splits if split.name == "all"] or splits:
         counts.update(split.shapes)
     if len(counts) < 2:
         return None
