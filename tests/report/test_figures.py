@@ -86,6 +86,15 @@ def test_a_point_without_neighbours_is_a_dot_on_any_curve():
     assert train_dots == val_dots == [[50, 1]]
 
 
+@pytest.mark.parametrize("end", [1, 2, 3, 9])
+def test_steps_are_whole_numbers(end):
+    axes = figures.learning_curves([Curve("val", [(0, 1), (end, 2)])]).figure.axes[0]
+    assert axes.get_xlim() == (0, end)
+    assert {label.get_text() for label in axes.get_xticklabels()} <= {
+        *map(str, range(99))
+    }
+
+
 def test_the_checkpoint_is_marked_where_it_is():
     curve = [Curve("val", [(0, 1.0), (100, 2.0)])]
     mark = lines(figures.learning_curves(curve, marked=50).figure.axes[0])[-1]

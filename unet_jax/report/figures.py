@@ -112,7 +112,7 @@ def learning_curves(curves: Sequence[Curve], *, marked: float | None = None) -> 
         tooltips[gid] = [f"{curve.name} {format_score(b)} at {a:,g}" for a, b in points]
     if marked is not None and 0 <= marked <= end:
         axes.axvline(marked, color=SOFT, linewidth=1, linestyle="dashed")
-    _divide(axes, "x", [0, end])
+    _divide(axes, "x", [0, max(end, 4)])  # no fractions of a step
     _divide(axes, "y", defined)
     axes.set_xlim(0, end)
     axes.set_xlabel("step", loc="right")
