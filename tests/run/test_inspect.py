@@ -12,7 +12,7 @@ from unet_jax.data.account import Account, Fault, measure
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
 from unet_jax.run import inspect
-from unet_jax.run.findings import examples, summary
+from unet_jax.run.inspection import examples, statistics
 from unet_jax.run.planning import PlannedField, TrainingPlan
 
 verb = importlib.import_module("unet_jax.run.inspect")
@@ -25,8 +25,8 @@ def planned(monkeypatch):
 
     def plan(config, account, splits):
         made.append(account.root)
-        choice = PlannedField("crop", (16, 16), "the median image is 20 x 24")
-        return TrainingPlan(config, (choice,), 2**20, 30.0, "1 x abacus")
+        planned = PlannedField("crop", (16, 16), "the median image is 20 x 24")
+        return TrainingPlan(config, (planned,), 2**20, 30.0, "1 x abacus")
 
     monkeypatch.setattr(verb.planning, "plan_training", plan)
     monkeypatch.setattr(
@@ -141,7 +141,7 @@ def test_errors_are_all_told_first_and_there_is_no_plan(of, planned, tmp_path):
         "  <b>.png is no PNG",
         "warning: empty",
         "  c.png has no root",
-        "decided",
+        "decisions",
     ]
     assert data["faults"][1] == faults[1]._asdict()
     assert (data["errors"], data["warnings"], data["plan"]) == (3, 1, None)
@@ -200,10 +200,11 @@ def test_independent_classes_share_pixels():
     """Of four pixels one is both, one is the first alone, one is not annotated."""
     label = np.array([[[1, 1], [1, 0]], [[0, 0], [-1, -1]]], np.int32)
     found = fact("train", "a", np.zeros((2, 2)), label)
-    (part,) = summary.parts(Account("x", ("none", "cell", "nucleus"), facts=(found,)))
-    assert [share.share for share in part.classes] == [1 / 3, 2 / 3, 1 / 3]
-    assert part.ignored == 1 / 4
-    assert summary.foreground(found) == pytest.approx(2 / 3)
+    data = Account("x", ("none", "cell", "nucleus"), facts=(found,))
+    (split,) = statistics.split_statistics(data)
+    assert [each.share for each in split.classes] == [1 / 3, 2 / 3, 1 / 3]
+    assert split.ignored == 1 / 4
+    assert statistics.foreground(found) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(("scale", "odd"), [(9, False), (11, True), (0, True)])
@@ -215,9 +216,9 @@ def test_a_range_that_is_far_from_the_others_is_odd(scale, odd):
         for i, s in enumerate((1, 1, scale, 1))
     ]
     facts = tuple(measure(record, "train") for record in records)
-    (channel,) = summary.channels(Account("x", ("a", "b"), facts=facts))
-    assert [span.odd for span in channel.spans] == [False, False, odd, False]
-    assert channel.spans[2].times == pytest.approx(scale)
+    (channel,) = statistics.channel_statistics(Account("x", ("a", "b"), facts=facts))
+    assert [each.odd for each in channel.ranges] == [False, False, odd, False]
+    assert channel.ranges[2].times == pytest.approx(scale)
     low, *middle, high = channel.percentiles
     assert (low, high) == (0, pytest.approx(max(10, 10 * scale)))
     np.testing.assert_allclose(middle, [0.05, 5, 9.95], rtol=1e-5)
@@ -228,12 +229,12 @@ def test_the_images_that_are_shown():
     facts = []
     for i, pixels in enumerate([3, 3, 9, 3, 3, 0, 3, 3]):
         facts.append(fact("train", f"{i}", label, np.arange(10)[None] < pixels))
-    chosen = examples.chosen(facts)
+    chosen = examples.choose_examples(facts)
     assert chosen[2] == "most foreground"
     assert chosen[5] == "least foreground"
     assert [i for i, rank in chosen.items() if not rank] == [1, 6]
-    assert examples.chosen(facts[:1]) == {0: ""}
-    assert examples.chosen([]) == {}
+    assert examples.choose_examples(facts[:1]) == {0: ""}
+    assert examples.choose_examples([]) == {}
 
 
 def test_the_legend_has_the_colours_of_the_overlay():
@@ -241,8 +242,8 @@ def test_the_legend_has_the_colours_of_the_overlay():
     made = source([])._replace(
         classes=("a", "b", "c"), colours=((0, 0, 0), (235, 235, 235), (9, 200, 7))
     )
-    assert examples.legend(made) == [("b", (230, 159, 0)), ("c", (9, 200, 7))]
-    assert examples.legend(made._replace(classes=())) == []
+    assert examples.class_legend(made) == [("b", (230, 159, 0)), ("c", (9, 200, 7))]
+    assert examples.class_legend(made._replace(classes=())) == []
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tiny, tmp_path):

@@ -1,19 +1,9 @@
-"""Reports: one HTML file each that needs nothing else, from plain data.
+"""HTML pages: the report of a run and the page of a data set inspection.
 
-The same data give the same bytes. Their text may come from users; all is escaped.
+`contents` holds the data of a page, `figures` draws them, `render` fills the templates.
+A page is one file that loads nothing else. The same contents give the same bytes.
 """
 
-from unet_jax.report.contents import Case, Measure, Reliability, Report
-from unet_jax.report.findings import Inspection
-from unet_jax.report.inspection import inspected
-from unet_jax.report.page import render
+from unet_jax.report.contents import Inspection, Report
 
-__all__ = [
-    "Case",
-    "Inspection",
-    "Measure",
-    "Reliability",
-    "Report",
-    "inspected",
-    "render",
-]
+__all__ = ["Inspection", "Report"]

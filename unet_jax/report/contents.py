@@ -1,22 +1,23 @@
-"""What a report tells, as plain data; a part that is empty or None is left out."""
+"""The data of a page, as plain records. A field that is empty or None is left out."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Number = float | None  # None where a score is not defined
 Colour = Sequence[int]  # red, green, blue in 0 to 255
+Legend = Sequence[tuple[str, Colour]]
 
 
-class Measure(NamedTuple):
-    """A score, and how to read it.
+class MetricInfo(NamedTuple):
+    """A metric, and how to read its score.
 
     Attributes:
-      name: 'dice'.
-      reduction: what the score of a set is: 'over all pixels', 'mean over images'.
-      lower: whether lower is better.
+      name: such as 'dice'.
+      reduction: the score of a set in words: 'over all pixels', 'mean over images'.
+      lower: True if lower is better.
       unit: such as 'pixels'; empty for a plain number.
     """
 
@@ -26,32 +27,25 @@ class Measure(NamedTuple):
     unit: str = ""
 
 
-class Reliability(NamedTuple):
-    """Bins of confidence, of equal width from 0 to 1, each array `[bins]`."""
+class ReliabilityBins(NamedTuple):
+    """Bins of confidence, of equal width from 0 to 1; each array is `[bins]`."""
 
-    count: np.ndarray  # i64, how many answers
-    confidence: np.ndarray  # f64, their mean confidence; NaN in an empty bin
-    accuracy: np.ndarray  # f64, the fraction of them that is right; likewise
+    predictions: np.ndarray  # i64, their number
+    confidence: np.ndarray  # f64, the mean of it; NaN in an empty bin
+    accuracy: np.ndarray  # f64, the fraction that is correct; NaN in an empty bin
 
 
-class Case(NamedTuple):
-    """An image that is shown.
+class ScoredExample(NamedTuple):
+    """A test image with its scores and pictures."""
 
-    Attributes:
-      rank: why it is shown: 'worst'.
-      name: its id.
-      scores: names and values, for the caption.
-      pictures: titles and PNG files: image, truth, prediction, error, uncertainty.
-    """
-
-    rank: str
+    reason: str  # why it is shown: 'worst'
     name: str
     scores: Sequence[tuple[str, Number]]
-    pictures: Sequence[tuple[str, bytes]]
+    pictures: Sequence[tuple[str, bytes]]  # titles and PNG files: image, truth, error
 
 
 class Report(NamedTuple):
-    """All that a report tells.
+    """The contents of the report of a run.
 
     Attributes:
       title: the name of the run.
@@ -59,28 +53,167 @@ class Report(NamedTuple):
       step: the step of the checkpoint, marked on the learning curves.
       history: rows of `metrics.jsonl`: `{'step': 10, 'train/loss': 0.5}`, and in some
         'val/loss', 'val/dice', 'val/dice/cell'.
-      split: what the names of `scores` begin with.
-      measures: the scores in order; images are ranked by the first.
+      split: the prefix of the names in `scores`.
+      metrics: the metrics in order; images are ranked by the first.
       classes: names of the K outputs.
       scores: `{'test/dice': 0.9, 'test/dice/cell': 0.8}`.
       images: `{'id': 'test-0001', 'dice': 0.9, 'dice/cell': 0.8}` of each image.
-      reliability: how sure the network was, and how often right.
-      confusion: pixels of each truth (rows) and prediction (columns), `int[K, K]`, or
-        `int[K, 2, 2]` of no and yes for independent classes.
-      cases: the images that are shown.
-      legend: names and colours of what the pictures show.
+      reliability: confidence and accuracy of the predictions.
+      confusion: pixels of each true class (rows) and predicted class (columns),
+        `int[K, K]`, or `int[K, 2, 2]` of no and yes for independent classes.
+      examples: the images that are shown.
+      legend: names and colours of the classes and errors in the pictures.
     """
 
     title: str
     facts: Sequence[tuple[str, str]] = ()
     step: int | None = None
-    history: Sequence[Mapping[str, Number]] = ()
+    history: Sequence[Mapping[str, Any]] = ()
     split: str = "test"
-    measures: Sequence[Measure] = ()
+    metrics: Sequence[MetricInfo] = ()
     classes: Sequence[str] = ()
     scores: Mapping[str, Number] = MappingProxyType({})
-    images: Sequence[Mapping[str, str | Number]] = ()
-    reliability: Reliability | None = None
+    images: Sequence[Mapping[str, Any]] = ()
+    reliability: ReliabilityBins | None = None
     confusion: np.ndarray | None = None
-    cases: Sequence[Case] = ()
-    legend: Sequence[tuple[str, Colour]] = ()
+    examples: Sequence[ScoredExample] = ()
+    legend: Legend = ()
+
+
+# The records of an inspection. inspect.json has their field names as keys.
+
+
+class Spread(NamedTuple):
+    """The minimum, the median and the maximum of some numbers."""
+
+    least: float
+    median: float
+    most: float
+
+
+class ClassStatistics(NamedTuple):
+    """The pixels of one class in one split, and the images that contain it."""
+
+    name: str
+    pixels: int
+    share: Number  # of the annotated pixels; None if no pixel is annotated
+    images: int
+
+
+class SplitStatistics(NamedTuple):
+    """The statistics of one split.
+
+    Attributes:
+      name: 'train', 'val' or 'test', or 'all' for the splits together.
+      images: the number of images.
+      formats, shapes, channels, dtypes, spacings: the number of images with each, the
+        most frequent first.
+      sizes: the spread along every axis.
+      classes: the statistics of each class.
+      ignored: the fraction of pixels without annotation.
+      empty: ids of the images with nothing but background.
+      objects: the number of objects in each image; empty without instances.
+    """
+
+    name: str
+    images: int
+    formats: Mapping[str, int]
+    shapes: Mapping[tuple[int, ...], int]
+    channels: Mapping[int, int]
+    dtypes: Mapping[str, int]
+    spacings: Mapping[tuple[float, ...], int]
+    sizes: Sequence[Spread]
+    classes: Sequence[ClassStatistics]
+    ignored: Number
+    empty: Sequence[str]
+    objects: Sequence[int]
+
+
+class MaskValue(NamedTuple):
+    """A value of the mask files and its class; `id` is None if it has no class."""
+
+    value: str
+    id: int | None
+    name: str
+    pixels: int
+
+
+class IntensityRange(NamedTuple):
+    """The intensities of one channel of one image."""
+
+    split: str
+    name: str
+    low: float  # the 0.5th percentile
+    middle: float
+    high: float  # the 99.5th percentile
+    times: float  # high - low, over the median of it in the data set
+    odd: bool  # True if `times` is far from 1
+
+
+class ChannelStatistics(NamedTuple):
+    """The intensities of one channel in all images.
+
+    Attributes:
+      percentiles: the lowest value, the medians over images of the 0.5th, 50th and
+        99.5th percentile, and the highest value.
+      ranges: one for each image.
+    """
+
+    percentiles: Sequence[float]
+    ranges: Sequence[IntensityRange]
+
+
+class DatasetExample(NamedTuple):
+    """A picture of an image of the data set."""
+
+    split: str
+    reason: str  # why it is shown: 'most foreground'; may be empty
+    name: str
+    caption: str
+    png: bytes
+
+
+class DuplicatePair(NamedTuple):
+    """Two similar images of different splits; identical if all pixels are equal."""
+
+    identical: bool
+    first: DatasetExample
+    second: DatasetExample
+
+
+class PlanSummary(NamedTuple):
+    """A training plan."""
+
+    choices: Sequence[tuple[str, str, str]]  # field, value and reason
+    memory: int  # bytes of the compiled step; 0 if unknown
+    seconds: float  # of 1000 steps
+    device: str  # of the measurement
+    command: str  # that trains it
+
+
+class Inspection(NamedTuple):
+    """The contents of the page of an inspection.
+
+    Attributes:
+      title: the name of the data set.
+      issues: level ('error', 'warning'), kind and text of each.
+      decisions: automatic decisions, one line each.
+      splits: the statistics of each split, then of all together.
+      mask_values: the values of the mask files.
+      channels: the intensities of each channel.
+      examples: images with their classes on top.
+      legend: names and colours of the classes.
+      duplicates: similar images of different splits.
+      plan: the training plan.
+    """
+
+    title: str
+    issues: Sequence[tuple[str, str, str]] = ()
+    decisions: Sequence[str] = ()
+    splits: Sequence[SplitStatistics] = ()
+    mask_values: Sequence[MaskValue] = ()
+    channels: Sequence[ChannelStatistics] = ()
+    examples: Sequence[DatasetExample] = ()
+    legend: Legend = ()
+    duplicates: Sequence[DuplicatePair] = ()
+    plan: PlanSummary | None = None

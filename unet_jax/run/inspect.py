@@ -1,4 +1,4 @@
-"""The verb `inspect`: reads everything, trains nothing, and says what it found."""
+"""The verb `inspect`: reads the whole data set, and reports statistics and problems."""
 
 import json
 from pathlib import Path
@@ -13,21 +13,21 @@ from unet_jax.data.account import Account, Fault
 from unet_jax.data.folders.splits import SURVEY_FILE
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
-from unet_jax.report import Inspection, inspected
-from unet_jax.report.findings import Advice
+from unet_jax.report import Inspection
+from unet_jax.report.contents import PlanSummary
 from unet_jax.run import folder, planning
-from unet_jax.run.findings import examples, summary, telling
+from unet_jax.run.inspection import examples, statistics, text
 
 JSON, PAGE, PLAN = "inspect.json", "inspect.html", "plan.py"
 
 
 def inspect(config: ConfigDict, workdir: Path) -> int:
-    """Writes `inspect.json`, `inspect.html` and, of sound data, `plan.py`.
+    """Writes `inspect.json`, `inspect.html` and, if there are no errors, `plan.py`.
 
-    A run that lives in the folder is left as it is.
+    A run in the folder is left as it is.
 
     Returns:
-      1 where something keeps a run from starting, else 0.
+      1 if a problem keeps a run from starting, else 0.
 
     Raises:
       UserError: a field of the config is wrong, the data cannot be found, or the folder
@@ -38,70 +38,73 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     folder.create(workdir)
     splits = survey_splits(config, folder.find_notes(workdir, config))
     inspection = _inspection(splits)
-    for line in telling.lines(inspection):
+    for line in text.describe_inspection(inspection):
         logs.say(line)
     _write(workdir, splits.account, inspection)
     if SURVEY_FILE in splits.notes:  # so that training does not read the files again
         folder.write_json(workdir / SURVEY_FILE, splits.notes[SURVEY_FILE])
     written = [JSON, PAGE]
     if not splits.account.errors:
-        inspection = _planned(config, splits, workdir, inspection)
+        inspection = _with_plan(config, splits, workdir, inspection)
         _write(workdir, splits.account, inspection)
-        written += [PLAN] * (inspection.advice is not None)
+        written += [PLAN] * (inspection.plan is not None)
     logs.say(f"wrote {workdir}/: {', '.join(written)}")
-    return 1 if any(level == "error" for level, _, _ in inspection.faults) else 0
-
-
-def _planned(
-    config: ConfigDict, splits: Splits, workdir: Path, inspection: Inspection
-) -> Inspection:
-    """With a plan; that none can be made is one more error."""
-    try:
-        advice = _plan(config, splits, workdir)
-    except UserError as error:
-        fault = Fault("error", "plan", str(error))
-        logs.say(f"error: there is no plan: {error}")
-        return inspection._replace(faults=(fault, *inspection.faults))
-    for line in telling.plan(advice):
-        logs.say(line)
-    return inspection._replace(advice=advice)
-
-
-def _write(workdir: Path, account: Account, inspection: Inspection) -> None:
-    text = json.dumps(telling.as_json(account, inspection), indent=2) + "\n"
-    logs.write_file(workdir / JSON, text.encode())
-    logs.write_file(workdir / PAGE, inspected(inspection).encode())
-
-
-def _plan(config: ConfigDict, splits: Splits, workdir: Path) -> Advice:
-    """Writes the plan beside, as a config that can be run."""
-    made = planning.plan_training(config, splits.account, splits)
-    path = workdir / PLAN
-    logs.write_file(path, planning.format_plan(made, splits.account.root).encode())
-    return Advice(
-        choices=[(field, _plain(value), why) for field, value, why in made.fields],
-        memory=made.memory,
-        seconds=made.seconds,
-        device=made.device,
-        command=f"{logs.program()} --config={path}",
-    )
-
-
-def _plain(value: Any) -> str:
-    """A field of a config as it is written on the command line."""
-    return repr(value.to_dict() if isinstance(value, ConfigDict) else value)
+    return 1 if any(level == "error" for level, _, _ in inspection.issues) else 0
 
 
 def _inspection(splits: Splits) -> Inspection:
     account = splits.account
     return Inspection(
         title=account.root,
-        faults=account.faults,
-        said=account.said,
-        parts=summary.parts(account),
-        values=summary.values(account),
-        channels=summary.channels(account),
-        examples=examples.examples(splits, account),
-        legend=examples.legend(splits.train),
-        pairs=examples.pairs(splits, account),
+        issues=account.faults,
+        decisions=account.said,
+        splits=statistics.split_statistics(account),
+        mask_values=statistics.mask_values(account),
+        channels=statistics.channel_statistics(account),
+        examples=examples.draw_examples(splits, account),
+        legend=examples.class_legend(splits.train),
+        duplicates=examples.draw_duplicates(splits, account),
     )
+
+
+def _write(workdir: Path, account: Account, inspection: Inspection) -> None:
+    # late: Jinja2 and matplotlib load only when a page is written
+    from unet_jax.report.render import render_inspection
+
+    data = json.dumps(text.as_json(account, inspection), indent=2) + "\n"
+    logs.write_file(workdir / JSON, data.encode())
+    logs.write_file(workdir / PAGE, render_inspection(inspection).encode())
+
+
+def _with_plan(
+    config: ConfigDict, splits: Splits, workdir: Path, inspection: Inspection
+) -> Inspection:
+    """Adds a plan, or an error if no plan is possible."""
+    try:
+        summary = _write_plan(config, splits, workdir)
+    except UserError as error:
+        issue = Fault("error", "plan", str(error))
+        logs.say(f"error: there is no plan: {error}")
+        return inspection._replace(issues=(issue, *inspection.issues))
+    for line in text.describe_plan(summary):
+        logs.say(line)
+    return inspection._replace(plan=summary)
+
+
+def _write_plan(config: ConfigDict, splits: Splits, workdir: Path) -> PlanSummary:
+    """Writes the plan as a config file."""
+    made = planning.plan_training(config, splits.account, splits)
+    path = workdir / PLAN
+    logs.write_file(path, planning.format_plan(made, splits.account.root).encode())
+    return PlanSummary(
+        choices=[(field, _as_flag(value), why) for field, value, why in made.fields],
+        memory=made.memory,
+        seconds=made.seconds,
+        device=made.device,
+        command=f"python main.py --config={path}",
+    )
+
+
+def _as_flag(value: Any) -> str:
+    """Formats a value of a config as on the command line."""
+    return repr(value.to_dict() if isinstance(value, ConfigDict) else value)

@@ -1,4 +1,4 @@
-"""The report of a run."""
+"""The contents of the report of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,17 @@ from unet_jax import logs, pictures
 from unet_jax.build.training import EvaluationParts
 from unet_jax.inference import compute_entropy
 from unet_jax.metrics.calibration import tabulate_reliability
-from unet_jax.report import Case, Measure, Reliability, Report, render
+from unet_jax.report.contents import (
+    Legend,
+    MetricInfo,
+    ReliabilityBins,
+    Report,
+    ScoredExample,
+)
 from unet_jax.run import drawing
 from unet_jax.run.scoring import Evaluation, predict_case, resample_image_back
 
-SHOWN = 1024  # pixels along the longer side of a picture, at most
+MAX_SIZE = 1024  # pixels along the longer side of a picture
 
 
 def html(
@@ -22,25 +28,37 @@ def html(
     workdir: Path,
     parts: EvaluationParts,
     variables: Any,
-    judged: Evaluation,
+    evaluation: Evaluation,
     step: int,
 ) -> str:
-    """The report of the test split: curves, scores, calibration, confusion, cases."""
+    """Renders the report of the test split as an HTML file.
+
+    Args:
+      config: of the run.
+      workdir: the run folder, for the learning curves.
+      parts: of the run.
+      variables: of the checkpoint.
+      evaluation: the scores of the test split.
+      step: the step of the checkpoint.
+    """
+    # late: Jinja2 and matplotlib load only when a page is written
+    from unet_jax.report.render import render_report
+
     report = Report(
         title=config.name,
-        facts=_facts(parts, judged, step),
+        facts=_facts(parts, evaluation, step),
         step=step,
         history=logs.read_scalars(workdir),
-        measures=_measures(parts),
+        metrics=_metrics(parts),
         classes=parts.prediction.task.classes,
-        scores=judged.scores,
-        images=judged.per_image,
-        reliability=_reliability(judged),
-        confusion=judged.confusion,
-        cases=_cases(parts, variables, judged),
+        scores=evaluation.scores,
+        images=evaluation.per_image,
+        reliability=_reliability(evaluation),
+        confusion=evaluation.confusion,
+        examples=_examples(parts, variables, evaluation),
         legend=_legend(parts),
     )
-    return render(report)
+    return render_report(report)
 
 
 def true_objects(parts: EvaluationParts) -> str | None:
@@ -53,12 +71,12 @@ def true_objects(parts: EvaluationParts) -> str | None:
 
 
 def _facts(
-    parts: EvaluationParts, judged: Evaluation, step: int
+    parts: EvaluationParts, evaluation: Evaluation, step: int
 ) -> list[tuple[str, str]]:
     options = parts.prediction.options
     facts = [
         ("checkpoint", f"step {step}"),
-        ("test images", str(len(judged.per_image))),
+        ("test images", str(len(evaluation.per_image))),
     ]
     if options.tta != "none":
         facts.append(("test-time augmentation", options.tta))
@@ -69,21 +87,34 @@ def _facts(
     return [*facts, ("true objects", objects)] if objects else facts
 
 
-def _measures(parts: EvaluationParts) -> list[Measure]:
+def _metrics(parts: EvaluationParts) -> list[MetricInfo]:
     distance = "spacing's units" if "spacing" in parts.test[0] else "pixels"
     units = {"": "", "distance": distance}
     return [
         *(
-            Measure(name, metric.reduction, metric.lower, units[metric.unit])
+            MetricInfo(name, metric.reduction, metric.lower, units[metric.unit])
             for name, metric in parts.metrics
         ),
-        Measure("loss", "mean over images", lower=True),
+        MetricInfo("loss", "mean over images", lower=True),
     ]
 
 
-def _chosen(judged: Evaluation, first: str) -> list[tuple[str, int]]:
-    """The images that are shown, each with the reason, by the first score."""
-    scored = [(image[first], i) for i, image in enumerate(judged.per_image)]
+def _examples(
+    parts: EvaluationParts, variables: Any, evaluation: Evaluation
+) -> list[ScoredExample]:
+    if parts.method.sample:
+        title, png = (
+            "real above, generated below",
+            pictures.encode_png(evaluation.picture),
+        )
+        return [ScoredExample("samples", title, [], [("sheet", png)])]
+    chosen = _choose_images(evaluation, parts.metrics[0][0])
+    return [_example(parts, variables, evaluation, *each) for each in chosen]
+
+
+def _choose_images(evaluation: Evaluation, first: str) -> list[tuple[str, int]]:
+    """Chooses images by the first score; returns the reason and the index of each."""
+    scored = [(image[first], i) for i, image in enumerate(evaluation.per_image)]
     ranked = [i for score, i in sorted(s for s in scored if s[0] is not None)]
     if not ranked:
         return []
@@ -91,58 +122,54 @@ def _chosen(judged: Evaluation, first: str) -> list[tuple[str, int]]:
     if len(ranked) == 1:
         places = {0: "the only one"}
     return [
-        (rank, ranked[place]) for place, rank in sorted(places.items(), reverse=True)
+        (reason, ranked[place])
+        for place, reason in sorted(places.items(), reverse=True)
     ]
 
 
-def _cases(parts: EvaluationParts, variables: Any, judged: Evaluation) -> list[Case]:
-    if parts.method.sample:
-        drawn = pictures.encode_png(judged.picture)
-        return [Case("samples", "real above, generated below", [], [("sheet", drawn)])]
-    return [
-        _case(parts, variables, judged, rank, index)
-        for rank, index in _chosen(judged, parts.metrics[0][0])
-    ]
-
-
-def _case(
-    parts: EvaluationParts, variables: Any, judged: Evaluation, rank: str, index: int
-) -> Case:
+def _example(
+    parts: EvaluationParts,
+    variables: Any,
+    evaluation: Evaluation,
+    reason: str,
+    index: int,
+) -> ScoredExample:
+    """Predicts an image again, and draws it."""
     example, task = parts.test[index], parts.prediction.task
-    seen = predict_case(parts, variables, parts.test, index)
-    shown = {
+    case = predict_case(parts, variables, parts.test, index)
+    drawn = {
         "image": pictures.draw_image(resample_image_back(parts, example)),
-        **drawing.panels(parts, seen),
+        **drawing.panels(parts, case),
     }
-    if seen.probabilities is not None:
-        # the entropy of an even split between all answers
-        share = 0.5 if task.overlapping else 1 / seen.num_classes
-        even = np.full((1, seen.num_classes), share)
-        doubt = compute_entropy(task, seen.probabilities)
-        shown["uncertainty"] = pictures.draw_heat_map(
-            doubt, top=float(task.entropy(even)[0])
+    if case.probabilities is not None:
+        # the entropy if all classes are equally probable
+        even = np.full(
+            (1, case.num_classes), 0.5 if task.overlapping else 1 / case.num_classes
         )
-    names = [name for name, _ in parts.metrics]
-    image = judged.per_image[index]
-    scores = [(name, image[name]) for name in names]
-    drawn = [(title, pictures.encode_png(_small(p))) for title, p in shown.items()]
-    return Case(rank, image["id"], scores, drawn)
+        uncertainty = compute_entropy(task, case.probabilities)
+        top = float(task.entropy(even)[0])
+        drawn["uncertainty"] = pictures.draw_heat_map(uncertainty, top=top)
+    image = evaluation.per_image[index]
+    scores = [(name, image[name]) for name, _ in parts.metrics]
+    files = [(title, pictures.encode_png(_thinned(p))) for title, p in drawn.items()]
+    return ScoredExample(reason, image["id"], scores, files)
 
 
-def _reliability(judged: Evaluation) -> Reliability | None:
-    if judged.reliability is None:
+def _reliability(evaluation: Evaluation) -> ReliabilityBins | None:
+    if evaluation.reliability is None:
         return None
-    return Reliability(**tabulate_reliability(judged.reliability))
+    bins = tabulate_reliability(evaluation.reliability)
+    return ReliabilityBins(bins["count"], bins["confidence"], bins["accuracy"])
 
 
-def _small(picture: pictures.Picture) -> pictures.Picture:
-    """Every n-th pixel, so that the page stays light."""
-    step = -(-max(picture.shape[:2]) // SHOWN)
+def _thinned(picture: pictures.Picture) -> pictures.Picture:
+    """Returns every n-th pixel, so that the page stays small."""
+    step = -(-max(picture.shape[:2]) // MAX_SIZE)
     return picture[::step, ::step]
 
 
-def _legend(parts: EvaluationParts) -> list[tuple[str, tuple[int, ...]]]:
-    """The colours of the pictures: of classes, unless objects are drawn, and errors."""
+def _legend(parts: EvaluationParts) -> Legend:
+    """Returns the colours of the errors and, unless objects are drawn, the classes."""
     task, kind = parts.prediction.task, parts.prediction.preprocessing
     if parts.method.sample:
         return []

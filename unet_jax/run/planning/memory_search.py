@@ -20,7 +20,7 @@ from unet_jax.data.account import Fact
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
-from unet_jax.report.words import shape as times
+from unet_jax.report.formatting import format_shape
 from unet_jax.run.planning import candidates, cost, rules
 from unet_jax.run.planning.rules import PlannedField
 
@@ -125,7 +125,7 @@ def fit_to_memory(
                 *_choose_sampling(config, facts, output, images),
             )
             draft = set_fields(config, fields)
-            logs.say(f"compiling a step of {batch} x {times(crop)} pixels")
+            logs.say(f"compiling a step of {batch} x {format_shape(crop)} pixels")
             compiled = cost.compile_step(draft, splits)
             if compiled is None:
                 most_pixels = batch * pixels / 2
@@ -137,7 +137,7 @@ def fit_to_memory(
             most_pixels = batch * pixels * left / max(variable, 1)
     needed = f"{compiled.memory / 2**30:.3g} GiB, " if compiled else ""
     raise UserError(
-        f"a training step of {batch} x {times(draft.crop)} pixels needs {needed}more "
+        f"a training step of {batch} x {format_shape(draft.crop)} pixels needs {needed}more "
         f"than half of the {free / 2**30:.3g} GiB that are free; set fewer "
         "config.model.widths, config.model.remat=True or config.precision=bfloat16"
     )
@@ -167,9 +167,9 @@ def _explain_crop(
 ) -> PlannedField:
     whole = all(w >= n for w, n in zip(output, images.median, strict=True))
     holds = "holds" if whole else "is cut from"
-    reason = f"it {holds} the median image, {times(images.median)}"
+    reason = f"it {holds} the median image, {format_shape(images.median)}"
     if output != crop:
-        reason += f"; the output of the network is {times(output)}"
+        reason += f"; the output of the network is {format_shape(output)}"
     smaller = sum(
         any(w > n for w, n in zip(output, shape, strict=True))
         for shape in images.shapes

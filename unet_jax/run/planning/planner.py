@@ -11,7 +11,7 @@ from unet_jax.build import binding, checks
 from unet_jax.data.account import Account, Fact
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
-from unet_jax.report.words import lasting, memory
+from unet_jax.report.formatting import format_bytes, format_duration
 from unet_jax.run.planning import config_file, cost, memory_search, rules
 from unet_jax.run.planning.rules import PlannedField
 
@@ -70,7 +70,7 @@ def plan_training(config: ConfigDict, account: Account, splits: Splits) -> Train
     seconds = cost.measure_step_time(config, fitted.compiled)
     times = config.steps * config.batch_size / len(facts)
     steps = f"kept from the config: {times:.3g} times each of the {len(facts)} images, "
-    steps += f"in {lasting(config.steps * seconds)}"
+    steps += f"in {format_duration(config.steps * seconds)}"
     return TrainingPlan(
         config=config,
         fields=(*of_data, *fitted.fields, PlannedField("steps", config.steps, steps)),
@@ -91,8 +91,8 @@ def format_plan(plan: TrainingPlan, title: str) -> str:
     for field, _, reason in plan.fields:
         outer, _, inner = field.partition(".")
         reasons[outer] = f"{inner}: {reason}" if inner else reason
-    measured = f"{memory(plan.memory)} on each device, " if plan.memory else ""
-    measured += f"{lasting(plan.seconds)} for 1000 steps including reading"
+    measured = f"{format_bytes(plan.memory)} on each device, " if plan.memory else ""
+    measured += f"{format_duration(plan.seconds)} for 1000 steps including reading"
     notes = {
         "Plan": "written by --mode=inspect from the measured training images",
         "Command": f"{logs.program()} --config=THIS_FILE",

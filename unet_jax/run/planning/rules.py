@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unet_jax.data.account import Fact, merged
-from unet_jax.report.words import shape as times
+from unet_jax.report.formatting import format_shape
 
 BATCH_SHARE = 0.05  # largest share of the training pixels in a batch
 MAX_BATCH = 32  # examples
@@ -52,13 +52,15 @@ def choose_spacing(facts: Sequence[Fact]) -> PlannedField:
         return PlannedField("spacing", (), reason)
     least, most = np.min(known, axis=0), np.max(known, axis=0)
     if (most <= SAME_SPACING * least).all():
-        same, volumes = f"all pixels are {times(known[0])}", len(known[0]) > 2
+        same, volumes = f"all pixels are {format_shape(known[0])}", len(known[0]) > 2
         if not volumes:
             return PlannedField("spacing", (), f"{same}; nothing is resampled")
         reason = f"{same}; files with another size are resampled to it"
         return PlannedField("spacing", known[0], reason)
     median = tuple(float(f"{x:.4g}") for x in np.median(known, axis=0))
-    reason = f"the median; pixels are from {times(least)} to {times(most)}"
+    reason = (
+        f"the median; pixels are from {format_shape(least)} to {format_shape(most)}"
+    )
     return PlannedField("spacing", median, reason)
 
 

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_jax.report import Case, Measure, Reliability, Report, render
+from unet_jax.report.contents import (
+    MetricInfo,
+    ReliabilityBins,
+    Report,
+    ScoredExample,
+)
+from unet_jax.report.render import render_report
 
 HOSTILE = "<script>alert('\"&')</script>"
 VOID = {"meta", "link", "img"}
@@ -71,9 +77,9 @@ def example(**changes):
         facts=(("step", "20"), (HOSTILE, HOSTILE)),
         step=20,
         history=rows,
-        measures=(
-            Measure("dice", "over all pixels"),
-            Measure("hausdorff95", "mean over images", lower=True, unit="pixels"),
+        metrics=(
+            MetricInfo("dice", "over all pixels"),
+            MetricInfo("hausdorff95", "mean over images", lower=True, unit="pixels"),
         ),
         classes=classes,
         scores={
@@ -83,19 +89,19 @@ def example(**changes):
             "test/hausdorff95": None,
         },
         images=images,
-        reliability=Reliability(
+        reliability=ReliabilityBins(
             np.array([0, 3, 1]),
             np.array([np.nan, 0.5, 0.9]),
             np.array([np.nan, 0.7, 0.5]),
         ),
         confusion=np.array([[3, 1], [0, 1234567]]),
-        cases=[Case("worst", HOSTILE, [("dice", None)], pictures)],
+        examples=[ScoredExample("worst", HOSTILE, [("dice", None)], pictures)],
         legend=[(HOSTILE, (1, 2, 3))],
     )._replace(**changes)
 
 
 def test_the_page_is_well_formed_and_needs_nothing_else():
-    text = render(example())
+    text = render_report(example())
     page = Page(text)
     assert text.startswith("<!doctype html>")
     assert {"script", "iframe", "object", "base", "form"}.isdisjoint(
@@ -104,14 +110,14 @@ def test_the_page_is_well_formed_and_needs_nothing_else():
     for tag, attrs in page.elements:
         assert not any(name.startswith("on") for name in attrs), tag
         for name in ("src", "href", "srcset", "data", "action"):
-            assert attrs.get(name, "data:").startswith("data:"), tag
+            assert attrs.get(name, "data:").startswith(("data:", "#")), tag
     bare = re.sub(r'src="data:image/png;base64,[A-Za-z0-9+/=]*"', "", text)
     assert not re.search(r"https?:|//|url\(|@import", bare)
 
 
 def test_text_from_users_is_escaped_everywhere():
-    page = Page(render(example()))
-    assert "<script" not in render(example())
+    page = Page(render_report(example()))
+    assert "<script" not in render_report(example())
     # title, h1, dt, dd; a column of scores, confusion and images, a row of confusion;
     # 50 images; heading, picture and swatch
     assert page.text.count(HOSTILE) == 4 + 4 + 50 + 3
@@ -120,7 +126,7 @@ def test_text_from_users_is_escaped_everywhere():
 
 
 def test_every_picture_is_there_with_its_size():
-    text = render(example())
+    text = render_report(example())
     images = Page(text).all("img")
     assert len(images) == 3
     assert all((a["width"], a["height"]) == ("8", "6") for a in images)
@@ -131,50 +137,50 @@ def test_every_picture_is_there_with_its_size():
 
 
 def test_the_same_report_gives_the_same_bytes():
-    assert render(example()) == render(example())
+    assert render_report(example()) == render_report(example())
 
 
 def test_scores_say_how_to_read_them():
-    text = Page(render(example())).text
+    text = Page(render_report(example())).text
     assert "0.8125 dice, over all pixels" in text
     assert "dice over all pixels, higher is better 0.8125 0.7500" in text
     assert "hausdorff95, pixels mean over images, lower is better –" in text
 
 
 def test_the_worst_images_come_first_and_the_rest_is_counted():
-    text = Page(render(example())).text
+    text = Page(render_report(example())).text
     assert "The 50 worst of 60 images, worst dice first." in text
     assert f"{HOSTILE} 0 0.0000 0.5000" in text
     assert f"{HOSTILE} 50 0.5000 –" in text
     assert f"{HOSTILE} 51 " not in text  # and 20 has no score
     assert f"{HOSTILE} 20 " not in text
 
-    distance = (Measure("hausdorff95", lower=True),)
+    distance = (MetricInfo("hausdorff95", lower=True),)
     images = [{"id": name, "hausdorff95": x} for name, x in (("a", 1.0), ("b", 9.0))]
-    text = Page(render(example(measures=distance, images=images))).text
-    assert "All 2 images, worst hausdorff95 first." in text
+    text = Page(render_report(example(metrics=distance, images=images))).text
+    assert "2 images, worst hausdorff95 first." in text
     assert text.index("b 9.0000") < text.index("a 1.0000")
 
 
 def test_the_calibration_error_by_hand():
     """(3 |0.7 - 0.5| + 1 |0.5 - 0.9|) / 4 = 0.25"""
-    text = Page(render(example())).text
-    assert "weighted by the answers in each bin, is 0.2500." in text
+    text = Page(render_report(example())).text
+    assert "The expected calibration error is 0.2500:" in text
     assert "0.33–0.67 3 0.500 0.700" in text
     assert "0.00–0.33" not in text
 
 
 def test_confusion_in_percent_of_the_truth():
-    text = Page(render(example())).text
+    text = Page(render_report(example())).text
     assert f"background 75.0 % 3 25.0 % 1 {HOSTILE} 0 % 0 100 % 1,234,567" in text
     tables = np.array([[[3, 1], [0, 0]], [[0, 0], [1, 1]]])
-    text = Page(render(example(confusion=tables))).text
+    text = Page(render_report(example(confusion=tables))).text
     assert "background truth no yes no 75.0 % 3 25.0 % 1 yes – 0 – 0" in text
     assert f"{HOSTILE} truth no yes no – 0 – 0 yes 50.0 % 1 50.0 % 1" in text
 
 
 def test_curves_are_the_losses_and_the_means():
-    page = Page(render(example()))
+    page = Page(render_report(example()))
     names = [attrs["aria-label"] for attrs in page.all("svg")]
     assert names == [
         "loss over training steps",
@@ -187,10 +193,10 @@ def test_curves_are_the_losses_and_the_means():
 
 
 def test_what_is_not_there_leaves_no_hole():
-    page = Page(render(Report("bare")))
+    page = Page(render_report(Report("bare")))
     assert page.text == "bare bare"  # the title of the window and the heading
     assert page.all("section") == []
-    everything = Page(render(example()))
+    everything = Page(render_report(example()))
     assert len(everything.all("section")) == len(everything.all("h2")) == 6
     for part, heading in (
         ("history", "Learning curves"),
@@ -198,9 +204,9 @@ def test_what_is_not_there_leaves_no_hole():
         ("images", "Images"),
         ("reliability", "Calibration"),
         ("confusion", "Confusion"),
-        ("cases", "Cases"),
+        ("examples", "Examples"),
     ):
-        page = Page(render(example(**{part: Report._field_defaults[part]})))
+        page = Page(render_report(example(**{part: Report._field_defaults[part]})))
         assert len(page.all("section")) == 5
         assert heading not in page.text
 
@@ -229,7 +235,7 @@ def browse(folder, page, *flags):
 @needs_browser
 def test_a_browser_shows_it_without_a_word(tmp_path):
     page, shot = tmp_path / "report.html", tmp_path / "shot.png"
-    page.write_text(render(example()))
+    page.write_text(render_report(example()))
     size = "--window-size=800,2000"
     _, console = browse(tmp_path, page, size, f"--screenshot={shot}")
     assert console == []
@@ -244,7 +250,7 @@ def test_on_a_phone_only_tables_scroll_sideways(tmp_path):
     classes = [f"a class of a long name, {i}" for i in range(9)]
     confusion = np.full((9, 9), 10**9)
     report = example(classes=classes, confusion=confusion, title="unbroken" * 20)
-    (tmp_path / "report.html").write_text(render(report))
+    (tmp_path / "report.html").write_text(render_report(report))
     around = tmp_path / "around.html"
     around.write_text("""<!doctype html>
 <iframe id="phone" src="report.html" style="width: 390px; border: 0"></iframe>

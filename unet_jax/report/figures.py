@@ -1,0 +1,312 @@
+"""The figures of the pages, drawn by matplotlib and written as inline SVG.
+
+All are 320 points wide, about the width of a phone. Their colours are the light ones of
+style.css; in SVG they become its variables, so that a figure follows its page's theme.
+"""
+
+import contextlib
+import io
+import itertools
+import math
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from unet_jax.report.contents import IntensityRange, Number, ReliabilityBins
+from unet_jax.report.formatting import (
+    format_percent,
+    format_score,
+    format_shape,
+    format_value,
+    is_defined,
+    with_minus,
+)
+
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 320, 44, 306, 10, 36  # points: figure, ends of axes
+MAX_DOTS = 40  # points of a curve that are drawn as dots
+MAX_POINTS = 300  # of a curve; more are averaged
+MAX_RANGES = 300  # intensity ranges in a figure
+LOG_RATIO = 50  # the maximum over the median; above it an axis is logarithmic
+MAX_DECADES = 8  # of a logarithmic axis
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+COLOURS = {
+    "#1d1d1b": "var(--ink)",
+    "#63625d": "var(--soft)",
+    "#dedcd4": "var(--rule)",
+    "#0072b2": "var(--first)",
+    "#c2560a": "var(--second)",
+}
+INK, SOFT, RULE, FIRST, SECOND = COLOURS
+SETTINGS: Any = {
+    "axes.edgecolor": SOFT,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "figure.frameon": False,
+    "font.size": 11,
+    "grid.color": RULE,
+    "lines.markersize": 4,
+    "svg.fonttype": "none",  # text stays text
+    "text.parse_math": False,  # a name may have dollar signs
+    "xtick.color": SOFT,
+    "ytick.major.pad": 6,
+    "ytick.major.size": 0,
+}
+SVG = "{http://www.w3.org/2000/svg}"
+LOCK = threading.Lock()  # matplotlib's settings are global
+
+
+class Curve(NamedTuple):
+    """A named curve of (x, y) points; a y that is undefined breaks it."""
+
+    name: str
+    points: Sequence[tuple[float, Number]]
+
+
+class Drawing(NamedTuple):
+    """A figure, and for artists with a gid the tooltips of their shapes, in order."""
+
+    figure: Figure
+    tooltips: Mapping[str, Sequence[str]]
+
+
+@contextlib.contextmanager
+def _settings(**more: str) -> Iterator[None]:
+    """Applies our settings in place of the user's, and restores these."""
+    with LOCK, matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS | more)
+        yield
+
+
+@_settings()
+def learning_curves(curves: Sequence[Curve], *, marked: float | None = None) -> Drawing:
+    """Draws one or two curves over training steps, and a line at the marked step.
+
+    The first curve is thicker, with dots if it has few points.
+    """
+    figure, axes = _figure(196)
+    tooltips = {}
+    end = max(1, *(x for curve in curves for x, _ in curve.points))
+    defined = [y for curve in curves for _, y in curve.points if is_defined(y)]
+    for i, curve in reversed(list(enumerate(curves))):
+        x, y = np.array(curve.points, float).T
+        y[~np.isfinite(y)] = math.nan
+        beside = np.pad(np.isfinite(y), 1)
+        lone = ~(beside[:-2] | beside[2:])  # a line does not show these
+        dots = np.isfinite(y) & (lone | (i == 0 and len(y) <= MAX_DOTS))
+        color, gid = (FIRST, SECOND)[i], f"dots-{i}"
+        axes.plot(x, y, color=color, linewidth=(1.75, 1)[i])
+        axes.plot(x[dots], y[dots], "o", color=color, gid=gid)
+        points = zip(x[dots], y[dots], strict=True)
+        tooltips[gid] = [f"{curve.name} {format_score(b)} at {a:,g}" for a, b in points]
+    if marked is not None and 0 <= marked <= end:
+        axes.axvline(marked, color=SOFT, linewidth=1, linestyle="dashed")
+    _divide(axes, "x", [0, max(end, 4)])  # no fractions of a step
+    _divide(axes, "y", defined)
+    axes.set_xlim(0, end)
+    axes.set_xlabel("step", loc="right")
+    return Drawing(figure, tooltips)
+
+
+@_settings()
+def score_strip(name: str, values: Sequence[Number]) -> Drawing:
+    """Draws a tick at the score of each image."""
+    figure, axes = _figure(70, left=24)
+    defined = [value for value in values if is_defined(value)]
+    axes.vlines(defined, 0, 1, FIRST, alpha=0.6)
+    axes.set(ylim=(0, 1), yticks=[])
+    _divide(axes, "x", defined)
+    axes.set_xlabel(name, loc="right")
+    return Drawing(figure, {})
+
+
+@_settings()
+def reliability_diagram(bins: ReliabilityBins) -> Drawing:
+    """Draws accuracy over confidence, and below it the share of pixels of each bin."""
+    figure, axes = _figure(366, top=22, bottom=100)
+    _, histogram = _figure(366, top=290, figure=figure)
+    used, unit = bins.predictions > 0, np.linspace(0, 1, 6)
+    x, y = bins.confidence[used], bins.accuracy[used]
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle="dashed")
+    axes.vlines(x, x, y, SECOND, linewidth=2)
+    axes.plot(x, y, color=FIRST, linewidth=1.75)
+    axes.plot(x, y, "o", color=FIRST, gid="bins")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=unit, title="accuracy")
+    axes.spines["bottom"].set_visible(False)
+    shares = bins.predictions / max(bins.predictions.sum(), 1)
+    width, tallest = 1 / len(shares), shares.max()
+    centres = (np.arange(len(shares)) + 0.5) * width
+    histogram.bar(centres, shares, 0.9 * width, color=RULE)
+    histogram.set(xlim=(0, 1), ylim=(0, tallest or 1), xticks=unit, yticks=[])
+    histogram.set_title(f"most in one bin: {format_percent(tallest)}")
+    histogram.set_xlabel("confidence", loc="right")
+    points = zip(x, y, strict=True)
+    texts = [f"accuracy {format_score(b)} at {a:.3f}" for a, b in points]
+    return Drawing(figure, {"bins": texts})
+
+
+@_settings()
+def image_sizes(counts: Mapping[tuple[int, ...], int]) -> Drawing:
+    """Draws height over width, a disc per size whose area grows with its images."""
+    figure, axes = _figure(238, top=24)
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    sizes, images = zip(*ranked, strict=True)
+    height, width = zip(*sizes, strict=True)
+    area = np.maximum(18**2 * np.array(images) / images[0], 4.8**2)
+    axes.scatter(width, height, area, [(FIRST, 0.45)], edgecolors=FIRST, gid="sizes")
+    _divide(axes, "x", [0, *width])
+    _divide(axes, "y", [0, *height])
+    axes.set_title("height")
+    axes.set_xlabel("width", loc="right")
+    texts = [f"{format_shape(size)}: {count:,d} images" for size, count in ranked]
+    return Drawing(figure, {"sizes": texts})
+
+
+@_settings()
+def intensity_ranges(ranges: Sequence[IntensityRange]) -> Drawing:
+    """Draws a line for each image from its low to its high end, darkest first.
+
+    Of many images it draws every n-th, and all that are odd. The axis is logarithmic if
+    a few images would hide the others.
+    """
+    figure, axes = _figure(214, bottom=18)
+    tooltips = {}
+    ranked = sorted(ranges, key=lambda each: (each.middle, each.high, each.name))
+    step = -(-len(ranked) // MAX_RANGES)
+    shown = [each for i, each in enumerate(ranked) if each.odd or i % step == 0]
+    low, middle, high = np.array([each[2:5] for each in shown], float).T
+    if high.max() > LOG_RATIO * np.median(high) > 0 <= low.min():
+        positive = np.concatenate([low[low > 0], high[high > 0]])
+        most = math.ceil(math.log10(high.max()))
+        least = max(math.floor(math.log10(positive.min())), most - MAX_DECADES)
+        low, middle, high = np.maximum((low, middle, high), 10.0**least)
+        powers = range(least, most + 1, 2 if most - least > 5 else 1)
+        labels = [f"10{str(k).translate(SUPERSCRIPTS)}" for k in powers]
+        axes.set(yscale="log", ylim=(10.0**least, 10.0**most))
+        axes.set_yticks([10.0**k for k in powers], labels)
+        axes.minorticks_off()
+    else:
+        _divide(axes, "y", [*low, *high])
+    x, odd = np.arange(len(shown)), np.array([each.odd for each in shown])
+    width = min((RIGHT - LEFT) / len(shown) * 0.6, 3)
+    for gid, mask, color in (("usual", ~odd, (FIRST, 0.65)), ("odd", odd, SECOND)):
+        lines = axes.vlines(x[mask], low[mask], high[mask], [color], linewidth=width)
+        lines.set(gid=gid, capstyle="projecting")  # so that a constant image shows
+        tooltips[gid] = [
+            f"{r.split}, {r.name}: {format_value(r.low)} to {format_value(r.high)}"
+            for r in itertools.compress(shown, mask)
+        ]
+    axes.plot(x, middle, color=INK, linewidth=1.25)
+    axes.set(xlim=(-0.5, len(shown) - 0.5), xticks=[])
+    axes.spines["bottom"].set_visible(False)
+    part = f"one in {step} of " if step > 1 else ""
+    axes.set_xlabel(f"{part}{len(ranges):,d} images", loc="right")
+    return Drawing(figure, tooltips)
+
+
+def averaged(curve: Curve) -> Curve:
+    """Averages groups of points of a long curve, and says so in its name."""
+    size = -(-len(curve.points) // MAX_POINTS)
+    if size <= 1:
+        return curve
+    points = []
+    for start in range(0, len(curve.points), size):
+        group = curve.points[start : start + size]
+        values = [y for _, y in group if is_defined(y)]
+        points.append((group[-1][0], sum(values) / len(values) if values else None))
+    return Curve(f"{curve.name}, means of {size}", points)
+
+
+def to_svg(drawing: Drawing, label: str) -> str:
+    """Writes a drawing as an SVG element, with the colours and fonts of its page.
+
+    Args:
+      drawing: the result of a function above.
+      label: a description for screen readers, unique in the page.
+    """
+    stream = io.StringIO()
+    with _settings(**{"svg.hashsalt": label}):  # the ids depend on it
+        drawing.figure.savefig(stream, format="svg")
+    source = ElementTree.fromstring(stream.getvalue())
+    titles = {}
+    for group in source.iter(f"{SVG}g"):
+        if texts := drawing.tooltips.get(group.get("id", "")):
+            shapes = [shape for shape in _shapes(group) if "id" not in shape.attrib]
+            titles |= dict(zip(shapes, texts, strict=True))
+    box = source.get("viewBox", "")
+    svg = ElementTree.Element("svg", {"viewBox": box, "role": "img"})
+    svg.set("aria-label", label)
+    defs = ElementTree.SubElement(svg, "defs")
+    for shape in _shapes(source):
+        parent, tag = defs if "id" in shape.attrib else svg, shape.tag.removeprefix(SVG)
+        copy = ElementTree.SubElement(parent, tag, _attributes(shape))
+        copy.text = shape.text
+        if shape in titles:
+            ElementTree.SubElement(copy, "title").text = titles[shape]
+    return ElementTree.tostring(svg, encoding="unicode")
+
+
+def _shapes(element: ElementTree.Element) -> list[ElementTree.Element]:
+    """Returns the drawn elements; those with an id are drawn by reference."""
+    tags = (f"{SVG}path", f"{SVG}use", f"{SVG}text")
+    return [each for each in element.iter() if each.tag in tags]
+
+
+def _attributes(shape: ElementTree.Element) -> dict[str, str]:
+    """Shortens numbers, replaces colours by CSS variables, and drops the font."""
+    attributes = {}
+    for name, value in shape.items():
+        value = re.sub(r"#[0-9a-f]{6}", lambda m: COLOURS.get(m[0], m[0]), value)
+        value = re.sub(r"\d+\.\d{3,}", lambda m: f"{float(m[0]):.5g}", value)
+        attributes[name.rpartition("}")[2]] = " ".join(value.split())
+    attributes.pop("clip-path", None)  # all data lies inside the axes
+    if shape.tag == f"{SVG}text":
+        anchor = re.search(r"text-anchor: (\w+)", attributes.pop("style", ""))
+        attributes["text-anchor"] = anchor[1] if anchor else "start"
+        attributes.pop("transform", None)  # a rotation by 0
+    return attributes
+
+
+def _figure(
+    height: int,
+    *,
+    left: int = LEFT,
+    top: int = TOP,
+    bottom: int = BOTTOM,
+    figure: Figure | None = None,
+) -> tuple[Figure, Axes]:
+    """Makes a figure, unless there is one, and adds axes; all sizes are in points."""
+    figure = figure or Figure(figsize=(WIDTH / 72, height / 72))
+    width, inner = (RIGHT - left) / WIDTH, (height - top - bottom) / height
+    axes = figure.add_axes((left / WIDTH, bottom / height, width, inner))
+    axes.patch.set_visible(False)
+    return figure, axes
+
+
+def _divide(axes: Axes, axis: str, values: Sequence[float], most: int = 5) -> None:
+    """Puts at most so many round ticks on an axis, from below to above all values."""
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = low - (abs(low) / 10 or 1), high + (abs(low) / 10 or 1)
+    rough = (high - low) / (most - 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    ticks = step * np.arange(first, last + 1)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    labels = [with_minus(f"{tick:,.{decimals}f}") for tick in ticks]
+    limits = ticks[[0, -1]]
+    axes.set(
+        **{f"{axis}ticks": ticks, f"{axis}ticklabels": labels, f"{axis}lim": limits}
+    )

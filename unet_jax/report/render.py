@@ -1,0 +1,223 @@
+"""HTML pages from their contents, by the Jinja2 templates in `templates/`.
+
+Every value is escaped. `Markup` marks the figures, which are escaped already.
+"""
+
+import base64
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from unet_jax.report import figures, formatting
+from unet_jax.report.contents import (
+    Inspection,
+    IntensityRange,
+    MetricInfo,
+    ReliabilityBins,
+    Report,
+    SplitStatistics,
+)
+from unet_jax.report.figures import Curve, Drawing
+from unet_jax.report.formatting import UNDEFINED, format_score, is_defined
+
+SMALL = 256  # pixels; a narrower picture is enlarged with sharp edges
+RANKED = 50  # images in the table of the worst
+CHARTED = 6  # channels with a figure
+
+
+def render_report(report: Report) -> str:
+    """Renders the report of a run as an HTML file that loads nothing else."""
+    return _render(
+        "report.html",
+        title=report.title,
+        report=report,
+        curves=_curves(report),
+        scores=_scores(report),
+        reliability=_reliability(report.reliability),
+        images=_images(report),
+    )
+
+
+def render_inspection(inspection: Inspection) -> str:
+    """Renders an inspection as an HTML file that loads nothing else."""
+    return _render(
+        "inspection.html",
+        title=inspection.title,
+        inspection=inspection,
+        objects=[_objects(split) for split in inspection.splits if split.objects],
+        sizes=_sizes(inspection.splits),
+        intensities=_intensities(inspection),
+        odd=_odd(inspection),
+    )
+
+
+def _curves(report: Report) -> list[tuple[MetricInfo, list[str], Markup]]:
+    """Draws the losses, then every validation score of the whole split."""
+    metrics = {metric.name: metric for metric in report.metrics}
+    keys = dict.fromkeys(key for row in report.history for key in row)
+    found = [key.removeprefix("val/") for key in keys if key.startswith("val/")]
+    names = {n: None for n in (*metrics, *found) if n in found and "/" not in n}
+    drawn = []
+    for name in dict.fromkeys(["loss", *names]):
+        curves = []
+        for split in ("val", "train") if name == "loss" else ("val",):
+            key = f"{split}/{name}"
+            points = [(row["step"], row[key]) for row in report.history if key in row]
+            if any(is_defined(y) for _, y in points):
+                curves.append(figures.averaged(Curve(split, points)))
+        if curves:
+            drawing = figures.learning_curves(curves, marked=report.step)
+            svg = _svg(drawing, f"{name} over training steps")
+            metric = metrics.get(name, MetricInfo(name))
+            drawn.append((metric, [curve.name for curve in curves], svg))
+    return drawn
+
+
+def _scores(report: Report) -> dict[str, Any]:
+    """Tabulates the scores: metrics down, the whole split and its classes across."""
+    keys = {f"{report.split}/{metric.name}": metric for metric in report.metrics}
+    keys = {key: metric for key, metric in keys.items() if key in report.scores}
+    classes = [
+        c for c in report.classes if any(f"{key}/{c}" in report.scores for key in keys)
+    ]
+    rows = [
+        (metric, _cells(report.scores, [key, *(f"{key}/{c}" for c in classes)], ""))
+        for key, metric in keys.items()
+    ]
+    return {"classes": classes, "rows": rows}
+
+
+def _images(report: Report) -> dict[str, Any] | None:
+    """Tabulates the worst images by the first metric, those without a score last."""
+    if not report.images or not report.metrics:
+        return None
+    first, *others = report.metrics
+
+    def place(row: Mapping[str, Any]) -> float:
+        value = row.get(first.name)
+        return (-value if first.lower else value) if is_defined(value) else math.inf
+
+    worst = sorted(report.images, key=place)[:RANKED]
+    columns = {first.name: [first.name]}
+    columns |= {f"{first.name}/{c}": [first.name, c] for c in report.classes}
+    columns |= {metric.name: [metric.name] for metric in others}
+    columns = {k: v for k, v in columns.items() if any(k in row for row in worst)}
+    rows = [(row["id"], _cells(row, columns, UNDEFINED)) for row in worst]
+    values = [row.get(first.name) for row in report.images]
+    svg = None
+    if sum(map(is_defined, values)) > 1:
+        strip = figures.score_strip(first.name, values)
+        svg = _svg(strip, f"{first.name} of each image")
+    return {"columns": list(columns.values()), "rows": rows, "svg": svg}
+
+
+def _cells(scores: Mapping[str, Any], keys: Iterable[str], missing: str) -> list[str]:
+    return [format_score(scores[k]) if k in scores else missing for k in keys]
+
+
+def _reliability(bins: ReliabilityBins | None) -> dict[str, Any] | None:
+    """Lists the bins with predictions, and computes the calibration error."""
+    if bins is None or not bins.predictions.sum():
+        return None
+    edges = np.linspace(0, 1, len(bins.predictions) + 1)
+    gaps = np.nan_to_num(np.abs(bins.accuracy - bins.confidence))
+    return {
+        "bins": [b for b in zip(edges, edges[1:], *bins, strict=False) if b[2]],
+        "error": np.average(gaps, weights=bins.predictions),
+        "svg": _svg(figures.reliability_diagram(bins), "accuracy over confidence"),
+    }
+
+
+def _objects(split: SplitStatistics) -> tuple[str, Markup]:
+    """Draws the number of objects in each image, with a caption."""
+    strip = figures.score_strip("objects", split.objects)
+    caption = f"{split.name}, {formatting.format_spread(split.objects)}"
+    return caption, _svg(strip, f"objects in each image of {split.name}")
+
+
+def _sizes(splits: Sequence[SplitStatistics]) -> dict[str, Any] | None:
+    """Counts and draws the sizes of all images, if there are several."""
+    counts = Counter[tuple[int, ...]]()
+    for split in [split for split in splits if split.name == "all"] or splits:
+        counts.update(split.shapes)
+    if len(counts) < 2:
+        return None
+    if {len(size) for size in counts} == {2}:
+        drawings = {"sizes of the images": figures.image_sizes(counts)}
+    else:
+        axes = zip(*counts.elements(), strict=False)
+        drawings = {
+            f"axis {i} of each image": figures.score_strip(f"axis {i}", sizes)
+            for i, sizes in enumerate(axes)
+        }
+    svgs = [_svg(drawing, label) for label, drawing in drawings.items()]
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return {"figures": svgs, "counts": ranked}
+
+
+def _intensities(inspection: Inspection) -> list[tuple[str, Markup]]:
+    """Draws the intensities of the first channels, with captions."""
+    charts = []
+    for i, channel in enumerate(inspection.channels[:CHARTED]):
+        ranges = [r for r in channel.ranges if is_defined(r.low) and is_defined(r.high)]
+        if len(ranges) > 1:
+            caption = f"channel {i}, middle 99 % of each image"
+            charts.append((caption, _svg(figures.intensity_ranges(ranges), caption)))
+    return charts
+
+
+def _odd(inspection: Inspection) -> list[tuple[int, IntensityRange]]:
+    """Lists the channels and ranges far from the median range, farthest first."""
+    ranges = [(i, r) for i, c in enumerate(inspection.channels) for r in c.ranges]
+    odd = [(i, r) for i, r in ranges if r.odd]
+    return sorted(
+        odd, key=lambda item: -max(item[1].times, 1 / (item[1].times or 1e-99))
+    )
+
+
+def _svg(drawing: Drawing, label: str) -> Markup:
+    return Markup(figures.to_svg(drawing, label))
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _png_size(png: bytes) -> dict[str, Any]:
+    """Returns attributes of `<img>`: the size, from the PNG header, and a class."""
+    width, height = struct.unpack(">II", png[16:24])
+    kind = "small" if width < SMALL else "large"
+    return {"width": width, "height": height, "class": kind}
+
+
+ENVIRONMENT = Environment(
+    loader=PackageLoader("unet_jax.report"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+ENVIRONMENT.filters |= {
+    "by_kind": formatting.issues_by_kind,
+    "bytes": formatting.format_bytes,
+    "counted": formatting.format_count,
+    "data_uri": _data_uri,
+    "duration": formatting.format_duration,
+    "percent": formatting.format_percent,
+    "png_size": _png_size,
+    "score": formatting.format_score,
+    "shape": formatting.format_shape,
+    "split_rows": formatting.split_rows,
+    "thousands": "{:,d}".format,
+    "value": formatting.format_value,
+}
+
+
+def _render(template: str, **contents: object) -> str:
+    return ENVIRONMENT.get_template(template).render(contents)

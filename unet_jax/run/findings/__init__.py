@@ -1,1 +1,0 @@
-"""What an inspection has found, for the terminal, the page and JSON."""

@@ -1,0 +1,129 @@
+"""Pictures of a data set: a few images of each split, and duplicates across splits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unet_jax import pictures
+from unet_jax.data import files
+from unet_jax.data.account import Account, Fact, Record
+from unet_jax.data.folders import twins
+from unet_jax.data.source import Source, Splits
+from unet_jax.report.contents import DatasetExample, DuplicatePair
+from unet_jax.report.formatting import format_percent, format_shape
+from unet_jax.run.inspection.statistics import foreground
+
+MAX_SIZE = 384  # pixels along the longer side of a picture
+SPACED = 2  # images of a split, besides those of the most and the least foreground
+MAX_PAIRS = 6  # duplicates that are shown
+
+
+def draw_examples(splits: Splits, account: Account) -> list[DatasetExample]:
+    """Draws a few images of every split that has records."""
+    drawn = []
+    for split, source in splits.sources.items():
+        facts = [fact for fact in account.facts if fact.split == split]
+        if len(facts) == source.length:
+            for index, reason in sorted(choose_examples(facts).items()):
+                drawn.append(_example(source, index, facts[index], reason))
+    return drawn
+
+
+def choose_examples(facts: Sequence[Fact]) -> dict[int, str]:
+    """Chooses images: those of the most and the least foreground, and evenly spaced.
+
+    Returns:
+      Their indices, each with the reason, which is empty for the evenly spaced.
+    """
+    shares = [foreground(fact) for fact in facts]
+    chosen = {}
+    if shares and max(shares) > min(shares):
+        chosen[int(np.argmax(shares))] = "most foreground"
+        chosen[int(np.argmin(shares))] = "least foreground"
+    others = [i for i in range(len(facts)) if i not in chosen]
+    for i in range(min(SPACED, len(others))):
+        chosen[others[(2 * i + 1) * len(others) // (2 * SPACED)]] = ""
+    return chosen
+
+
+def class_legend(source: Source) -> list[tuple[str, tuple[int, ...]]]:
+    """Returns the classes above 0 and their colours in an overlay."""
+    count = len(source.classes)
+    if count < 2:
+        return []
+    apart = np.arange(2 * count)[None] % 2 * (np.arange(2 * count)[None] // 2)
+    strip = pictures.draw_overlay(np.zeros((*apart.shape, 1)), apart, source.colours)
+    drawn = strip[0, 1::2].tolist()
+    return [(source.classes[k], tuple(drawn[k])) for k in range(1, count)]
+
+
+def draw_duplicates(splits: Splits, account: Account) -> list[DuplicatePair]:
+    """Draws pairs of similar images of two splits, identical ones first."""
+    facts = account.facts
+    across = [
+        twin
+        for twin in twins.find(facts)
+        if facts[twin.a].split != facts[twin.b].split
+        and {facts[twin.a].split, facts[twin.b].split} <= splits.sources.keys()
+    ]
+    drawn = []
+    for twin in sorted(across, key=lambda twin: (not twin.same, twin))[:MAX_PAIRS]:
+        first, second = (_image(splits, account, facts[i]) for i in (twin.a, twin.b))
+        if first and second:
+            drawn.append(DuplicatePair(twin.same, first, second))
+    return drawn
+
+
+def _image(splits: Splits, account: Account, fact: Fact) -> DatasetExample | None:
+    """Draws an image without classes: its record or, if errors drop it, its file."""
+    source = splits.sources.get(fact.split)
+    ids = [other.id for other in account.facts if other.split == fact.split]
+    if source and source.length == len(ids):
+        image = source.load(ids.index(fact.id))["image"]
+    elif fact.image:
+        path = Path(account.root) / fact.image
+        with files.opened(path, axes=len(fact.shape)) as grid:
+            if grid.count > 1:
+                return None
+            image = grid.read(0, [slice(0, size) for size in grid.shape])
+    else:
+        return None
+    png = pictures.encode_png(pictures.draw_image(_plane(image, image.ndim - 1)))
+    return DatasetExample(
+        fact.split, fact.split, fact.id, format_shape(fact.shape), png
+    )
+
+
+def _example(source: Source, index: int, fact: Fact, reason: str) -> DatasetExample:
+    record = source.load(index)
+    caption = format_shape(fact.shape)
+    if fact.labelled:
+        caption += f", foreground {format_percent(foreground(fact))}"
+    if len(fact.shape) > 2:
+        caption += ", the middle slice"
+    png = pictures.encode_png(_draw(record, source.colours))
+    return DatasetExample(fact.split, reason, record["id"], caption, png)
+
+
+def _draw(record: Record, colours: pictures.Colours) -> pictures.Picture:
+    """Draws the classes and the outlines of the objects, if any, over the image."""
+    axes = record["image"].ndim - 1
+    planes = {
+        key: _plane(record[key], axes)
+        for key in ("image", "label", "instances")
+        if key in record
+    }
+    if "label" not in planes:
+        return pictures.draw_image(planes["image"])
+    return pictures.draw_overlay(
+        planes["image"], planes["label"], colours, planes.get("instances")
+    )
+
+
+def _plane(array: np.ndarray, axes: int) -> np.ndarray:
+    """Returns the middle slice of a volume; if it is large, every n-th pixel."""
+    for _ in range(axes - 2):
+        array = array[len(array) // 2]
+    step = -(-max(array.shape[:2]) // MAX_SIZE)
+    return array[::step, ::step]

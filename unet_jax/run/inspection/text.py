@@ -1,0 +1,111 @@
+"""An inspection as lines of the terminal and as JSON data."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from unet_jax.data.account import PERCENTS, Account
+from unet_jax.report.contents import Inspection, PlanSummary
+from unet_jax.report.formatting import (
+    format_bytes,
+    format_count,
+    format_duration,
+    format_key,
+    format_percent,
+    format_value,
+    issues_by_kind,
+    split_rows,
+)
+
+LISTED = 5  # names in a line
+ISSUE = ("level", "kind", "text")  # the keys of an issue in inspect.json
+
+
+def describe_inspection(inspection: Inspection) -> Iterator[str]:
+    """Yields the lines of the terminal: errors, warnings, decisions, statistics."""
+    levels = [level for level, _, _ in inspection.issues]
+    counts = [format_count(levels.count(each), each) for each in ("error", "warning")]
+    yield f"{inspection.title}: {' and '.join(counts)}"
+    for level in ("error", "warning"):
+        for kind, texts in issues_by_kind(inspection.issues, level):
+            yield f"{level}: {kind}"
+            yield from (f"  {text}" for text in texts)
+    if inspection.decisions:
+        yield "decisions"
+        yield from (f"  {line}" for line in inspection.decisions)
+    if splits := inspection.splits:
+        rows = [("", [split.name for split in splits]), *split_rows(splits, spacings=1)]
+        for classes in zip(*(split.classes for split in splits), strict=True):
+            rows.append((classes[0].name, [format_percent(c.share) for c in classes]))
+        yield from _aligned(rows)
+    for i, channel in enumerate(inspection.channels):
+        low, *medians, high = map(format_value, channel.percentiles)
+        odd = [each.name for each in channel.ranges if each.odd]
+        names = ", ".join(odd[:LISTED])
+        if len(odd) > LISTED:
+            names += f" and {len(odd) - LISTED:,d} more"
+        yield (
+            f"channel {i}: {low} to {high}, medians of the 0.5th, 50th and 99.5th "
+            f"percentile {', '.join(medians)}"
+            + (f"; far from the median range: {names}" if odd else "")
+        )
+    if inspection.mask_values:
+        yield "mask values: " + ", ".join(
+            f"{v.value} -> {'?' if v.id is None else v.id} {v.name} ({v.pixels:,d})"
+            for v in inspection.mask_values
+        )
+
+
+def describe_plan(plan: PlanSummary) -> Iterator[str]:
+    """Yields the lines of the terminal: the choices, their cost, and the command."""
+    yield "plan"
+    yield from _aligned([(f"  {f}", [v, reason]) for f, v, reason in plan.choices])
+    yield (
+        f"  {format_bytes(plan.memory)} for a step, {format_duration(plan.seconds)} "
+        f"for 1000 steps, measured on {plan.device}"
+    )
+    yield f"train it with: {plan.command}"
+
+
+def _aligned(rows: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
+    """Yields rows as lines with aligned columns."""
+    table = [[name, *cells] for name, cells in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(cells).rstrip()
+
+
+def as_json(account: Account, inspection: Inspection) -> dict[str, Any]:
+    """Returns all but the pictures and the thumbnails, as JSON data."""
+    levels = [level for level, _, _ in inspection.issues]
+    return _plain(
+        {
+            "data": account.root,
+            "errors": levels.count("error"),
+            "warnings": levels.count("warning"),
+            "faults": [
+                dict(zip(ISSUE, each, strict=True)) for each in inspection.issues
+            ],
+            "said": account.said,
+            "classes": account.classes,
+            "mask_values": inspection.mask_values,
+            "splits": {split.name: split for split in inspection.splits},
+            "percents": PERCENTS,
+            "channels": [channel.percentiles for channel in inspection.channels],
+            "unlike": [r for c in inspection.channels for r in c.ranges if r.odd],
+            "plan": inspection.plan,
+            "images": [fact._replace(thumbnail=None) for fact in account.facts],
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Converts named tuples to dicts, keys to text and NaN to None, recursively."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+        value.pop("thumbnail", None)
+    if isinstance(value, Mapping):
+        return {format_key(key): _plain(field) for key, field in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and value != value else value
