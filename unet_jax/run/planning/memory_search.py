@@ -136,9 +136,10 @@ def fit_to_memory(
             left = max(limit - compiled.fixed, 0)
             most_pixels = batch * pixels * left / max(variable, 1)
     needed = f"{compiled.memory / 2**30:.3g} GiB, " if compiled else ""
+    crop = format_shape(draft.crop)
     raise UserError(
-        f"a training step of {batch} x {format_shape(draft.crop)} pixels needs {needed}more "
-        f"than half of the {free / 2**30:.3g} GiB that are free; set fewer "
+        f"a training step of {batch} x {crop} pixels needs {needed}more than half "
+        f"of the {free / 2**30:.3g} GiB that are free; set fewer "
         "config.model.widths, config.model.remat=True or config.precision=bfloat16"
     )
 
