@@ -5,6 +5,7 @@
 #   ./launch.sh --config=configs/isbi.py [flags of main.py]
 #   ./launch.sh experiments/<question>   every run of an experiment, then its figure
 #   ./launch.sh test [pytest flags]      all tests; -m "not slow" leaves out slow ones
+#   ./launch.sh docs [serve]             builds the documentation, or shows it
 #   ./launch.sh dev ruff check .         a command of the development environment
 #
 # PYTHON=python3.12 chooses the interpreter; each version has its own environment,
@@ -26,7 +27,7 @@ venv=${VENV:-.venv}/$version
 extras=()
 case ${1:-} in
   test | dev) extras+=(dev) ;;
-  experiments/*) extras+=(sweep) ;;
+  docs) extras+=(docs) ;;
   *) extras+=(volumes) ;;
 esac
 if [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; then
@@ -61,6 +62,13 @@ run=$venv/bin/python
 case ${1:-} in
   test) exec "$run" -m pytest "${@:2}" ;;
   dev) PATH=$(cd "$venv/bin" && pwd):$PATH exec "${@:2}" ;;
+  docs)
+    export NO_MKDOCS_2_WARNING=1 # of the theme, about a later version
+    if [ "${2:-}" = serve ]; then
+      exec "$run" -m mkdocs serve --dev-addr 127.0.0.1:8000 "${@:3}"
+    fi
+    exec "$run" -m mkdocs build --strict --quiet "${@:2}"
+    ;;
   experiments/*) exec "$run" experiments/run.py "$@" ;;
   *) exec "$run" main.py "$@" ;;
 esac

@@ -1,20 +1,44 @@
-"""Every command in the documentation is one that the program accepts."""
+"""The program accepts every command of the documentation."""
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from unet_jax import command
+from unet_jax.build.checks import check_fields
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PROGRAM = re.compile(r"(?:\w+=\S+ )*(?:python main\.py|unet-jax)\b(.*)")
+PAGES += sorted((ROOT / "experiments").rglob("*.md"))
+COMMAND = re.compile(
+    r"^ *(?:\w+=\S+ )*(?:python main\.py|unet-jax|\./launch\.sh) (--(?!help).*)$",
+    re.MULTILINE,
+)
 
 
-def commands(page):
-    for block in re.findall(r"```bash\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            if match := PROGRAM.match(line):
-                yield pytest.param(
-                    shlex.split(match[1], comments=True), id=f"{page.stem}: {line[:60]}"
-                )
+def list_commands():
+    for page in PAGES:
+        for arguments in COMMAND.findall(page.read_text("utf-8").replace("\\\n", " ")):
+            words = shlex.split(arguments, comments=True)
+            yield pytest.param(words, id=f"{page.stem}: {arguments[:60]}")
+
+
+@pytest.mark.parametrize("arguments", [*list_commands()])
+def test_a_command_of_the_documentation_is_accepted(arguments, monkeypatch):
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(
+        "config", flag_values=values, lock_config=False, accept_new_attributes=True
+    )
+    for name in ("workdir", "mode", "input", "output", "ensemble", "count"):
+        flags.DEFINE_string(name, None, "", flag_values=values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    plan = "--config=runs/folder/plan.py"
+    arguments = ["--config=folder" if a == plan else a for a in arguments]
+    monkeypatch.setattr(sys, "argv", ["main.py", *arguments])
+    command.parse(["main.py", *arguments])
+    check_fields(config.value)

@@ -88,7 +88,7 @@ def test_find_source_file_returns_the_file_that_defines_the_function(theirs):
             {"name": "theirs.losses:focl"},
             [
                 "loss.name: no function 'focl' in {}/losses.py",
-                "there are: focal, vague",
+                "available: focal, vague",
             ],
         ),
         (
@@ -105,7 +105,7 @@ def test_find_source_file_returns_the_file_that_defines_the_function(theirs):
         ),
         (
             {"name": "theirs.losses:focal", "scale": 2.0},
-            ["has no keyword 'scale' (it must follow the * of the", "there are: gamma"],
+            ["has no keyword 'scale' (it must follow the * of the", "available: gamma"],
         ),
         (
             {"name": "theirs.losses:focal", "gamma": -1.0},

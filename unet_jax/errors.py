@@ -16,10 +16,10 @@ class UserError(Exception):
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """Returns a list of the known names, after the one most like the wrong name.
 
-    `suggest('dyce', ['dice', 'iou'])` is `"did you mean 'dice'? there are: dice, iou"`.
+    `suggest('dyce', ['dice', 'iou'])` is `"did you mean 'dice'? available: dice, iou"`.
     """
     known = sorted(known)
-    return f"{suggest_nearest(wrong, known)}there are: {', '.join(known) or 'none'}"
+    return f"{suggest_nearest(wrong, known)}available: {', '.join(known) or 'none'}"
 
 
 def suggest_nearest(wrong: str, known: Iterable[str]) -> str:

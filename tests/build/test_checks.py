@@ -35,7 +35,7 @@ MISTAKES = [
     ("loss", (ConfigDict({"name": "dyce"}),), ["config.loss[0].name", "'dice'"]),
     (
         "loss",
-        (ConfigDict({"name": "unet_jax.arrays:centre"}),),
+        (ConfigDict({"name": "unet_jax.arrays:crop_centre"}),),
         ["config.loss[0]: ", "label, weight"],
     ),
     (

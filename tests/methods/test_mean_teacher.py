@@ -249,6 +249,6 @@ def test_the_supervised_loss_is_the_mean_over_labelled_rows(share, labelled):
 
 def test_a_second_average_of_the_parameters_raises_a_user_error():
     with pytest.raises(
-        UserError, match=r"ema=0.9 .* the option decay; set --config.ema=0"
+        UserError, match=r"ema=0.9: .* the option decay; set --config.ema=0"
     ):
         methods.mean_teacher(ingredients(Linear(), ema=0.9))

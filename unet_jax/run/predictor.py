@@ -244,7 +244,7 @@ class Predictor:
         reads = [
             _make_normalizing_reader(*pair) for pair in zip(raws, scales, strict=True)
         ]
-        how: dict[str, Any] = {"views": setup.views, "passed": passed}
+        how: dict[str, Any] = {"views": setup.views, "on_progress": passed}
         whole = setup.options.postprocess or setup.task.segment or change.changes
         if not whole:
             rows = setup.inference.predict_rows(
