@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WORDS = {"arrays", "command", "errors", "geometry", "specs"}
+WORDS = {"arrays", "command", "errors", "geometry", "specs", "text"}
 UPPER = {
     "methods": 2,
     "inference": 2,

@@ -22,6 +22,7 @@ from unet_jax.errors import UserError
 from unet_jax.logs import say
 from unet_jax.parallel import Here
 from unet_jax.tasks import Task
+from unet_jax.text import dimensions
 from unet_jax.tiling import Answer, Read, Tiles
 from unet_jax.views import View, apply_view, invert_view
 
@@ -173,7 +174,7 @@ class Inference:
         if self._least:
             self._pixels, (self._edges, self._batch) = 0, self._named  # for the next
             raise UserError(
-                f"a tile of {' x '.join(map(str, self._least))} pixels, the least that "
+                f"a tile of {dimensions(self._least)} pixels, the least that "
                 "the network can take, needs more memory than there is"
             )
         self._pixels = self._taken // 2

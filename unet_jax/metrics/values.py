@@ -18,6 +18,7 @@ from unet_jax.errors import UserError
 from unet_jax.metrics.case import Case, Metric, Score
 from unet_jax.metrics.scores import ratio
 from unet_jax.specs import NonNegative, Positive
+from unet_jax.text import dimensions
 
 HIGHEST_PSNR = 100.0  # dB
 K1, K2 = 0.01, 0.03  # Wang et al. 2004, section III-C
@@ -62,11 +63,10 @@ def ssim(*, data_range: NonNegative = 0.0, sigma: Positive = 1.5) -> Metric:
 
     def similarity(target: np.ndarray, value: np.ndarray, span: float) -> float:
         if min(target.shape[:-1]) < 2 * radius + 1:
-            shape = " x ".join(map(str, target.shape[:-1]))
             raise UserError(
-                f"an image of {shape} pixels is smaller than the window of ssim, "
-                f"{2 * radius + 1} pixels along each axis; lower its sigma, or take it "
-                "out of config.metrics"
+                f"an image of {dimensions(target.shape[:-1])} pixels is smaller than "
+                f"the window of ssim, {2 * radius + 1} pixels along each axis; lower "
+                "its sigma, or take it out of config.metrics"
             )
         channels = zip(*(np.moveaxis(a, -1, 0) for a in (target, value)), strict=True)
         return np.mean([_similarity(x, y, span, sigma, radius) for x, y in channels])
