@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
             "val": 0.1,  # of the first split, where none is named to validate
             "seed": 0,  # of that draw
             "label_map": ((1, 1), (2, 0), (3, 2)),  # (value of the mask, class id)
-            "ignore": (),  # values that nobody is asked about
+            "ignore_label": -1,  # the mask value where nobody annotated; -1: none
             "classes": ("background", "pet", "border"),
             "colours": ((40, 40, 40), (240, 180, 60), (90, 160, 230)),
             "manual_dir": "",  # where the two archives lie; else downloaded

@@ -24,11 +24,11 @@ def test_records_that_cannot_be_read_and_twins_are_faults(tiny, monkeypatch):
     )
     monkeypatch.setattr(surveying, "data", data)
     tiny.data = ConfigDict({"name": "cells"})
-    found = surveying.survey(tiny).account
+    found = surveying.survey(tiny).report
     assert found.root == "x"
-    assert [(f.split, f.id) for f in found.facts] == [("train", "0"), ("test", "0")]
+    assert [(f.split, f.id) for f in found.records] == [("train", "0"), ("test", "0")]
     (cut,) = found.errors
     assert cut.text == "1.png is cut short"
-    (leak,) = set(found.faults) - {cut}
+    (leak,) = set(found.issues) - {cut}
     assert (leak.level, leak.kind) == ("warning", "leak")
     assert leak.text.startswith("0 (test): the same image as 0 (train)")

@@ -9,9 +9,15 @@ from ml_collections import ConfigDict
 
 from unet_jax import data
 from unet_jax.build import binding, checks
-from unet_jax.data.account import Account, Fact, Fault, measure, refuse, together
-from unet_jax.data.folders import soundness, twins
-from unet_jax.data.resample import between
+from unet_jax.data.dataset_report import (
+    DatasetReport,
+    Issue,
+    merge_issues,
+    raise_errors,
+)
+from unet_jax.data.duplicates import check_leaks, find_duplicates
+from unet_jax.data.record import RecordStats, measure_record
+from unet_jax.data.resample import make_resampling
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, naming
 from unet_jax.logs import say
@@ -32,12 +38,12 @@ def sound(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
         which are then all listed.
     """
     splits = _checked(_splits(config, notes), config)
-    if account := splits.account:
-        warnings = [fault.text for fault in account.faults if fault.level == "warning"]
-        for line in (*account.said, *(f"warning: {text}" for text in warnings)):
+    if account := splits.report:
+        warnings = [fault.text for fault in account.issues if fault.level == "warning"]
+        for line in (*account.decisions, *(f"warning: {text}" for text in warnings)):
             say(line)
         with naming("config.data"):
-            refuse(account)
+            raise_errors(account)
     return splits
 
 
@@ -53,44 +59,48 @@ def survey(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
     """
     checks.fields(config)
     splits = _splits(config, notes)
-    if splits.account is None:
-        splits = splits._replace(account=_account(splits, config.threads))
+    if splits.report is None:
+        splits = splits._replace(report=_account(splits, config.threads))
     return _checked(splits, config)
 
 
-def resampled(config: ConfigDict, account: Account | None) -> list[tuple[int, ...]]:
+def resampled(
+    config: ConfigDict, account: DatasetReport | None
+) -> list[tuple[int, ...]]:
     """The shapes of the training images as the network sees them, if they are known.
 
     Raises:
       UserError: one cannot be resampled.
     """
     return [
-        between(fact.shape, fact.spacing, tuple(config.spacing)).shape
-        for fact in (account.facts if account else ())
+        make_resampling(fact.shape, fact.spacing, tuple(config.spacing)).shape
+        for fact in (account.records if account else ())
         if fact.split == "train"
     ]
 
 
 def _checked(splits: Splits, config: ConfigDict) -> Splits:
     """The splits with what else is wrong with their account, under this config."""
-    if (account := splits.account) is None:
+    if (account := splits.report) is None:
         return splits
-    faults = together(*account.faults, *_unfit(config, splits.train, account))
-    return splits._replace(account=account._replace(faults=faults))
+    faults = merge_issues(*account.issues, *_unfit(config, splits.train, account))
+    return splits._replace(report=account._replace(issues=faults))
 
 
-def _unfit(config: ConfigDict, source: Source, account: Account) -> Iterator[Fault]:
+def _unfit(
+    config: ConfigDict, source: Source, account: DatasetReport
+) -> Iterator[Issue]:
     """What the config makes of classes that may overlap, and of the size of pixels."""
     task = binding.task(config, binding.ANY_DATA)
     if source.independent and not task.overlapping:
         text = f"{account.root}: each class has a mask of its own, and may overlap "
-        yield Fault("error", "task", text + "others; set --config.task.name=multilabel")
-    for fact in account.facts:
+        yield Issue("error", "task", text + "others; set --config.task.name=multilabel")
+    for fact in account.records:
         try:
             with naming(fact.image):
-                between(fact.shape, fact.spacing, tuple(config.spacing))
+                make_resampling(fact.shape, fact.spacing, tuple(config.spacing))
         except UserError as error:
-            yield Fault("error", "spacing", str(error))
+            yield Issue("error", "spacing", str(error))
 
 
 def _splits(config: ConfigDict, notes: Mapping[str, str]) -> Splits:
@@ -101,27 +111,27 @@ def _splits(config: ConfigDict, notes: Mapping[str, str]) -> Splits:
         return binding.call(make_splits, Splits, config.data.name, **given)
 
 
-def _account(splits: Splits, threads: int) -> Account:
+def _account(splits: Splits, threads: int) -> DatasetReport:
     """What is found in the records; one that cannot be read is a fault."""
     facts, faults = [], []
     with ThreadPoolExecutor(threads) as pool:
         for split, source in splits.sources.items():
             for found in pool.map(_reader(split, source), range(source.length)):
-                (facts if isinstance(found, Fact) else faults).append(found)
-    faults += soundness.leaks(facts, twins.find(facts), "allow")
-    return Account(
+                (facts if isinstance(found, RecordStats) else faults).append(found)
+    faults += check_leaks(facts, find_duplicates(facts), "allow")
+    return DatasetReport(
         root=splits.train.name.removesuffix("/train"),
         classes=splits.train.classes,
-        facts=tuple(facts),
-        faults=tuple(faults),
+        records=tuple(facts),
+        issues=tuple(faults),
     )
 
 
-def _reader(split: str, source: Source) -> Callable[[int], Fact | Fault]:
-    def read(index: int) -> Fact | Fault:
+def _reader(split: str, source: Source) -> Callable[[int], RecordStats | Issue]:
+    def read(index: int) -> RecordStats | Issue:
         try:
-            return measure(source.load(index), split)
+            return measure_record(source.load(index), split)
         except UserError as error:
-            return Fault("error", "unreadable", str(error))
+            return Issue("error", "unreadable", str(error))
 
     return read

@@ -149,14 +149,14 @@ def build(
     task = binding.task(config, binding.data_of(config, splits))
     learning = _learning(config, task, layout.axis_name)
     preprocessing = _preprocessing(config, splits, learning)
-    room = examples.Room(config.cache * 2**30)
-    prepare = _preparing(config, splits, task, preprocessing, room)
+    memory = examples.MemoryBudget(config.cache * 2**30)
+    prepare = _preparing(config, splits, task, preprocessing, memory)
     with naming("config.data"):
         train = prepare(splits.train)
-        val = prepare(splits.val, judged=True)
-        test = prepare(splits.test, judged=True)
+        val = prepare(splits.val, evaluation=True)
+        test = prepare(splits.test, evaluation=True)
     first = train[0]  # is checked, and kept
-    shapes = resampled(config, splits.account) or [train.shape(0)]
+    shapes = resampled(config, splits.report) or [train.shape(0)]
     margin = learning.model.geometry(len(config.crop)).margin
     checks.crop(config, source, shapes, margin)
     checks.cache(config, first, shapes)
@@ -170,7 +170,7 @@ def build(
         init=binding.init(config, learning.method, source.channels),
         train=train,
         val=val,
-        unlabelled=_unlabelled(config, splits, first, room) if share else None,
+        unlabelled=_unlabelled(config, splits, first, memory) if share else None,
         unlabelled_size=share,
         notes=splits.notes,
     )
@@ -193,10 +193,10 @@ def judging(
     binding.task(config, binding.ANY_DATA)
     splits = sound(config, notes)
     task = binding.task(config, binding.data_of(config, splits))
-    room = examples.Room(config.cache * 2**30)
-    prepare = _preparing(config, splits, task, preprocessing, room)
+    memory = examples.MemoryBudget(config.cache * 2**30)
+    prepare = _preparing(config, splits, task, preprocessing, memory)
     with naming("config.data"):
-        test = prepare(splits.test, judged=True)
+        test = prepare(splits.test, evaluation=True)
     return _judging(config, preprocessing, _learning(config, task, None), test)
 
 
@@ -295,26 +295,26 @@ def _preparing(
     splits: Splits,
     task: Task,
     preprocessing: dict[str, Any],
-    room: examples.Room,
+    memory: examples.MemoryBudget,
 ) -> Callable[..., Examples]:
-    """`(source, judged) -> Examples`, which share the memory of a room."""
+    """`(source, evaluation) -> Examples`, which share a memory budget."""
     weigh = binding.field(weights, config, "weight_map")
-    sample = binding.field(sampling, config, "sampling")
+    chances = binding.field(sampling, config, "sampling")
     prepare = functools.partial(
-        examples.prepare,
+        examples.prepare_examples,
         measure=_measure(config, splits.train.channels),
-        weigh=_weighing(weigh, weights.counter(splits.train)),
+        weigh=_weighing(weigh, weights.pixel_counter(splits.train)),
         add_truth=task.prepare,
         needs=task.needs,
         value_scale=value_scale(task, preprocessing["target_scale"]),
-        room=room,
+        memory=memory,
         spacing=tuple(config.spacing),
     )
 
-    def prepared(source: Source, *, judged: bool = False) -> Examples:
-        if judged:
-            return prepare(source, judged=True)
-        return prepare(source, sample=sample)
+    def prepared(source: Source, *, evaluation: bool = False) -> Examples:
+        if evaluation:
+            return prepare(source, evaluation=True)
+        return prepare(source, chances=chances)
 
     return prepared
 
@@ -327,18 +327,18 @@ def _measure(config: ConfigDict, channels: int) -> Callable:
 
 
 def _unlabelled(
-    config: ConfigDict, splits: Splits, first: Example, room: examples.Room
+    config: ConfigDict, splits: Splits, first: Example, memory: examples.MemoryBudget
 ) -> Examples:
-    return examples.unlabelled(
+    return examples.prepare_unlabelled(
         splits.unlabelled,
         first,
         measure=_measure(config, splits.unlabelled.channels),
-        room=room,
+        memory=memory,
         spacing=tuple(config.spacing),
     )
 
 
-def _weighing(weigh: Callable, count: weights.Count) -> Callable:
+def _weighing(weigh: Callable, count: weights.CountPixels) -> Callable:
     """A weight map that can count the training set; its errors name its field."""
 
     def weighed(label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
@@ -351,7 +351,7 @@ def _weighing(weigh: Callable, count: weights.Count) -> Callable:
 def _preprocessing(
     config: ConfigDict, splits: Splits, learning: Learning
 ) -> dict[str, Any]:
-    source, account = splits.train, splits.account
+    source, account = splits.train, splits.report
     own = learning.task.units == "own"
     generates = learning.method.sample is not None
     return {
@@ -362,7 +362,7 @@ def _preprocessing(
         "spatial_axes": len(config.crop),
         "normalize": checks.plain(config.normalize),
         "convert": source.convert,
-        "label_map": [list(pair) for pair in account.mapping] if account else [],
+        "label_map": [list(pair) for pair in account.label_map] if account else [],
         "spacing": list(config.spacing),
         "file_spacing": list(source.spacing),
         "target_scale": _target_scale(source) if own else [],

@@ -12,7 +12,7 @@ from unet_jax.data import pipeline
 
 def batches(config: ConfigDict, parts: Parts, start: int, stop: int) -> Iterator[Batch]:
     """Yields this process's rows of the batches of steps `start` to `stop - 1`."""
-    dataset = pipeline.batches(
+    dataset = pipeline.batch_dataset(
         parts.train,
         seed=config.seed,
         crop=config.crop,
@@ -22,4 +22,6 @@ def batches(config: ConfigDict, parts: Parts, start: int, stop: int) -> Iterator
         unlabelled=parts.unlabelled,
         unlabelled_size=parts.unlabelled_size,
     )
-    return pipeline.iterate(dataset, start=start, steps=stop, threads=config.threads)
+    return pipeline.iterate_batches(
+        dataset, start=start, steps=stop, threads=config.threads
+    )

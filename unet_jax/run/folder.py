@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unet_jax.build.checks import best_score
 from unet_jax.build.fields import may_change, revive
 from unet_jax.checkpoint import check_format, newest, steps
-from unet_jax.data.folders.splits import SURVEY_FILE
+from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write
 from unet_jax.specs import externals, source_of

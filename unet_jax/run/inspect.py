@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs
 from unet_jax.build.surveying import survey
-from unet_jax.data.account import Account, Fault
-from unet_jax.data.folders.splits import SURVEY_FILE
+from unet_jax.data.dataset_report import DatasetReport, Issue
+from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.report import Inspection, inspected
@@ -40,13 +40,13 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     inspection = _inspection(splits)
     for line in telling.lines(inspection):
         logs.say(line)
-    _write(workdir, splits.account, inspection)
+    _write(workdir, splits.report, inspection)
     if SURVEY_FILE in splits.notes:  # so that training does not read the files again
         folder.write_json(workdir / SURVEY_FILE, splits.notes[SURVEY_FILE])
     written = [JSON, PAGE]
-    if not splits.account.errors:
+    if not splits.report.errors:
         inspection = _planned(config, splits, workdir, inspection)
-        _write(workdir, splits.account, inspection)
+        _write(workdir, splits.report, inspection)
         written += [PLAN] * (inspection.advice is not None)
     logs.say(f"wrote {workdir}/: {', '.join(written)}")
     return 1 if any(level == "error" for level, _, _ in inspection.faults) else 0
@@ -59,7 +59,7 @@ def _planned(
     try:
         advice = _plan(config, splits, workdir)
     except UserError as error:
-        fault = Fault("error", "plan", str(error))
+        fault = Issue("error", "plan", str(error))
         logs.say(f"error: there is no plan: {error}")
         return inspection._replace(faults=(fault, *inspection.faults))
     for line in telling.plan(advice):
@@ -67,7 +67,7 @@ def _planned(
     return inspection._replace(advice=advice)
 
 
-def _write(workdir: Path, account: Account, inspection: Inspection) -> None:
+def _write(workdir: Path, account: DatasetReport, inspection: Inspection) -> None:
     text = json.dumps(telling.as_json(account, inspection), indent=2) + "\n"
     logs.write(workdir / JSON, text.encode())
     logs.write(workdir / PAGE, inspected(inspection).encode())
@@ -75,9 +75,9 @@ def _write(workdir: Path, account: Account, inspection: Inspection) -> None:
 
 def _plan(config: ConfigDict, splits: Splits, workdir: Path) -> Advice:
     """Writes the plan beside, as a config that can be run."""
-    made = plan.plan(config, splits.account, splits)
+    made = plan.plan(config, splits.report, splits)
     path = workdir / PLAN
-    logs.write(path, plan.written(made, splits.account.root).encode())
+    logs.write(path, plan.written(made, splits.report.root).encode())
     return Advice(
         choices=[(field, _plain(value), why) for field, value, why in made.choices],
         memory=made.memory,
@@ -93,11 +93,11 @@ def _plain(value: Any) -> str:
 
 
 def _inspection(splits: Splits) -> Inspection:
-    account = splits.account
+    account = splits.report
     return Inspection(
         title=account.root,
-        faults=account.faults,
-        said=account.said,
+        faults=account.issues,
+        said=account.decisions,
         parts=summary.parts(account),
         values=summary.values(account),
         channels=summary.channels(account),

@@ -118,7 +118,7 @@ def predict_case(
 
 def image_of(parts: Judging, example: Example) -> np.ndarray:
     """Returns the image `f32[*S, C]` of the network, on the grid of its truth."""
-    return _resampling(parts, example).back(example["image"])
+    return _resampling(parts, example).invert(example["image"])
 
 
 def _resampling(parts: Judging, example: Example) -> Resampling:
@@ -129,7 +129,7 @@ def _resampling(parts: Judging, example: Example) -> Resampling:
 def _brought_back(parts: Judging, example: Example, answer: Answer) -> Answer:
     """The results for an image, on the grid of its truth."""
     task = parts.predicting.task
-    return _resampling(parts, example).results(answer, task.decide, task.vectors)
+    return _resampling(parts, example).invert_results(answer, task.decide, task.vectors)
 
 
 def _answers(
@@ -174,7 +174,7 @@ def _case(
         )
     if task.units:
         case = dataclasses.replace(
-            case, target=example["target"], value=example["scale"].back(prediction)
+            case, target=example["target"], value=example["scale"].invert(prediction)
         )
     return case
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unet_jax.data.files import Grid
+from unet_jax.data.files import ImageFile
 from unet_jax.tiling import Read
 
 SHOWN = 2048  # pixels along the longer side, at most
@@ -24,14 +24,14 @@ class Sight(NamedTuple):
     step: int
 
 
-def sight_of(grid: Grid) -> Sight:
+def sight_of(grid: ImageFile) -> Sight:
     """The middle image of a stack, the middle slice of a volume."""
     volume = len(grid.shape) > 2
     step = -(-max(grid.shape[-2:]) // SHOWN)
     return Sight(grid.count // 2, grid.shape[0] // 2 if volume else None, step)
 
 
-def rows_of(answer: np.ndarray, done: int, grid: Grid, sight: Sight) -> np.ndarray:
+def rows_of(answer: np.ndarray, done: int, grid: ImageFile, sight: Sight) -> np.ndarray:
     """The rows that are shown of some, which come after `done` others."""
     rows = np.arange(done, done + len(answer)) - sight.image * grid.shape[0]
     if sight.slice is not None:
@@ -48,7 +48,7 @@ def plane(rows: list[np.ndarray], sight: Sight) -> np.ndarray:
     return shown[:, :: sight.step]
 
 
-def pixels(read: Read, grid: Grid, sight: Sight) -> np.ndarray:
+def pixels(read: Read, grid: ImageFile, sight: Sight) -> np.ndarray:
     """The pixels under the overlay, `[h, w, C]`, read by rows if thinned out."""
     across = slice(0, grid.shape[-1])
     if sight.slice is not None:

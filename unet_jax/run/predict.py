@@ -14,11 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unet_jax import logs, pictures
 from unet_jax.data import files
-from unet_jax.data.files import Canvas, Grid
+from unet_jax.data.files import ImageFile, ImageWriter
 from unet_jax.errors import UserError
 from unet_jax.inference import DeviceError, Want
 from unet_jax.run import folder, overlay
 from unet_jax.run.predictor import Predictor
+from unet_jax.text import dimensions
 from unet_jax.tiling import Answer, Read
 
 
@@ -46,16 +47,16 @@ def predict(
       UserError: there is nothing to segment or nothing to do it with.
     """
     source, target = str(Path(input).expanduser()), Path(output).expanduser()
-    paths = files.find(source)
+    paths = files.find_images(source)
     runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
     folder.check_trained(workdir)
     folder.claim(workdir, config)  # refuses the config of another run
     predictor = Predictor.of(config, runs)
     paths = _outside(target, paths)
     folder.check_output(target)
-    if left := files.left_out(source, paths):
+    if left := files.other_files(source, paths):
         logs.say(f"left out, as no images: {', '.join(path.name for path in left)}")
-    names = dict(zip(paths, files.stems(paths), strict=True))
+    names = dict(zip(paths, files.unique_stems(paths), strict=True))
     mine = paths[jax.process_index() :: jax.process_count()]
     faults = []
     with _progress(len(mine)) as tell:
@@ -117,8 +118,8 @@ def _file(
     """Predicts one file, with less and less memory if need be; returns its line."""
     setup = predictor.setup
     kind = setup.preprocessing
-    with files.opened(path, axes=kind["spatial_axes"]) as grid:
-        grid = files.to_channels(grid, kind["channels"], convert=setup.convert)
+    with files.open_images(path, axes=kind["spatial_axes"]) as grid:
+        grid = files.convert_channels(grid, kind["channels"], convert=setup.convert)
         while True:
             try:
                 return _predict(predictor, grid, target, name, tell)
@@ -127,7 +128,7 @@ def _file(
 
 
 def _predict(
-    predictor: Predictor, grid: Grid, target: Path, name: str, tell: Callable
+    predictor: Predictor, grid: ImageFile, target: Path, name: str, tell: Callable
 ) -> str:
     options, sight = predictor.setup.options, overlay.sight_of(grid)
     want = Want(
@@ -140,16 +141,16 @@ def _predict(
     shown: dict[str, list[np.ndarray]] = {"label": [], "objects": [], "values": []}
     done = 0
     with contextlib.ExitStack() as stack:
-        canvases: dict[str, Canvas] = {}
+        writers: dict[str, ImageWriter] = {}
         for answer in predictor.rows(grid.shape, raws, want, **how):
-            for what, block, samples in _outputs(predictor, answer, grid):
-                if what not in canvases:
-                    form = {"samples": samples}
-                    canvas = files.canvas(
-                        target, f"{name}_{what}", grid, block.dtype, **form
+            for what, block, channels in _outputs(predictor, answer, grid):
+                if what not in writers:
+                    stem = f"{name}_{what}"
+                    writer = files.write_images(
+                        target, stem, grid, block.dtype, channels=channels
                     )
-                    canvases[what] = stack.enter_context(canvas)
-                canvases[what].put(block)
+                    writers[what] = stack.enter_context(writer)
+                writers[what].write(block)
             tally.add(answer)
             for what in shown.keys() & answer.keys():
                 shown[what].append(overlay.rows_of(answer[what], done, grid, sight))
@@ -158,12 +159,12 @@ def _predict(
     pixels = overlay.pixels(raws[sight.image], grid, sight)
     drawn = pictures.png(_picture(predictor, pixels, planes))
     logs.write(target / f"{name}_overlay.png", drawn)
-    path = next(iter(canvases.values())).path
+    path = next(iter(writers.values())).path
     return f"{grid.path.name}: {_size(grid)}{tally.text(grid)} -> {path}"
 
 
 def _outputs(
-    predictor: Predictor, answer: Answer, grid: Grid
+    predictor: Predictor, answer: Answer, grid: ImageFile
 ) -> Iterator[tuple[str, np.ndarray, int]]:
     """The arrays of an answer to write: name, block, length of a last axis or 0."""
     setup = predictor.setup
@@ -212,7 +213,7 @@ class Tally:
             sizes = np.bincount(answer["objects"].ravel())
             self._objects = (self._objects or 0) + np.count_nonzero(sizes[1:])
 
-    def text(self, grid: Grid) -> str:
+    def text(self, grid: ImageFile) -> str:
         """Returns the counts in words, each after a comma."""
         pixels = grid.count * math.prod(grid.shape)
         pairs = zip(self._classes, self._counts, strict=True)
@@ -224,7 +225,7 @@ class Tally:
         return "".join(f", {word}" for word in words)
 
 
-def _finite(grid: Grid, image: int) -> Read:
+def _finite(grid: ImageFile, image: int) -> Read:
     """Reads one image of the file, and objects to pixels that are no numbers."""
 
     def read(box: Sequence[slice]) -> np.ndarray:
@@ -238,7 +239,7 @@ def _finite(grid: Grid, image: int) -> Read:
     return read
 
 
-def _narrow(objects: np.ndarray, grid: Grid) -> np.ndarray:
+def _narrow(objects: np.ndarray, grid: ImageFile) -> np.ndarray:
     """Object ids in 16 bits, if that is known to be enough for all of the file."""
     few = grid.count == 1 and objects.max(initial=0) < 2**16
     return objects.astype(np.uint16 if few else np.uint32)
@@ -252,6 +253,6 @@ def _count(label: np.ndarray, classes: int, *, overlapping: bool) -> np.ndarray:
     return np.array([(~pixels.any(1)).sum(), *pixels.sum(0, dtype=np.int64)])
 
 
-def _size(grid: Grid) -> str:
+def _size(grid: ImageFile) -> str:
     pages = [grid.count] if grid.count > 1 else []
-    return " x ".join(map(str, [*pages, *grid.shape]))
+    return dimensions([*pages, *grid.shape])

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from unet_jax.build.predicting import Predicting, predicting
 from unet_jax.checkpoint import Checkpoints, newest
-from unet_jax.data.files import conversion
-from unet_jax.data.normalize import Scale, cuts
+from unet_jax.data.files import channel_converter
+from unet_jax.data.normalize import Scale, chunk_slices
 from unet_jax.data.resample import Resampling
 from unet_jax.errors import UserError, naming
 from unet_jax.inference import DeviceError, Want, entropy
@@ -259,9 +259,9 @@ class Predictor:
         """
         task = self.setup.task
         if not change.changes or "doubt" not in answer:
-            return change.results(answer, task.decide, task.vectors)
-        apart = change.back(self.doubts(answer)[..., 1])
-        own = change.results(answer, task.decide, task.vectors)
+            return change.invert_results(answer, task.decide, task.vectors)
+        apart = change.invert(self.doubts(answer)[..., 1])
+        own = change.invert_results(answer, task.decide, task.vectors)
         total = entropy(task, task.probabilities(own["prediction"]))
         return own | {"doubt": total - apart}
 
@@ -285,7 +285,9 @@ class Predictor:
 
         @functools.cache
         def scale() -> Scale:  # measured when the image's turn has come
-            return self.setup.measure(lambda: (raw([r, *rest]) for r in cuts(shape)))
+            return self.setup.measure(
+                lambda: (raw([r, *rest]) for r in chunk_slices(shape))
+            )
 
         return scale
 
@@ -308,7 +310,9 @@ class Predictor:
                 f"at a time, of {axes} spatial axes and {channels} channels, last"
             )
         with naming(f"the image of shape {shape}"):
-            change = conversion(image.shape[-1], channels, convert=self.setup.convert)
+            change = channel_converter(
+                image.shape[-1], channels, convert=self.setup.convert
+            )
         image = change(image)
         if not image.size:
             raise UserError(f"the image has no pixels: its shape is {image.shape}")
@@ -327,7 +331,7 @@ def _resampled(read: Read, change: Resampling) -> Read:
 
     @functools.cache
     def whole() -> np.ndarray:
-        return change.image(read([slice(0, size) for size in change.own]))
+        return change.image(read([slice(0, size) for size in change.file_shape]))
 
     return lambda box: whole()[tuple(box)]
 

@@ -127,7 +127,7 @@ def _middle(image: np.ndarray, crop: tuple[int, ...]) -> np.ndarray:
 def _raw(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
     """An image with the scale and the type of the training images."""
     scale = Scale(np.asarray(about["offset"]), np.asarray(about["width"]))
-    raw, dtype = scale.back(image), np.dtype(about["dtype"])
+    raw, dtype = scale.invert(image), np.dtype(about["dtype"])
     if dtype.kind not in "ui":
         return raw.astype(np.float32)
     limits = np.iinfo(dtype)

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 from unet_jax import logs, parallel
 from unet_jax.build.training import Parts
 from unet_jax.checkpoint import Checkpoints, check_format, steps
-from unet_jax.data.account import listed
 from unet_jax.errors import UserError, naming
 from unet_jax.optimizers import path_name
 from unet_jax.run import folder
+from unet_jax.text import listing
 
 
 def first_state(config: ConfigDict, parts: Parts, key: jax.Array) -> Any:
@@ -92,5 +92,5 @@ def _merged(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
         )
     logs.say(f"starting with {len(used)} of {len(used) + len(anew)} arrays")
     if anew:
-        logs.say(f"these begin anew: {listed(anew)}")
+        logs.say(f"these begin anew: {listing(anew)}")
     return merged

@@ -10,7 +10,8 @@ from configs import base
 from unet_jax.build import binding
 from unet_jax.build.surveying import survey
 from unet_jax.data import sampling, weights
-from unet_jax.data.account import Account, measure
+from unet_jax.data.dataset_report import DatasetReport
+from unet_jax.data.record import measure_record
 from unet_jax.errors import UserError
 from unet_jax.models import UNet
 from unet_jax.run import train
@@ -28,7 +29,7 @@ def test_a_plan_is_measured_and_its_file_trains(tiny, tmp_path):
     tiny.data.shape = (18, 40)
     tiny.metrics = tiny.metrics[:1]
     splits = survey(tiny)
-    made = plan(tiny, splits.account, splits)
+    made = plan(tiny, splits.report, splits)
     chosen = {choice.field: choice.value for choice in made.choices}
     assert chosen["crop"] == made.config.crop == (20, 40)
     assert chosen["model.widths"] == made.config.model.widths == (2, 4, 8)
@@ -132,8 +133,8 @@ def test_a_rare_class_weighs_more_and_draws_the_crops(monkeypatch):
     label = np.zeros((640, 640), np.int32)
     label[:32, :64] = 1  # 1/200
     image = np.arange(640 * 640, dtype=np.uint32).reshape(640, 640, 1)
-    fact = measure({"image": image, "label": label, "id": "a"}, "train")
-    account = Account("here", ("background", "spot"), facts=(fact,))
+    fact = measure_record({"image": image, "label": label, "id": "a"}, "train")
+    account = DatasetReport("here", ("background", "spot"), records=(fact,))
     made = plan(base.get_config(), account, None)
     assert made.seconds == 250
     assert made.config.weight_map.shares == (0.995, 0.005)
@@ -170,4 +171,4 @@ def test_a_choice_changes_a_copy():
 
 def test_nothing_to_plan_for(tiny):
     with pytest.raises(UserError, match="here holds no images"):
-        plan(tiny, Account(root="here", classes=("a", "b")), None)
+        plan(tiny, DatasetReport(root="here", classes=("a", "b")), None)

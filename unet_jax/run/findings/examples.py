@@ -7,8 +7,9 @@ import numpy as np
 
 from unet_jax import pictures
 from unet_jax.data import files
-from unet_jax.data.account import Account, Fact, Record
-from unet_jax.data.folders import twins
+from unet_jax.data.dataset_report import DatasetReport
+from unet_jax.data.duplicates import find_duplicates
+from unet_jax.data.record import Record, RecordStats
 from unet_jax.data.source import Source, Splits
 from unet_jax.report.findings import Example, Pair
 from unet_jax.report.numbers import percent
@@ -20,18 +21,18 @@ EVENLY = 2  # images of a split, besides those of the most and the least foregro
 PAIRS = 6  # that are shown
 
 
-def examples(splits: Splits, account: Account) -> list[Example]:
+def examples(splits: Splits, account: DatasetReport) -> list[Example]:
     """A few images of every split that has records."""
     shown = []
     for split, source in splits.sources.items():
-        facts = [fact for fact in account.facts if fact.split == split]
+        facts = [fact for fact in account.records if fact.split == split]
         if len(facts) == source.length:
             for index, rank in sorted(chosen(facts).items()):
                 shown.append(_example(source, index, facts[index], rank))
     return shown
 
 
-def chosen(facts: Sequence[Fact]) -> dict[int, str]:
+def chosen(facts: Sequence[RecordStats]) -> dict[int, str]:
     """Places of the images to show, and why: evenly spaced, and the two extremes."""
     shares = [foreground(fact) for fact in facts]
     places = {}
@@ -55,32 +56,32 @@ def legend(source: Source) -> list[tuple[str, tuple[int, ...]]]:
     return [(source.classes[k], tuple(drawn[k])) for k in range(1, count)]
 
 
-def pairs(splits: Splits, account: Account) -> list[Pair]:
+def pairs(splits: Splits, account: DatasetReport) -> list[Pair]:
     """Images of two splits that are alike, those of the same pixels first."""
-    facts = account.facts
+    facts = account.records
     across = [
         twin
-        for twin in twins.find(facts)
+        for twin in find_duplicates(facts)
         if facts[twin.a].split != facts[twin.b].split
         and {facts[twin.a].split, facts[twin.b].split} <= splits.sources.keys()
     ]
     shown = []
-    for twin in sorted(across, key=lambda twin: (not twin.same, twin))[:PAIRS]:
+    for twin in sorted(across, key=lambda twin: (not twin.identical, twin))[:PAIRS]:
         two = [_plain(splits, account, facts[i]) for i in (twin.a, twin.b)]
         if all(two):
-            shown.append(Pair(twin.same, *two))
+            shown.append(Pair(twin.identical, *two))
     return shown
 
 
-def _plain(splits: Splits, account: Account, fact: Fact) -> Example | None:
+def _plain(splits: Splits, account: DatasetReport, fact: RecordStats) -> Example | None:
     """An image alone: of its record or, where errors keep these away, of its file."""
     source = splits.sources.get(fact.split)
-    same = [other.id for other in account.facts if other.split == fact.split]
+    same = [other.id for other in account.records if other.split == fact.split]
     if source and source.length == len(same):
         image = source.load(same.index(fact.id))["image"]
     elif fact.image:
         path = Path(account.root) / fact.image
-        with files.opened(path, axes=len(fact.shape)) as grid:
+        with files.open_images(path, axes=len(fact.shape)) as grid:
             if grid.count > 1:
                 return None
             image = grid.read(0, [slice(0, size) for size in grid.shape])
@@ -91,7 +92,7 @@ def _plain(splits: Splits, account: Account, fact: Fact) -> Example | None:
     return Example(fact.split, f"{fact.split},", fact.id, shape(fact.shape), png)
 
 
-def _example(source: Source, index: int, fact: Fact, rank: str) -> Example:
+def _example(source: Source, index: int, fact: RecordStats, rank: str) -> Example:
     record = source.load(index)
     says = shape(fact.shape)
     if fact.labelled:

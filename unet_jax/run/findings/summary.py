@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from unet_jax.arrays import IGNORE
-from unet_jax.data.account import Account, Fact, merged
+from unet_jax.data.dataset_report import DatasetReport, total_pixels
+from unet_jax.data.record import RecordStats
 from unet_jax.report.findings import Channel, Part, Range, Share, Span, Value
 from unet_jax.report.words import spread
 
@@ -18,23 +19,23 @@ WHOLE = "all"  # splits together
 Thing = TypeVar("Thing", bound=Hashable)
 
 
-def parts(account: Account) -> list[Part]:
+def parts(account: DatasetReport) -> list[Part]:
     """One for each split that has facts, train, val, test, and one of all together."""
-    by_split: dict[str, list[Fact]] = {"train": [], "val": [], "test": []}
-    for fact in account.facts:
+    by_split: dict[str, list[RecordStats]] = {"train": [], "val": [], "test": []}
+    for fact in account.records:
         by_split.setdefault(fact.split or "no split", []).append(fact)
     there = {split: facts for split, facts in by_split.items() if facts}
     if len(there) > 1:
-        there[WHOLE] = list(account.facts)
+        there[WHOLE] = list(account.records)
     return [_part(split, facts, account.classes) for split, facts in there.items()]
 
 
-def values(account: Account) -> list[Value]:
+def values(account: DatasetReport) -> list[Value]:
     """The values of the mask files, those that become a class first."""
     pixels: Counter[str] = Counter()
-    for fact in account.facts:
+    for fact in account.records:
         pixels.update(fact.values)
-    mapping: Mapping[str, int | None] = dict(account.mapping)
+    mapping: Mapping[str, int | None] = dict(account.label_map)
     names = dict(enumerate(account.classes)) | {IGNORE: "ignored", None: "none"}
     unmapped = sorted(pixels.keys() - mapping.keys())
     return [
@@ -43,26 +44,26 @@ def values(account: Account) -> list[Value]:
     ]
 
 
-def channels(account: Account) -> list[Channel]:
+def channels(account: DatasetReport) -> list[Channel]:
     """The intensities of each channel, over the images that have it.
 
     An image is odd whose range, of its middle 99 %, is more than ten times the median
     range, or less than a tenth of it.
     """
-    most = max((fact.channels for fact in account.facts), default=0)
-    return [_channel(account.facts, i) for i in range(most)]
+    most = max((fact.channels for fact in account.records), default=0)
+    return [_channel(account.records, i) for i in range(most)]
 
 
-def foreground(fact: Fact) -> float:
+def foreground(fact: RecordStats) -> float:
     """The share of an image's annotated pixels that are of a class above 0."""
     known = _known(fact)
     return 1 - fact.pixels.get(0, 0) / known if known else 0.0
 
 
-def _part(name: str, facts: Sequence[Fact], classes: Sequence[str]) -> Part:
+def _part(name: str, facts: Sequence[RecordStats], classes: Sequence[str]) -> Part:
     shapes = _count(fact.shape for fact in facts)
     same = len({len(shape) for shape in shapes}) == 1
-    pixels = merged(facts)
+    pixels = total_pixels(facts)
     total, ignored = sum(map(_known, facts)), pixels.get(IGNORE, 0)
     shares = [
         Share(
@@ -89,14 +90,14 @@ def _part(name: str, facts: Sequence[Fact], classes: Sequence[str]) -> Part:
     )
 
 
-def _known(fact: Fact) -> int:
+def _known(fact: RecordStats) -> int:
     """The number of annotated pixels; classes that are independent share them."""
     if not fact.labelled:
         return 0
     return math.prod(fact.shape) - fact.pixels.get(IGNORE, 0)
 
 
-def _sizes(facts: Sequence[Fact]) -> list[Range]:
+def _sizes(facts: Sequence[RecordStats]) -> list[Range]:
     return [spread(lengths) for lengths in zip(*(f.shape for f in facts), strict=True)]
 
 
@@ -106,7 +107,7 @@ def _count(things: Iterable[Thing]) -> dict[Thing, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _channel(facts: Sequence[Fact], channel: int) -> Channel:
+def _channel(facts: Sequence[RecordStats], channel: int) -> Channel:
     having = [fact for fact in facts if fact.channels > channel]
     table = [fact.intensity[channel] for fact in having]
     lowest, low, middle, high, highest = zip(*table, strict=True)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from unet_jax.data.account import PERCENTS, Account, Fault
+from unet_jax.data.dataset_report import DatasetReport, Issue
+from unet_jax.data.record import PERCENTS
 from unet_jax.report import Inspection
 from unet_jax.report.findings import Advice, Part
 from unet_jax.report.numbers import percent, short
@@ -95,7 +96,7 @@ def _some(names: Sequence[str], most: int = 5) -> str:
     return f"{', '.join(names[:most])}{more}"
 
 
-def as_json(account: Account, inspection: Inspection) -> dict[str, Any]:
+def as_json(account: DatasetReport, inspection: Inspection) -> dict[str, Any]:
     """All but the pictures and the thumbnails, as JSON data."""
     levels = [level for level, _, _ in inspection.faults]
     return _data(
@@ -103,8 +104,8 @@ def as_json(account: Account, inspection: Inspection) -> dict[str, Any]:
             "data": account.root,
             "errors": levels.count("error"),
             "warnings": levels.count("warning"),
-            "faults": [Fault(*fault) for fault in inspection.faults],
-            "said": account.said,
+            "faults": [Issue(*fault) for fault in inspection.faults],
+            "said": account.decisions,
             "classes": account.classes,
             "mask_values": inspection.values,
             "splits": {part.name: part for part in inspection.parts},
@@ -112,7 +113,7 @@ def as_json(account: Account, inspection: Inspection) -> dict[str, Any]:
             "channels": [c.percentiles for c in inspection.channels],
             "unlike": [s for c in inspection.channels for s in c.spans if s.odd],
             "plan": inspection.advice,
-            "images": [fact._replace(thumbnail=None) for fact in account.facts],
+            "images": [fact._replace(thumbnail=None) for fact in account.records],
         }
     )
 

@@ -7,7 +7,8 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax.build import binding, checks
-from unet_jax.data.account import Account, Fact
+from unet_jax.data.dataset_report import DatasetReport
+from unet_jax.data.record import RecordStats
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.report.words import lasting, memory
@@ -33,7 +34,7 @@ class Plan(NamedTuple):
     device: str
 
 
-def plan(config: ConfigDict, account: Account, splits: Splits) -> Plan:
+def plan(config: ConfigDict, account: DatasetReport, splits: Splits) -> Plan:
     """Chooses what suits the training images, and takes a few steps of it.
 
     The data, the kind of model and its padding, losses, augmentation, optimizer and the
@@ -52,7 +53,7 @@ def plan(config: ConfigDict, account: Account, splits: Splits) -> Plan:
     if jax.process_count() > 1:
         raise UserError("a plan is measured by one process; run --mode=inspect in one")
     facts = _learnt_from(account)
-    spacing = rules.spacing(account.facts if account.facts else facts)
+    spacing = rules.spacing(account.records if account.records else facts)
     if config.spacing:
         spacing = Choice("spacing", tuple(config.spacing), "as the config has it")
     weights = _weight_map(config, account.classes, facts)
@@ -95,9 +96,9 @@ def written(plan: Plan, title: str) -> str:
     return config_file.source(plan.config, f"A plan for {title}.", notes, reasons)
 
 
-def _learnt_from(account: Account) -> list[Fact]:
+def _learnt_from(account: DatasetReport) -> list[RecordStats]:
     """The facts of the training images, or of all where there are no splits yet."""
-    facts = [f for f in account.facts if f.split == "train"] or list(account.facts)
+    facts = [f for f in account.records if f.split == "train"] or list(account.records)
     if not facts:
         raise UserError(f"{account.root} holds no images to plan for")
     axes = sorted({len(fact.shape) for fact in facts})
@@ -108,7 +109,7 @@ def _learnt_from(account: Account) -> list[Fact]:
 
 
 def _weight_map(
-    config: ConfigDict, classes: Sequence[str], facts: Sequence[Fact]
+    config: ConfigDict, classes: Sequence[str], facts: Sequence[RecordStats]
 ) -> Choice:
     """Weights for classes of which one is rare, unless somebody has chosen others."""
     parts = rules.shares(facts)

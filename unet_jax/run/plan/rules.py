@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unet_jax.data.account import Fact, merged
+from unet_jax.data.dataset_report import total_pixels
+from unet_jax.data.record import RecordStats
 from unet_jax.report.words import shape as times
 
 COVERED = 0.05  # of the training pixels that a batch may show
@@ -31,7 +32,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-def spacing(facts: Sequence[Fact]) -> Choice:
+def spacing(facts: Sequence[RecordStats]) -> Choice:
     """The median size of a pixel along each axis, where images differ in theirs.
 
     Of volumes that do not, it is theirs: nothing changes but for others, later.
@@ -74,7 +75,7 @@ def batch_size(
     return max(share // replicas, 1) * replicas
 
 
-def normalize(facts: Sequence[Fact]) -> Choice:
+def normalize(facts: Sequence[RecordStats]) -> Choice:
     """By mean and variance, unless hot pixels or flat images speak against it.
 
     Hot pixels are not clipped where the foreground is so rare that it may be them.
@@ -97,12 +98,12 @@ def normalize(facts: Sequence[Fact]) -> Choice:
     return Choice("normalize", {"name": "standard"}, reason)
 
 
-def shares(facts: Sequence[Fact]) -> dict[int, float]:
+def shares(facts: Sequence[RecordStats]) -> dict[int, float]:
     """The share of each class id in the annotated pixels, whether it is there or not.
 
     Of independent classes a pixel may have several; then they sum to more than 1.
     """
-    total = {k: pixels for k, pixels in merged(facts).items() if k >= 0}
+    total = {k: pixels for k, pixels in total_pixels(facts).items() if k >= 0}
     return {k: pixels / sum(total.values()) for k, pixels in total.items()}
 
 
@@ -131,10 +132,10 @@ def _is_hot(percentiles: tuple[float, ...]) -> bool:
     return max(highest - high, low - lowest) > HOT * (high - low) > 0
 
 
-def _spread(fact: Fact) -> float:
+def _spread(fact: RecordStats) -> float:
     return max(high - low for _, low, _, high, _ in fact.intensity)
 
 
-def _range(facts: Sequence[Fact]) -> tuple[float, float]:
+def _range(facts: Sequence[RecordStats]) -> tuple[float, float]:
     ends = [(c[0], c[-1]) for fact in facts for c in fact.intensity]
     return min(low for low, _ in ends), max(high for _, high in ends)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from unet_jax import logs, parallel
 from unet_jax.build import binding
 from unet_jax.data import resample
-from unet_jax.data.account import Fact
+from unet_jax.data.record import RecordStats
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, naming
 from unet_jax.geometry import Geometry
@@ -49,7 +49,7 @@ class Sized(NamedTuple):
     choices: tuple[Choice, ...]
 
 
-def seen(facts: Sequence[Fact], spacing: tuple[float, ...]) -> Space:
+def seen(facts: Sequence[RecordStats], spacing: tuple[float, ...]) -> Space:
     """The images once they are resampled; a spacing of () leaves them as they are.
 
     Raises:
@@ -57,7 +57,7 @@ def seen(facts: Sequence[Fact], spacing: tuple[float, ...]) -> Space:
     """
     with naming("config.spacing"):
         shapes = tuple(
-            resample.between(fact.shape, fact.spacing or None, spacing).shape
+            resample.make_resampling(fact.shape, fact.spacing or None, spacing).shape
             for fact in facts
         )
     own = facts[0].spacing if all(fact.spacing for fact in facts) else ()
@@ -66,7 +66,7 @@ def seen(facts: Sequence[Fact], spacing: tuple[float, ...]) -> Space:
 
 
 def sized(
-    config: ConfigDict, splits: Splits, facts: Sequence[Fact], space: Space
+    config: ConfigDict, splits: Splits, facts: Sequence[RecordStats], space: Space
 ) -> Sized:
     """Compiles steps, of ever fewer pixels, until half of the free memory is enough.
 
@@ -181,7 +181,10 @@ def _batch(batch: int, floor: int, replicas: int, *, short: bool) -> Choice:
 
 
 def _sampling(
-    config: ConfigDict, facts: Sequence[Fact], window: tuple[int, ...], space: Space
+    config: ConfigDict,
+    facts: Sequence[RecordStats],
+    window: tuple[int, ...],
+    space: Space,
 ) -> tuple[Choice, ...]:
     """Crops are drawn to a sparse foreground, unless somebody has chosen otherwise."""
     why = rules.sparse(rules.shares(facts), window, space.median)
