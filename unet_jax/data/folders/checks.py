@@ -1,7 +1,7 @@
 """Checks of a whole set of records that can each be read."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from unet_jax.arrays import IGNORE
@@ -9,7 +9,6 @@ from unet_jax.data.dataset_report import Issue, total_pixels
 from unet_jax.data.folders.masks import LabelMap
 from unet_jax.data.folders.survey import Page
 from unet_jax.data.record import RecordStats
-from unet_jax.data.splitting import SplitOptions
 from unet_jax.text import listing
 
 
@@ -99,51 +98,6 @@ def check_orientations(pages: Sequence[Page]) -> Iterator[Issue]:
         text += f"{counts.most_common(1)[0][0]}; volumes are not reoriented "
         text += "automatically, bring them to one orientation"
         yield Issue("warning", "orientation", text)
-
-
-def check_shares(
-    split: Mapping[str, str], options: SplitOptions, given: Set[str]
-) -> Iterator[Issue]:
-    """Yields a warning for each split that is far from the share it should have.
-
-    Args:
-      split: the split of each id.
-      options: that it was made with.
-      given: the splits that were given.
-    """
-    if options.folds or given & {"val", "test"}:
-        return
-    counts = Counter(split.values())
-    shares = {"val": options.val, "test": options.test}
-    shares["train"] = 1 - options.val - options.test
-    for name, share in shares.items():
-        goal = share * len(split)
-        if abs(counts[name] - goal) > max(0.5 * goal, 2):
-            text = f"{counts[name]} of {len(split)} images are in {name} instead of "
-            text += f"{goal:.0f}: there are large groups that stay together (pages of "
-            text += "a file, images that are alike)"
-            yield Issue("warning", "split", text)
-
-
-def check_groups(
-    records: Sequence[RecordStats], groups: Sequence[str], leaks: str
-) -> Iterator[Issue]:
-    """Yields issues of groups whose images are in several splits.
-
-    Args:
-      records: all records.
-      groups: the group of each.
-      leaks: 'allow' makes it a warning.
-    """
-    splits_of: dict[str, set[str]] = {}
-    for record, group in zip(records, groups, strict=True):
-        splits_of.setdefault(group, set()).add(record.split)
-    level = "warning" if leaks == "allow" else "error"
-    for group, splits in splits_of.items():
-        if len(splits) > 1:
-            text = f"group {group!r} is in {' and '.join(sorted(splits))}; move its "
-            text += "files into one of them, or set --config.data.leaks=allow"
-            yield Issue(level, "leak", text)
 
 
 def check_mask_channels(pages: Sequence[Page], classes: int) -> Iterator[Issue]:

@@ -1,7 +1,7 @@
 """The data set of a folder of the user's own images."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,75 +138,76 @@ def folder(
 
     # 3. Divide the pages into splits, and map mask values to classes.
     pages = [page for result in surveys for page in result.pages]
-    others = [page for page in pages if page.pair.split == UNLABELLED]
+    extra = [page for page in pages if page.pair.split == UNLABELLED]
     pages = [page for page in pages if page.pair.split != UNLABELLED]
     split_options = SplitOptions(val, test, folds, fold, seed)
     pages, split_issues = assign_splits(pages, split_options, group, split, leaks)
-    meaning = _label_map(pages, found, class_options, options)
-    pages = [page._replace(stats=_count_classes(page.stats, meaning)) for page in pages]
+    mapping = _label_map(pages, found, class_options, options)
+    pages = [page._replace(stats=_count_classes(page.stats, mapping)) for page in pages]
     image_channels, channel_issues = checks.choose_channels(pages, channels)
     target_channels, target_issues = checks.choose_target_channels(pages)
 
     # 4. Check the whole set.
     stats = tuple(page.stats for page in pages)
-    other_stats = tuple(page.stats for page in others)
-    multi = options.multilabel
-    issues = merge_issues(
-        *found.issues,
-        *(issue for result in surveys for issue in result.issues),
-        *meaning.issues,
-        *channel_issues,
-        *target_issues,
-        *checks.check_unlabelled_channels(others, image_channels),
-        *split_issues,
-        *check_unlabelled_leaks(stats, other_stats, leaks),
-        *checks.check_dtypes([*pages, *others]),
-        *checks.check_orientations([*pages, *others]),
-        *(checks.check_mask_channels(pages, len(classes)) if multi else ()),
-        *(() if meaning.issues else checks.check_classes(stats, meaning)),
-    )
+    extra_stats = tuple(page.stats for page in extra)
     report = DatasetReport(
         root=str(home),
-        classes=meaning.classes,
-        label_map=tuple(meaning.ids.items()),
-        records=stats + other_stats,
-        issues=issues,
-        decisions=meaning.decisions,
+        classes=mapping.classes,
+        label_map=tuple(mapping.ids.items()),
+        records=stats + extra_stats,
+        issues=merge_issues(
+            *found.issues,
+            *(issue for result in surveys for issue in result.issues),
+            *mapping.issues,
+            *channel_issues,
+            *target_issues,
+            *checks.check_unlabelled_channels(extra, image_channels),
+            *split_issues,
+            *check_unlabelled_leaks(stats, extra_stats, leaks),
+            *checks.check_dtypes([*pages, *extra]),
+            *checks.check_orientations([*pages, *extra]),
+            *checks.check_mask_channels(pages, len(classes)),
+            *(() if mapping.issues else checks.check_classes(stats, mapping)),
+        ),
+        decisions=mapping.decisions,
     )
+    notes = {
+        SPLIT_FILE: split_to_json({record.id: record.split for record in stats}),
+        "data.json": _report_to_json(report),
+        cache.SURVEY_FILE: survey_data,
+    }
 
     # 5. Make the sources, of the pages that can be loaded.
     options = options._replace(
-        channels=image_channels, target_channels=target_channels, ids=meaning.ids
+        channels=image_channels, target_channels=target_channels, ids=mapping.ids
     )
-    count = len(meaning.classes)
+    count = len(mapping.classes)
     pages = [page for page in pages if _is_loadable(page, options, count)]
-    others = [page for page in others if _is_loadable(page, options, count)]
+    extra = [page for page in extra if _is_loadable(page, options, count)]
+    every = [*pages, *extra]
     load = functools.partial(_load_page, options=options)
     if prefix and not report.errors:
-        load = cache.cached_loader(prefix, [*pages, *others], options, survey_data)
-    every = [*pages, *others]
+        load = cache.cached_loader(prefix, every, options, survey_data)
+    name = home.resolve().name
     whole = Source(
-        name=home.resolve().name,
-        classes=meaning.classes,
+        name=name,
+        classes=mapping.classes,
         colours=class_colours(colours, count) if count else (),
         channels=image_channels,
-        length=len(pages),
-        load=lambda i: load(pages[i]),
+        length=len(every),
+        load=lambda i: load(every[i]),
         spacing=spacing,
         convert=any(page.stats.channels != image_channels for page in every),
-        independent=multi,
+        independent=options.multilabel,
         target_channels=target_channels,
     )
-    return Splits(
-        **{name: _part(whole, pages, name) for name in SPLITS},
-        report=report,
-        notes={
-            SPLIT_FILE: split_to_json({record.id: record.split for record in stats}),
-            "data.json": _report_to_json(report),
-            cache.SURVEY_FILE: survey_data,
-        },
-        unlabelled=_unlabelled_source(whole, others, load) if others else None,
-    )
+    without = None
+    if extra:
+        indices = range(len(pages), len(every))
+        without = subset(whole, indices, f"{name}/{UNLABELLED}")
+        without = without._replace(target_channels=0)
+    parts = {part: _part(whole, pages, part) for part in SPLITS}
+    return Splits(**parts, report=report, notes=notes, unlabelled=without)
 
 
 def _root_folder(root: str, images: str) -> Path:
@@ -332,18 +333,6 @@ def _part(whole: Source, pages: Sequence[Page], name: str) -> Source:
     chosen = [i for i, page in enumerate(pages) if page.stats.split == name]
     part = subset(whole, chosen, f"{whole.name}/{name}")
     return part._replace(pixels=total_pixels(pages[i].stats for i in chosen) or None)
-
-
-def _unlabelled_source(
-    whole: Source, pages: Sequence[Page], load: Callable[[Page], Record]
-) -> Source:
-    """Returns the images without labels."""
-    return whole._replace(
-        name=f"{whole.name}/{UNLABELLED}",
-        length=len(pages),
-        load=lambda i: load(pages[i]),
-        target_channels=0,
-    )
 
 
 def _report_to_json(report: DatasetReport) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from unet_jax.data.dataset_report import Issue
@@ -12,8 +13,8 @@ from unet_jax.data.duplicates import (
     find_duplicates,
     join_groups,
 )
-from unet_jax.data.folders.checks import check_groups, check_shares
 from unet_jax.data.folders.survey import Page
+from unet_jax.data.record import RecordStats
 from unet_jax.data.splitting import SPLITS, Item, SplitOptions, split_groups
 from unet_jax.errors import UserError
 from unet_jax.text import and_more, listing
@@ -57,7 +58,7 @@ def assign_splits(
     ]
     if group and not any(issue.level == "error" for issue in issues):
         records = [page.stats for page in pages]
-        issues += check_groups(records, find_groups(pages, group), leaks)
+        issues += _check_groups(records, find_groups(pages, group), leaks)
     return pages, issues
 
 
@@ -163,7 +164,7 @@ def _make_split(
             break
     split = split_groups(list(map(Item, ids, joined, given)), options)
     if count >= needed:
-        return split, list(check_shares(split, options, set(given)))
+        return split, list(_check_shares(split, options, set(given)))
     if group:
         raise UserError(
             f"group={group!r} finds {count} groups, fewer than there are splits; "
@@ -172,3 +173,36 @@ def _make_split(
     text = f"there are too few files ({count}) for splits of their own, so pages of "
     text += "one file are in several, in runs; neighbours may be alike"
     return split, [Issue("warning", "split", text)]
+
+
+def _check_shares(
+    split: Mapping[str, str], options: SplitOptions, given: Set[str]
+) -> Iterator[Issue]:
+    """Yields a warning for each split that is far from the share it should have."""
+    if options.folds or given & {"val", "test"}:
+        return
+    counts = Counter(split.values())
+    shares = {"val": options.val, "test": options.test}
+    shares["train"] = 1 - options.val - options.test
+    for name, share in shares.items():
+        goal = share * len(split)
+        if abs(counts[name] - goal) > max(0.5 * goal, 2):
+            text = f"{counts[name]} of {len(split)} images are in {name} instead of "
+            text += f"{goal:.0f}: there are large groups that stay together (pages of "
+            text += "a file, images that are alike)"
+            yield Issue("warning", "split", text)
+
+
+def _check_groups(
+    records: Sequence[RecordStats], groups: Sequence[str], leaks: str
+) -> Iterator[Issue]:
+    """Yields issues of groups whose images are in several splits."""
+    splits_of: dict[str, set[str]] = {}
+    for record, group in zip(records, groups, strict=True):
+        splits_of.setdefault(group, set()).add(record.split)
+    level = "warning" if leaks == "allow" else "error"
+    for group, splits in splits_of.items():
+        if len(splits) > 1:
+            text = f"group {group!r} is in {' and '.join(sorted(splits))}; move its "
+            text += "files into one of them, or set --config.data.leaks=allow"
+            yield Issue(level, "leak", text)
