@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
             "val": 0.1,  # share of the first split, if no validation split is named
             "seed": 0,  # of this draw
             "label_map": ((1, 1), (2, 0), (3, 2)),  # (value of the mask, class id)
-            "ignore": (),  # values of pixels to leave out
+            "ignore_label": -1,  # the mask value of unannotated pixels; -1: none
             "classes": ("background", "pet", "border"),
             "colours": ((40, 40, 40), (240, 180, 60), (90, 160, 230)),
             "manual_dir": "",  # folder of the two archives; empty: download them

@@ -22,6 +22,7 @@ from unet_jax.errors import UserError
 from unet_jax.logs import say
 from unet_jax.parallel import LocalDevices
 from unet_jax.tasks import Task
+from unet_jax.text import dimensions
 from unet_jax.tiling import ReadBox, Results, Tiles
 from unet_jax.views import View, apply_view, invert_view
 
@@ -186,7 +187,7 @@ class Inference:
         if self._smallest:
             # the next image starts anew
             self._max_pixels, (self._edges, self._batch) = 0, self._requested
-            shape = " x ".join(map(str, self._smallest))
+            shape = dimensions(self._smallest)
             raise UserError(
                 f"a tile of {shape} pixels, the smallest that the network can use, "
                 "needs more memory than there is; free some, or use a larger device"

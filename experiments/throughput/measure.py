@@ -49,15 +49,15 @@ def prepare_split(folder: Path, records: str, cache: float):
       cache: memory for prepared examples, in GiB.
     """
     from unet_jax import data
-    from unet_jax.data import normalize, pipeline, weights
+    from unet_jax.data import examples, normalize, weights
 
     source = data.folder(root=str(folder), records=records).train
-    room = pipeline.Room(cache * 2**30)
-    prepared = pipeline.prepare(
+    memory = examples.MemoryBudget(cache * 2**30)
+    prepared = examples.prepare_examples(
         source,
         measure=normalize.in_memory(normalize.standard),
         weigh=weights.uniform,
-        room=room,
+        memory=memory,
     )
     return source, prepared
 
@@ -70,10 +70,10 @@ def measure_rate(prepared, threads: int) -> tuple[float, float]:
     from unet_jax.data import pipeline
 
     crop = (SIZE, SIZE)
-    batches = pipeline.batches(
+    batches = pipeline.batch_dataset(
         prepared, seed=0, crop=crop, margin=(0, 0), batch_size=BATCH
     )
-    steps = pipeline.iterate(batches, start=0, steps=1 + STEPS, threads=threads)
+    steps = pipeline.iterate_batches(batches, start=0, steps=1 + STEPS, threads=threads)
     next(steps)
     start, busy = time.perf_counter(), time.process_time()
     for _ in steps:

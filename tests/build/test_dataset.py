@@ -24,11 +24,11 @@ def test_unreadable_records_and_duplicates_are_faults(tiny, monkeypatch):
     )
     monkeypatch.setattr(dataset, "data", data)
     tiny.data = ConfigDict({"name": "cells"})
-    account = dataset.survey_splits(tiny).account
+    account = dataset.survey_splits(tiny).report
     assert account.root == "x"
-    assert [(f.split, f.id) for f in account.facts] == [("train", "0"), ("test", "0")]
+    assert [(f.split, f.id) for f in account.records] == [("train", "0"), ("test", "0")]
     (unreadable,) = account.errors
     assert unreadable.text == "1.png is cut short"
-    (leak,) = set(account.faults) - {unreadable}
+    (leak,) = set(account.issues) - {unreadable}
     assert (leak.level, leak.kind) == ("warning", "leak")
     assert leak.text.startswith("0 (test): the same image as 0 (train)")

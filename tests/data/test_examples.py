@@ -5,8 +5,8 @@ import pytest
 
 from unet_jax import tasks
 from unet_jax.data import normalize, weights
-from unet_jax.data.examples import prepare
-from unet_jax.data.resample import between
+from unet_jax.data.examples import prepare_examples
+from unet_jax.data.resample import make_resampling
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError
 from unet_jax.tasks import Data
@@ -31,7 +31,7 @@ def ready(*spacings, record=(), **kwargs):
         "weigh": weights.border,
         "spacing": WANTED,
     }
-    return prepare(source, **given | kwargs)
+    return prepare_examples(source, **given | kwargs)
 
 
 def test_what_is_learnt_from_lies_on_one_grid():
@@ -39,7 +39,7 @@ def test_what_is_learnt_from_lies_on_one_grid():
     assert example["spacing"] == WANTED
     assert example["image"].shape == (16, 8, 1)
     assert example["label"].shape == example["instances"].shape == (16, 8)
-    change = between(LABEL.shape, (1.0, 1.0), WANTED)
+    change = make_resampling(LABEL.shape, (1.0, 1.0), WANTED)
     scaled = (IMAGE / 255).astype(np.float32)  # as 8 bits, before they are no integers
     np.testing.assert_array_equal(example["image"], change.image(scaled))
     after = weights.border(example["label"], example["instances"])
@@ -48,7 +48,7 @@ def test_what_is_learnt_from_lies_on_one_grid():
 
 def test_what_is_judged_keeps_the_truth_where_it_was_drawn():
     plain = ready((2.0, 3.0), spacing=())[0]
-    examples = ready((2.0, 3.0), judged=True)
+    examples = ready((2.0, 3.0), evaluation=True)
     example = examples[0]
     assert example["image"].shape == (32, 24, 1)
     assert examples.shape(0) == (32, 24)

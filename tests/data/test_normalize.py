@@ -100,8 +100,8 @@ def test_a_mean_of_pieces_is_that_of_the_whole(monkeypatch, image):
     scale = normalize.standard(lambda: iter(pieces))
     np.testing.assert_allclose(scale.offset, image.mean((0, 1)), rtol=1e-14)
     np.testing.assert_allclose(scale.width, image.std((0, 1)), rtol=1e-14)
-    monkeypatch.setattr(normalize, "PIECE", 300)
-    assert [s.start for s in normalize.cuts((40, 30))] == [0, 10, 20, 30]
+    monkeypatch.setattr(normalize, "CHUNK_PIXELS", 300)
+    assert [s.start for s in normalize.chunk_slices((40, 30))] == [0, 10, 20, 30]
     np.testing.assert_allclose(standard(image), scale(image), atol=1e-6)
 
 
@@ -109,4 +109,4 @@ def test_a_mean_of_pieces_is_that_of_the_whole(monkeypatch, image):
 def test_a_scale_goes_back_to_the_units_of_the_image(measure):
     image = np.random.default_rng(0).integers(0, 60000, (9, 8, 2), dtype=np.uint16)
     scale = normalize.in_memory(measure)(image)
-    np.testing.assert_allclose(scale.back(scale(image)), image, rtol=1e-5, atol=0.01)
+    np.testing.assert_allclose(scale.invert(scale(image)), image, rtol=1e-5, atol=0.01)

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from unet_jax.data import weights
-from unet_jax.data.examples import unlabelled
-from unet_jax.data.pipeline import Room, batches, iterate, prepare
+from unet_jax.data.examples import (
+    MemoryBudget,
+    prepare_examples,
+    prepare_unlabelled,
+)
+from unet_jax.data.pipeline import batch_dataset, iterate_batches
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError
 
@@ -39,12 +43,12 @@ def as_it_is(image):
 
 
 def ready(source=None, weigh=weights.uniform, **kwargs):
-    return prepare(source or atlas(), measure=as_it_is, weigh=weigh, **kwargs)
+    return prepare_examples(source or atlas(), measure=as_it_is, weigh=weigh, **kwargs)
 
 
 def made(examples=None, **kwargs):
     given = {"seed": 3, "crop": (8, 12), "margin": (2, 3), "batch_size": 4}
-    return batches(examples or ready(), **given | kwargs)
+    return batch_dataset(examples or ready(), **given | kwargs)
 
 
 def workers():
@@ -151,16 +155,16 @@ def test_volumes_are_cut_alike():
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_iterating_is_indexing_from_any_start(threads):
     run = made()
-    steps = list(iterate(run, start=4, steps=9, threads=threads))
+    steps = list(iterate_batches(run, start=4, steps=9, threads=threads))
     assert len(steps) == 5
     for got, step in zip(steps, range(4, 9), strict=True):
         same(got, run[step])
-    assert list(iterate(run, start=9, steps=9, threads=threads)) == []
+    assert list(iterate_batches(run, start=9, steps=9, threads=threads)) == []
 
 
 @pytest.mark.parametrize("leave", ["end", "early"])
 def test_threads_end_with_the_iterator(leave):
-    stream = iterate(made(), start=0, steps=4 if leave == "end" else 10**9)
+    stream = iterate_batches(made(), start=0, steps=4 if leave == "end" else 10**9)
     next(stream)
     threads = workers()
     assert threads
@@ -179,7 +183,7 @@ def test_an_error_in_a_thread_reaches_the_caller_as_it_is():
 
     run = made(ready(atlas()._replace(load=load)))
     with pytest.raises(UserError) as caught:
-        next(iterate(run, start=0, steps=5))
+        next(iterate_batches(run, start=0, steps=5))
     assert caught.value is error
     assert str(caught.value) == "r.png: not an image"
     assert ended(workers())  # although the traceback still holds the iterator
@@ -188,14 +192,16 @@ def test_an_error_in_a_thread_reaches_the_caller_as_it_is():
 def test_an_abandoned_run_leaves_quickly_and_says_nothing():
     script = (
         "import numpy as np\n"
-        "from unet_jax.data import pipeline, source, weights\n"
+        "from unet_jax.data import examples, pipeline, source, weights\n"
         "label = np.zeros((32, 32), np.int32)\n"
         "record = {'image': label[..., None], 'label': label, 'id': 'r'}\n"
         "s = source.Source('s', ('a',), (), 1, 3, lambda i: record)\n"
         "scale = lambda image: np.float32\n"
-        "e = pipeline.prepare(s, measure=scale, weigh=weights.border)\n"
-        "b = pipeline.batches(e, seed=0, crop=(16, 16), margin=(0, 0), batch_size=2)\n"
-        "stream = pipeline.iterate(b, start=0, steps=10**9)\n"
+        "e = examples.prepare_examples(s, measure=scale, weigh=weights.border)\n"
+        "b = pipeline.batch_dataset(\n"
+        "    e, seed=0, crop=(16, 16), margin=(0, 0), batch_size=2\n"
+        ")\n"
+        "stream = pipeline.iterate_batches(b, start=0, steps=10**9)\n"
         "next(stream)\n"
     )
     root, pipe = pathlib.Path(__file__).parents[2], subprocess.PIPE
@@ -208,7 +214,7 @@ def test_the_cache_keeps_what_fits_and_no_more():
     size = ready()[0]
     size = sum(size[k].nbytes for k in ("image", "label", "weight"))
     calls = []
-    examples = ready(atlas(calls=calls), room=Room(3 * size + 1))
+    examples = ready(atlas(calls=calls), memory=MemoryBudget(3 * size + 1))
     for _ in range(2):
         for i in range(10):
             assert examples[i]["image"][0, 0, 0] == i
@@ -229,8 +235,8 @@ def test_the_last_is_held_even_without_room():
 
 def test_threads_share_the_cache():
     calls = []
-    run = made(ready(atlas(calls=calls), room=Room(2**20)), batch_size=10)
-    list(iterate(run, start=0, steps=30, threads=4))
+    run = made(ready(atlas(calls=calls), memory=MemoryBudget(2**20)), batch_size=10)
+    list(iterate_batches(run, start=0, steps=30, threads=4))
     assert len(calls) <= 4 * 10  # not 300
 
 
@@ -373,7 +379,7 @@ def extended():
 
 def mixed(source=None, size=3, labelled=None, **kwargs):
     examples = labelled or ready()
-    others = unlabelled(source or photographs(), examples[0], measure=as_it_is)
+    others = prepare_unlabelled(source or photographs(), examples[0], measure=as_it_is)
     given = {"batch_size": 5, "unlabelled": others, "unlabelled_size": size}
     return made(examples, **given | kwargs)
 
@@ -489,7 +495,7 @@ def test_shards_cut_a_mixed_batch():
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_mixed_run_goes_on_in_the_middle(threads):
     run = mixed()
-    steps = list(iterate(mixed(), start=4, steps=9, threads=threads))
+    steps = list(iterate_batches(mixed(), start=4, steps=9, threads=threads))
     for got, step in zip(steps, range(4, 9), strict=True):
         same(got, run[step])
 

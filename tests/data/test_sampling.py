@@ -5,7 +5,11 @@ import pytest
 
 from unet_jax import tasks
 from unet_jax.data import pipeline, sampling, weights
-from unet_jax.data.examples import Room, prepare, unlabelled
+from unet_jax.data.examples import (
+    MemoryBudget,
+    prepare_examples,
+    prepare_unlabelled,
+)
 from unet_jax.data.source import Source
 from unet_jax.specs import bind
 
@@ -35,12 +39,12 @@ def source(label, length=4, axes=2):
 def ready(spec, label=None, **kwargs):
     sample = bind(sampling, spec, "config.sampling")
     label = one_percent() if label is None else label
-    return prepare(source(label), sample=sample, **PLAIN | kwargs)
+    return prepare_examples(source(label), chances=sample, **PLAIN | kwargs)
 
 
 def made(examples, **kwargs):
     given = {"seed": 3, "crop": (12, 12), "margin": (2, 2), "batch_size": 4}
-    return pipeline.batches(examples, **given | kwargs)
+    return pipeline.batch_dataset(examples, **given | kwargs)
 
 
 def middles(examples, draws, margin=2, **kwargs):
@@ -169,7 +173,7 @@ def test_independent_classes_are_channels():
     label = np.zeros((*SHAPE, 2), np.int32)
     label[5, 5, 0] = label[5, 5, 1] = 1  # both at once
     label[30:, :, 1] = -1
-    places, chances = sampling.places(label, 2, sampling.balanced)
+    places, chances = sampling.find_places(label, 2, sampling.balanced)
     np.testing.assert_allclose(chances[-1], 1)
     assert (places == (5, 5)).all(-1).sum() == 2  # once for each
     examples = ready({"name": "balanced"}, label)
@@ -183,9 +187,9 @@ def test_independent_classes_are_channels():
 
 def test_places_are_thinned_evenly_and_counted_in_the_memory():
     label = np.zeros((100, 100), np.int32)
-    found, _ = sampling.places(label, 2, sampling.balanced)
-    assert len(found) == sampling.MOST
-    assert len(np.unique(found, axis=0)) == sampling.MOST
+    found, _ = sampling.find_places(label, 2, sampling.balanced)
+    assert len(found) == sampling.MOST_PIXELS
+    assert len(np.unique(found, axis=0)) == sampling.MOST_PIXELS
     per_row = np.bincount(found[:, 0], minlength=100)
     assert set(per_row.tolist()) <= {40, 41, 42}
     example = ready({"name": "balanced"})[0]
@@ -193,15 +197,15 @@ def test_places_are_thinned_evenly_and_counted_in_the_memory():
     size = sum(example[k].nbytes for k in ("image", "label", "weight"))
     size += 4 * 2 * len(pixels) + 8 * len(chances)
     for room, kept in ((size, 1), (size - 1, 0)):
-        examples = ready({"name": "balanced"}, room=Room(room))
+        examples = ready({"name": "balanced"}, memory=MemoryBudget(room))
         examples[0]
-        assert len(examples._kept) == kept
+        assert len(examples._cached) == kept
 
 
 def test_places_do_not_reach_the_batch():
     batch = made(ready({"name": "balanced"}))[0]
     assert batch.keys() == {"image", "label", "weight", "seed"}
-    assert sampling.places(one_percent(), 2, sampling.uniform) is None
+    assert sampling.find_places(one_percent(), 2, sampling.uniform) is None
 
 
 def test_unlabelled_images_are_cut_from_anywhere():
@@ -209,7 +213,9 @@ def test_unlabelled_images_are_cut_from_anywhere():
     spec = {"name": "foreground", "probability": 1.0}
     examples = ready(spec)
     measure = PLAIN["measure"]
-    others = unlabelled(source(one_percent(), length=1), examples[0], measure=measure)
+    others = prepare_unlabelled(
+        source(one_percent(), length=1), examples[0], measure=measure
+    )
     starts = set()
     for step in range(200):
         mixed = {"unlabelled": others, "unlabelled_size": 3}
@@ -224,8 +230,8 @@ def test_volumes_are_sampled_alike():
     image = np.zeros((*label.shape, 1), np.float32)
     record = {"image": image, "label": label, "id": "v"}
     volume = Source("v", ("", ""), (), 1, 1, lambda i: record)
-    examples = prepare(
-        volume, sample=lambda k: sampling.foreground(k, probability=1.0), **PLAIN
+    examples = prepare_examples(
+        volume, chances=lambda k: sampling.foreground(k, probability=1.0), **PLAIN
     )
     batch = made(examples, crop=(4, 4, 4), margin=(0, 0, 0))[0]
     assert (batch["label"] == 1).any((1, 2, 3)).all()

@@ -151,15 +151,15 @@ def test_pixels_are_counted_once_and_only_where_nobody_has():
         return {"image": np.zeros((1, 3, 1)), "label": labels[i], "id": f"r{i}"}
 
     source = Source("s", ("a", "b", "c"), (), 1, 2, load)
-    count = weights.counter(source)
+    count = weights.pixel_counter(source)
     assert calls == []
     for _ in range(2):
         np.testing.assert_array_equal(count(), [3, 0, 2])
     assert set(calls) == {0, 1}
     assert len(calls) == 3
-    counted = weights.counter(source._replace(pixels={-1: 9, 0: 5, 2: 7}))
+    counted = weights.pixel_counter(source._replace(pixels={-1: 9, 0: 5, 2: 7}))
     np.testing.assert_array_equal(counted(), [5, 0, 7])
     channels = [np.array([[[0, 1], [1, 1], [0, 0]]]), np.array([[[-1, -1]] * 3])]
     labels[:] = channels  # shown to the weights as: 1 1 0, and nothing
-    counted = weights.counter(source._replace(pixels={0: 1, 1: 1, 2: 2}))
+    counted = weights.pixel_counter(source._replace(pixels={0: 1, 1: 1, 2: 2}))
     np.testing.assert_array_equal(counted(), [1, 2, 0])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from unet_jax.build import dataset
-from unet_jax.data.account import Account, Fault, measure
+from unet_jax.data.dataset_report import DatasetReport, Issue
+from unet_jax.data.record import measure_record
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
 from unet_jax.run import inspect
@@ -37,7 +38,9 @@ def planned(monkeypatch):
 
 def fact(split, name, image, label, **more):
     record = {"id": name, "image": np.asarray(image, np.uint8)[..., None]}
-    return measure(record | {"label": np.asarray(label, np.int32)}, split, **more)
+    return measure_record(
+        record | {"label": np.asarray(label, np.int32)}, split, **more
+    )
 
 
 def account(**changes):
@@ -48,7 +51,9 @@ def account(**changes):
         fact("test", "c", [[1, 1, 4]], [[0, 0, 0]], kind="png", values={"0": 3}),
     )
     classes = ("soil", "root")
-    return Account("plot", classes, (("0", 0), ("255", 1)), facts)._replace(**changes)
+    return DatasetReport("plot", classes, (("0", 0), ("255", 1)), facts)._replace(
+        **changes
+    )
 
 
 def source(facts, name="plot"):
@@ -63,10 +68,10 @@ def source(facts, name="plot"):
 
 def splits(found):
     chosen = {
-        split: source([f for f in found.facts if f.split == split])
+        split: source([f for f in found.records if f.split == split])
         for split in ("train", "val", "test")
     }
-    return Splits(**chosen, account=found)
+    return Splits(**chosen, report=found)
 
 
 @pytest.fixture
@@ -123,12 +128,12 @@ def test_the_plan_is_written_beside_and_named(of, planned, tmp_path):
 
 def test_errors_are_all_told_first_and_there_is_no_plan(of, planned, tmp_path):
     faults = (
-        Fault("warning", "empty", "c.png has no root"),
-        Fault("error", "size", "a.png is 2 x 2, its mask 2 x 3"),
-        Fault("error", "unreadable", "<b>.png is no PNG"),
-        Fault("error", "size", "d.png is 9 x 9, its mask 1 x 1"),
+        Issue("warning", "empty", "c.png has no root"),
+        Issue("error", "size", "a.png is 2 x 2, its mask 2 x 3"),
+        Issue("error", "unreadable", "<b>.png is no PNG"),
+        Issue("error", "size", "d.png is 9 x 9, its mask 1 x 1"),
     )
-    code, said, data, page = of(account(faults=faults, said=("0 is soil",)))
+    code, said, data, page = of(account(issues=faults, decisions=("0 is soil",)))
     assert code == 1
     assert planned == []
     assert not (tmp_path / "plan.py").exists()
@@ -149,7 +154,7 @@ def test_errors_are_all_told_first_and_there_is_no_plan(of, planned, tmp_path):
 
 
 def test_warnings_alone_do_not_fail(of, planned):
-    assert of(account(faults=(Fault("warning", "empty", "c"),)))[0] == 0
+    assert of(account(issues=(Issue("warning", "empty", "c"),)))[0] == 0
     assert planned == ["plot"]
 
 
@@ -166,7 +171,7 @@ def test_where_no_plan_can_be_made_that_is_an_error(of, monkeypatch, planned):
 
 
 def test_nothing_that_could_be_read_is_still_an_account(of, planned):
-    found = account(facts=(), faults=(Fault("error", "empty", "no images"),))
+    found = account(records=(), issues=(Issue("error", "empty", "no images"),))
     code, said, data, _ = of(found)
     assert code == 1
     assert said.startswith("plot: 1 error and no warnings\nerror: empty\n  no images\n")
@@ -200,7 +205,7 @@ def test_independent_classes_share_pixels():
     """Of four pixels one is both, one is the first alone, one is not annotated."""
     label = np.array([[[1, 1], [1, 0]], [[0, 0], [-1, -1]]], np.int32)
     found = fact("train", "a", np.zeros((2, 2)), label)
-    data = Account("x", ("none", "cell", "nucleus"), facts=(found,))
+    data = DatasetReport("x", ("none", "cell", "nucleus"), records=(found,))
     (split,) = statistics.split_statistics(data)
     assert [each.share for each in split.classes] == [1 / 3, 2 / 3, 1 / 3]
     assert split.ignored == 1 / 4
@@ -215,8 +220,10 @@ def test_a_range_that_is_far_from_the_others_is_odd(scale, odd):
         {"id": str(i), "image": (ramp * s)[..., None].astype("f4"), "label": label}
         for i, s in enumerate((1, 1, scale, 1))
     ]
-    facts = tuple(measure(record, "train") for record in records)
-    (channel,) = statistics.channel_statistics(Account("x", ("a", "b"), facts=facts))
+    facts = tuple(measure_record(record, "train") for record in records)
+    (channel,) = statistics.channel_statistics(
+        DatasetReport("x", ("a", "b"), records=facts)
+    )
     assert [each.odd for each in channel.ranges] == [False, False, odd, False]
     assert channel.ranges[2].times == pytest.approx(scale)
     low, *middle, high = channel.percentiles

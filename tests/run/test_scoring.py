@@ -7,7 +7,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from unet_jax.build.training import build
-from unet_jax.data.pipeline import Examples, Room
+from unet_jax.data.examples import Examples, MemoryBudget
 from unet_jax.run import scoring
 from unet_jax.run.scoring import score_images
 
@@ -66,7 +66,7 @@ def test_images_of_several_sizes_are_scored_in_their_order(tiny):
     tiny.data.shape = (33, 18)
     large, _ = build_fresh(tiny)
     several = [large.test[0], small.test[0], large.test[1], small.test[1]]
-    mixed = Examples(several.__getitem__, len(several), Room(0))
+    mixed = Examples(several.__getitem__, len(several), MemoryBudget(0))
     evaluation = score_images(small, variables, "test", mixed, as_predicted=False)
     assert [image["id"] for image in evaluation.per_image] == [e["id"] for e in several]
     assert evaluation.scores["test/loss"] > 0

@@ -7,7 +7,7 @@ import pytest
 
 from unet_jax import augment, losses, specs, tasks
 from unet_jax.data import normalize
-from unet_jax.data.examples import prepare
+from unet_jax.data.examples import prepare_examples
 from unet_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -29,13 +29,13 @@ def prepare_example(task, judged=False, **record):
         length=1,
         load=lambda index: {"id": "a", "image": IMAGE, **record},
     )
-    return prepare(
+    return prepare_examples(
         source,
         measure=normalize.in_memory(normalize.standard),
         weigh=lambda ids, instances: np.ones(ids.shape, np.float32),
         add_truth=task.prepare,
         needs=task.needs,
-        judged=judged,
+        evaluation=judged,
     )[0]
 
 
@@ -81,7 +81,7 @@ def test_file_targets_have_the_scale_of_their_image():
 
     judged = prepare_example(task, target=CLEAN, judged=True)
     np.testing.assert_array_equal(judged["target"], CLEAN)
-    back = judged["scale"].back(learnt["target"])
+    back = judged["scale"].invert(learnt["target"])
     np.testing.assert_allclose(back, CLEAN, rtol=1e-5, atol=1e-4)
 
 

@@ -9,9 +9,15 @@ from ml_collections import ConfigDict
 
 from unet_jax import data
 from unet_jax.build import binding, checks
-from unet_jax.data.account import Account, Fact, Fault, measure, refuse, together
-from unet_jax.data.folders import soundness, twins
-from unet_jax.data.resample import between
+from unet_jax.data.dataset_report import (
+    DatasetReport,
+    Issue,
+    merge_issues,
+    raise_errors,
+)
+from unet_jax.data.duplicates import check_leaks, find_duplicates
+from unet_jax.data.record import RecordStats, measure_record
+from unet_jax.data.resample import make_resampling
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.logs import say
@@ -32,12 +38,12 @@ def load_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
         which are all listed.
     """
     splits = _add_config_faults(_build_splits(config, notes), config)
-    if account := splits.account:
-        warnings = [fault.text for fault in account.faults if fault.level == "warning"]
-        for line in (*account.said, *(f"warning: {text}" for text in warnings)):
+    if account := splits.report:
+        warnings = [fault.text for fault in account.issues if fault.level == "warning"]
+        for line in (*account.decisions, *(f"warning: {text}" for text in warnings)):
             say(line)
         with prefix_errors("config.data"):
-            refuse(account)
+            raise_errors(account)
     return splits
 
 
@@ -56,14 +62,14 @@ def survey_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits
     """
     checks.check_fields(config)
     splits = _build_splits(config, notes)
-    if splits.account is None:
+    if splits.report is None:
         account = _measure_records(splits, config.threads)
-        splits = splits._replace(account=account)
+        splits = splits._replace(report=account)
     return _add_config_faults(splits, config)
 
 
 def get_network_shapes(
-    config: ConfigDict, account: Account | None
+    config: ConfigDict, account: DatasetReport | None
 ) -> list[tuple[int, ...]]:
     """Returns the spatial shapes of the training images after resampling.
 
@@ -75,25 +81,25 @@ def get_network_shapes(
       UserError: an image cannot be resampled.
     """
     return [
-        between(fact.shape, fact.spacing, tuple(config.spacing)).shape
-        for fact in (account.facts if account else ())
+        make_resampling(fact.shape, fact.spacing, tuple(config.spacing)).shape
+        for fact in (account.records if account else ())
         if fact.split == "train"
     ]
 
 
 def _add_config_faults(splits: Splits, config: ConfigDict) -> Splits:
     """Adds the faults of the data under this config to their account, if any."""
-    if (account := splits.account) is None:
+    if (account := splits.report) is None:
         return splits
-    faults = together(
-        *account.faults, *_find_config_faults(config, splits.train, account)
+    faults = merge_issues(
+        *account.issues, *_find_config_faults(config, splits.train, account)
     )
-    return splits._replace(account=account._replace(faults=faults))
+    return splits._replace(report=account._replace(issues=faults))
 
 
 def _find_config_faults(
-    config: ConfigDict, source: Source, account: Account
-) -> Iterator[Fault]:
+    config: ConfigDict, source: Source, account: DatasetReport
+) -> Iterator[Issue]:
     """Yields the faults of labels for the task, and of pixel sizes for the spacing."""
     task = binding.build_task(config, binding.ANY_DATA)
     if source.independent and not task.overlapping:
@@ -101,13 +107,13 @@ def _find_config_faults(
             f"{account.root}: each class has its own mask, so classes may overlap; set "
             "--config.task.name=multilabel"
         )
-        yield Fault("error", "task", text)
-    for fact in account.facts:
+        yield Issue("error", "task", text)
+    for fact in account.records:
         try:
             with prefix_errors(fact.image):
-                between(fact.shape, fact.spacing, tuple(config.spacing))
+                make_resampling(fact.shape, fact.spacing, tuple(config.spacing))
         except UserError as error:
-            yield Fault("error", "spacing", str(error))
+            yield Issue("error", "spacing", str(error))
 
 
 def _build_splits(config: ConfigDict, notes: Mapping[str, str]) -> Splits:
@@ -118,29 +124,29 @@ def _build_splits(config: ConfigDict, notes: Mapping[str, str]) -> Splits:
         return binding.call_checked(make_splits, Splits, config.data.name, **given)
 
 
-def _measure_records(splits: Splits, threads: int) -> Account:
+def _measure_records(splits: Splits, threads: int) -> DatasetReport:
     """Reads every record; a record that cannot be read is a fault."""
     facts, faults = [], []
     with ThreadPoolExecutor(threads) as pool:
         for split, source in splits.sources.items():
             for result in pool.map(_make_reader(split, source), range(source.length)):
-                (facts if isinstance(result, Fact) else faults).append(result)
-    faults += soundness.leaks(facts, twins.find(facts), "allow")
-    return Account(
+                (facts if isinstance(result, RecordStats) else faults).append(result)
+    faults += check_leaks(facts, find_duplicates(facts), "allow")
+    return DatasetReport(
         root=splits.train.name.removesuffix("/train"),
         classes=splits.train.classes,
-        facts=tuple(facts),
-        faults=tuple(faults),
+        records=tuple(facts),
+        issues=tuple(faults),
     )
 
 
-def _make_reader(split: str, source: Source) -> Callable[[int], Fact | Fault]:
+def _make_reader(split: str, source: Source) -> Callable[[int], RecordStats | Issue]:
     """Returns a function that measures the record at an index."""
 
-    def read(index: int) -> Fact | Fault:
+    def read(index: int) -> RecordStats | Issue:
         try:
-            return measure(source.load(index), split)
+            return measure_record(source.load(index), split)
         except UserError as error:
-            return Fault("error", "unreadable", str(error))
+            return Issue("error", "unreadable", str(error))
 
     return read

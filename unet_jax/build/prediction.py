@@ -12,7 +12,7 @@ from unet_jax.arrays import Segmentation
 from unet_jax.build import binding, checks
 from unet_jax.data import normalize
 from unet_jax.data.normalize import Scale
-from unet_jax.data.resample import Resampling, between
+from unet_jax.data.resample import Resampling, make_resampling
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import Inference
 from unet_jax.specs import Spec, bind
@@ -51,7 +51,7 @@ class PredictionParts(NamedTuple):
     task: Task
     inference: Inference
     variables: Any
-    measure: Callable[[normalize.Pieces], Scale]
+    measure: Callable[[normalize.Chunks], Scale]
     value_scale: Callable[[Scale], Scale]
     views: tuple[View, ...]
     postprocess: Callable[[Segmentation, np.ndarray], Segmentation]
@@ -94,7 +94,7 @@ class PredictionParts(NamedTuple):
             not possible.
         """
         spacing = spacing or self.preprocessing["file_spacing"]
-        return between(shape, spacing, tuple(self.preprocessing["spacing"]))
+        return make_resampling(shape, spacing, tuple(self.preprocessing["spacing"]))
 
 
 def build_prediction(

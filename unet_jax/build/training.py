@@ -154,21 +154,21 @@ def build(
     task = binding.build_task(config, binding.collect_task_data(config, splits))
     learning = _build_learning(config, task, layout.axis_name)
     preprocessing = _collect_preprocessing(config, splits, learning)
-    room = examples.Room(config.cache * 2**30)
-    prepare = _make_prepare(config, splits, task, preprocessing, room)
+    memory = examples.MemoryBudget(config.cache * 2**30)
+    prepare = _make_prepare(config, splits, task, preprocessing, memory)
     with prefix_errors("config.data"):
         train = prepare(splits.train)
-        val = prepare(splits.val, judged=True)
-        test = prepare(splits.test, judged=True)
+        val = prepare(splits.val, evaluation=True)
+        test = prepare(splits.test, evaluation=True)
     first = train[0]  # checks the example; it stays in memory
-    shapes = get_network_shapes(config, splits.account) or [train.shape(0)]
+    shapes = get_network_shapes(config, splits.report) or [train.shape(0)]
     margin = learning.model.geometry(len(config.crop)).margin
     checks.check_crop(config, source, shapes, margin)
     checks.check_cache(config, first, shapes)
     checks.check_terms(config, learning.operations, learning.terms, task, first)
     unlabelled = None
     if unlabelled_size:
-        unlabelled = _prepare_unlabelled(config, splits, first, room)
+        unlabelled = _prepare_unlabelled(config, splits, first, memory)
     return TrainingParts(
         evaluation=_collect_evaluation(config, preprocessing, learning, test),
         model=learning.model,
@@ -201,10 +201,10 @@ def build_evaluation(
     binding.build_task(config, binding.ANY_DATA)
     splits = load_splits(config, notes)
     task = binding.build_task(config, binding.collect_task_data(config, splits))
-    room = examples.Room(config.cache * 2**30)
-    prepare = _make_prepare(config, splits, task, preprocessing, room)
+    memory = examples.MemoryBudget(config.cache * 2**30)
+    prepare = _make_prepare(config, splits, task, preprocessing, memory)
     with prefix_errors("config.data"):
-        test = prepare(splits.test, judged=True)
+        test = prepare(splits.test, evaluation=True)
     learning = _build_learning(config, task, None)
     return _collect_evaluation(config, preprocessing, learning, test)
 
@@ -315,26 +315,26 @@ def _make_prepare(
     splits: Splits,
     task: Task,
     preprocessing: dict[str, Any],
-    room: examples.Room,
+    memory: examples.MemoryBudget,
 ) -> Callable[..., Examples]:
-    """Returns `(source, judged) -> Examples`, all with one limit of memory."""
+    """Returns `(source, evaluation) -> Examples`, which share a memory budget."""
     weigh = binding.bind_field(weights, config, "weight_map")
-    sample = binding.bind_field(sampling, config, "sampling")
+    chances = binding.bind_field(sampling, config, "sampling")
     prepare = functools.partial(
-        examples.prepare,
+        examples.prepare_examples,
         measure=_make_measure(config, splits.train.channels),
-        weigh=_make_weight_map(weigh, weights.counter(splits.train)),
+        weigh=_make_weight_map(weigh, weights.pixel_counter(splits.train)),
         add_truth=task.prepare,
         needs=task.needs,
         value_scale=make_value_scale(task, preprocessing["target_scale"]),
-        room=room,
+        memory=memory,
         spacing=tuple(config.spacing),
     )
 
-    def prepared(source: Source, *, judged: bool = False) -> Examples:
-        if judged:
-            return prepare(source, judged=True)
-        return prepare(source, sample=sample)
+    def prepared(source: Source, *, evaluation: bool = False) -> Examples:
+        if evaluation:
+            return prepare(source, evaluation=True)
+        return prepare(source, chances=chances)
 
     return prepared
 
@@ -348,18 +348,18 @@ def _make_measure(config: ConfigDict, channels: int) -> Callable:
 
 
 def _prepare_unlabelled(
-    config: ConfigDict, splits: Splits, first: Example, room: examples.Room
+    config: ConfigDict, splits: Splits, first: Example, memory: examples.MemoryBudget
 ) -> Examples:
-    return examples.unlabelled(
+    return examples.prepare_unlabelled(
         splits.unlabelled,
         first,
         measure=_make_measure(config, splits.unlabelled.channels),
-        room=room,
+        memory=memory,
         spacing=tuple(config.spacing),
     )
 
 
-def _make_weight_map(weigh: Callable, count: weights.Count) -> Callable:
+def _make_weight_map(weigh: Callable, count: weights.CountPixels) -> Callable:
     """Returns a function `(label, instances) -> weight`; its errors name the field."""
 
     def weight_map(label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
@@ -373,7 +373,7 @@ def _collect_preprocessing(
     config: ConfigDict, splits: Splits, learning: _Learning
 ) -> dict[str, Any]:
     """Returns the JSON data about pre-processing that prediction needs."""
-    source, account = splits.train, splits.account
+    source, account = splits.train, splits.report
     own = learning.task.units == "own"
     generates = learning.method.sample is not None
     return {
@@ -384,7 +384,7 @@ def _collect_preprocessing(
         "spatial_axes": len(config.crop),
         "normalize": checks.to_plain(config.normalize),
         "convert": source.convert,
-        "label_map": [list(pair) for pair in account.mapping] if account else [],
+        "label_map": [list(pair) for pair in account.label_map] if account else [],
         "spacing": list(config.spacing),
         "file_spacing": list(source.spacing),
         "target_scale": _measure_target_scale(source) if own else [],

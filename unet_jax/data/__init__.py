@@ -1,15 +1,30 @@
-"""Data sets: each function here gives the `Splits` of one.
+"""Data sets: each function here makes the `Splits` of one.
 
-A spec names it, `{'name': 'isbi2012', 'fold': 3}`. The functions must not share a
-name with a module of this package, or importing that module would hide them: hence
-`synthetic`, `microscopy`, `catalogue` and, one level down, the TFDS builders.
+A spec names it: `{'name': 'isbi2012', 'fold': 3}`. `datasets/` has public and synthetic
+sets, `folders/` the user's own images, and `files/` the readers of all image formats.
+The other files turn records into batches:
+
+  source.py         what every data set is: sources that load records
+  record.py         one record, and its measurements
+  dataset_report.py measurements and problems of a whole set
+  label_map.py      mask values -> class ids; names and colours of classes
+  splitting.py      rules that divide records into training, validation and test
+  duplicates.py     equal and nearly equal images
+  normalize.py      raw pixels -> the numbers that the network sees
+  resample.py       pixels of one size -> pixels of another
+  weights.py        the weight of each pixel in the loss
+  sampling.py       the places of crops
+  examples.py       records -> examples: checked, resampled, normalised, weighed
+  pipeline.py       examples -> batch = f(seed, step)
+  record_file.py    records in a file, for fast reading
 """
 
-from unet_jax.data.catalogue import tfds
+from unet_jax.data.datasets.cell_tracking import dic_hela, phc_u373
+from unet_jax.data.datasets.cells import cells, noisy_cells
+from unet_jax.data.datasets.dsb2018 import dsb2018
+from unet_jax.data.datasets.isbi2012 import isbi2012
+from unet_jax.data.datasets.tfds import tfds
 from unet_jax.data.folders import folder
-from unet_jax.data.microscopy import dic_hela, isbi2012, phc_u373
-from unet_jax.data.nuclei import dsb2018
-from unet_jax.data.synthetic import cells, noisy_cells
 
 __all__ = [
     "cells",

@@ -1,4 +1,4 @@
-"""Records become examples: checked, resampled, normalised and weighed, once each."""
+"""Examples: records that are checked, resampled, normalised and weighed, once each."""
 
 import threading
 from collections.abc import Callable
@@ -8,25 +8,23 @@ import numpy as np
 
 from unet_jax.arrays import IGNORE, Example, is_interpolated, list_spatial
 from unet_jax.data import sampling
-from unet_jax.data.account import Record
 from unet_jax.data.normalize import Scale
-from unet_jax.data.resample import Resampling, between
+from unet_jax.data.record import Record
+from unet_jax.data.resample import Resampling, make_resampling
 from unet_jax.data.source import Source
-from unet_jax.data.weights import shown
+from unet_jax.data.weights import exclusive_ids
 from unet_jax.errors import UserError, prefix_errors
 
-__all__ = ["Examples", "Room", "prepare", "resampling", "unlabelled"]
 
-
-class Room:
-    """Bytes of memory that several `Examples` may fill, first come, first served."""
+class MemoryBudget:
+    """Bytes of memory that several `Examples` share; the first to ask gets them."""
 
     def __init__(self, size: float) -> None:
         self._left = size
         self._lock = threading.Lock()
 
-    def take(self, size: int) -> bool:
-        """Whether there was room for `size` bytes, which are then taken."""
+    def reserve(self, size: int) -> bool:
+        """Reserves `size` bytes; returns False if there are too few left."""
         with self._lock:
             fits = size <= self._left
             self._left -= size * fits
@@ -34,18 +32,20 @@ class Room:
 
 
 class Examples:
-    """A sequence of host examples, loaded when asked for and kept while they fit.
+    """A sequence of host examples, loaded on demand and cached while memory lasts.
 
-    What does not fit is still held until another is asked for, so that the tiles of one
-    image load it once. Threads may share it: at worst two load the same example at the
-    same moment. The arrays are read-only, since the next reader gets the same ones.
+    The last example is cached in any case, so that all tiles of one image load it once.
+    Threads may share the sequence: at worst, two load the same example at the same
+    time. The arrays are read-only, because all readers get the same ones.
     """
 
-    def __init__(self, load: Callable[[int], Example], length: int, room: Room) -> None:
+    def __init__(
+        self, load: Callable[[int], Example], length: int, memory: MemoryBudget
+    ) -> None:
         self._load = load
         self._length = length
-        self._room = room
-        self._kept: dict[int, Example] = {}
+        self._memory = memory
+        self._cached: dict[int, Example] = {}
         self._last: tuple[int, Example] = (-1, {})
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._lock = threading.Lock()
@@ -56,29 +56,29 @@ class Examples:
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < self._length:
             raise IndexError(index)
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._cached:
+            return self._cached[index]
         last, example = self._last
         if last == index:
             return example
         example = self._load(index)
-        size = _bytes(example)
+        size = _byte_count(example)
         with self._lock:
             self._shapes[index] = example["image"].shape[:-1]
-            if index not in self._kept and self._room.take(size):
-                self._kept[index] = example
+            if index not in self._cached and self._memory.reserve(size):
+                self._cached[index] = example
             else:
                 self._last = index, example
         return example
 
     def shape(self, index: int) -> tuple[int, ...]:
-        """The spatial shape of an image, which is loaded for it once at most."""
+        """Returns the spatial shape of an image, which may be loaded for it."""
         if index not in self._shapes:
             self[index]
         return self._shapes[index]
 
 
-def prepare(
+def prepare_examples(
     source: Source,
     *,
     measure: Callable[[np.ndarray], Scale],
@@ -86,133 +86,135 @@ def prepare(
     add_truth: Callable[[Example], Example] = lambda example: example,
     needs: tuple[str, ...] = ("label",),
     value_scale: Callable[[Scale], Scale] = lambda scale: scale,
-    room: Room | None = None,
+    memory: MemoryBudget | None = None,
     spacing: tuple[float, ...] = (),
-    judged: bool = False,
-    sample: sampling.Sample = sampling.uniform,
+    evaluation: bool = False,
+    chances: sampling.ClassChances = sampling.uniform,
 ) -> Examples:
-    """Checks, resamples, normalises and weighs the records of a source, once each.
+    """Prepares the records of a source: checks, resamples, normalises, weighs them.
 
     Args:
-      source: where the records come from.
-      measure: image `[*S, C]` -> its `Scale`. It sees the file's own pixels: after
-        interpolation, integers would be none (nnU-Net normalises first, too).
-      weigh: class ids `i32[*S]`, as `weights.shown` gives them, and object ids or None
+      source: the records.
+      measure: image `[*S, C]` -> its `Scale`. The image is that of the file, because
+        interpolation would change integers to floats (nnU-Net normalises first, too).
+      weigh: class ids `i32[*S]`, from `weights.exclusive_ids`, and object ids or None
         -> weight `f32[*S]`. Examples without a label have weight 1.
-      add_truth: example -> example with the arrays that a task needs besides.
+      add_truth: example -> example with more arrays, which a task needs.
       needs: the keys that every record must have.
-      value_scale: the scale of an image -> that of its `target`.
-      room: the memory to keep examples in; none keeps the last one only.
-      spacing: the size of a pixel that images are resampled to; () leaves them.
-      judged: the examples are measured, not learnt from: all but the image stays on
-        the grid of the file, where the truth is, and targets keep their units.
-      sample: a function of `sampling`, how crops are drawn.
+      value_scale: the scale of an image -> the scale of its `target`.
+      memory: the memory to cache examples in; None caches only the last one.
+      spacing: the size of a pixel that images are resampled to; () does not resample.
+      evaluation: True for validation and test examples: everything but the image stays
+        on the grid of the file, and targets keep their units.
+      chances: a function of `sampling`, for the places of crops.
 
     Returns:
       Examples: `image f32[*S, C]`, `weight f32[*S]` and what the record has: `label
-      i32[*S]` or `i32[*S, K]`, `instances i32[*S]`, `target f32[*S, C']`, any other
-      arrays, its `id` and its `spacing`. `places` is what `sampling.places` finds;
-      `scale` of judged examples is that of the values predicted from the image.
+      i32[*S]` or `i32[*S, K]`, `instances i32[*S]`, `target f32[*S, C']`, other arrays,
+      its `id` and its `spacing`. `places` is from `sampling.find_places`. With
+      `evaluation`, `scale` is that of the values predicted from the image.
 
     Raises:
-      UserError: the source is empty or, when it is read, a record is not as it should
-        be; the line names the source and the record.
+      UserError: the source is empty. When an example is loaded: its record is invalid;
+        the message names the source and the record.
     """
     if not source.length:
         raise UserError(f"{source.name} holds no records")
 
     def with_truth(example: Example) -> Example:
-        ids = _ids(example)  # of the classes, before a task makes channels of them
+        ids = _exclusive_ids(example)  # before a task makes channels of the classes
         example = add_truth(example)
-        after = _ids(example)
+        after = _exclusive_ids(example)
         if after is None:
             return example | {"weight": np.ones(example["image"].shape[:-1], "f4")}
         ids = after if ids is None else np.where(after < 0, IGNORE, ids)
-        places = sampling.places(example["label"], ids.ndim, sample)
+        places = sampling.find_places(example["label"], ids.ndim, chances)
         weight = weigh(ids, example.get("instances"))
         return example | {"weight": weight, "places": places}
 
     def load(index: int) -> Example:
         record = source.load(index)
-        where = f"{source.name}, {record['id']}"
-        if fault := _fault(record, source, needs):
-            raise UserError(f"{where}: {fault}")
-        change = resampling(source, record, spacing)
+        name = f"{source.name}, {record['id']}"
+        if problem := _find_problem(record, source, needs):
+            raise UserError(f"{name}: {problem}")
+        resampling = record_resampling(source, record, spacing)
         scale = measure(record["image"])
-        example = _typed(record)
-        with prefix_errors(where):
-            if judged:
+        example = _with_example_types(record)
+        with prefix_errors(name):
+            if evaluation:
                 example = with_truth(example) | {"scale": value_scale(scale)}
             elif "target" in example:
                 example["target"] = value_scale(scale)(record["target"])
-            example["image"] = change.image(scale(record["image"]))
-            if not judged:
-                example = with_truth(example | _resampled(record, example, change))
-        if change.changes and not judged:
+            example["image"] = resampling.image(scale(record["image"]))
+            if not evaluation:
+                example |= _resample_truth(record, example, resampling)
+                example = with_truth(example)
+        if resampling.changes and not evaluation:
             example["spacing"] = spacing
         return {k: _read_only(v) for k, v in example.items()}
 
-    return Examples(load, source.length, room or Room(0))
+    return Examples(load, source.length, memory or MemoryBudget(0))
 
 
-def unlabelled(
+def prepare_unlabelled(
     source: Source,
     like: Example,
     *,
     measure: Callable[[np.ndarray], Scale],
-    room: Room | None = None,
+    memory: MemoryBudget | None = None,
     spacing: tuple[float, ...] = (),
 ) -> Examples:
-    """Prepares images without annotations, with the arrays that labelled ones have.
+    """Prepares images without labels, with the arrays of labelled examples.
 
     Args:
-      source: where the records come from; only their images are read.
-      like: a labelled example. The arrays of it that an image lacks are filled in: the
-        label is ignored, the weight is 0 and so is all else.
-      measure: as in `prepare`.
-      room: as in `prepare`.
-      spacing: as in `prepare`.
+      source: the records, of which only the images are used.
+      like: a labelled example. Its arrays that an unlabelled image lacks are filled in:
+        the label is ignored, the weight and everything else is 0.
+      measure: as in `prepare_examples`.
+      memory: as in `prepare_examples`.
+      spacing: as in `prepare_examples`.
 
     Raises:
-      UserError: as in `prepare`.
+      UserError: as in `prepare_examples`.
     """
     if not source.length:
         raise UserError(f"{source.name} holds no records")
     axes = like["image"].ndim - 1
     arrays = {k: v for k, v in like.items() if isinstance(v, np.ndarray)}
-    pixels = [name for name in list_spatial(like) if name != "image"]
+    spatial_names = [name for name in list_spatial(like) if name != "image"]
 
     def load(index: int) -> Example:
         record = source.load(index)
-        if fault := _fault({"image": record["image"]}, source, ()):
-            raise UserError(f"{source.name}, {record['id']}: {fault}")
-        change = resampling(source, record, spacing)
-        image = change.image(measure(record["image"])(record["image"]))
+        if problem := _find_problem({"image": record["image"]}, source, ()):
+            raise UserError(f"{source.name}, {record['id']}: {problem}")
+        resampling = record_resampling(source, record, spacing)
+        image = resampling.image(measure(record["image"])(record["image"]))
         example = {k: np.zeros_like(v) for k, v in arrays.items()}
-        for name in pixels:
+        for name in spatial_names:
             shape = (*image.shape[:-1], *like[name].shape[axes:])
             blank = IGNORE if name == "label" else 0
             example[name] = np.full(shape, blank, like[name].dtype)
         example |= {"image": image, "id": record["id"]}
         return {k: _read_only(v) for k, v in example.items()}
 
-    return Examples(load, source.length, room or Room(0))
+    return Examples(load, source.length, memory or MemoryBudget(0))
 
 
-def resampling(
+def record_resampling(
     source: Source, record: Record, spacing: tuple[float, ...]
 ) -> Resampling:
     """Returns the resampling of a record to pixels of the size `spacing`.
 
     Raises:
-      UserError: it is not possible; the line names the source and the record.
+      UserError: it is not possible; the message names the source and the record.
     """
     with prefix_errors(f"{source.name}, {record['id']}"):
-        return between(record["image"].shape[:-1], record.get("spacing"), spacing)
+        shape = record["image"].shape[:-1]
+        return make_resampling(shape, record.get("spacing"), spacing)
 
 
-def _typed(record: Record) -> Example:
-    """The record with arrays of the types that examples have, `label` in -1..K-1."""
+def _with_example_types(record: Record) -> Example:
+    """Returns a record whose arrays have the types of examples, `label` in -1..K-1."""
     example = dict(record)
     if "label" in record:
         label = np.asarray(record["label"], np.int32)
@@ -226,33 +228,36 @@ def _typed(record: Record) -> Example:
     return example
 
 
-def _resampled(record: Record, example: Example, change: Resampling) -> Example:
-    """The spatial arrays of a record but its image, on the grid of the network."""
+def _resample_truth(
+    record: Record, example: Example, resampling: Resampling
+) -> dict[str, np.ndarray]:
+    """Resamples the spatial arrays of a record, except its image."""
     arrays = {}
     for name in list_spatial(record):
         if name == "label":
-            arrays[name] = change.label(example[name])
+            arrays[name] = resampling.label(example[name])
         elif name in example and name != "image":
             smooth = is_interpolated(name, example[name])
-            arrays[name] = (change.image if smooth else change.nearest)(example[name])
+            resample = resampling.image if smooth else resampling.nearest
+            arrays[name] = resample(example[name])
     return arrays
 
 
-def _ids(example: Example) -> np.ndarray | None:
-    """The class ids of an example, of which weights are made; None without a label."""
+def _exclusive_ids(example: Example) -> np.ndarray | None:
+    """Returns the class ids for weights; None without a label."""
     if "label" not in example:
         return None
-    return shown(example["label"], example["image"].ndim - 1)
+    return exclusive_ids(example["label"], example["image"].ndim - 1)
 
 
-def _fault(record: Record, source: Source, needs: tuple[str, ...]) -> str | None:
-    """The fault of a record in words, if it has one."""
+def _find_problem(record: Record, source: Source, needs: tuple[str, ...]) -> str | None:
+    """Returns a message if a record is invalid, else None."""
     image, classes = record["image"], len(source.classes)
     space = image.shape[:-1]
     if image.shape[-1] != source.channels:
         return f"image {image.shape} must have {source.channels} channels, last"
     if not np.isfinite(image).all():
-        return "image has NaN or infinite pixels; replace them or leave it out"
+        return "image has NaN or infinite pixels; replace them or remove the image"
     for name in needs:
         if record.get(name) is None:
             return f"has no {name}; add it, or choose another --config.task.name"
@@ -261,27 +266,27 @@ def _fault(record: Record, source: Source, needs: tuple[str, ...]) -> str | None
             return f"label {label.shape} must fit an image {space} of {classes} classes"
         most = classes - 1 if label.shape == space else 1
         if label.max(initial=0) > most:
-            held = label.max()
-            return f"label holds {held}, more than {most}: map its values to classes"
+            largest = label.max()
+            return f"label holds {largest}, above {most}; map its values to classes"
     if (instances := record.get("instances")) is not None and instances.shape != space:
         return f"instances are {instances.shape}, but the image is {space}"
     if (target := record.get("target")) is not None:
         if target.shape != (*space, source.target_channels):
             return f"target {target.shape} must fit an image {space}, channels last"
         if not np.isfinite(target).all():
-            return "target has NaN or infinite pixels; replace them or leave it out"
+            return "target has NaN or infinite pixels; replace them or remove the image"
     return None
 
 
-def _bytes(example: Example) -> int:
-    """The memory that the arrays of an example take."""
+def _byte_count(example: Example) -> int:
+    """Returns the memory that the arrays of an example take."""
     places = example.get("places") or ()
     arrays = [v for v in example.values() if isinstance(v, np.ndarray)]
     return sum(array.nbytes for array in (*arrays, *places))
 
 
 def _read_only(value: Any) -> Any:
-    """The value itself or, of an array, a view that cannot be written to."""
+    """Returns a read-only view of an array; any other value as it is."""
     if not isinstance(value, np.ndarray):
         return value
     view = value.view()

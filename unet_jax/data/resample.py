@@ -1,11 +1,11 @@
-"""From the grid of a file to one where a pixel has another size, and back.
+"""Resampling to pixels of another size, and back.
 
-The two grids cover the same space, so pixel i of n lies around (i + 1/2) / n of it. As
-in nnU-Net (Isensee et al. 2021, online methods) images are interpolated by cubic
-splines, what a network says of them linearly, and a label becomes the class with the
-largest linearly interpolated share. Where the pixels of one grid are more than three
-times as long along one axis as along another, a spline along that axis would bend
-through slices that have little in common: there the nearest is taken.
+Both grids cover the same space; the centre of pixel i of n is at (i + 1/2) / n of it.
+As in nnU-Net (Isensee et al. 2021, online methods), images are interpolated by cubic
+splines, predictions linearly, and a label becomes the class with the largest linearly
+interpolated share. If pixels are more than three times as long along one axis as along
+another, neighbouring slices of that axis have little in common: there the nearest pixel
+is taken.
 """
 
 import functools
@@ -18,38 +18,39 @@ from scipy import ndimage, sparse
 
 from unet_jax.arrays import IGNORE
 from unet_jax.errors import UserError
+from unet_jax.text import dimensions
 
 ANISOTROPY = 3.0  # nnU-Net's threshold
-LARGEST = 2**30  # pixels of a resampled image: more is a mistake of units
+LARGEST = 2**30  # pixels of a resampled image; more would be a mistake of units
 
 
 class Resampling(NamedTuple):
-    """How one image is resampled; where the shapes agree nothing changes, to the bit.
+    """The resampling of one image; if the shapes are equal, arrays do not change.
 
     Attributes:
-      own: the spatial shape in the file.
-      shape: the spatial shape in the network.
-      coarse: the axes along which the nearest is taken.
+      file_shape: the spatial shape in the file, F below.
+      shape: the spatial shape in the network, *S.
+      nearest_axes: True for each axis along which the nearest pixel is taken.
     """
 
-    own: tuple[int, ...]
+    file_shape: tuple[int, ...]
     shape: tuple[int, ...]
-    coarse: tuple[bool, ...]
+    nearest_axes: tuple[bool, ...]
 
     @property
     def changes(self) -> bool:
-        """Whether there is anything to do."""
-        return self.own != self.shape
+        """True if the shapes differ."""
+        return self.file_shape != self.shape
 
     def image(self, image: np.ndarray) -> np.ndarray:
-        """`f32[*own, C]` -> `f32[*shape, C]`, by cubic splines."""
+        """Resamples `f32[*F, C]` to `f32[*S, C]` by cubic splines."""
         return self._interpolated(image, self.shape, 3)
 
     def label(self, label: np.ndarray) -> np.ndarray:
-        """`i32[*own]` or `i32[*own, K]` -> the same of `shape`: the largest share.
+        """Resamples `i32[*F]` or `i32[*F, K]` to the class with the largest share.
 
-        Of equal shares the lowest class has it. Ignored pixels have none; a pixel is
-        ignored where the nearest one was.
+        If shares are equal, the lowest class wins. Ignored pixels have no share; a
+        pixel is ignored if the nearest one was.
         """
         if not self.changes:
             return label
@@ -62,110 +63,117 @@ class Resampling(NamedTuple):
         return np.where(ignored, IGNORE, best).astype(np.int32)
 
     def nearest(self, array: np.ndarray) -> np.ndarray:
-        """`[*own, ...]` -> `[*shape, ...]`, each pixel one that was there."""
+        """Resamples `[*F, ...]` to `[*S, ...]` by taking the nearest pixel."""
         return self._interpolated(array, self.shape, 0)
 
-    def back(self, array: np.ndarray) -> np.ndarray:
-        """`f32[*shape, ...]` -> `f32[*own, ...]`, linearly."""
-        return self._interpolated(array, self.own, 1)
+    def invert(self, array: np.ndarray) -> np.ndarray:
+        """Resamples `f32[*S, ...]` back to `f32[*F, ...]`, linearly."""
+        return self._interpolated(array, self.file_shape, 1)
 
-    def results(
+    def invert_results(
         self,
         results: dict[str, np.ndarray],
         decide: Callable | None,
         vectors: int = 0,
     ) -> dict[str, np.ndarray]:
-        """Brings the results of inference to the grid of the file.
+        """Resamples the results of inference to the shape of the file.
 
         Args:
-          results: arrays of `shape` by name, with the `prediction` and, where there are
-            classes, the `label` that `inference.Inference` gives.
-          decide: prediction -> label, which is decided on the new grid; None where
-            there are no classes.
-          vectors: the first so many channels of the prediction are the components of a
-            vector, in pixels; they are measured in pixels of the file, and keep the
-            length of the vector.
+          results: arrays `[*S, ...]` by name: the `prediction` and, if there are
+            classes, the `label` of `inference.Inference`.
+          decide: `prediction -> label`, applied after resampling; None if there are no
+            classes.
+          vectors: the number of leading channels of the prediction that are components
+            of a vector in pixels. Their directions become those of the file's grid, and
+            the length of the vector does not change.
         """
         if not self.changes:
             return results
-        own = {k: self.back(array) for k, array in results.items() if k != "label"}
+        inverted = {k: self.invert(a) for k, a in results.items() if k != "label"}
         if vectors:
-            own["prediction"] = self._stretched(own["prediction"], vectors)
-        return own | ({"label": decide(own["prediction"])} if decide else {})
+            inverted["prediction"] = self._redirect(inverted["prediction"], vectors)
+        return inverted | ({"label": decide(inverted["prediction"])} if decide else {})
 
-    def _stretched(self, prediction: np.ndarray, vectors: int) -> np.ndarray:
-        """A prediction whose vectors point in directions of the file's grid."""
+    def _redirect(self, prediction: np.ndarray, vectors: int) -> np.ndarray:
+        """Gives vectors the directions of the file's grid, and their old lengths."""
         vector, rest = np.split(prediction, [vectors], axis=-1)
-        turned = vector * np.divide(self.own, self.shape).astype(np.float32)
+        scaled = vector * np.divide(self.file_shape, self.shape).astype(np.float32)
         before, after = (
-            np.linalg.norm(x, axis=-1, keepdims=True) for x in (vector, turned)
+            np.linalg.norm(x, axis=-1, keepdims=True) for x in (vector, scaled)
         )
-        return np.concatenate([turned * before / np.maximum(after, 1e-6), rest], -1)
+        return np.concatenate([scaled * before / np.maximum(after, 1e-6), rest], -1)
 
     def _interpolated(
         self, array: np.ndarray, shape: tuple[int, ...], order: int
     ) -> np.ndarray:
-        for axis, (size, coarse) in enumerate(zip(shape, self.coarse, strict=True)):
+        for axis, size in enumerate(shape):
             if array.shape[axis] != size:
-                array = _along(array, axis, size, 0 if coarse else order)
+                of_axis = 0 if self.nearest_axes[axis] else order
+                array = _resample_axis(array, axis, size, of_axis)
         return array
 
 
-def between(
-    own: tuple[int, ...],
+def make_resampling(
+    file_shape: tuple[int, ...],
     spacing: Sequence[float] | None,
     target: tuple[float, ...],
 ) -> Resampling:
-    """The resampling of an image to pixels of the size `target`, as nearly as it goes.
+    """Returns the resampling of an image to pixels of about the size `target`.
 
-    The new shape is `own * spacing / target`, rounded, and at least 1.
+    The new shape is `file_shape * spacing / target`, rounded, and at least 1.
 
     Args:
-      own: the spatial shape in the file.
-      spacing: the size of a pixel there along each axis; None where it is not known.
-      target: the size that is wanted; () leaves the image as it is.
+      file_shape: the spatial shape in the file.
+      spacing: the size of a pixel there along each axis; None if it is unknown.
+      target: the size of a pixel after resampling; () does not resample.
 
     Raises:
-      UserError: the spacing is not known or not possible, or the image would become
-        too large.
+      UserError: the spacing is unknown or invalid, or the image would become too large.
     """
+    unchanged = (False,) * len(file_shape)
     if not target:
-        return Resampling(own, own, (False,) * len(own))
-    _check(own, spacing, target)
-    sizes = np.multiply(own, spacing) / target
+        return Resampling(file_shape, file_shape, unchanged)
+    _check_spacing(file_shape, spacing, target)
+    sizes = np.multiply(file_shape, spacing) / target
     shape = tuple(max(round(size), 1) for size in sizes.tolist())
     if math.prod(shape) > LARGEST:
+        before, pixel, after = map(_as_flag, (file_shape, spacing, shape))
         raise UserError(
-            f"an image of {_listed(own)} pixels of {_listed(spacing)} would become one "
-            f"of {_listed(shape)}; is config.spacing={_listed(target)} in its units?"
+            f"an image of {before} pixels of {pixel} would become one of {after}; is "
+            f"config.spacing={_as_flag(target)} in its units?"
         )
-    return Resampling(own, shape, _coarse(spacing) or _coarse(target) or _none(own))
+    nearest_axes = _coarse_axis(spacing) or _coarse_axis(target) or unchanged
+    return Resampling(file_shape, shape, nearest_axes)
 
 
-def _check(
-    own: tuple[int, ...], spacing: Sequence[float] | None, target: tuple[float, ...]
+def _check_spacing(
+    file_shape: tuple[int, ...],
+    spacing: Sequence[float] | None,
+    target: tuple[float, ...],
 ) -> None:
     if spacing is None or len(spacing) == 0:
         raise UserError(
-            f"the size of its pixels is not known, and config.spacing={_listed(target)}"
-            " needs it: NIfTI and OME-Zarr files hold it, a Predictor takes it as "
-            '`spacing`, and a run with --config.spacing="()" does without'
+            "the size of its pixels is not known, and "
+            f"config.spacing={_as_flag(target)} needs it: NIfTI and OME-Zarr files "
+            "hold it, a Predictor takes it as `spacing`, and a run with "
+            '--config.spacing="()" does without'
         )
-    if len(spacing) != len(own) or len(target) != len(own):
+    axes = len(file_shape)
+    if len(spacing) != axes or len(target) != axes:
         raise UserError(
-            f"has {len(own)} spatial axes, a spacing of {_listed(spacing)} and "
-            f"config.spacing={_listed(target)}; give one number for each axis"
+            f"has {axes} spatial axes, a spacing of {_as_flag(spacing)} and "
+            f"config.spacing={_as_flag(target)}; give one number for each axis"
         )
     if not all(math.isfinite(size) and size > 0 for size in spacing):
         raise UserError(
-            f"its spacing is {_listed(spacing)}, which must be above 0; mend the file"
+            f"its spacing is {_as_flag(spacing)}, but must be above 0; correct the file"
         )
 
 
-def _coarse(spacing: Sequence[float]) -> tuple[bool, ...] | None:
-    """The one axis with pixels more than `ANISOTROPY` times as long as the shortest.
+def _coarse_axis(spacing: Sequence[float]) -> tuple[bool, ...] | None:
+    """Returns the one axis with pixels over `ANISOTROPY` times as long as the shortest.
 
-    Two such axes are no slices, and interpolated as any other (as in nnU-Net).
+    If two axes are, they are interpolated like others (as in nnU-Net).
     """
     longest = [size == max(spacing) for size in spacing]
     if max(spacing) > ANISOTROPY * min(spacing) and sum(longest) == 1:
@@ -173,27 +181,23 @@ def _coarse(spacing: Sequence[float]) -> tuple[bool, ...] | None:
     return None
 
 
-def _none(own: tuple[int, ...]) -> tuple[bool, ...]:
-    return (False,) * len(own)
-
-
-def _along(array: np.ndarray, axis: int, size: int, order: int) -> np.ndarray:
+def _resample_axis(array: np.ndarray, axis: int, size: int, order: int) -> np.ndarray:
     """Resamples one axis to `size` by splines of order 0, 1 or 3."""
     length = array.shape[axis]
     if order == 0:
         nearest = np.floor((np.arange(size) + 0.5) * length / size).astype(int)
         return np.take(array, nearest, axis)
-    if order == 3:  # to coefficients of splines through the pixels
+    if order == 3:  # pixels -> coefficients of the splines through them
         array = ndimage.spline_filter1d(array, 3, axis, np.float32, mode="reflect")
     first = np.moveaxis(array, axis, 0)
-    mixed = _matrix(length, size, order) @ first.reshape(length, -1)
-    mixed = mixed.reshape(size, *first.shape[1:])
-    return np.ascontiguousarray(np.moveaxis(mixed, 0, axis))
+    resampled = _spline_matrix(length, size, order) @ first.reshape(length, -1)
+    resampled = resampled.reshape(size, *first.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(resampled, 0, axis))
 
 
 @functools.lru_cache(maxsize=64)
-def _matrix(length: int, size: int, order: int) -> sparse.csr_array:
-    """`f32[size, length]`: the B-splines of each pixel, mirrored at the edges."""
+def _spline_matrix(length: int, size: int, order: int) -> sparse.csr_array:
+    """Returns `f32[size, length]`: the B-splines of each pixel, mirrored at edges."""
     place = (np.arange(size) + 0.5) * length / size - 0.5
     left = np.floor(place)
     t = place - left
@@ -214,5 +218,5 @@ def _matrix(length: int, size: int, order: int) -> sparse.csr_array:
     return sparse.csr_array((values, (rows, columns.ravel())), shape=(size, length))
 
 
-def _listed(sizes: Sequence[float]) -> str:
-    return ",".join(f"{size:g}" for size in sizes)
+def _as_flag(sizes: Sequence[float]) -> str:
+    return dimensions(sizes, separator=",")

@@ -1,9 +1,9 @@
-"""Where crops are taken: how often a crop is made to hold a pixel of some class.
+"""The places of crops: the chance that a crop is made to contain a pixel of a class.
 
-Each function takes the ids of the classes that an image has, `i64[n]` in rising order,
-and returns the chance of each, `f64[n]`, to have one of its pixels, any of them alike,
-in the crop. What is left of 1 is the chance of a crop from anywhere. Of independent
-classes the channels count from 1, and 0 is a pixel where none is.
+Each function takes the class ids of an image, `i64[n]` in rising order, and returns a
+chance for each class, `f64[n]`. With that chance, a random pixel of the class is in the
+crop; with the rest, up to 1, the crop is from anywhere. Independent classes are
+numbered from 1, and 0 stands for pixels of no class.
 """
 
 from collections.abc import Callable
@@ -14,82 +14,84 @@ from unet_jax.specs import Proportion
 
 __all__ = ["balanced", "foreground", "uniform"]
 
-MOST = 4096  # pixels of a class that are kept for each image
+MOST_PIXELS = 4096  # of a class that are stored for each image
 
-Sample = Callable[[np.ndarray], np.ndarray]
-Places = tuple[np.ndarray, np.ndarray]  # pixels, and the sums of their chances
+ClassChances = Callable[[np.ndarray], np.ndarray]
+CropPlaces = tuple[np.ndarray, np.ndarray]  # pixels, and cumulative chances
 
 
 def uniform(classes: np.ndarray) -> np.ndarray:
-    """Every crop from anywhere: `f64[n]` of 0."""
+    """Takes every crop from anywhere: `f64[n]` of 0."""
     return np.zeros(len(classes))
 
 
 def foreground(classes: np.ndarray, *, probability: Proportion = 1 / 3) -> np.ndarray:
-    """A class above 0 with this probability, shared equally among those there are.
+    """Takes a class above 0 with this probability, each class with the same chance.
 
-    nnU-Net's oversampling (Isensee et al. 2021, online methods), which takes a third of
-    every batch; here it is a third of all crops, and each is drawn by itself.
+    This is the oversampling of nnU-Net (Isensee et al. 2021, online methods), which
+    takes a third of every batch; here it is a third of all crops, each drawn by itself.
     """
-    there = classes > 0
-    return probability * there / max(there.sum(), 1)
+    foreground_classes = classes > 0
+    return probability * foreground_classes / max(foreground_classes.sum(), 1)
 
 
 def balanced(classes: np.ndarray) -> np.ndarray:
-    """Always some class, all that there are alike, the background among them."""
+    """Takes one of the classes of the image, with equal chances for all."""
     return np.full(len(classes), 1 / max(len(classes), 1))
 
 
-def places(label: np.ndarray, axes: int, sample: Sample) -> Places | None:
-    """The pixels that the crops of one image are drawn by, found once.
+def find_places(
+    label: np.ndarray, axes: int, chances: ClassChances
+) -> CropPlaces | None:
+    """Finds the pixels that crops of one image may have to contain.
 
     Args:
-      label: `i32[*S]` or `i32[*S, K]`; what is negative is never chosen.
-      axes: how many of its axes are spatial.
-      sample: a function of this module.
+      label: `i32[*S]` or `i32[*S, K]`; ignored pixels are never chosen.
+      axes: the number of spatial axes.
+      chances: a function of this module.
 
     Returns:
-      The pixels `i32[n, axes]`, of each class at most `MOST` in even steps, and the
-      sums `f64[n]` of their chances up to each; None where all chances are 0.
+      The pixels `i32[n, axes]`, at most `MOST_PIXELS` of each class in even steps, and
+      their cumulative chances `f64[n]`; None if all chances are 0.
     """
-    classes = _ids(label, axes)
-    found, chances = [], []
-    for k, chance in zip(classes, sample(np.array(classes, int)), strict=True):
+    classes = _present_classes(label, axes)
+    found, chance_of = [], []
+    for k, chance in zip(classes, chances(np.array(classes, int)), strict=True):
         if chance > 0:
-            mask = _mask(label, axes, k)
+            mask = _class_mask(label, axes, k)
             pixels = np.flatnonzero(mask)
-            if len(pixels) > MOST:
-                even = np.linspace(0, len(pixels) - 1, MOST)
+            if len(pixels) > MOST_PIXELS:
+                even = np.linspace(0, len(pixels) - 1, MOST_PIXELS)
                 pixels = pixels[even.round().astype(int)]
             found.append(np.stack(np.unravel_index(pixels, mask.shape), axis=1))
-            chances.append(np.full(len(pixels), chance / len(pixels)))
+            chance_of.append(np.full(len(pixels), chance / len(pixels)))
     if not found:
         return None
-    return np.concatenate(found).astype(np.int32), np.concatenate(chances).cumsum()
+    return np.concatenate(found).astype(np.int32), np.concatenate(chance_of).cumsum()
 
 
-def draw(places: Places | None, rng: np.random.Generator) -> np.ndarray | None:
-    """Draws the pixel `i32[axes]` that a crop must hold; None if it is free."""
+def draw_place(
+    places: CropPlaces | None, rng: np.random.Generator
+) -> np.ndarray | None:
+    """Draws the pixel `i32[axes]` that a crop must contain; None for no condition."""
     if places is None:
         return None
     pixels, chances = places
-    # a sum of chances may miss 1 by its rounding, which must not mean "from anywhere"
+    # the sum of all chances may differ from 1 by rounding
     whole = 1.0 if chances[-1] < 1 - 1e-9 else chances[-1]
     index = int(np.searchsorted(chances, whole * rng.random(), side="right"))
     return pixels[index] if index < len(chances) else None
 
 
-def _ids(label: np.ndarray, axes: int) -> list[int]:
-    """The classes that there are."""
+def _present_classes(label: np.ndarray, axes: int) -> list[int]:
     if label.ndim > axes:
         every = range(label.shape[-1] + 1)
-        return [k for k in every if _mask(label, axes, k).any()]
+        return [k for k in every if _class_mask(label, axes, k).any()]
     counts = np.bincount(np.maximum(label, -1).ravel() + 1)
     return np.flatnonzero(counts[1:]).tolist()
 
 
-def _mask(label: np.ndarray, axes: int, k: int) -> np.ndarray:
-    """Where a class is."""
+def _class_mask(label: np.ndarray, axes: int, k: int) -> np.ndarray:
     if label.ndim == axes:
         return label == k
     if k > 0:

@@ -1,28 +1,29 @@
-"""Data sets in one form: named, counted sources that load their i-th record."""
+"""Data sets in one form: sources that load records by index, in three splits."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from unet_jax.data.account import Account, Record
+from unet_jax.data.dataset_report import DatasetReport
+from unet_jax.data.record import Record
 
 
 class Source(NamedTuple):
-    """Records, and what is known about them before one is loaded.
+    """Records, and what is known about all of them before one is loaded.
 
     Attributes:
       name: for messages: 'isbi2012/test'.
-      classes: the name of each class id; () where records have no label.
+      classes: the name of each class id; () if records have no label.
       colours: red, green and blue of each class in pictures.
       channels: C of every image.
       length: the number of records.
-      load: returns the i-th record. Pure: the same index gives the same record, in any
-        thread.
-      convert: True if grey and RGB files were brought to one number of channels.
+      load: returns the i-th record. It is pure: the same index gives the same record,
+        in any thread.
+      convert: True if grey and RGB files were converted to one number of channels.
       independent: True if labels have a class axis, so that classes may overlap.
-      spacing: the size of a pixel along each axis, of files that do not state theirs.
-      pixels: how many pixels each class has, where they were counted.
-      target_channels: C' of every target; 0 where records have none.
+      spacing: the size of a pixel along each axis, for files that do not state theirs.
+      pixels: pixels of each class id, if they were counted.
+      target_channels: C' of every target; 0 if records have none.
     """
 
     name: str
@@ -39,33 +40,33 @@ class Source(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """The records to train on, to choose the best checkpoint by, and to report.
+    """Sources to train on, to choose the best checkpoint with, and to test on.
 
     Attributes:
       train, val, test: sources that share no record.
-      account: facts and faults, if the data were read through; None for a data set that
-        is known to be sound. With errors in it the sources may be empty.
-      notes: JSON data for the run folder, by file name: the split that a resumed run
-        uses again, and what spares it to read the files again.
-      unlabelled: images without labels, for semi-supervised training; None where there
-        are none. Its records have `image`, `id` and, where it is known, `spacing`.
+      report: measurements and problems, if all records were read; None for a data set
+        that needs no check. If it has errors, the sources may be empty.
+      notes: JSON data for files of the run folder, by file name. A resumed run uses
+        them to split the data in the same way and to read files only once.
+      unlabelled: images without labels, for semi-supervised training; None if there
+        are none. Its records have `image`, `id` and, if it is known, `spacing`.
     """
 
     train: Source
     val: Source
     test: Source
-    account: Account | None = None
+    report: DatasetReport | None = None
     notes: Mapping[str, Any] = MappingProxyType({})
     unlabelled: Source | None = None
 
     @property
     def sources(self) -> dict[str, Source]:
-        """The sources of train, val and test, by these names."""
+        """The sources for training, validation and testing, by the split's name."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
 def subset(source: Source, indices: Sequence[int], name: str) -> Source:
-    """Selects the records of `source` at `indices`, in that order, under a new name."""
+    """Selects the records at `indices`, in that order, under a new name."""
     chosen = tuple(indices)
     return source._replace(
         name=name,
@@ -78,13 +79,13 @@ def subset(source: Source, indices: Sequence[int], name: str) -> Source:
 def withhold_labels(
     source: Source, labelled: Sequence[int], name: str
 ) -> tuple[Source, Source]:
-    """Divides a source into records that keep their labels and images without any.
+    """Divides a source into records with labels and images without labels.
 
     Args:
       source: records with labels.
-      labelled: the indices of those that keep them.
-      name: of the source of the other records, which have `image`, `id` and, where it
-        is known, `spacing`.
+      labelled: the indices of the records that keep their labels.
+      name: the name of the source of the other records, which have `image`, `id` and,
+        if it is known, `spacing`.
     """
     others = [i for i in range(source.length) if i not in set(labelled)]
     rest = subset(source, others, name)

@@ -1,9 +1,9 @@
-"""How much each pixel counts in the loss: weight maps, made once on the host.
+"""Weight maps: the weight of each pixel in the loss, made once on the host.
 
-Each function takes a label `i32[*S]` of class ids (negative = ignored), where the data
-set has them object ids `i32[*S]` (0 = background), and a function that counts the
+Each function takes a label `i32[*S]` of class ids (negative = ignored), object ids
+`i32[*S]` (0 = background) if the data set has them, and a function that counts the
 pixels of each class in the training set. It returns `f32[*S]`, zero on ignored pixels.
-Distances are in pixels, whatever a pixel measures along each axis.
+Distances are in pixels; the spacing is not used.
 """
 
 import functools
@@ -14,22 +14,22 @@ import numpy as np
 from scipy import ndimage
 
 from unet_jax.arrays import label_components
-from unet_jax.data.account import Record
+from unet_jax.data.record import Record
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError
 from unet_jax.specs import NonNegative, Positive
 
 __all__ = ["border", "frequency", "uniform"]
 
-Count = Callable[[], np.ndarray]  # -> [K]
+CountPixels = Callable[[], np.ndarray]  # -> pixels of each class, [K]
 
 
 def uniform(
     label: np.ndarray,
     instances: np.ndarray | None = None,
-    count: Count | None = None,
+    count: CountPixels | None = None,
 ) -> np.ndarray:
-    """Every annotated pixel counts the same: `f32[*S]` of 1, and 0 where ignored."""
+    """Gives every annotated pixel the weight 1, and ignored pixels 0: `f32[*S]`."""
     del instances, count
     return (label >= 0).astype(np.float32)
 
@@ -37,27 +37,30 @@ def uniform(
 def frequency(
     label: np.ndarray,
     instances: np.ndarray | None = None,
-    count: Count | None = None,
+    count: CountPixels | None = None,
     *,
     power: NonNegative = 1.0,
     shares: tuple[NonNegative, ...] = (),
 ) -> np.ndarray:
-    """Rare classes count more, by their share of the whole training set.
+    """Gives rare classes a larger weight, from their shares of the training set.
 
     `w_k = s_k^-power / sum_j s_j^(1 - power)`, which has mean 1 over the training set.
-    With power 1 every class has the same sum, w_c of Ronneberger et al. 2015,
-    equation 2; with 1/2 the rare ones are lifted half as far, on a log scale; with 0
-    all pixels count the same. A class that the training set lacks has weight 1.
+    With power 1 every class has the same total weight, w_c of Ronneberger et al. 2015,
+    equation 2; with power 0 all pixels have weight 1; 1/2 is halfway between them on a
+    log scale. A class that is not in the training set has weight 1.
 
     Args:
       label: class ids `i32[*S]`.
-      instances: of no use here.
+      instances: not used.
       count: counts the pixels of each class in the training set.
-      power: how strongly.
-      shares: the s_k, by class id, in place of a count; only their ratios matter.
+      power: the exponent of the inverse shares.
+      shares: the s_k, by class id, instead of a count; only their ratios matter.
+
+    Returns:
+      The weight `f32[*S]`.
 
     Raises:
-      UserError: there is no share for a class, or all are 0.
+      UserError: a class has no share, or all shares are 0.
     """
     del instances
     if not shares and count is None:
@@ -75,29 +78,30 @@ def frequency(
 def border(
     label: np.ndarray,
     instances: np.ndarray | None = None,
-    count: Count | None = None,
+    count: CountPixels | None = None,
     *,
     w0: NonNegative = 10.0,
     sigma: Positive = 5.0,
     balance: bool = True,
 ) -> np.ndarray:
-    """Asks for the background between two cells: Ronneberger et al. 2015, equation 2.
+    """Gives the background between two cells a larger weight.
 
-    `w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))`, where d1 and d2 are the
-    distances to the nearest and the second nearest cell. The paper leaves d1 open
-    inside a cell; its figure 3d is flat there, so the second term is for background
-    only. A pixel next to a cell is 1 away from it.
+    `w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))`, Ronneberger et al. 2015,
+    equation 2, where d1 and d2 are the distances to the nearest and the second nearest
+    cell. The paper does not define d1 inside a cell; its figure 3d is flat there, so
+    the second term is used for background only. A pixel next to a cell has distance 1.
 
     Args:
-      label: class ids `i32[*S]`; without `instances`, the cells are the components of
-        each class above 0, connected through faces: a background line one pixel wide,
-        even a diagonal one, parts two cells.
-      instances: object ids `i32[*S]`; cells that touch stay two.
-      count: of no use here.
+      label: class ids `i32[*S]`. Without `instances`, the cells are the components of
+        each class above 0, connected through faces: a background line of one pixel,
+        even a diagonal one, separates two cells.
+      instances: object ids `i32[*S]`; cells that touch stay separate.
+      count: not used.
       w0: the height of the second term.
       sigma: its width in pixels.
-      balance: w_c is inverse to the class's share of this image, with mean 1 over its
-        annotated pixels (the paper takes shares of the training set); otherwise 1.
+      balance: True makes w_c inverse to the share of the class in this image, with mean
+        1 over annotated pixels (the paper uses shares of the training set); False makes
+        it 1.
 
     Returns:
       The weight `f32[*S]`.
@@ -111,11 +115,15 @@ def border(
     return np.where(label >= 0, weight, 0).astype(np.float32)
 
 
-def shown(label: np.ndarray, axes: int) -> np.ndarray:
-    """The class ids `i32[*S]` that weights are made of.
+def exclusive_ids(label: np.ndarray, axes: int) -> np.ndarray:
+    """Returns the class ids `i32[*S]` from which weights are made.
 
-    Of a label with a class axis, `i32[*S, K]`: 1 where any class is, -1 where all are
-    ignored.
+    A label with a class axis, `i32[*S, K]`, becomes 1 in pixels of any class, and -1
+    where all classes are ignored.
+
+    Args:
+      label: `i32[*S]` or `i32[*S, K]`.
+      axes: the number of spatial axes.
     """
     if label.ndim == axes:
         return label
@@ -124,19 +132,19 @@ def shown(label: np.ndarray, axes: int) -> np.ndarray:
 
 
 def _label(record: Record) -> np.ndarray:
-    """The label of a record; without one its objects are of class 1."""
+    """Returns the label of a record; without one, its objects are of class 1."""
     label = record.get("label")
     return np.asarray(record["instances"] > 0 if label is None else label, np.int32)
 
 
-def counter(source: Source) -> Count:
-    """What counts the pixels, `i64[K]`, of the class ids that all records show.
+def pixel_counter(source: Source) -> CountPixels:
+    """Returns a function that counts the pixels of each class, `i64[K]`.
 
-    Where the source has not counted them itself, every label is loaded, once, when
-    they are first asked for. The pixels are those of the files.
+    If the source has not counted them, the function loads every label at its first
+    call. Pixels are those of the files, before resampling.
     """
     classes = len(source.classes)
-    lock = threading.Lock()  # threads that ask at once shall not all count
+    lock = threading.Lock()  # so that only one of several threads counts
 
     @functools.cache
     def count() -> np.ndarray:
@@ -146,7 +154,7 @@ def counter(source: Source) -> Count:
             return np.array([source.pixels.get(k, 0) for k in range(classes)])
         total = np.zeros(classes, np.int64)
         for record in map(source.load, range(source.length)):
-            ids = shown(_label(record), record["image"].ndim - 1)
+            ids = exclusive_ids(_label(record), record["image"].ndim - 1)
             total += np.bincount(ids[ids >= 0], minlength=classes)[:classes]
         return total
 
@@ -158,7 +166,7 @@ def counter(source: Source) -> Count:
 
 
 def _inverse(shares: np.ndarray, power: float) -> np.ndarray:
-    """`f64[K]` of shares `f64[K]`; 1 where the share is 0."""
+    """Returns weights `f64[K]` of shares `f64[K]`; 1 for a share of 0."""
     there = shares > 0
     weight = np.ones(len(shares))
     weight[there] = shares[there] ** -power
@@ -167,10 +175,11 @@ def _inverse(shares: np.ndarray, power: float) -> np.ndarray:
 
 
 def _two_distances(cells: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """The distances to the nearest and the second nearest cell, inf beyond `reach`.
+    """Returns distances to the nearest and second nearest cell, inf beyond `reach`.
 
-    One cell is seen only in its bounding box and `reach` around it, which costs its
-    own size and not the image's; at 5 sigma the term is below 4e-6 w0.
+    The distances to a cell are computed in its bounding box padded by `reach`, so that
+    the cost depends on the cell's size and not on the image's. At 5 sigma the second
+    term is below 4e-6 w0.
     """
     nearest = np.full(cells.shape, np.inf)
     second = nearest.copy()
@@ -183,14 +192,14 @@ def _two_distances(cells: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndar
 
 
 def _boxes(cells: np.ndarray, pad: int) -> Iterator[tuple[int, tuple[slice, ...]]]:
-    """Each cell's number and its bounding box, padded within the image."""
+    """Yields each cell's number and its bounding box, padded within the image."""
     for number, box in enumerate(ndimage.find_objects(cells), start=1):
         if box is not None:
             yield number, tuple(slice(max(s.start - pad, 0), s.stop + pad) for s in box)
 
 
 def _balance(label: np.ndarray) -> np.ndarray:
-    """`f64[*S]` with the same sum over every class that is there, and mean 1."""
+    """Returns `f64[*S]` with the same sum over every present class, and mean 1."""
     weight = np.zeros(label.shape)
     classes, counts = np.unique(label[label >= 0], return_counts=True)
     for k, count in zip(classes, counts, strict=True):

@@ -18,6 +18,7 @@ from unet_jax.errors import UserError
 from unet_jax.metrics.metric import OVER_IMAGES, OVER_PIXELS, EvaluatedImage, Metric
 from unet_jax.metrics.scores import score_ratio
 from unet_jax.specs import NonNegative, Positive
+from unet_jax.text import dimensions
 
 HIGHEST_PSNR = 100.0  # dB
 K1, K2 = 0.01, 0.03  # Wang et al. 2004, section III-C
@@ -64,7 +65,7 @@ def ssim(*, data_range: NonNegative = 0.0, sigma: Positive = 1.5) -> Metric:
 
     def similarity(target: np.ndarray, value: np.ndarray, span: float) -> float:
         if min(target.shape[:-1]) < 2 * radius + 1:
-            shape = " x ".join(map(str, target.shape[:-1]))
+            shape = dimensions(target.shape[:-1])
             raise UserError(
                 f"an image of {shape} pixels is smaller than the window of ssim, "
                 f"{2 * radius + 1} pixels along each axis; lower its sigma, or remove "

@@ -21,7 +21,7 @@ def read_batches(
       start: first step.
       stop: the step after the last one.
     """
-    dataset = pipeline.batches(
+    dataset = pipeline.batch_dataset(
         parts.train,
         seed=config.seed,
         crop=config.crop,
@@ -31,4 +31,6 @@ def read_batches(
         unlabelled=parts.unlabelled,
         unlabelled_size=parts.unlabelled_size,
     )
-    return pipeline.iterate(dataset, start=start, steps=stop, threads=config.threads)
+    return pipeline.iterate_batches(
+        dataset, start=start, steps=stop, threads=config.threads
+    )

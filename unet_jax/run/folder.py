@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unet_jax.build.checks import get_best_score_name
 from unet_jax.build.fields import from_plain, may_change
 from unet_jax.checkpoint import check_format, list_steps, load_newest_metadata
-from unet_jax.data.folders.splits import SURVEY_FILE
+from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write_file
 from unet_jax.specs import find_externals, find_source_file

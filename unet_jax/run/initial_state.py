@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 from unet_jax import logs, parallel
 from unet_jax.build.training import TrainingParts
 from unet_jax.checkpoint import Checkpoints, check_format, list_steps
-from unet_jax.data.account import listed
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.optimizers import format_path
 from unet_jax.run import folder
+from unet_jax.text import listing
 
 
 def create_initial_state(
@@ -105,5 +105,5 @@ def _merge_arrays(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
         )
     logs.say(f"loaded {len(used)} of {len(used) + len(kept)} arrays")
     if kept:
-        logs.say(f"not loaded, with random initial values: {listed(kept)}")
+        logs.say(f"not loaded, with random initial values: {listing(kept)}")
     return merged

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs
 from unet_jax.build.dataset import survey_splits
-from unet_jax.data.account import Account, Fault
-from unet_jax.data.folders.splits import SURVEY_FILE
+from unet_jax.data.dataset_report import DatasetReport, Issue
+from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.report import Inspection
@@ -40,24 +40,24 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     inspection = _inspection(splits)
     for line in text.describe_inspection(inspection):
         logs.say(line)
-    _write(workdir, splits.account, inspection)
+    _write(workdir, splits.report, inspection)
     if SURVEY_FILE in splits.notes:  # so that training does not read the files again
         folder.write_json(workdir / SURVEY_FILE, splits.notes[SURVEY_FILE])
     written = [JSON, PAGE]
-    if not splits.account.errors:
+    if not splits.report.errors:
         inspection = _with_plan(config, splits, workdir, inspection)
-        _write(workdir, splits.account, inspection)
+        _write(workdir, splits.report, inspection)
         written += [PLAN] * (inspection.plan is not None)
     logs.say(f"wrote {workdir}/: {', '.join(written)}")
     return 1 if any(level == "error" for level, _, _ in inspection.issues) else 0
 
 
 def _inspection(splits: Splits) -> Inspection:
-    account = splits.account
+    account = splits.report
     return Inspection(
         title=account.root,
-        issues=account.faults,
-        decisions=account.said,
+        issues=account.issues,
+        decisions=account.decisions,
         splits=statistics.split_statistics(account),
         mask_values=statistics.mask_values(account),
         channels=statistics.channel_statistics(account),
@@ -67,7 +67,7 @@ def _inspection(splits: Splits) -> Inspection:
     )
 
 
-def _write(workdir: Path, account: Account, inspection: Inspection) -> None:
+def _write(workdir: Path, account: DatasetReport, inspection: Inspection) -> None:
     # late: Jinja2 and matplotlib load only when a page is written
     from unet_jax.report.render import render_inspection
 
@@ -83,7 +83,7 @@ def _with_plan(
     try:
         summary = _write_plan(config, splits, workdir)
     except UserError as error:
-        issue = Fault("error", "plan", str(error))
+        issue = Issue("error", "plan", str(error))
         logs.say(f"error: there is no plan: {error}")
         return inspection._replace(issues=(issue, *inspection.issues))
     for line in text.describe_plan(summary):
@@ -93,9 +93,9 @@ def _with_plan(
 
 def _write_plan(config: ConfigDict, splits: Splits, workdir: Path) -> PlanSummary:
     """Writes the plan as a config file."""
-    made = planning.plan_training(config, splits.account, splits)
+    made = planning.plan_training(config, splits.report, splits)
     path = workdir / PLAN
-    logs.write_file(path, planning.format_plan(made, splits.account.root).encode())
+    logs.write_file(path, planning.format_plan(made, splits.report.root).encode())
     return PlanSummary(
         choices=[(field, _as_flag(value), why) for field, value, why in made.fields],
         memory=made.memory,

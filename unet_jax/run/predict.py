@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unet_jax import logs, pictures
 from unet_jax.data import files
-from unet_jax.data.files import Canvas, Grid
+from unet_jax.data.files import ImageFile, ImageWriter
 from unet_jax.errors import UserError
 from unet_jax.inference import DeviceError, Request
 from unet_jax.run import folder, preview
@@ -47,16 +47,16 @@ def predict(
         folder is not writable.
     """
     source, target = str(Path(input).expanduser()), Path(output).expanduser()
-    paths = files.find(source)
+    paths = files.find_images(source)
     runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
     folder.check_trained(workdir)
     folder.create_or_check(workdir, config)  # refuses the config of another run
     predictor = Predictor.from_config(config, runs)
     paths = _exclude_results(target, paths)
     folder.check_output(target)
-    if left := files.left_out(source, paths):
+    if left := files.other_files(source, paths):
         logs.say(f"skipped, not images: {', '.join(path.name for path in left)}")
-    names = dict(zip(paths, files.stems(paths), strict=True))
+    names = dict(zip(paths, files.unique_stems(paths), strict=True))
     mine = paths[jax.process_index() :: jax.process_count()]
     faults = []
     with _show_progress(len(mine)) as report:
@@ -119,8 +119,8 @@ def _predict_file(
     """Predicts one file, with smaller tiles if memory runs out; returns its line."""
     setup = predictor.setup
     kind = setup.preprocessing
-    with files.opened(path, axes=kind["spatial_axes"]) as grid:
-        grid = files.to_channels(grid, kind["channels"], convert=setup.convert)
+    with files.open_images(path, axes=kind["spatial_axes"]) as grid:
+        grid = files.convert_channels(grid, kind["channels"], convert=setup.convert)
         while True:
             try:
                 return _predict_grid(predictor, grid, target, name, report)
@@ -129,7 +129,7 @@ def _predict_file(
 
 
 def _predict_grid(
-    predictor: Predictor, grid: Grid, target: Path, name: str, report: Callable
+    predictor: Predictor, grid: ImageFile, target: Path, name: str, report: Callable
 ) -> str:
     options, plane = predictor.setup.options, preview.choose_plane(grid)
     request = Request(
@@ -142,16 +142,16 @@ def _predict_grid(
     shown: dict[str, list[np.ndarray]] = {"label": [], "objects": [], "values": []}
     done = 0
     with contextlib.ExitStack() as stack:
-        canvases: dict[str, Canvas] = {}
+        writers: dict[str, ImageWriter] = {}
         for answer in predictor.predict_rows(grid.shape, raws, request, **how):
-            for what, block, samples in _select_outputs(predictor, answer, grid):
-                if what not in canvases:
+            for what, block, channels in _select_outputs(predictor, answer, grid):
+                if what not in writers:
                     stem = f"{name}_{what}"
-                    canvas = files.canvas(
-                        target, stem, grid, block.dtype, samples=samples
+                    writer = files.write_images(
+                        target, stem, grid, block.dtype, channels=channels
                     )
-                    canvases[what] = stack.enter_context(canvas)
-                canvases[what].put(block)
+                    writers[what] = stack.enter_context(writer)
+                writers[what].write(block)
             counts.add(answer)
             for what in shown.keys() & answer.keys():
                 rows = preview.select_rows(answer[what], done, grid, plane)
@@ -163,12 +163,12 @@ def _predict_grid(
     pixels = preview.read_plane(raws[plane.image], grid, plane)
     png = pictures.encode_png(_draw_overlay(predictor, pixels, planes))
     logs.write_file(target / f"{name}_overlay.png", png)
-    path = next(iter(canvases.values())).path
+    path = next(iter(writers.values())).path
     return f"{grid.path.name}: {_format_size(grid)}{counts.format(grid)} -> {path}"
 
 
 def _select_outputs(
-    predictor: Predictor, answer: Results, grid: Grid
+    predictor: Predictor, answer: Results, grid: ImageFile
 ) -> Iterator[tuple[str, np.ndarray, int]]:
     """Yields the arrays to write: name, block, length of a channel axis or 0."""
     setup = predictor.setup
@@ -221,7 +221,7 @@ class ResultCounts:
             sizes = np.bincount(answer["objects"].ravel())
             self._objects = (self._objects or 0) + int(np.count_nonzero(sizes[1:]))
 
-    def format(self, grid: Grid) -> str:
+    def format(self, grid: ImageFile) -> str:
         """Returns the share of each class and the number of objects as text."""
         pixels = grid.count * math.prod(grid.shape)
         pairs = zip(self._classes, self._counts, strict=True)
@@ -233,7 +233,7 @@ class ResultCounts:
         return "".join(f", {word}" for word in words)
 
 
-def _make_finite_reader(grid: Grid, image: int) -> ReadBox:
+def _make_finite_reader(grid: ImageFile, image: int) -> ReadBox:
     """Returns a reader of one image; it raises UserError for NaN or infinite pixels."""
 
     def read(box: Sequence[slice]) -> np.ndarray:
@@ -247,7 +247,7 @@ def _make_finite_reader(grid: Grid, image: int) -> ReadBox:
     return read
 
 
-def _cast_object_ids(objects: np.ndarray, grid: Grid) -> np.ndarray:
+def _cast_object_ids(objects: np.ndarray, grid: ImageFile) -> np.ndarray:
     """Casts object ids to 16 bits if that is enough for the whole file, else to 32."""
     few = grid.count == 1 and objects.max(initial=0) < 2**16
     return objects.astype(np.uint16 if few else np.uint32)
@@ -261,6 +261,6 @@ def _count_pixels(label: np.ndarray, classes: int, *, overlapping: bool) -> np.n
     return np.array([(~pixels.any(1)).sum(), *pixels.sum(0, dtype=np.int64)])
 
 
-def _format_size(grid: Grid) -> str:
+def _format_size(grid: ImageFile) -> str:
     pages = [grid.count] if grid.count > 1 else []
     return " x ".join(map(str, [*pages, *grid.shape]))

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from unet_jax.build.prediction import PredictionParts, build_prediction
 from unet_jax.checkpoint import Checkpoints, load_newest_metadata
-from unet_jax.data.files import conversion
-from unet_jax.data.normalize import Scale, cuts
+from unet_jax.data.files import channel_converter
+from unet_jax.data.normalize import Scale, chunk_slices
 from unet_jax.data.resample import Resampling
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import DeviceError, Request, compute_entropy
@@ -268,7 +268,7 @@ class Predictor:
         """Adds the values in their units, if the task has values."""
         if not self.setup.task.units:
             return answer
-        back = self.setup.value_scale(scale()).back
+        back = self.setup.value_scale(scale()).invert
         return answer | {"values": back(answer["prediction"])}
 
     def _finish(self, answer: Results, scale: Callable[[], Scale]) -> Results:
@@ -290,9 +290,9 @@ class Predictor:
         """
         task = self.setup.task
         if not change.changes or "member_entropy" not in answer:
-            return change.results(answer, task.decide, task.vectors)
-        mutual = change.back(self.measure_uncertainty(answer)[..., 1])
-        own = change.results(answer, task.decide, task.vectors)
+            return change.invert_results(answer, task.decide, task.vectors)
+        mutual = change.invert(self.measure_uncertainty(answer)[..., 1])
+        own = change.invert_results(answer, task.decide, task.vectors)
         total = compute_entropy(task, task.probabilities(own["prediction"]))
         return own | {"member_entropy": total - mutual}
 
@@ -316,7 +316,9 @@ class Predictor:
 
         @functools.cache
         def scale() -> Scale:  # measured when the image is first read
-            return self.setup.measure(lambda: (raw([r, *rest]) for r in cuts(shape)))
+            return self.setup.measure(
+                lambda: (raw([r, *rest]) for r in chunk_slices(shape))
+            )
 
         return scale
 
@@ -341,7 +343,9 @@ class Predictor:
                 f"at a time, of {axes} spatial axes and {channels} channels, last"
             )
         with prefix_errors(f"the image of shape {shape}"):
-            change = conversion(image.shape[-1], channels, convert=self.setup.convert)
+            change = channel_converter(
+                image.shape[-1], channels, convert=self.setup.convert
+            )
         image = change(image)
         if not image.size:
             raise UserError(f"the image has no pixels: its shape is {image.shape}")
@@ -360,7 +364,7 @@ def _make_resampling_reader(read: ReadBox, change: Resampling) -> ReadBox:
 
     @functools.cache
     def whole() -> np.ndarray:
-        return change.image(read([slice(0, size) for size in change.own]))
+        return change.image(read([slice(0, size) for size in change.file_shape]))
 
     return lambda box: whole()[tuple(box)]
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unet_jax.data.files import Grid
+from unet_jax.data.files import ImageFile
 from unet_jax.tiling import ReadBox
 
 MAX_EDGE = 2048  # pixels along the longer side of the picture
@@ -24,7 +24,7 @@ class PreviewPlane(NamedTuple):
     step: int
 
 
-def choose_plane(grid: Grid) -> PreviewPlane:
+def choose_plane(grid: ImageFile) -> PreviewPlane:
     """Chooses the middle image of a stack and the middle slice of a volume."""
     volume = len(grid.shape) > 2
     step = -(-max(grid.shape[-2:]) // MAX_EDGE)
@@ -32,7 +32,7 @@ def choose_plane(grid: Grid) -> PreviewPlane:
 
 
 def select_rows(
-    block: np.ndarray, done: int, grid: Grid, plane: PreviewPlane
+    block: np.ndarray, done: int, grid: ImageFile, plane: PreviewPlane
 ) -> np.ndarray:
     """Selects those rows of a block that the preview shows.
 
@@ -57,7 +57,7 @@ def join_plane(rows: list[np.ndarray], plane: PreviewPlane) -> np.ndarray:
     return shown[:, :: plane.step]
 
 
-def read_plane(read: ReadBox, grid: Grid, plane: PreviewPlane) -> np.ndarray:
+def read_plane(read: ReadBox, grid: ImageFile, plane: PreviewPlane) -> np.ndarray:
     """Reads the pixels of the plane, `[h, w, C]`; row by row if it is subsampled."""
     across = slice(0, grid.shape[-1])
     if plane.slice is not None:

@@ -155,7 +155,7 @@ def _crop_middle(image: np.ndarray, crop: tuple[int, ...]) -> np.ndarray:
 def _denormalize(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
     """Returns an image with the scale and the dtype of the training images."""
     scale = Scale(np.asarray(about["offset"]), np.asarray(about["width"]))
-    raw, dtype = scale.back(image), np.dtype(about["dtype"])
+    raw, dtype = scale.invert(image), np.dtype(about["dtype"])
     if dtype.kind not in "ui":
         return raw.astype(np.float32)
     limits = np.iinfo(dtype)

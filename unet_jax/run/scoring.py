@@ -128,7 +128,7 @@ def predict_case(
 
 def resample_image_back(parts: EvaluationParts, example: Example) -> np.ndarray:
     """Returns the normalised image `f32[*S, C]` on the grid of the file."""
-    return _resampling(parts, example).back(example["image"])
+    return _resampling(parts, example).invert(example["image"])
 
 
 def _resampling(parts: EvaluationParts, example: Example) -> Resampling:
@@ -141,7 +141,7 @@ def _resample_results(
 ) -> Results:
     """Resamples the results for an image back to the grid of its truth."""
     task = parts.prediction.task
-    return _resampling(parts, example).results(answer, task.decide, task.vectors)
+    return _resampling(parts, example).invert_results(answer, task.decide, task.vectors)
 
 
 def _predict_images(
@@ -186,7 +186,7 @@ def _make_case(
         case = dataclasses.replace(case, **arrays)
     if task.units:
         case = dataclasses.replace(
-            case, target=example["target"], value=example["scale"].back(prediction)
+            case, target=example["target"], value=example["scale"].invert(prediction)
         )
     return case
 

@@ -116,13 +116,13 @@ def outcome(files, path, axes):
 
     signal.setitimer(signal.ITIMER_REAL, 20 * SECONDS)
     try:
-        with files.opened(path, axes=axes) as grid:
-            size = math.prod(grid.shape) * grid.channels * grid.dtype.itemsize
-            shape = [n if size <= WHOLE else min(n, 8) for n in grid.shape]
-            for image in {*range(min(grid.count, 9)), grid.count - 1}:
-                block = grid.read(image, [slice(0, n) for n in shape])
-                assert block.shape == (*shape, grid.channels), block.shape
-                assert block.dtype == grid.dtype, block.dtype
+        with files.open_images(path, axes=axes) as file:
+            size = math.prod(file.shape) * file.channels * file.dtype.itemsize
+            shape = [n if size <= WHOLE else min(n, 8) for n in file.shape]
+            for image in {*range(min(file.count, 9)), file.count - 1}:
+                block = file.read(image, [slice(0, n) for n in shape])
+                assert block.shape == (*shape, file.channels), block.shape
+                assert block.dtype == file.dtype, block.dtype
     except UserError as error:
         return str(error)
     except BaseException:

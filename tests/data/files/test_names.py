@@ -30,14 +30,14 @@ def test_find(folder):
         ("y", ["y"]),
         ("**/g.png", ["g.png"]),
     ):
-        assert [p.name for p in files.find(str(folder / pattern))] == expected
+        assert [p.name for p in files.find_images(str(folder / pattern))] == expected
 
 
 @pytest.mark.parametrize("pattern", ["none.png", "*.jpg", "*.txt", "z"])
 def test_nothing_found_names_the_endings(folder, pattern):
     (folder / "z").mkdir()
     with pytest.raises(UserError, match=r"\.ome\.zarr") as raised:
-        files.find(str(folder / pattern))
+        files.find_images(str(folder / pattern))
     assert str(folder / pattern) in str(raised.value)
 
 
@@ -57,6 +57,6 @@ def test_stem(folder):
 def test_stems_are_all_different(folder):
     paths = ["a.png", "a.tif", "B.png", "b.nii.gz", "c.png", "k/d.png", "l/d.png"]
     expected = ["a_png", "a_tif", "B_png", "b_nii_gz", "c", "d_png_6", "d_png_7"]
-    assert files.stems([Path(p) for p in paths]) == expected
-    awkward = files.stems([Path(p) for p in ("a.png", "a.tif", "a_png.bmp")])
+    assert files.unique_stems([Path(p) for p in paths]) == expected
+    awkward = files.unique_stems([Path(p) for p in ("a.png", "a.tif", "a_png.bmp")])
     assert len(set(awkward)) == 3

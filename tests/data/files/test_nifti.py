@@ -38,30 +38,30 @@ def save(nibabel, path, array, kind="Nifti1Image", dtype=None):
 def test_slices_come_first(nibabel, tmp_path, ending, dtype, kind):
     array = RNG.integers(0, 100, (5, 6, 4)).astype(dtype)
     path = save(nibabel, tmp_path / f"a.{ending}", array, kind)
-    with files.opened(path, axes=3) as grid:
-        assert (grid.kind, grid.count, grid.shape) == ("nifti", 1, (4, 6, 5))
-        assert grid.spacing == (2.0, 0.5, 0.5)
-        np.testing.assert_array_equal(grid.affine, AFFINE)
-        block = grid.read(0, BOX)
+    with files.open_images(path, axes=3) as file:
+        assert (file.kind, file.count, file.shape) == ("nifti", 1, (4, 6, 5))
+        assert file.spacing == (2.0, 0.5, 0.5)
+        np.testing.assert_array_equal(file.affine, AFFINE)
+        block = file.read(0, BOX)
         np.testing.assert_array_equal(block[..., 0], array.T[BOX])
-        assert block.dtype == grid.dtype == np.dtype(dtype).newbyteorder("=")
+        assert block.dtype == file.dtype == np.dtype(dtype).newbyteorder("=")
 
 
 def test_a_fourth_axis_holds_channels(nibabel, tmp_path):
     array = RNG.integers(0, 100, (5, 6, 4, 2)).astype(np.int16)
     path = save(nibabel, tmp_path / "a.nii", array)
-    with files.opened(path, axes=3) as grid:
-        assert (grid.shape, grid.channels) == ((4, 6, 5), 2)
+    with files.open_images(path, axes=3) as file:
+        assert (file.shape, file.channels) == ((4, 6, 5), 2)
         turned = array.transpose(2, 1, 0, 3)
-        np.testing.assert_array_equal(grid.read(0, BOX), turned[BOX])
+        np.testing.assert_array_equal(file.read(0, BOX), turned[BOX])
 
 
 def test_scaled_pixels_are_float32(nibabel, tmp_path):
     array = np.linspace(-1, 1, 120).reshape(5, 6, 4)
     path = save(nibabel, tmp_path / "a.nii.gz", array, dtype=np.int16)
-    with files.opened(path, axes=3) as grid:
-        block = grid.read(0, BOX)
-        assert block.dtype == grid.dtype == np.float32
+    with files.open_images(path, axes=3) as file:
+        block = file.read(0, BOX)
+        assert block.dtype == file.dtype == np.float32
         np.testing.assert_allclose(block[..., 0], array.T[BOX], atol=1e-4)
 
 
@@ -70,15 +70,18 @@ def test_axes_that_the_network_does_not_take(nibabel, tmp_path):
     image = save(nibabel, tmp_path / "b.nii", np.zeros((5, 6), np.uint8))
     slab = save(nibabel, tmp_path / "c.nii", np.zeros((5, 6, 1), np.uint8))
     for path, axes in ((volume, 2), (image, 3)):
-        with pytest.raises(UserError, match=path.name), files.opened(path, axes=axes):
+        with (
+            pytest.raises(UserError, match=path.name),
+            files.open_images(path, axes=axes),
+        ):
             pass
     for path in (image, slab):
-        with files.opened(path, axes=2) as grid:
-            assert grid.shape == (6, 5)
-            assert grid.read(0, [slice(0, 5), slice(1, 3)]).shape == (5, 2, 1)
-            with files.canvas(tmp_path, "out", grid, "u1") as canvas:
-                canvas.put(np.ones((6, 5), np.uint8))
-        written = nibabel.load(canvas.path)
+        with files.open_images(path, axes=2) as file:
+            assert file.shape == (6, 5)
+            assert file.read(0, [slice(0, 5), slice(1, 3)]).shape == (5, 2, 1)
+            with files.write_images(tmp_path, "out", file, "u1") as writer:
+                writer.write(np.ones((6, 5), np.uint8))
+        written = nibabel.load(writer.path)
         assert written.shape == nibabel.load(path).shape
 
 
@@ -86,11 +89,11 @@ def test_labels_of_independent_classes_have_a_fourth_axis(nibabel, tmp_path):
     path = save(nibabel, tmp_path / "a.nii", np.zeros((5, 6, 4), np.uint8))
     labels = RNG.integers(0, 2, (4, 6, 5, 3)).astype(np.uint8)
     with (
-        files.opened(path, axes=3) as grid,
-        files.canvas(tmp_path, "b", grid, "u1", samples=3) as canvas,
+        files.open_images(path, axes=3) as file,
+        files.write_images(tmp_path, "b", file, "u1", channels=3) as writer,
     ):
-        canvas.put(labels)
-    written = nibabel.load(canvas.path)
+        writer.write(labels)
+    written = nibabel.load(writer.path)
     np.testing.assert_array_equal(written.affine, AFFINE)
     np.testing.assert_array_equal(
         np.asarray(written.dataobj), labels.transpose(2, 1, 0, 3)
@@ -104,13 +107,13 @@ def test_labels_keep_their_place(nibabel, tmp_path, kind, dtype):
     path = save(nibabel, tmp_path / "a.nii", array, kind, dtype=np.int16)
     labels = RNG.integers(0, 9, (4, 6, 5)).astype(dtype)
     with (
-        files.opened(path, axes=3) as grid,
-        files.canvas(tmp_path, "b", grid, dtype) as canvas,
+        files.open_images(path, axes=3) as file,
+        files.write_images(tmp_path, "b", file, dtype) as writer,
     ):
-        canvas.put(labels[:2])
-        canvas.put(labels[2:])
-    written = nibabel.load(canvas.path)
-    assert canvas.path.name == "b.nii.gz"
+        writer.write(labels[:2])
+        writer.write(labels[2:])
+    written = nibabel.load(writer.path)
+    assert writer.path.name == "b.nii.gz"
     assert type(written).__name__ == kind
     assert written.get_data_dtype() == np.dtype(dtype)
     np.testing.assert_array_equal(np.asarray(written.dataobj), labels.T)
@@ -140,9 +143,9 @@ def test_an_absurd_header_takes_no_memory(nibabel, tmp_path, ending):
     tracemalloc.start()
     with (
         pytest.raises(UserError, match=r"a\.nii"),
-        files.opened(path, axes=3) as grid,
+        files.open_images(path, axes=3) as file,
     ):
-        grid.read(0, [slice(0, 8)] * 3)
+        file.read(0, [slice(0, 8)] * 3)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**24
@@ -154,11 +157,11 @@ def test_without_nibabel_it_is_named(tmp_path, monkeypatch):
     path.touch()
     with (
         pytest.raises(UserError, match=r"a\.nii.*pip install nibabel"),
-        files.opened(path, axes=3),
+        files.open_images(path, axes=3),
     ):
         pass
 
 
 def read_all(path):
-    with files.opened(path, axes=3) as grid:
-        return grid.read(0, [slice(0, n) for n in grid.shape])
+    with files.open_images(path, axes=3) as file:
+        return file.read(0, [slice(0, n) for n in file.shape])

@@ -13,10 +13,10 @@ ALPHA = GREY
 
 
 def read(path, box=(slice(0, 9), slice(0, 11))):
-    with files.opened(path, axes=2) as grid:
-        block = grid.read(0, box)
-        assert (grid.kind, grid.count, grid.shape) == ("image", 1, (9, 11))
-        assert (grid.channels, grid.dtype) == (block.shape[-1], block.dtype)
+    with files.open_images(path, axes=2) as file:
+        block = file.read(0, box)
+        assert (file.kind, file.count, file.shape) == ("image", 1, (9, 11))
+        assert (file.channels, file.dtype) == (block.shape[-1], block.dtype)
         return block
 
 
@@ -68,24 +68,24 @@ def test_channels_by_hand(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(np.full((9, 11, 3), (10, 22, 50), np.uint8)).save(path)
     box = [slice(0, 2), slice(0, 3)]
-    with files.opened(path, axes=2) as grid:
-        assert files.to_channels(grid, 3, convert=False) is grid
-        grey = files.to_channels(grid, 1, convert=True)
+    with files.open_images(path, axes=2) as file:
+        assert files.convert_channels(file, 3, convert=False) is file
+        grey = files.convert_channels(file, 1, convert=True)
         assert grey.channels == 1
         block = grey.read(0, box)
         np.testing.assert_array_equal(block, np.full((2, 3, 1), 22, np.uint8))
         assert block.dtype == np.uint8
-        back = files.to_channels(grey, 3, convert=True).read(0, box)
+        back = files.convert_channels(grey, 3, convert=True).read(0, box)
         np.testing.assert_array_equal(back, np.full((2, 3, 3), 22))
         with pytest.raises(UserError, match=r"a\.png: has 3 channels, .* takes 1; "):
-            files.to_channels(grid, 1, convert=False)
+            files.convert_channels(file, 1, convert=False)
         with pytest.raises(UserError, match=r"a\.png: has 3 channels, .* takes 2; "):
-            files.to_channels(grid, 2, convert=True)
+            files.convert_channels(file, 2, convert=True)
 
 
 def test_white_stays_white(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(np.full((9, 11, 3), 255, np.uint8)).save(path)
-    with files.opened(path, axes=2) as grid:
-        grey = files.to_channels(grid, 1, convert=True)
+    with files.open_images(path, axes=2) as file:
+        grey = files.convert_channels(file, 1, convert=True)
         assert (grey.read(0, [slice(0, 9), slice(0, 11)]) == 255).all()

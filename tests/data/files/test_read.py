@@ -136,14 +136,14 @@ def test_a_bad_file_is_one_line(tmp_path, name, capfd):
 def test_what_is_cut_short_is_found_on_opening(tmp_path):
     path = tmp_path / "a.tif"
     BAD["cut.tif"](path)
-    with pytest.raises(UserError, match="cut short"), files.opened(path, axes=2):
+    with pytest.raises(UserError, match="cut off"), files.open_images(path, axes=2):
         pass
 
 
 def read(path, axes=2):
-    with files.opened(path, axes=axes) as grid:
-        for image in range(grid.count):
-            grid.read(image, [slice(0, n) for n in grid.shape])
+    with files.open_images(path, axes=axes) as file:
+        for image in range(file.count):
+            file.read(image, [slice(0, n) for n in file.shape])
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
@@ -167,5 +167,5 @@ def test_a_file_that_may_not_be_read(tmp_path):
 def test_an_error_of_the_caller_is_not_blamed_on_the_file(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(IMAGE).save(path)
-    with pytest.raises(KeyError), files.opened(path, axes=2):
+    with pytest.raises(KeyError), files.open_images(path, axes=2):
         raise KeyError

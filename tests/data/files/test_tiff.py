@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from unet_jax.data import files
-from unet_jax.data.files import segments
+from unet_jax.data.files import tiff_planes
 from unet_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -53,13 +53,13 @@ def windows(*shape):
 
 def assert_reads(path, expected, axes=2):
     """Windows equal those of `expected` [count, *S, C]."""
-    with files.opened(path, axes=axes) as grid:
-        assert (grid.count, *grid.shape, grid.channels) == expected.shape
-        assert grid.dtype == expected.dtype
-        assert grid.dtype.isnative
-        for image, box in itertools.product(range(grid.count), windows(*grid.shape)):
-            block = grid.read(image, box)
-            assert block.dtype == grid.dtype
+    with files.open_images(path, axes=axes) as file:
+        assert (file.count, *file.shape, file.channels) == expected.shape
+        assert file.dtype == expected.dtype
+        assert file.dtype.isnative
+        for image, box in itertools.product(range(file.count), windows(*file.shape)):
+            block = file.read(image, box)
+            assert block.dtype == file.dtype
             np.testing.assert_array_equal(block, expected[(image, *box)])
 
 
@@ -172,8 +172,8 @@ def test_jpeg_in_a_tiff_is_red_green_and_blue(tmp_path):
     path = tmp_path / "a.tif"
     colour = np.full((16, 16, 3), (200, 100, 50), np.uint8)
     Image.fromarray(colour).save(path, compression="jpeg", quality=95)
-    with files.opened(path, axes=2) as grid:
-        block = grid.read(0, [slice(0, 16)] * 2)
+    with files.open_images(path, axes=2) as file:
+        block = file.read(0, [slice(0, 16)] * 2)
     np.testing.assert_allclose(block, colour.astype(int), atol=4)
 
 
@@ -228,37 +228,39 @@ def test_a_large_image_is_read_and_written_in_little_memory(tmp_path):
     """64 MiB of pixels, in bands, of a file that is mostly a hole."""
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, shape=(2**13, 2**13), dtype="u1", **GREY)
-    with files.opened(path, axes=2) as grid:
-        assert grid.read(0, [slice(0, 1)] * 2).shape == (1, 1, 1)
+    with files.open_images(path, axes=2) as file:
+        assert file.read(0, [slice(0, 1)] * 2).shape == (1, 1, 1)
         tracemalloc.start()
-        with files.canvas(tmp_path, "b", grid, np.uint32) as canvas:
+        with files.write_images(tmp_path, "b", file, np.uint32) as writer:
             for row in range(0, 2**13, 256):
-                band = grid.read(0, [slice(row, row + 256), slice(0, 2**13)])
-                canvas.put(band[..., 0])
+                band = file.read(0, [slice(row, row + 256), slice(0, 2**13)])
+                writer.write(band[..., 0])
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert canvas.path.stat().st_size > 2**28
+    assert writer.path.stat().st_size > 2**28
     assert peak < 2**25
 
 
 def test_decoded_tiles_are_kept_but_not_all(tmp_path, monkeypatch):
     decoded = []
-    decode = segments._segment
+    decode = tiff_planes.decode_segment
     monkeypatch.setattr(
-        segments, "_segment", lambda *args: decoded.append(args[-1]) or decode(*args)
+        tiff_planes,
+        "decode_segment",
+        lambda *args: decoded.append(args[-1]) or decode(*args),
     )
     path = save(tmp_path, draw(64, 64), tile=(16, 16), compression="zlib")
     whole = [slice(0, 64)] * 2
-    with files.opened(path, axes=2) as grid:
-        grid.read(0, whole)
-        grid.read(0, whole)
+    with files.open_images(path, axes=2) as file:
+        file.read(0, whole)
+        file.read(0, whole)
     assert sorted(decoded) == list(range(16))
 
     decoded.clear()
-    monkeypatch.setattr(segments, "KEPT", 2 * 16 * 16 * 2)
-    with files.opened(path, axes=2) as grid:
-        grid.read(0, whole)
-        grid.read(0, whole)
+    monkeypatch.setattr(tiff_planes, "CACHE_BYTES", 2 * 16 * 16 * 2)
+    with files.open_images(path, axes=2) as file:
+        file.read(0, whole)
+        file.read(0, whole)
     assert len(decoded) == 32
 
 
@@ -274,7 +276,7 @@ def test_a_strip_that_inflates_too_far_is_not_followed(tmp_path):
         file.filehandle.seek(end)
         file.filehandle.write(bomb)
     tracemalloc.start()
-    with pytest.raises(UserError, match=r"a\.tif: .*inflates to more than the 4096"):
+    with pytest.raises(UserError, match=r"a\.tif: .*inflates to more than its 4096"):
         read_all(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -282,14 +284,14 @@ def test_a_strip_that_inflates_too_far_is_not_followed(tmp_path):
 
 
 def test_a_strip_that_would_be_too_large_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "LIMIT", 64 * 64 - 1)
+    monkeypatch.setattr(tiff_planes, "LIMIT", 64 * 64 - 1)
     path = save(tmp_path, np.zeros((64, 64), np.uint8), compression="zlib")
     with pytest.raises(UserError, match=r"a\.tif: .* smaller tiles"):
         read_all(path)
 
 
 def read_all(path, axes=2):
-    with files.opened(path, axes=axes) as grid:
+    with files.open_images(path, axes=axes) as file:
         return [
-            grid.read(i, [slice(0, n) for n in grid.shape]) for i in range(grid.count)
+            file.read(i, [slice(0, n) for n in file.shape]) for i in range(file.count)
         ]

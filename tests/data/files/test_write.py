@@ -8,33 +8,35 @@ from PIL import Image
 
 from unet_jax.data import files
 from unet_jax.data.files import write
-from unet_jax.data.files.grid import Grid
+from unet_jax.data.files.image_file import ImageFile
 from unet_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
 
 
-def grid(kind, count, *shape):
-    return Grid(None, kind, count, shape, 1, np.dtype(np.uint8), None)
+def image_file(kind, count, *shape):
+    return ImageFile(None, kind, count, shape, 1, np.dtype(np.uint8), None)
 
 
-def paint(folder, grid, dtype, samples=0, step=3):
-    """Writes random numbers in pieces; returns them, the file and its canvas."""
-    tail = (samples,) if samples else ()
-    array = RNG.integers(0, 250, (grid.count, *grid.shape, *tail)).astype(dtype)
-    with files.canvas(folder / "new", "a", grid, dtype, samples=samples) as canvas:
+def paint(folder, file, dtype, channels=0, step=3):
+    """Writes random numbers in pieces; returns them, the file and its writer."""
+    tail = (channels,) if channels else ()
+    array = RNG.integers(0, 250, (file.count, *file.shape, *tail)).astype(dtype)
+    with files.write_images(
+        folder / "new", "a", file, dtype, channels=channels
+    ) as writer:
         for image in array:
             for start in range(0, len(image), step):
-                canvas.put(image[start : start + step])
-        assert not canvas.path.exists()
-    assert os.listdir(folder / "new") == [canvas.path.name]
-    return array, canvas.path
+                writer.write(image[start : start + step])
+        assert not writer.path.exists()
+    assert os.listdir(folder / "new") == [writer.path.name]
+    return array, writer.path
 
 
 @pytest.mark.parametrize("kind", ["image", "tiff"])
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
 def test_a_flat_label_is_a_png(tmp_path, kind, dtype):
-    array, path = paint(tmp_path, grid(kind, 1, 7, 9), dtype)
+    array, path = paint(tmp_path, image_file(kind, 1, 7, 9), dtype)
     assert path.name == "a.png"
     read = np.asarray(Image.open(path))
     assert read.dtype == np.dtype(dtype)
@@ -61,7 +63,7 @@ def test_a_flat_label_is_a_png(tmp_path, kind, dtype):
 def test_all_else_is_a_tiff_with_its_axes(
     tmp_path, kind, shape, dtype, samples, axes, step
 ):
-    array, path = paint(tmp_path, grid(kind, *shape), dtype, samples, step)
+    array, path = paint(tmp_path, image_file(kind, *shape), dtype, samples, step)
     expected = np.moveaxis(array, -1, -3) if samples else array
     with tifffile.TiffFile(path) as file:
         assert file.series[0].axes == axes
@@ -69,20 +71,20 @@ def test_all_else_is_a_tiff_with_its_axes(
         assert len(file.pages) == expected.size // (shape[-1] * shape[-2])
         np.testing.assert_array_equal(file.asarray(), expected.squeeze())
     if len(shape) - 1 == 3 or shape[0] > 1:  # and what was written can be read again
-        with files.opened(path, axes=len(shape) - 1) as again:
+        with files.open_images(path, axes=len(shape) - 1) as again:
             last = again.read(shape[0] - 1, [slice(0, n) for n in shape[1:]])
             np.testing.assert_array_equal(last.squeeze(), array[-1].squeeze())
 
 
 def test_a_large_label_is_a_tiff(tmp_path, monkeypatch):
     monkeypatch.setattr(write, "PNG_PIXELS", 62)
-    _, path = paint(tmp_path, grid("image", 1, 7, 9), "u1")
+    _, path = paint(tmp_path, image_file("image", 1, 7, 9), "u1")
     assert path.name == "a.tif"
 
 
 def test_what_is_too_large_for_imagej_is_a_bigtiff(tmp_path, monkeypatch):
     monkeypatch.setattr(write, "IMAGEJ_BYTES", 100)
-    array, path = paint(tmp_path, grid("tiff", 5, 7, 9), "u1")
+    array, path = paint(tmp_path, image_file("tiff", 5, 7, 9), "u1")
     with tifffile.TiffFile(path) as file:
         assert file.is_bigtiff
         assert file.series[0].axes == "ZYX"
@@ -96,14 +98,16 @@ def test_an_exception_leaves_nothing_and_keeps_what_was_there(tmp_path, shape):
     block = np.zeros(shape[1:], np.uint8)
 
     def start(then):
-        with files.canvas(tmp_path, "a", grid("tiff", *shape), "u1") as canvas:
-            canvas.put(block[:3])
+        with files.write_images(
+            tmp_path, "a", image_file("tiff", *shape), "u1"
+        ) as writer:
+            writer.write(block[:3])
             if then:
                 raise then
 
     with pytest.raises(KeyboardInterrupt):
         start(then=KeyboardInterrupt)
-    with pytest.raises(AssertionError, match="rows were put"):
+    with pytest.raises(AssertionError, match="rows were written"):
         start(then=None)
     assert os.listdir(tmp_path) == [old.name]
     assert old.read_text() == "old"
@@ -112,7 +116,7 @@ def test_an_exception_leaves_nothing_and_keeps_what_was_there(tmp_path, shape):
 def test_an_error_of_the_caller_is_not_blamed_on_the_folder(tmp_path):
     with (
         pytest.raises(FileNotFoundError),
-        files.canvas(tmp_path, "a", grid("tiff", 5, 7, 9), "u1"),
+        files.write_images(tmp_path, "a", image_file("tiff", 5, 7, 9), "u1"),
     ):
         raise FileNotFoundError
 
@@ -126,11 +130,11 @@ def test_a_folder_that_cannot_be_written_names_the_flag(tmp_path):
     for folder in folders:
         for count in (1, 5):
             with pytest.raises(UserError, match="--output: .*(file|locked)") as raised:
-                fill(folder, grid("tiff", count, 1, 1))
+                fill(folder, image_file("tiff", count, 1, 1))
             assert "\n" not in str(raised.value)
 
 
-def fill(folder, grid):
-    with files.canvas(folder, "a", grid, "u1") as canvas:
-        for _ in range(grid.count):
-            canvas.put(np.zeros(grid.shape, np.uint8))
+def fill(folder, file):
+    with files.write_images(folder, "a", file, "u1") as writer:
+        for _ in range(file.count):
+            writer.write(np.zeros(file.shape, np.uint8))

@@ -21,8 +21,8 @@ def save(folder, array, axes, version, chunks=None, names=None):
         metadata |= {"chunks": chunks, "dtype": kind, "compressor": {"id": "zlib"}}
     else:
         driver = "zarr3"
-        grid = {"name": "regular", "configuration": {"chunk_shape": chunks}}
-        metadata |= {"chunk_grid": grid, "data_type": kind}
+        file = {"name": "regular", "configuration": {"chunk_shape": chunks}}
+        metadata |= {"chunk_grid": file, "data_type": kind}
     store = tensorstore.open(
         {
             "driver": driver,
@@ -65,19 +65,21 @@ def test_windows_of_every_order(tmp_path, version, axes, order, expected):
     shape = [sizes[a] for a in "zyx"[-axes:]]
     channels = 3 if "c" in order else 1
     array = np.einsum(f"{order}->{expected}", array).reshape(-1, *shape, channels)
-    with files.opened(path, axes=axes) as grid:
-        assert (grid.kind, grid.count, grid.shape) == ("zarr", len(array), tuple(shape))
-        assert (grid.channels, grid.dtype) == (channels, np.uint16)
-        assert grid.spacing == (2.0, 0.5, 0.25)[-axes:]
+    with files.open_images(path, axes=axes) as file:
+        assert (file.kind, file.count, file.shape) == ("zarr", len(array), tuple(shape))
+        assert (file.channels, file.dtype) == (channels, np.uint16)
+        assert file.spacing == (2.0, 0.5, 0.25)[-axes:]
         box = (*[slice(1, 4)] * (axes - 1), slice(2, 9))
-        for image in range(grid.count):
-            np.testing.assert_array_equal(grid.read(image, box), array[(image, *box)])
+        for image in range(file.count):
+            np.testing.assert_array_equal(file.read(image, box), array[(image, *box)])
 
 
 def test_big_endian_comes_out_native(tmp_path):
     array = np.arange(12, dtype=">u2").reshape(3, 4)
-    with files.opened(save(tmp_path / "a.zarr", array, "yx", "0.4"), axes=2) as grid:
-        block = grid.read(0, [slice(0, 3), slice(0, 4)])
+    with files.open_images(
+        save(tmp_path / "a.zarr", array, "yx", "0.4"), axes=2
+    ) as file:
+        block = file.read(0, [slice(0, 3), slice(0, 4)])
     assert block.dtype.isnative
     np.testing.assert_array_equal(block[..., 0], array)
 
@@ -101,19 +103,22 @@ def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
         (broken, 2),
         (text, 2),
     ):
-        with pytest.raises(UserError) as raised, files.opened(path, axes=axes) as grid:
-            grid.read(0, [slice(0, n) for n in grid.shape])
+        with (
+            pytest.raises(UserError) as raised,
+            files.open_images(path, axes=axes) as file,
+        ):
+            file.read(0, [slice(0, n) for n in file.shape])
         assert path.name in str(raised.value)
         assert "\n" not in str(raised.value)
     monkeypatch.setattr(zarr, "LIMIT", 19)
-    with pytest.raises(UserError, match="20 bytes"), files.opened(flat, axes=2):
+    with pytest.raises(UserError, match="20 bytes"), files.open_images(flat, axes=2):
         pass
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_a_glob_finds_the_image_and_not_its_levels(tmp_path, version):
     path = save(tmp_path / "deep.zarr", np.zeros((4, 5), np.uint8), "yx", version)
-    assert files.find(f"{tmp_path}/**/*") == [path]
+    assert files.find_images(f"{tmp_path}/**/*") == [path]
 
 
 def test_what_no_chunk_fills_is_read_in_windows_only(tmp_path):
@@ -121,8 +126,8 @@ def test_what_no_chunk_fills_is_read_in_windows_only(tmp_path):
     metadata = json.loads((folder / "0" / ".zarray").read_text())
     metadata["shape"] = [2**20, 2**20]
     (folder / "0" / ".zarray").write_text(json.dumps(metadata))
-    with files.opened(folder, axes=2) as grid:
-        corner = grid.read(0, [slice(0, 5), slice(0, 5)])
+    with files.open_images(folder, axes=2) as file:
+        corner = file.read(0, [slice(0, 5), slice(0, 5)])
         np.testing.assert_array_equal(corner[..., 0], np.pad(np.ones((4, 4)), (0, 1)))
         with pytest.raises(UserError, match=r"a\.zarr: 1099511627776 bytes of it"):
-            grid.read(0, [slice(0, n) for n in grid.shape])
+            file.read(0, [slice(0, n) for n in file.shape])

@@ -11,10 +11,11 @@ import tifffile
 from PIL import Image
 
 from unet_jax.data import folder
-from unet_jax.data.folders import cache, reading, serialization
-from unet_jax.data.folders.pairs import Patterns, find
+from unet_jax.data.folders import cache, reading, survey
+from unet_jax.data.folders.cache import SURVEY_FILE
+from unet_jax.data.folders.pairing import Patterns, find_pairs
 from unet_jax.data.folders.reading import ReadOptions
-from unet_jax.data.folders.splits import SURVEY_FILE
+from unet_jax.data.folders.survey_file import survey_from_json
 
 RNG = np.random.default_rng(8)
 
@@ -44,10 +45,14 @@ def rich(home):
 @pytest.fixture
 def opened(monkeypatch):
     """The pairs whose files are opened, as they are."""
-    found, whole = [], reading.opened
-    monkeypatch.setattr(
-        reading, "opened", lambda pair, *a: found.append(pair.id) or whole(pair, *a)
-    )
+    found, whole = [], reading.open_pair
+
+    def note(pair, options):
+        found.append(pair.id)
+        return whole(pair, options)
+
+    for module in (reading, survey):
+        monkeypatch.setattr(module, "open_pair", note)
     return found
 
 
@@ -58,8 +63,8 @@ def kept(splits, path):
 
 def assert_same(one, other):
     """All that two readings found, to the bit; and the records that they load."""
-    assert one.account._replace(facts=()) == other.account._replace(facts=())
-    for a, b in zip(one.account.facts, other.account.facts, strict=True):
+    assert one.report._replace(records=()) == other.report._replace(records=())
+    for a, b in zip(one.report.records, other.report.records, strict=True):
         assert a._replace(thumbnail=None) == b._replace(thumbnail=None)
         np.testing.assert_array_equal(a.thumbnail, b.thumbnail, strict=True)
     assert json.dumps(one.notes) == json.dumps(other.notes)
@@ -79,7 +84,7 @@ def test_with_a_survey_nothing_is_read_and_everything_is_the_same(
 ):
     anew = folder(root=str(rich))
     assert len(opened) == 14
-    assert [fault.kind for fault in anew.account.faults].count("flat") == 2
+    assert [issue.kind for issue in anew.report.issues].count("flat") == 2
     survey = kept(anew, tmp_path / "survey.json")
     opened.clear()
     again = folder(root=str(rich), survey=survey)
@@ -104,8 +109,8 @@ def test_only_what_has_changed_is_read_again(rich, tmp_path, opened):
     opened.clear()
     again = folder(root=str(rich), survey=survey)
     assert sorted(opened) == ["3", "5", "6", "7", "unlabelled/new"]
-    (fact,) = [fact for fact in again.account.facts if fact.id == "3"]
-    assert fact.intensity[0][2] == np.median(image)
+    (record,) = [record for record in again.report.records if record.id == "3"]
+    assert record.intensity[0][2] == np.median(image)
     assert_same(again, folder(root=str(rich)))
 
 
@@ -160,7 +165,7 @@ def test_a_file_that_cannot_be_read_is_tried_again(rich, tmp_path, opened):
     opened.clear()
     again = folder(root=str(rich), survey=survey)
     assert sorted(opened) == ["3", "4"]
-    assert again.account.faults == first.account.faults
+    assert again.report.issues == first.report.issues
 
 
 def test_a_change_within_an_ome_zarr_is_seen(tmp_path):
@@ -168,12 +173,12 @@ def test_a_change_within_an_ome_zarr_is_seen(tmp_path):
     inside.parent.mkdir(parents=True)
     inside.write_text("chunk")
     (tmp_path / "images/0.ome.zarr/.zattrs").write_text("{}")
-    found = find(tmp_path, Patterns(masks=""))
-    before = cache.stamps(found.pairs, tmp_path)
-    assert cache.stamps(found.pairs, tmp_path) == before
+    found = find_pairs(tmp_path, Patterns(masks=""))
+    before = cache.file_stamps(found.pairs, tmp_path)
+    assert cache.file_stamps(found.pairs, tmp_path) == before
     inside.write_text("other")  # as large
     os.utime(inside, ns=(1, 1))
-    assert cache.stamps(found.pairs, tmp_path) != before
+    assert cache.file_stamps(found.pairs, tmp_path) != before
 
 
 def test_records_on_disk_hold_the_survey_too(rich, tmp_path, opened):
@@ -187,7 +192,7 @@ def test_records_on_disk_hold_the_survey_too(rich, tmp_path, opened):
 def test_a_survey_is_small(rich):
     splits = folder(root=str(rich))
     size = len(json.dumps(splits.notes[SURVEY_FILE], separators=(",", ":")))
-    assert size / len(splits.account.facts) < 2000  # bytes: 20 MB of 10,000 pairs
+    assert size / len(splits.report.records) < 2000  # bytes: 20 MB of 10,000 pairs
 
 
 def whole(rich):
@@ -202,8 +207,8 @@ NONSENSE = [
     "3",
     '"survey"',
     "{}",
-    '{"version": 1}',
-    '{"version": 1, "options": {}, "pairs": 3}',
+    '{"version": 2}',
+    '{"version": 2, "options": {}, "pairs": 3}',
     "[" * 100_000,
     "9" * 10_000,
     '{"version": ' + "9" * 10_000 + "}",
@@ -218,13 +223,13 @@ def test_a_survey_of_nonsense_is_ignored(text, home, tmp_path, opened):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     found = folder(root=str(home), survey=str(path))
     assert len(opened) == 10
-    assert not found.account.faults
+    assert not found.report.issues
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda data: data | {"version": 0},
+        lambda data: data | {"version": 1},
         lambda data: data | {"options": data["options"] | {"axes": "2"}},
         lambda data: data | {"pairs": data["pairs"][0]},
         lambda data: data | {"pairs": {str(i): p for i, p in enumerate(data["pairs"])}},
@@ -235,7 +240,7 @@ def test_a_survey_of_nonsense_is_ignored(text, home, tmp_path, opened):
 def test_a_survey_of_another_form_is_ignored(change, rich, tmp_path, opened):
     data = whole(rich)
     for pair in data["pairs"]:
-        pair["faults"] = []
+        pair["issues"] = []
     path = tmp_path / "survey.json"
     path.write_text(json.dumps(change(data)))
     opened.clear()
@@ -279,10 +284,10 @@ def test_any_value_may_be_odd(rich):
     """A broken pair is read again, and the others are not; nothing is raised."""
     data, options = whole(rich), ReadOptions(axes=2)
     data["pairs"] = [data["pairs"][i] for i in (0, 10, 13)]  # a pair, a stack, an image
-    found = find(rich, Patterns())
+    found = find_pairs(rich, Patterns())
     pairs = [found.pairs[0], found.pairs[10], found.unlabelled[2]]
-    stamps = cache.stamps(pairs, rich)
-    load = serialization.load
+    stamps = cache.file_stamps(pairs, rich)
+    load = survey_from_json
     good = load(data, pairs, stamps, rich, options)
     assert [len(result.pages) for result in good] == [1, 3, 1]
     refused = 0
@@ -297,12 +302,12 @@ def test_any_value_may_be_odd(rich):
             results = load(broken[""], pairs, stamps, rich, options)
             refused += results.count(None)
             for result in filter(None, results):
-                for fault in result.faults:
-                    assert fault.text.isprintable()
+                for issue in result.issues:
+                    assert issue.text.isprintable()
                 for page in result.pages:
-                    assert page.fact.thumbnail.shape == (24, 24)
-                    assert len(page.fact.shape) == 2
-                    assert all(type(n) is int for n in page.fact.shape)
+                    assert page.stats.thumbnail.shape == (24, 24)
+                    assert len(page.stats.shape) == 2
+                    assert all(type(n) is int for n in page.stats.shape)
     assert refused > 2000
 
 
@@ -328,17 +333,17 @@ def test_any_value_may_be_odd(rich):
         ("grey", 1),
         ("finite", "yes"),
         ("classes", 1),
-        ("pointing", "UPS"),
+        ("orientation", "UPS"),
         ("target_grey", None),
     ],
 )
 def test_a_page_that_cannot_be_of_its_files_is_refused(field, value, rich):
     data, options = whole(rich), ReadOptions(axes=2)
-    found = find(rich, Patterns())
-    pairs, stamps = found.pairs[:2], cache.stamps(found.pairs[:2], rich)
+    found = find_pairs(rich, Patterns())
+    pairs, stamps = found.pairs[:2], cache.file_stamps(found.pairs[:2], rich)
     page = data["pairs"][0]["pages"][0]
     assert repr(page[field]) != repr(value)
     page[field] = value
-    results = serialization.load(data, pairs, stamps, rich, options)
+    results = survey_from_json(data, pairs, stamps, rich, options)
     assert results[0] is None
     assert results[1] is not None

@@ -30,7 +30,7 @@ def records(splits):
 
 
 def check_sound(splits):
-    assert not splits.account.faults, splits.account.faults
+    assert not splits.report.issues, splits.report.issues
 
 
 def test_pixels_and_classes_are_those_of_the_files(home):
@@ -43,7 +43,9 @@ def test_pixels_and_classes_are_those_of_the_files(home):
         mask = np.array(Image.open(home / f"masks/{i}.png"))
         np.testing.assert_array_equal(record["image"], image[..., None])
         np.testing.assert_array_equal(record["label"], mask == 255)
-    assert splits.account.said == ("mask values: 0 is background, 255 is foreground",)
+    assert splits.report.decisions == (
+        "mask values: 0 is background, 255 is foreground",
+    )
     for name, source in splits.sources.items():
         mine = [splits.sources[name].load(i)["label"] for i in range(source.length)]
         for k in (0, 1):
@@ -83,11 +85,11 @@ def test_a_split_is_used_again_and_does_not_take_what_is_new(home, tmp_path):
     save(home / "masks/new.png", np.zeros((24, 20), np.uint8))
     again = folder(root=str(home), split=str(file), seed=5)
     assert again.notes["split.json"] == first.notes["split.json"]
-    assert "new: not in" in again.account.faults[0].text
+    assert "new: not in" in again.report.issues[0].text
     (home / "images/3.png").unlink()
     (home / "masks/3.png").unlink()
-    gone = folder(root=str(home), split=str(file)).account.errors
-    assert "names 3, which the data do not have" in gone[0].text
+    gone = folder(root=str(home), split=str(file)).report.errors
+    assert "names 3, missing in the data" in gone[0].text
 
 
 def test_given_splits_stay_and_what_is_missing_is_taken_from_training(home):
@@ -149,9 +151,9 @@ def test_pages_of_a_stack_are_images_and_slices_of_a_volume_are_not(tmp_path):
     assert [i[-1] for i in parts["train"] + parts["val"] + parts["test"]] == list(
         "012345678"
     )
-    assert "in runs; neighbours may be alike" in splits.account.faults[0].text
-    whole = folder(root=str(tmp_path), **files, axes=3).account
-    assert [fact.shape for fact in whole.facts] == [(9, 16, 12)]
+    assert "in runs; neighbours may be alike" in splits.report.issues[0].text
+    whole = folder(root=str(tmp_path), **files, axes=3).report
+    assert [record.shape for record in whole.records] == [(9, 16, 12)]
     assert "1 images cannot be split" in whole.errors[0].text
 
 
@@ -169,7 +171,7 @@ def test_colours_palettes_ids_and_ignored_pixels(home):
     truth = {i: np.array(Image.open(home / f"masks/{i}.png")) > 0 for i in range(10)}
 
     def check(splits, ignored=False):
-        assert not splits.account.errors, splits.account.errors
+        assert not splits.report.errors, splits.report.errors
         for i, record in records(splits).items():
             wanted = truth[int(i)].astype(int)
             if ignored:
@@ -210,7 +212,7 @@ def test_instances_beside_masks_and_alone(home):
     record = splits.train.load(0)
     assert set(np.unique(record["instances"])) == {0, 7, 300}
     assert record["label"].sum() != 21  # the masks are something else
-    assert {fact.objects for fact in splits.account.facts} == {2}
+    assert {record.objects for record in splits.report.records} == {2}
     alone = folder(root=str(home), masks="")
     check_sound(alone)
     assert alone.train.load(0)["label"].sum() == 21
@@ -250,7 +252,7 @@ def test_grey_and_colour_files_are_brought_to_one_count(home):
     splits = folder(root=str(home))
     assert splits.train.channels == 3
     assert splits.train.convert
-    assert "RGB is made of these" in splits.account.faults[0].text
+    assert "converted to RGB" in splits.report.issues[0].text
     found = records(splits)
     np.testing.assert_array_equal(found["3"]["image"], coloured)
     np.testing.assert_array_equal(found["4"]["image"][..., 1], same)
@@ -309,16 +311,18 @@ def test_an_ome_zarr_is_one_image(tmp_path):
 
 
 def test_records_are_kept_until_a_file_changes(home, tmp_path, monkeypatch):
-    from unet_jax.data.folders import reading
+    from unet_jax.data.folders import reading, survey
 
     files, kept = {"root": str(home)}, {"records": str(tmp_path / "kept")}
     first, _ = folder(**files), folder(**files, **kept)
-    opened = []
-    whole = reading.opened
-    monkeypatch.setattr(reading, "opened", lambda *a: opened.append(a) or whole(*a))
+    opened, whole = [], reading.open_pair
+    for module in (reading, survey):
+        monkeypatch.setattr(
+            module, "open_pair", lambda *a: opened.append(a) or whole(*a)
+        )
     again = folder(**files, **kept, seed=1)
-    assert again.account.faults == first.account.faults
-    assert again.account.mapping == first.account.mapping
+    assert again.report.issues == first.report.issues
+    assert again.report.label_map == first.report.label_map
     there, here = records(first), records(again)
     assert there.keys() == here.keys()
     for name, record in there.items():
@@ -341,11 +345,11 @@ def test_a_mask_that_is_mirrored_in_the_world_is_refused(tmp_path):
             array = noise(5, 6, 7) // (1 if kind == "images" else 128)
             file = nibabel.Nifti1Image(array, affine)
             nibabel.save(file, tmp_path / kind / f"v{i}.nii.gz")
-    account = folder(root=str(tmp_path), axes=3).account
-    (error,) = account.errors
+    report = folder(root=str(tmp_path), axes=3).report
+    (error,) = report.errors
     assert error.text.startswith("masks/v2.nii.gz: its axes point to LAS, those of its")
-    (warning,) = [f for f in account.faults if f.kind == "place"]
-    assert warning.text.startswith("masks/v3.nii.gz: lies elsewhere than its image")
+    (warning,) = [f for f in report.issues if f.kind == "place"]
+    assert warning.text.startswith("masks/v3.nii.gz: its affine map differs from that")
 
 
 def test_a_stack_that_was_written_page_by_page_is_a_stack(tmp_path):
@@ -386,11 +390,11 @@ def test_a_camera_that_stands_still_does_not_make_one_group_of_all(tmp_path):
         save(tmp_path / f"images/v{i // 5}_{i}.png", image.clip(0, 255).astype("u1"))
         save(tmp_path / f"masks/v{i // 5}_{i}.png", mask)
     for options in ({"group": "v([0-9])"}, {"group": "v([0-9])", "folds": 4}):
-        account = folder(root=str(tmp_path), **options).account
-        assert not account.errors, account.errors
-        where = {(fact.id[1], fact.split) for fact in account.facts}
+        report = folder(root=str(tmp_path), **options).report
+        assert not report.errors, report.errors
+        where = {(record.id[1], record.split) for record in report.records}
         assert len(where) == 4  # every video in one split
-    assert "nearly the same image" in account.faults[-1].text
+    assert "nearly the same image" in report.issues[-1].text
 
 
 @pytest.mark.parametrize("kind", ["images", "masks", "unlabelled"])
@@ -402,7 +406,7 @@ def test_a_folder_that_leads_out_of_the_root_needs_leave(home, tmp_path_factory,
     else:
         (home / kind).rename(outside / kind)
     (home / kind).symlink_to(outside / kind)
-    (error,) = folder(root=str(home)).account.errors
+    (error,) = folder(root=str(home)).report.errors
     assert error.kind == "link"
     allowed = folder(root=str(home), links=True)
     check_sound(allowed)

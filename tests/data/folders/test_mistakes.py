@@ -1,4 +1,4 @@
-"""One broken folder for every mistake that people make, and what they are told."""
+"""One broken folder for every mistake that people make, and what they are text."""
 
 import shutil
 
@@ -223,24 +223,25 @@ def few(home):
 MISTAKES = [
     (no_mask, {}, "images/3.png: an image without a mask in masks; add"),
     (no_image, {}, "masks/3.png: a mask without an image; add"),
-    (another_name, {}, "(is it 3_mask.png? then name it 3.png)"),
+    (another_name, {}, "(is it 3_mask.png? then rename it to 3.png)"),
     (size, {}, "masks/3.png: the mask is 23 x 20, its image 24 x 20"),
     (
         values,
         {},
-        "masks/3.png: the value 7 in 81 pixels, where masks have 0, 255; mend the "
-        'file, or say what they are: --config.data.label_map="((0,0),(255,1),(7,2),)"',
+        "masks/3.png: the value 7 in 81 pixels, where masks have 0, 255; correct "
+        "the file, or give the value a class: "
+        '--config.data.label_map="((0,0),(255,1),(7,2),)"',
     ),
     (
         all_values,
         {},
-        "masks/4.png and 5 more: masks have the values 3; 7, which could mean anything;"
-        ' say what they are: --config.data.label_map="((3,0),(7,1),)"',
+        "masks/4.png and 5 more: masks have the values 3; 7, whose classes are not "
+        'known; give the values classes: --config.data.label_map="((3,0),(7,1),)"',
     ),
     (colours, {}, '--config.data.label_map="((0,0),((255,0,0),1),)"'),
-    (smoothed, {}, "values between 0 and 255, so it is anti-aliased"),
-    (jpeg, {}, "masks/3.jpg: a JPEG does not keep the values of a mask; save it as"),
-    (empty, {}, "masks to train on hold nothing but background"),
+    (smoothed, {}, "values between 0 and 255, so the mask is anti-aliased"),
+    (jpeg, {}, "masks/3.jpg: a JPEG does not keep the values of a mask; export it"),
+    (empty, {}, "masks to train on hold only background"),
     (
         no_mask,
         {"classes": ("background", "cell", "debris"), "label_map": ((0, 0), (255, 1))},
@@ -252,19 +253,19 @@ MISTAKES = [
     (channels, {}, "images/3.tif: 2 channels, where most have 1; save it with 1"),
     (stems, {}, "images/3.tif, images/3.png: two files of one stem; rename or"),
     (unknown, {}, "images/3.webp: an unknown format; save it as one of .png, .jpg"),
-    (link, {}, "images/3.png: a link that leads out of"),
+    (link, {}, "images/3.png: a link that leaves"),
     (leak, {}, "test/images/copy.png (test): the same image as train/images/2.png"),
     (ids, {}, "if these are object ids, put the files into instances/"),
     (numbered, {}, "if these are object ids, put the files into instances/"),
-    (void, {}, "--config.data.ignore_label=255, if nobody annotated those"),
+    (void, {}, "--config.data.ignore_label=255, if it marks unannotated pixels"),
     (nearly, {}, '--config.data.label_map="((0,0),(254,1),(255,1),)"'),
-    (transparent, {}, "a mask with transparent parts, which are lost; save it"),
-    (empty_class, {}, "masks/debris: no masks in it; put those of the class there"),
+    (transparent, {}, "a mask with transparent parts, which are ignored; save it"),
+    (empty_class, {}, "masks/debris: no masks in it; put the masks of the class there"),
     (
         suffix,
         {},
         "none of 10 images has a mask of its name, such as images/0_0000.png and "
-        "masks/0.png; say by globs what their names share: "
+        "masks/0.png; describe their names by globs: "
         "--config.data.images='images/*_0000.png' --config.data.masks='masks/*.png'",
     ),
     (
@@ -275,8 +276,8 @@ MISTAKES = [
     (
         nothing,
         {"label_map": ((0, 0), (254, 1))},
-        "masks have the values 0; 255, and the label map has the values 0; 254; say "
-        'what they are: --config.data.label_map="((0,0),(255,1),)"',
+        "masks have the values 0; 255, and the label map has the values 0; 254; give "
+        'the values classes: --config.data.label_map="((0,0),(255,1),)"',
     ),
     (
         class_folders,
@@ -288,7 +289,7 @@ MISTAKES = [
         other_folders,
         {},
         "val/masks: has a folder for each of cell, nucleus, and train/masks has a "
-        "folder for each of cell, debris; they must be the same",
+        "folder for each of cell, debris; they must be equal",
     ),
     (mixed, {}, '--config.data.label_map="((0,0),(1,1),(255,1),)"'),
     (bands, {}, '--config.data.label_map="((0,0),(64,1),(128,2),(192,3),(255,4),)"'),
@@ -297,10 +298,10 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(
-    ("mistake", "options", "told"), MISTAKES, ids=[m.__name__ for m, *_ in MISTAKES]
+    ("mistake", "options", "text"), MISTAKES, ids=[m.__name__ for m, *_ in MISTAKES]
 )
 def test_a_mistake_is_told_and_nothing_is_trained(
-    mistake, options, told, home, capsys, tmp_path_factory
+    mistake, options, text, home, capsys, tmp_path_factory
 ):
     mistake(home)
     config = config_of_a_folder.get_config()
@@ -311,11 +312,11 @@ def test_a_mistake_is_told_and_nothing_is_trained(
     workdir = tmp_path_factory.mktemp("run")
     with pytest.raises(SystemExit) as end, command.one_line():
         run.train(config, workdir)
-    assert told in end.value.code
+    assert text in end.value.code
     assert "Traceback" not in end.value.code
     assert not list(workdir.iterdir())
     assert run.inspect(config, workdir) == 1
-    assert told in " ".join(capsys.readouterr().out.split("\n"))
+    assert text in " ".join(capsys.readouterr().out.split("\n"))
 
 
 def test_all_mistakes_are_told_at_once(home):
@@ -324,12 +325,12 @@ def test_all_mistakes_are_told_at_once(home):
     (home / "images/5.png").write_bytes(data[: len(data) // 2])
     png(home, "masks/4.png", mask(home, 4)[:, :19])
     png(home, "images/extra.png", NOISE)
-    kinds = sorted(fault.kind for fault in folder(root=str(home)).account.errors)
+    kinds = sorted(issue.kind for issue in folder(root=str(home)).report.errors)
     assert kinds == ["missing pair", "size", "size", "unreadable"]
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "text"),
     [
         ({}, "root: name the folder"),
         ({"root": "nowhere"}, "there is no folder nowhere"),
@@ -341,21 +342,27 @@ def test_all_mistakes_are_told_at_once(home):
         ({"group": "case_(.)"}, "group='case_(.)' is not found in 10 of 10 names"),
         ({"group": "("}, "is no regular expression"),
         ({"group": "([a-z]*)"}, "finds 1 groups, fewer than there are splits"),
-        ({"folds": 11}, "folds=11 must be 3 or more, and there are 10 groups"),
+        (
+            {"folds": 11},
+            "folds must be at least 3 and at most 10, the number of groups",
+        ),
         ({"spacing": (1.0,)}, "spacing=(1.0,) must have 2 sizes, one for each axis"),
         ({"split": "no.json"}, "split=no.json: No such file"),
         ({"colours": ("red", "green")}, "colours must have red, green and blue"),
-        ({"colours": ((1, 2, 3),) * 3}, "colours has 3 of them, and there are 2"),
+        (
+            {"colours": ((1, 2, 3),) * 3},
+            "colours must have one for each class; it has 3 of 2",
+        ),
         ({"val": 0.7, "test": 0.5}, "val=0.7 and test=0.5 leave nothing to train on"),
     ],
 )
-def test_an_argument_that_cannot_be(options, told, home):
+def test_an_argument_that_cannot_be(options, text, home):
     options = {"root": str(home)} | options if options else {}
     try:
-        errors = [fault.text for fault in folder(**options).account.errors]
+        errors = [issue.text for issue in folder(**options).report.errors]
     except UserError as error:
         errors = [str(error)]
-    assert told in errors[0], errors
+    assert text in errors[0], errors
 
 
 @pytest.mark.parametrize("crop", [(64, 64)])

@@ -34,7 +34,7 @@ def records(splits):
 
 
 def errors(**options):
-    return [fault.text for fault in folder(**options).account.errors]
+    return [issue.text for issue in folder(**options).report.errors]
 
 
 def sharp(home):
@@ -49,7 +49,7 @@ def sharp(home):
 def test_targets_beside_masks_are_the_arrays_of_their_files(home):
     truth = sharp(home)
     splits = folder(root=str(home))
-    assert not splits.account.faults
+    assert not splits.report.issues
     assert splits.train.target_channels == 2
     assert splits.train.channels == 1
     for name, record in records(splits).items():
@@ -57,11 +57,11 @@ def test_targets_beside_masks_are_the_arrays_of_their_files(home):
         np.testing.assert_array_equal(record["target"], truth[name])
         mask = pixels(home / f"masks/{name}.png")
         np.testing.assert_array_equal(record["label"], mask == 255)
-    fact = splits.account.facts[3]
-    assert (fact.target, fact.target_dtype) == ("targets/3.tif", "uint16")
-    ends = [(row[0], row[-1]) for row in fact.target_intensity]
+    record = splits.report.records[3]
+    assert (record.target, record.target_dtype) == ("targets/3.tif", "uint16")
+    ends = [(row[0], row[-1]) for row in record.target_intensity]
     assert ends == [(c.min(), c.max()) for c in np.moveaxis(truth["3"], -1, 0)]
-    assert fact.mask == "masks/3.png"
+    assert record.mask == "masks/3.png"
 
 
 @pytest.mark.parametrize("kind", ["jpg", "float"])
@@ -75,11 +75,11 @@ def test_with_targets_masks_are_optional(home, kind):
         else:
             tif(home / f"targets/{i}.tif", RNG.normal(0, 5, (24, 20)).astype("f4"))
     splits = folder(root=str(home))
-    assert not splits.account.faults
-    assert splits.train.classes == splits.train.colours == splits.account.classes == ()
+    assert not splits.report.issues
+    assert splits.train.classes == splits.train.colours == splits.report.classes == ()
     assert splits.train.pixels is None
     assert splits.train.target_channels == (3 if kind == "jpg" else 1)
-    assert not any(fact.labelled for fact in splits.account.facts)
+    assert not any(record.labelled for record in splits.report.records)
     for name, record in records(splits).items():
         assert record.keys() == {"id", "image", "target"}
         if kind == "jpg":
@@ -128,10 +128,8 @@ def test_grey_and_colour_targets_become_one_kind_and_colour_alone_stays(home):
     png(home / "targets/5.png", grey)
     splits = folder(root=str(home))
     assert splits.train.target_channels == 3
-    (warning,) = splits.account.faults
-    assert warning.text == (
-        "targets/5.png: RGB is made of these, as the other targets are"
-    )
+    (warning,) = splits.report.issues
+    assert warning.text == ("targets/5.png: converted to RGB, as the other targets are")
     found = records(splits)
     np.testing.assert_array_equal(found["4"]["target"], coloured)
     for channel in range(3):
@@ -155,7 +153,8 @@ def test_splits_that_are_given_bring_their_own_targets(home):
     for i in (6, 7):
         (home / f"val/targets/{i}.tif").unlink()
     assert errors(root=str(home)) == [
-        "val: there are no targets, and train has some; add them, or take those away"
+        "val: there are no targets, and train has some; add them here, or remove them "
+        "there"
     ]
 
 
@@ -163,9 +162,9 @@ def test_images_alone_need_that_it_is_said(home):
     for i in range(10):
         (home / f"masks/{i}.png").unlink()
     (text,) = errors(root=str(home))
-    assert text.startswith("masks: there are no masks; put them there with the names")
+    assert text.startswith("masks: there are no masks; put masks there with the names")
     splits = folder(root=str(home), masks="")
-    assert not splits.account.faults
+    assert not splits.report.issues
     assert {tuple(record) for record in records(splits).values()} == {("id", "image")}
 
 
@@ -221,38 +220,41 @@ def jpeg(home):
 
 MISTAKES = [
     (lost, "images/3.png: an image without a target in targets; add the target or"),
-    (alone, "targets/new.tif: a target without an image; add the image or take the t"),
+    (
+        alone,
+        "targets/new.tif: a target without an image; add the image or remove the t",
+    ),
     (size, "targets/3.tif: the target is 24 x 19, its image 24 x 20; save it with"),
     (pages, "targets/3.tif: 3 pages, where its image has 1; save one for each"),
-    (nan, "targets/3.tif: 2 values are NaN or infinite; replace them, or take"),
+    (nan, "targets/3.tif: 2 values are NaN or infinite; replace them, or remove"),
     (text, "targets/3.tif: cannot be read"),
     (channels, "targets/3.tif: 4 channels, where most targets have 2; save it with 2"),
     (
         other_names,
         "none of 10 images has a target of its name, such as images/0.png and "
-        "targets/0_sharp.tif; say by globs what their names share: --config.data."
+        "targets/0_sharp.tif; describe their names by globs: --config.data."
         "images='images/*.png' --config.data.targets='targets/*_sharp.tif'",
     ),
     (unknown, "targets/3.webp: an unknown format; save it as one of .png"),
-    (link, "targets/3.tif: a link that leads out of"),
+    (link, "targets/3.tif: a link that leaves"),
     (jpeg, "masks/3.jpg: a JPEG does not keep the values of a mask"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("mistake", "told"), MISTAKES, ids=[m.__name__ for m, _ in MISTAKES]
+    ("mistake", "text"), MISTAKES, ids=[m.__name__ for m, _ in MISTAKES]
 )
-def test_a_mistake_is_one_line(mistake, told, home):
+def test_a_mistake_is_one_line(mistake, text, home):
     sharp(home)
     mistake(home)
     (line,) = errors(root=str(home))
-    assert line.startswith(told)
+    assert line.startswith(text)
 
 
 @pytest.mark.parametrize("kind", ["instances", "targets", "unlabelled"])
 def test_a_place_that_is_named_must_hold_something(kind, home):
     assert errors(root=str(home), **{kind: "sharp"}) == [
-        f"sharp: there are no {kind}; mend --config.data.{kind}, or leave it out"
+        f"sharp: there are no {kind}; correct --config.data.{kind}, or remove it"
     ]
 
 
@@ -274,7 +276,7 @@ def test_images_without_labels_are_a_source_of_their_own(home):
     assert before.unlabelled is None
     truth = more(home, "abc", shape=(9, 30))
     splits = folder(root=str(home), spacing=(2.0, 1.0))
-    assert not splits.account.faults
+    assert not splits.report.issues
     source = splits.unlabelled
     assert (source.length, source.channels, source.target_channels) == (3, 1, 0)
     assert source.classes == splits.train.classes
@@ -286,9 +288,9 @@ def test_images_without_labels_are_a_source_of_their_own(home):
         np.testing.assert_array_equal(record["image"][..., 0], truth[name])
     assert splits.notes["split.json"] == before.notes["split.json"]
     assert len(records(splits)) == 10
-    facts = [fact for fact in splits.account.facts if fact.split == "unlabelled"]
-    assert [fact.shape for fact in facts] == [(9, 30)] * 3
-    assert not any(fact.labelled for fact in facts)
+    stats = [record for record in splits.report.records if record.split == "unlabelled"]
+    assert [record.shape for record in stats] == [(9, 30)] * 3
+    assert not any(record.labelled for record in stats)
 
 
 def test_unlabelled_images_beside_given_splits_and_of_a_glob(home):
@@ -317,10 +319,10 @@ def test_unlabelled_images_have_the_channels_of_the_others(home):
     coloured = more(home, "bc", shape=(24, 20, 3))
     splits = folder(root=str(home))
     assert splits.train.channels == splits.unlabelled.channels == 1
-    (warning,) = splits.account.faults
+    (warning,) = splits.report.issues
     assert warning.text == (
-        "unlabelled/b.png, unlabelled/c.png: grey is made of these, as the images to "
-        "train on are"
+        "unlabelled/b.png, unlabelled/c.png: converted to grey, as the images to train "
+        "on are"
     )
     luma = np.rint(coloured["b"] @ [0.299, 0.587, 0.114])
     np.testing.assert_array_equal(splits.unlabelled.load(1)["image"][..., 0], luma)
@@ -347,19 +349,19 @@ def test_an_unlabelled_copy_of_what_is_measured_is_a_leak(home, part):
         return
     assert found == [
         f"unlabelled/copy.png: the same image as images/{name}.png ({part}), and 1 "
-        "more like this; training must not see it: remove the unlabelled one, or go on "
-        "with --config.data.leaks=allow"
+        "more like this; remove the unlabelled image, because training must not see "
+        "it, or set --config.data.leaks=allow"
     ]
-    allowed = folder(root=str(home), leaks="allow").account.faults
-    assert [(fault.level, fault.kind) for fault in allowed] == [("warning", "leak")]
+    allowed = folder(root=str(home), leaks="allow").report.issues
+    assert [(issue.level, issue.kind) for issue in allowed] == [("warning", "leak")]
 
 
 def test_constant_images_are_no_copies(home):
     name = folder(root=str(home)).notes["split.json"]["test"][0]
     for path in (f"images/{name}.png", "unlabelled/dark.png"):
         png(home / path, np.full((24, 20), 7))
-    found = folder(root=str(home)).account.faults
-    assert [fault.kind for fault in found] == ["flat", "flat"]
+    found = folder(root=str(home)).report.issues
+    assert [issue.kind for issue in found] == ["flat", "flat"]
 
 
 def test_records_on_disk_hold_targets_and_unlabelled_images(home, tmp_path):

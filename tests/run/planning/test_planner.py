@@ -10,7 +10,8 @@ from unet_jax.build import binding
 from unet_jax.build.dataset import survey_splits
 from unet_jax.configs import base
 from unet_jax.data import sampling, weights
-from unet_jax.data.account import Account, measure
+from unet_jax.data.dataset_report import DatasetReport
+from unet_jax.data.record import measure_record
 from unet_jax.errors import UserError
 from unet_jax.models import UNet
 from unet_jax.run import train
@@ -34,7 +35,7 @@ def test_a_plan_is_measured_and_its_file_trains(tiny, tmp_path):
     tiny.data.shape = (18, 40)
     tiny.metrics = tiny.metrics[:1]
     splits = survey_splits(tiny)
-    plan = plan_training(tiny, splits.account, splits)
+    plan = plan_training(tiny, splits.report, splits)
     planned = {field.field: field.value for field in plan.fields}
     assert planned["crop"] == plan.config.crop == (20, 40)
     assert planned["model.widths"] == plan.config.model.widths == (2, 4, 8)
@@ -142,8 +143,8 @@ def test_a_rare_class_changes_the_weight_map_and_the_sampling(monkeypatch):
     label = np.zeros((640, 640), np.int32)
     label[:32, :64] = 1  # 1/200
     image = np.arange(640 * 640, dtype=np.uint32).reshape(640, 640, 1)
-    fact = measure({"image": image, "label": label, "id": "a"}, "train")
-    account = Account("here", ("background", "spot"), facts=(fact,))
+    fact = measure_record({"image": image, "label": label, "id": "a"}, "train")
+    account = DatasetReport("here", ("background", "spot"), records=(fact,))
     plan = plan_training(base.get_config(), account, None)
     assert plan.seconds == 250
     assert plan.config.weight_map.shares == (0.995, 0.005)
@@ -180,4 +181,4 @@ def test_set_fields_changes_a_copy():
 
 def test_a_plan_needs_images(tiny):
     with pytest.raises(UserError, match="here holds no images"):
-        plan_training(tiny, Account(root="here", classes=("a", "b")), None)
+        plan_training(tiny, DatasetReport(root="here", classes=("a", "b")), None)

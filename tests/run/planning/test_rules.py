@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unet_jax.data.account import Fact
+from unet_jax.data.record import RecordStats
 from unet_jax.run.planning import rules
 
 FIVE = (0.0, 10.0, 50.0, 90.0, 100.0)
@@ -15,7 +15,7 @@ def fact(
     intensity=FIVE,
     pixels=((0, 70), (1, 30)),
 ):
-    return Fact(
+    return RecordStats(
         id="a",
         split="train",
         image="",

@@ -1,37 +1,44 @@
-"""Files: images are read from disk in windows, segmentations written in pieces.
+"""Image files: read in windows, and written in the form of what was read.
 
-with files.opened(path, axes=2) as grid, files.canvas(folder, name, grid, "u1") as out:
-    for image in range(grid.count):
-        block = grid.read(image, [slice(0, 512), slice(0, grid.shape[1])])
-        ...
-        out.put(labels)
+with files.open_images(path, axes=2) as file:
+    with files.write_images(folder, name, file, "u1") as writer:
+        for image in range(file.count):
+            block = file.read(image, [slice(0, 512), slice(0, file.shape[1])])
+            ...
+            writer.write(labels)
 """
 
-from unet_jax.data.files.grid import Grid, conversion, to_channels
+from unet_jax.data.files.image_file import (
+    ImageFile,
+    channel_converter,
+    convert_channels,
+)
 from unet_jax.data.files.names import (
     ENDINGS,
     ending,
-    find,
-    is_known,
-    left_out,
+    find_images,
+    is_image,
+    other_files,
     stem,
-    stems,
+    unique_stems,
 )
-from unet_jax.data.files.read import opened
-from unet_jax.data.files.write import Canvas, canvas
+from unet_jax.data.files.read import decode_image, decode_tiff, open_images
+from unet_jax.data.files.write import ImageWriter, write_images
 
 __all__ = [
     "ENDINGS",
-    "Canvas",
-    "Grid",
-    "canvas",
-    "conversion",
+    "ImageFile",
+    "ImageWriter",
+    "channel_converter",
+    "convert_channels",
+    "decode_image",
+    "decode_tiff",
     "ending",
-    "find",
-    "is_known",
-    "left_out",
-    "opened",
+    "find_images",
+    "is_image",
+    "open_images",
+    "other_files",
     "stem",
-    "stems",
-    "to_channels",
+    "unique_stems",
+    "write_images",
 ]

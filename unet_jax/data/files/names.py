@@ -1,4 +1,4 @@
-"""Which files there are to read, and what to call what is written."""
+"""Names of image files: known endings, files to read, stems for files to write."""
 
 import glob
 from collections import Counter
@@ -12,90 +12,87 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFFS = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
 VOLUMES = (".nii.gz", ".nii")
 FOLDERS = (".ome.zarr", ".zarr")
-ENDINGS = (*IMAGES, *TIFFS, *VOLUMES, *FOLDERS)  # of two that fit, the longer first
+ENDINGS = (*IMAGES, *TIFFS, *VOLUMES, *FOLDERS)  # if two fit, the longer comes first
 
 
-def find(pattern: str) -> list[Path]:
-    """Returns a file, the files of a folder, or those that a glob matches, sorted.
+def find_images(pattern: str) -> list[Path]:
+    """Returns one file, the images in a folder, or those that match a glob, sorted.
 
-    An OME-Zarr is one file. Files in folders of a folder are not looked for, and of a
-    folder or a glob only files of known endings count.
+    An OME-Zarr folder counts as one image. Subfolders of a folder are not searched. A
+    file that is named itself may have any ending.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no such file.
     """
     path = Path(pattern)
-    if path.is_file() or (path.is_dir() and is_known(path)):
+    if path.is_file() or (path.is_dir() and is_image(path)):
         return [path]
     if path.is_dir():
-        found = [p for p in path.iterdir() if is_known(p)]
+        found = [p for p in path.iterdir() if is_image(p)]
     else:
-        found = [
-            p for p in map(Path, glob.glob(pattern, recursive=True)) if is_known(p)
-        ]
-        found = [p for p in found if not any(map(is_zarr, p.parents))]  # one file
+        matches = map(Path, glob.glob(pattern, recursive=True))
+        found = [p for p in matches if is_image(p)]
+        found = [p for p in found if not any(map(is_zarr, p.parents))]
     if not found:
         what = "no such file"
         if path.is_dir():
-            what = f"holds no images itself ('{path}/**/*' looks into its folders too)"
+            what = f"no images in this folder ('{path}/**/*' includes its subfolders)"
         raise UserError(f"{pattern}: {what}; known endings are {', '.join(ENDINGS)}")
     return sorted(found)
 
 
-def left_out(pattern: str, found: Sequence[Path]) -> list[Path]:
-    """Returns the files of a folder that `find` did not count as images, sorted."""
+def other_files(pattern: str, images: Sequence[Path]) -> list[Path]:
+    """Returns the files of a folder that `find_images` left out, sorted."""
     path = Path(pattern)
-    if not path.is_dir() or path in found:
+    if not path.is_dir() or path in images:
         return []
     every = {p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")}
-    return sorted(every - set(found))
+    return sorted(every - set(images))
 
 
 def ending(path: Path) -> str:
-    """The known ending of a file, in lower case, or '' if it has none.
+    """Returns the known ending of a file, in lower case, or '' if it has none.
 
-    A folder that is zarr inside ends in .zarr, whatever its name.
+    A folder with the files of a zarr ends in .zarr, whatever its name.
     """
     name = path.name.lower()
-    found = next((e for e in ENDINGS if name.endswith(e) and name != e), "")
+    known = next((e for e in ENDINGS if name.endswith(e) and name != e), "")
     if path.is_dir():
-        return found if found in FOLDERS else ".zarr" if is_zarr(path) else ""
-    return "" if found in FOLDERS else found
+        return known if known in FOLDERS else ".zarr" if is_zarr(path) else ""
+    return "" if known in FOLDERS else known
 
 
 def stem(path: Path) -> str:
-    """The name without its known ending: 'a.nii.gz' is 'a', 'x.ome.zarr' is 'x'."""
+    """Returns the name without its known ending: 'a.nii.gz' -> 'a'."""
     end = ending(path)
-    return (
-        path.name[: -len(end)] if path.name.lower().endswith(end or "/") else path.name
-    )
+    if end and path.name.lower().endswith(end):
+        return path.name[: -len(end)]
+    return path.name
 
 
-def stems(paths: Sequence[Path]) -> list[str]:
-    """A name for each file, all different.
+def unique_stems(paths: Sequence[Path]) -> list[str]:
+    """Returns a different name for each file.
 
-    Where files share a stem, the ending comes after it: a.png and a.tif are a_png and
-    a_tif. Where that is not enough, as for one name in two folders, numbers follow.
+    If files share a stem, the ending is added: a.png and a.tif become a_png and a_tif.
+    If that is not enough, as for equal names in two folders, numbers are added.
     """
     names = [stem(path) for path in paths]
-    longer = [f"{name}{_joined(path)}" for name, path in zip(names, paths, strict=True)]
-    names = _apart(names, longer)
+    endings = [ending(path).replace(".", "_") for path in paths]
+    longer = [f"{name}{end}" for name, end in zip(names, endings, strict=True)]
+    names = _lengthen(names, longer)
     while len({name.lower() for name in names}) < len(names):
-        names = _apart(names, [f"{name}_{i}" for i, name in enumerate(names, start=1)])
+        longer = [f"{name}_{i}" for i, name in enumerate(names, start=1)]
+        names = _lengthen(names, longer)
     return names
 
 
-def is_known(path: Path) -> bool:
-    """Whether a file, or the folder of an OME-Zarr, is one to be read."""
+def is_image(path: Path) -> bool:
+    """Returns True for an image of a known ending, and for an OME-Zarr folder."""
     return ending(path) != "" and not path.name.startswith(".")
 
 
-def _joined(path: Path) -> str:
-    return ending(path).replace(".", "_")
-
-
-def _apart(names: list[str], longer: list[str]) -> list[str]:
-    """Takes the longer name wherever the short one is not the only one, in any case."""
+def _lengthen(names: list[str], longer: list[str]) -> list[str]:
+    """Takes the longer name wherever the short one is not unique, ignoring case."""
     times = Counter(name.lower() for name in names)
     return [
         long if times[name.lower()] > 1 else name

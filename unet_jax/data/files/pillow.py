@@ -1,12 +1,13 @@
-"""PNG, JPEG and BMP, through Pillow.
+"""PNG, JPEG and BMP files, through Pillow.
 
-Pixels are as they are stored: a camera's note on how to turn a JPEG is not followed,
-as tools for annotation do not follow it either. An alpha channel is dropped, a palette
-becomes the colours it stands for, and black and white become 0 and 255.
+Pixels are returned as they are stored. The EXIF orientation of a JPEG is not applied,
+as annotation programs ignore it too. An alpha channel is dropped. Black-and-white
+images become 0 and 255.
 """
 
 import contextlib
 import functools
+import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,52 +15,66 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unet_jax.data.files.grid import Box, Grid, volume_expected
+from unet_jax.data.files.image_file import Box, ImageFile, not_a_volume
 from unet_jax.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP")
-JPEG_PIXELS = 512  # to a byte, at the very most: a bit for each block of 8 x 8
+FORMATS_IN_MEMORY = (*FORMATS, "GIF", "WEBP")
+JPEG_PIXELS = 512  # the most that a byte can hold: a bit for each block of 8 x 8
 GREY, GREY_16, COLOUR = ("1", "L", "LA", "P"), ("I;16",), ("PA", "RGB", "RGBA", "RGBX")
 
 
 @contextlib.contextmanager
-def opened(path: Path, axes: int) -> Iterator[Grid]:
-    """Opens an image; its pixels are read at the first window, all at once.
+def open_pillow(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
+    """Opens an image; the first `read` decodes all of its pixels.
+
+    Args:
+      source: a file, or its content in memory.
+      axes: must be 2.
 
     Raises:
-      UserError: it is animated, has colours that are neither grey nor red, green and
-        blue, more bits than Pillow reads or too many pixels; or the network takes
-        volumes.
+      UserError: the image is animated, its colours are neither grey nor RGB, it has
+        more bits than Pillow reads or too many pixels; or `axes` is not 2.
     """
     if axes != 2:
-        raise volume_expected(axes)
-    with unpacked(path, FORMATS) as image:
+        raise not_a_volume(axes)
+    formats = FORMATS if isinstance(source, Path) else FORMATS_IN_MEMORY
+    with open_with_pillow(source, formats) as image:
         if image.format == "PNG" and image.n_frames > 1:
             raise UserError("is an animation; save its images as the pages of a TIFF")
-        if image.format == "PNG" and _halved(image):
+        if image.format == "PNG" and _loses_bits(image):
             raise UserError(
                 "has 16 bits a channel, of which Pillow keeps 8; save it as a TIFF"
             )
-        if image.format == "JPEG" and not _filled(path, image):
+        if image.format == "JPEG" and not _can_hold_pixels(source, image):
             raise UserError(
-                f"says that it is {image.size[::-1]}, for which it is too short; "
-                "copy or save it again"
+                f"is too short for its {image.height} x {image.width} pixels; copy or "
+                "save it again"
             )
-        whole = functools.cache(lambda: pixels(image))
+        whole = functools.cache(lambda: read_pixels(image))
 
         def read(_: int, box: Box) -> np.ndarray:
             return whole()[tuple(box)]
 
-        grid = Grid(path, "image", 1, image.size[::-1], *held(image), read)
-        alpha = functools.partial(_alpha_varies, image)
-        yield grid._replace(palette=_palette(image), alpha_varies=alpha)
+        yield ImageFile(
+            source,
+            "image",
+            1,
+            image.size[::-1],
+            *channels_and_dtype(image),
+            read,
+            palette=_palette(image),
+            alpha_varies=functools.partial(_alpha_varies, image),
+        )
 
 
 @contextlib.contextmanager
-def unpacked(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
-    """Opens an image with Pillow, or raises UserError if that is above its limit."""
+def open_with_pillow(
+    source: Path | io.BytesIO, formats: tuple[str, ...]
+) -> Iterator[Image.Image]:
+    """Opens an image with Pillow; raises UserError if it is above Pillow's limit."""
     try:
-        image = Image.open(path, formats=formats)
+        image = Image.open(source, formats=formats)
     except Image.DecompressionBombError as error:
         raise UserError(
             f"has more than {2 * Image.MAX_IMAGE_PIXELS} pixels; save it as a tiled "
@@ -69,11 +84,11 @@ def unpacked(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
         yield image
 
 
-def held(image: Image.Image) -> tuple[int, np.dtype]:
-    """How many channels the pixels of an image have, and their dtype.
+def channels_and_dtype(image: Image.Image) -> tuple[int, np.dtype]:
+    """Returns the number of channels that `read_pixels` gives, and their type.
 
     Raises:
-      UserError: its colours are neither grey nor red, green and blue.
+      UserError: the colours are neither grey nor RGB.
     """
     if image.mode in GREY:
         return 1, np.dtype(np.uint8)
@@ -84,9 +99,9 @@ def held(image: Image.Image) -> tuple[int, np.dtype]:
     raise UserError(f"has the colours {image.mode}; save it as RGB or as grey")
 
 
-def pixels(image: Image.Image) -> np.ndarray:
-    """All pixels of an image, `[H, W, C]`; errors are those of `held`."""
-    channels, dtype = held(image)
+def read_pixels(image: Image.Image) -> np.ndarray:
+    """Returns all pixels `[H, W, C]`; raises as `channels_and_dtype` does."""
+    channels, dtype = channels_and_dtype(image)
     plain = "RGB" if channels == 3 else "L"
     if dtype == np.uint8 and image.mode not in (plain, "P"):
         image = image.convert(plain)
@@ -107,12 +122,14 @@ def _palette(image: Image.Image) -> np.ndarray | None:
     return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
 
 
-def _filled(path: Path, image: Image.Image) -> bool:
-    """Whether there can be as many pixels; what is missing, libjpeg makes up."""
-    return math.prod(image.size) <= JPEG_PIXELS * path.stat().st_size
+def _can_hold_pixels(source: Path | io.BytesIO, image: Image.Image) -> bool:
+    """Returns False for a cut-off JPEG, whose missing pixels libjpeg would invent."""
+    in_memory = isinstance(source, io.BytesIO)
+    size = source.getbuffer().nbytes if in_memory else source.stat().st_size
+    return math.prod(image.size) <= JPEG_PIXELS * size
 
 
-def _halved(image: Image.Image) -> bool:
-    """Whether Pillow would keep the upper half of the bits only, and not say so."""
+def _loses_bits(image: Image.Image) -> bool:
+    """Returns True if Pillow would silently drop the lower half of the bits."""
     sixteen = any("16" in str(tile.args) for tile in image.tile)
     return sixteen and image.mode not in GREY_16

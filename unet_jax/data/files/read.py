@@ -1,68 +1,116 @@
-"""Opens the images of a file, whatever its format, or says in one line why not."""
+"""Opens the images of a file of any format, or names the problem in one line."""
 
 import contextlib
+import io
+import math
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from unet_jax.data.files import names, nifti, pillow, tiff, zarr
-from unet_jax.data.files.grid import Box, Grid, check, coloured, size, volume
+from unet_jax.data.files import names
+from unet_jax.data.files.image_file import (
+    Box,
+    ImageFile,
+    apply_palette,
+    box_shape,
+    byte_count,
+    check_pixels,
+)
+from unet_jax.data.files.nifti import open_nifti
+from unet_jax.data.files.pillow import open_pillow
+from unet_jax.data.files.tiff import open_tiff
+from unet_jax.data.files.zarr import open_zarr
 from unet_jax.errors import UserError, prefix_errors
+from unet_jax.text import one_line
 
 OPENERS = {
-    names.IMAGES: pillow.opened,
-    names.TIFFS: tiff.opened,
-    names.VOLUMES: nifti.opened,
-    names.FOLDERS: zarr.opened,
+    names.IMAGES: open_pillow,
+    names.TIFFS: open_tiff,
+    names.VOLUMES: open_nifti,
+    names.FOLDERS: open_zarr,
 }
-
-
-LIMIT = 2**34  # bytes that are read at once
+LIMIT = 2**34  # bytes that one call of `read` may return
+DECODED_PIXELS = 2**26  # of an image in memory, over all pages
 
 
 @contextlib.contextmanager
-def opened(path: Path, *, axes: int, indices: bool = False) -> Iterator[Grid]:
-    """Opens a file for a network of 2 or 3 spatial axes.
+def open_images(path: Path, *, axes: int, indices: bool = False) -> Iterator[ImageFile]:
+    """Opens the images of a file.
 
     Args:
       path: the file.
-      axes: 2 of images, 3 of volumes.
-      indices: whether to leave the numbers of a palette as they are, as a mask means
-        them, and not to read the colours that they stand for. Of a palette of shades
-        of grey, such as white and black, the shades are read in any case.
+      axes: 2 for images, 3 for volumes.
+      indices: True reads the indices of a palette, as masks mean them, and not its
+        colours. A palette of greys only, such as black and white, is always applied.
 
     Raises:
-      UserError: there is no such file, its ending is unknown, it is damaged, it is not
-        what its ending says, or the network cannot take it. The grid's `read` raises
-        it where the damage is found later.
+      UserError: there is no such file, its ending is unknown, it is damaged, its
+        content does not match its ending, or it has the wrong number of axes. `read`
+        of the file raises it if the damage is found later.
     """
     with contextlib.ExitStack() as stack:
-        with _reading(path):
-            grid = stack.enter_context(_opener(path)(path, axes))
-            grid = grid if indices and not _is_grey(grid.palette) else coloured(grid)
-            check(grid)
+        with _naming(str(path)):
+            file = stack.enter_context(_opener(path)(path, axes))
+            file = _prepared(file, indices=indices)
 
         def read(image: int, box: Box) -> np.ndarray:
-            with _reading(path):
-                nbytes = volume((*size(box), grid.channels), grid.dtype)
-                if nbytes > LIMIT:  # which an OME-Zarr without chunks would make up
+            with _naming(str(path)):
+                size = byte_count((*box_shape(box), file.channels), file.dtype)
+                if size > LIMIT:  # an OME-Zarr without chunks can claim any size
                     raise UserError(
-                        f"{nbytes} bytes of it are too many at once, the most is "
+                        f"{size} bytes of it are too many at once, the limit is "
                         f"{LIMIT}; cut it into smaller images"
                     )
-                return grid.read(image, box)
+                return file.read(image, box)
 
-        yield grid._replace(read=read)
-
-
-def _is_grey(palette: np.ndarray | None) -> bool:
-    return palette is not None and bool((palette == palette[:, :1]).all())
+        yield file._replace(read=read)
 
 
-def _opener(path: Path) -> contextlib.AbstractContextManager:
-    path.stat()  # raises what is wrong with the path, before an ending is blamed
+def decode_image(content: bytes, name: str, *, indices: bool = False) -> np.ndarray:
+    """Decodes a PNG, JPEG, BMP, GIF or WebP in memory to `[H, W, C]`, C = 1 or 3.
+
+    Args:
+      content: the bytes of the file.
+      name: the name of the image in messages.
+      indices: as in `open_images`.
+
+    Raises:
+      UserError: it is damaged, too large, or its colours are neither grey nor RGB.
+    """
+    return _decode(content, name, open_pillow, indices=indices)[0]
+
+
+def decode_tiff(content: bytes, name: str) -> np.ndarray:
+    """Decodes all pages of a TIFF in memory to `[N, H, W, C]`; see `decode_image`."""
+    return _decode(content, name, open_tiff)
+
+
+def _decode(
+    content: bytes, name: str, opener: Callable, *, indices: bool = False
+) -> np.ndarray:
+    with _naming(name), opener(io.BytesIO(content), 2) as file:
+        file = _prepared(file, indices=indices)
+        pixels = file.count * file.channels * math.prod(file.shape)
+        if pixels > DECODED_PIXELS:
+            raise UserError(f"has {pixels} pixels, at most {DECODED_PIXELS} are read")
+        box = [slice(0, size) for size in file.shape]
+        return np.stack([file.read(i, box) for i in range(file.count)])
+
+
+def _prepared(file: ImageFile, *, indices: bool) -> ImageFile:
+    """Applies the palette, unless its indices are asked for, and checks the pixels."""
+    palette = file.palette
+    grey = palette is not None and bool((palette == palette[:, :1]).all())
+    file = file if indices and not grey else apply_palette(file)
+    check_pixels(file)
+    return file
+
+
+def _opener(path: Path) -> Callable[..., contextlib.AbstractContextManager[ImageFile]]:
+    path.stat()  # raises if there is no such path, before its ending is looked at
     found = names.ending(path)
     for endings, opener in OPENERS.items():
         if found in endings:
@@ -72,21 +120,20 @@ def _opener(path: Path) -> contextlib.AbstractContextManager:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turns whatever a library raises at a file into one line that names it."""
+def _naming(name: str) -> Iterator[None]:
+    """Turns any exception of a library into a UserError that names the file."""
     try:
-        with prefix_errors(str(path)), warnings.catch_warnings():
+        with prefix_errors(name), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except UserError:
         raise
     except MemoryError as error:
         raise UserError(
-            f"{path}: takes more memory than there is; save it in smaller pieces"
+            f"{name}: takes more memory than there is; save it in smaller pieces"
         ) from error
-    except Exception as error:  # broken files make libraries raise almost anything
-        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        words = " ".join(words.replace(f" '{path}'", "").split())[:200]
+    except Exception as error:  # damaged files make libraries raise almost anything
+        reason = one_line(error, without=rf" ('{re.escape(name)}'|<_io.BytesIO[^>]*>)")
         raise UserError(
-            f"{path}: cannot be read ({words}); check the file, or save it again"
+            f"{name}: cannot be read ({reason}); check the file, or save it again"
         ) from error

@@ -1,13 +1,14 @@
-"""TIFF, through tifffile: what the axes of a file are, and windows of its pages.
+"""TIFF files, through tifffile: the meaning of the axes, and windows of the pages.
 
-Numbers are as they are stored, with three exceptions, each told by the file: where 0
-stands for white, numbers without a sign are turned round, a palette becomes the colours
-it stands for, and black and white become 0 and 255. ImageJ's files are left alone, as
-there a palette is a way to look at numbers. An alpha channel is dropped.
+Numbers are returned as they are stored, with three exceptions that the file itself
+states: unsigned numbers of which 0 is white are inverted, black-and-white pages become
+0 and 255, and a palette is returned with the file. ImageJ's palettes are ignored,
+because they are only display settings. An alpha channel is dropped.
 """
 
 import contextlib
 import functools
+import io
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -19,82 +20,152 @@ import tifffile
 from PIL import Image
 
 from unet_jax.data.files import pillow
-from unet_jax.data.files.axes import Layout, layout
-from unet_jax.data.files.grid import Box, Grid, size
-from unet_jax.data.files.segments import CUT_SHORT, Planes, planes
+from unet_jax.data.files.image_file import Box, ImageFile, box_shape, not_a_volume
+from unet_jax.data.files.tiff_planes import CUT_OFF, ReadPlane, plane_reader
 from unet_jax.errors import UserError
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6  # Photometric
-JPEG = (6, 7, 34892, 33007)  # compressions whose decoder turns YCbCr into RGB
+JPEG = (6, 7, 34892, 33007)  # compressions whose decoders convert YCbCr to RGB
+CHANNEL = ("C", "S")  # axes: separate channels, samples of a pixel
+
+
+class PageLayout(NamedTuple):
+    """The planes of a file, `[Y, X, samples]` each, that make up images or volumes.
+
+    Attributes:
+      planes: the numbers of the planes, `int[count, depth, C / samples]`; the depth of
+        an image is 1.
+      shape: of an image or volume, *S.
+      channels: C, an alpha channel included.
+    """
+
+    planes: np.ndarray
+    shape: tuple[int, ...]
+    channels: int
 
 
 class _Pixels(NamedTuple):
-    """Where the planes come from, and what becomes of their numbers."""
+    """The function that reads planes, and the conversion of their numbers."""
 
-    planes: Planes
+    read_plane: ReadPlane
     channels: int
     dtype: np.dtype
-    change: Callable[[np.ndarray], np.ndarray]  # [..., stored channels] -> [..., C]
+    convert: Callable[[np.ndarray], np.ndarray]  # [..., stored channels] -> [..., C]
 
 
 @contextlib.contextmanager
-def opened(path: Path, axes: int) -> Iterator[Grid]:
-    """Opens the images, or the volumes, of the one series of pages in a file.
+def open_tiff(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
+    """Opens the images or volumes in the pages of a TIFF; see `find_layout`.
 
-    See `axes.py` for what counts as what. A strip or tile is decoded at a time, except
-    where tifffile would need imagecodecs: there Pillow reads whole pages of 8 bits, or
-    of 16 bits of grey.
+    Strips and tiles are decoded one at a time. If a compression needs imagecodecs,
+    Pillow decodes whole pages of 8 bits, or of 16 bits of grey.
+
+    Args:
+      source: a file, or its content in memory.
+      axes: 2 for images, 3 for volumes.
 
     Raises:
-      UserError: the pages differ in shape, their axes are of no use, the colours are
-        neither grey nor red, green and blue, the file is cut short, or the compression
-        needs imagecodecs.
+      UserError: pages differ in shape, the axes are unclear, the colours are neither
+        grey nor RGB, the file is cut off, or neither tifffile nor Pillow can decode it.
     """
     with contextlib.ExitStack() as stack:
-        with _strict():
-            file = stack.enter_context(tifffile.TiffFile(path))
+        with _raise_logged_errors():
+            file = stack.enter_context(tifffile.TiffFile(source))
             if file.is_shaped and len(file.series) > 1:  # pages written one by one
-                file = stack.enter_context(tifffile.TiffFile(path, is_shaped=False))
-            series = _series(file)
-            found = layout(series, axes)
-            source = planes(file, series)
-            lacking = _lacking(source)
-        if lacking:
-            image = stack.enter_context(pillow.unpacked(path, ("TIFF",)))
-            pixels = _through_pillow(image, series.keyframe, found, lacking)
+                file = stack.enter_context(tifffile.TiffFile(source, is_shaped=False))
+            series = _only_series(file)
+            layout = find_layout(series, axes)
+            read_plane = plane_reader(file, series)
+            problem = _decoding_problem(read_plane)
+        if problem:
+            image = stack.enter_context(pillow.open_with_pillow(source, ("TIFF",)))
+            pixels = _through_pillow(image, series.keyframe, layout, problem)
         else:
-            pixels = _through_tifffile(file, series, found, source)
-        yield _grid(path, found, pixels)._replace(palette=_palette(file, series))
+            pixels = _through_tifffile(file, series, layout, read_plane)
+        yield _image_file(source, layout, pixels)._replace(
+            palette=_palette(file, series)
+        )
 
 
-def _grid(path: Path, found: Layout, pixels: _Pixels) -> Grid:
+def find_layout(series: tifffile.TiffPageSeries, axes: int) -> PageLayout:
+    """Finds images of 2 axes, or volumes of 3, among the axes of a series.
+
+    For 2 axes, every plane is an image. For 3 axes, Z is the depth, or else the only
+    axis (T, I or Q) besides Y, X and channels; if Z is one of several, the others count
+    volumes. C, or the samples of a pixel, are the channels. Axes of length 1 are
+    ignored.
+
+    Raises:
+      UserError: an axis has no meaning, or there is no depth.
+    """
+    unclear = UserError(
+        f"its axes {series.axes} {series.shape} are not those of images of {axes} "
+        "axes; save it as pages YX, ZYX, ZCYX or TZCYX"
+    )
+    names = [
+        (name, n)
+        for name, n in zip(series.axes, series.shape, strict=True)
+        if n != 1 or name in "YX"
+    ]
+    letters = "".join(name for name, _ in names)
+    outer, inner = letters.partition("YX")[::2]
+    _, _, height, width, samples = series.keyframe.shaped
+    sizes = [n for _, n in names]
+    plane = [height, width, samples][: 2 + len(inner)]
+    if "YX" not in letters or sizes[len(outer) :] != plane or len(inner) > 1:
+        raise unclear
+    channel = [i for i, name in enumerate(outer) if name in CHANNEL]
+    if len(channel) + len(inner) > 1:
+        raise unclear
+    others = [i for i in range(len(outer)) if i not in channel]
+    depth = []
+    if axes == 3:
+        depth = [i for i in others if outer[i] == "Z"] or others
+        if not depth:
+            raise not_a_volume(axes)
+        if len(depth) > 1:
+            raise unclear
+    images = [i for i in others if i not in depth]
+    count, slices, separate = (
+        math.prod(sizes[i] for i in part) for part in (images, depth, channel)
+    )
+    numbers = np.arange(count * slices * separate).reshape(sizes[: len(outer)])
+    numbers = numbers.transpose(*images, *depth, *channel)
+    shape = (*(sizes[i] for i in depth), height, width)
+    planes = numbers.reshape(count, slices, separate)
+    return PageLayout(planes, shape, separate * samples)
+
+
+def _image_file(
+    source: Path | io.BytesIO, layout: PageLayout, pixels: _Pixels
+) -> ImageFile:
     def read(image: int, box: Box) -> np.ndarray:
-        *slabs, rows, columns = box
-        chosen = found.planes[image, slabs[0] if slabs else slice(None)]
-        parts = [pixels.planes(int(n), rows, columns) for n in chosen.ravel()]
+        *slices, rows, columns = box
+        chosen = layout.planes[image, slices[0] if slices else slice(None)]
+        parts = [pixels.read_plane(int(n), rows, columns) for n in chosen.ravel()]
         stored = parts[0][None]
         if len(parts) > 1:
             stored = np.stack(parts).reshape(*chosen.shape, *parts[0].shape)
             stored = np.moveaxis(stored, 1, -2)  # [depth, rows, columns, C, samples]
-        return pixels.change(stored.reshape(*size(box), -1))
+        return pixels.convert(stored.reshape(*box_shape(box), -1))
 
-    return Grid(
-        path,
+    return ImageFile(
+        source,
         "tiff",
-        len(found.planes),
-        found.shape,
+        len(layout.planes),
+        layout.shape,
         pixels.channels,
         pixels.dtype,
         read,
     )
 
 
-def _series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
-    """The one series of full-size pages."""
-    len(file.pages)  # finds a circle in the chain of pages, which `series` would follow
+def _only_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    """Returns the one series of full-size pages, after checks of its pixels."""
+    len(file.pages)  # finds a loop in the chain of pages, which `series` would follow
     every = [s for s in file.series if not s.keyframe.is_reduced]
     if not every:
-        raise UserError(f"holds no image; {CUT_SHORT}")
+        raise UserError(f"holds no image; {CUT_OFF}")
     if len(every) > 1:
         raise UserError(
             f"holds {len(every)} kinds of images; save each kind in a file of its own"
@@ -111,16 +182,16 @@ def _series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
         colours = getattr(page.photometric, "name", page.photometric)
         raise UserError(f"has the colours {colours}; save it as RGB or as grey")
     if 0 in series.shape:
-        raise UserError(f"has no pixels, its shape is {series.shape}; leave it out")
+        raise UserError(f"has no pixels, its shape is {series.shape}; remove it")
     if math.prod(series.shape) // math.prod(page.shape) > file.filehandle.size:
-        raise UserError(CUT_SHORT)  # of so many pages that counting them takes memory
+        raise UserError(CUT_OFF)  # more pages than bytes; to count them takes memory
     return series
 
 
-def _lacking(source: Planes) -> str:
-    """Says what tifffile cannot decode without imagecodecs, if anything."""
+def _decoding_problem(read_plane: ReadPlane) -> str:
+    """Returns tifffile's message if it cannot decode without imagecodecs, else ''."""
     try:
-        source(0, slice(0, 1), slice(0, 1))
+        read_plane(0, slice(0, 1), slice(0, 1))
     except (ValueError, NotImplementedError) as error:
         if "imagecodecs" not in str(error):
             raise
@@ -131,46 +202,46 @@ def _lacking(source: Planes) -> str:
 def _through_tifffile(
     file: tifffile.TiffFile,
     series: tifffile.TiffPageSeries,
-    found: Layout,
-    source: Planes,
+    layout: PageLayout,
+    read_plane: ReadPlane,
 ) -> _Pixels:
     page = series.keyframe
     alpha = page.extrasamples[-1:] in ((1,), (2,))  # associated, unassociated
-    kept, dtype = found.channels - alpha, series.dtype
+    channels, dtype = layout.channels - alpha, series.dtype
     white_is_zero = page.photometric == WHITE_IS_ZERO and not file.is_imagej
     if page.bitspersample == 1:
         dtype = np.dtype(np.uint8)
 
-    def change(block: np.ndarray) -> np.ndarray:
-        block = block[..., :kept]
+    def convert(block: np.ndarray) -> np.ndarray:
+        block = block[..., :channels]
         if page.bitspersample == 1:
             block = np.where(block, 255, 0).astype(np.uint8)
         return ~block if white_is_zero and dtype.kind == "u" else block
 
-    return _Pixels(source, kept, dtype, change)
+    return _Pixels(read_plane, channels, dtype, convert)
 
 
 def _through_pillow(
-    image: Image.Image, page: tifffile.TiffPage, found: Layout, lacking: str
+    image: Image.Image, page: tifffile.TiffPage, layout: PageLayout, problem: str
 ) -> _Pixels:
-    """The pixels through Pillow, page by page, as far as it reads them rightly."""
+    """Reads pages with Pillow, if Pillow reads this kind of page correctly."""
     sixteen = page.bitspersample == 16 and page.photometric == BLACK_IS_ZERO
-    right = page.bitspersample in (1, 8) or (sixteen and image.mode in pillow.GREY_16)
-    one_plane = page.planarconfig == 1 and found.planes.shape[-1] == 1
-    if not (right and one_plane and image.n_frames == found.planes.size):
+    correct = page.bitspersample in (1, 8) or (sixteen and image.mode in pillow.GREY_16)
+    one_plane = page.planarconfig == 1 and layout.planes.shape[-1] == 1
+    if not (correct and one_plane and image.n_frames == layout.planes.size):
         raise UserError(
-            f"cannot be decoded: {lacking}; pip install imagecodecs, or save it "
+            f"cannot be decoded: {problem}; pip install imagecodecs, or save it "
             "uncompressed"
         )
 
     @functools.lru_cache(maxsize=1)
     def whole(number: int) -> np.ndarray:
         image.seek(number)
-        return pillow.pixels(image)
+        return pillow.read_pixels(image)
 
     return _Pixels(
         lambda number, rows, columns: whole(number)[rows, columns],
-        *pillow.held(image),
+        *pillow.channels_and_dtype(image),
         lambda block: block,
     )
 
@@ -178,7 +249,7 @@ def _through_pillow(
 def _palette(
     file: tifffile.TiffFile, series: tifffile.TiffPageSeries
 ) -> np.ndarray | None:
-    """`u8[N, 3]`; entries have 16 bits, though some programs fill only 8 of them."""
+    """Returns `u8[N, 3]`; some programs fill only 8 of the 16 bits of an entry."""
     page = series.keyframe
     if page.photometric != PALETTE or file.is_imagej:
         return None
@@ -186,27 +257,27 @@ def _palette(
     return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8).T
 
 
-class _Complaints(logging.Handler):
-    """Raises what tifffile only logs as an error, and shows nothing.
+class _RaisingHandler(logging.Handler):
+    """A log handler that raises errors which tifffile only logs, and prints nothing.
 
-    Where the chain of pages breaks it goes on with the pages before, or for ever. A
-    broken tag is no reason to stop: if the tag matters, another error follows.
+    If the chain of pages is broken, tifffile would continue with the pages before it,
+    or never end. Broken tags are ignored: if the tag matters, another error follows.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Raises UserError at an error."""
-        words = record.getMessage()
-        if record.levelno >= logging.ERROR and "TiffTag" not in words:
-            raise UserError(f"is damaged ({words[:200]!r}); save it again")
+        """Raises UserError for an error."""
+        message = record.getMessage()
+        if record.levelno >= logging.ERROR and "TiffTag" not in message:
+            raise UserError(f"is damaged ({message[:200]!r}); save it again")
 
 
 @contextlib.contextmanager
-def _strict() -> Iterator[None]:
-    logger, handler = logging.getLogger("tifffile"), _Complaints()
-    shown, logger.propagate = logger.propagate, False
+def _raise_logged_errors() -> Iterator[None]:
+    logger, handler = logging.getLogger("tifffile"), _RaisingHandler()
+    propagated, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.propagate = shown
+        logger.propagate = propagated

@@ -1,9 +1,8 @@
-"""Writes labels and probabilities next to each other, in the form of what was read.
+"""Writes labels and probabilities in the form of the images that were read.
 
-Blocks come in order: for each image in turn, consecutive pieces along its first axis.
-A file of many pages is written as they come; a PNG and a NIfTI are held in memory until
-they are whole. A file has its name only when it is complete: until then it is called
-`.part`, and an exception removes it.
+Blocks come in order: for each image in turn, consecutive parts along its first axis. A
+TIFF of many pages is written block by block; a PNG and a NIfTI are held in memory until
+they are complete. Until then a file has the ending `.part`; an exception removes it.
 """
 
 import contextlib
@@ -19,61 +18,62 @@ import tifffile
 from numpy.typing import DTypeLike
 from PIL import Image
 
-from unet_jax.data.files import nifti
-from unet_jax.data.files.grid import Grid
+from unet_jax.data.files.image_file import ImageFile
+from unet_jax.data.files.nifti import make_nifti
 from unet_jax.errors import UserError
 
 PNG_PIXELS = 2**26  # of the largest image that is written as a PNG
-IMAGEJ_BYTES = 2**32 - 2**25  # what a TIFF with offsets of 32 bits can hold, and more
+IMAGEJ_BYTES = 2**32 - 2**25  # pixels and metadata must fit into offsets of 32 bits
 IMAGEJ = (np.uint8, np.uint16, np.float32)
 
-Put = Callable[[np.ndarray], None]
+Write = Callable[[np.ndarray], None]
 
 
-class Canvas(NamedTuple):
-    """A file to be.
+class ImageWriter(NamedTuple):
+    """A file that is being written.
 
     Attributes:
-      path: what it is called once it is whole.
-      put: takes the next `[n, *rest]` labels, or `[n, *rest, K]` probabilities. Raises
-        UserError where the disk is full.
+      path: its name once it is complete.
+      write: takes the next `[n, *rest]` labels, or `[n, *rest, K]` probabilities.
+        Raises UserError if the disk is full.
     """
 
     path: Path
-    put: Put
+    write: Write
 
 
 @contextlib.contextmanager
-def canvas(
-    folder: Path, stem: str, grid: Grid, dtype: DTypeLike, *, samples: int = 0
-) -> Iterator[Canvas]:
-    """Opens a file for what a network says of every image of a grid.
+def write_images(
+    folder: Path, stem: str, like: ImageFile, dtype: DTypeLike, *, channels: int = 0
+) -> Iterator[ImageWriter]:
+    """Creates a file for the results of all images of a file.
 
-    Labels of one flat image become a PNG where that can hold them, those of NIfTI a
-    NIfTI in the same place of the scanner. All else, and probabilities always, become a
-    TIFF with a page per image, slice or class, which Fiji reads with their axes.
+    Labels of one flat image become a PNG, if a PNG can hold them. Labels of a NIfTI
+    become a NIfTI in the same place of the scanner. Everything else, probabilities
+    included, becomes a TIFF with a page for each image, slice or class, whose axes Fiji
+    knows.
 
     Args:
-      folder: where to; made if it is not there.
+      folder: the folder to write to; created if it does not exist.
       stem: the name without its ending.
-      grid: what was read.
-      dtype: of the labels or the probabilities.
-      samples: K, the length of a last axis of the blocks, or 0 if there is none.
+      like: the file that was read.
+      dtype: of the results.
+      channels: K, the length of a last axis of the blocks; 0 if there is none.
 
     Raises:
       UserError: the folder or the file cannot be written.
-      AssertionError: the blocks were not those of the whole grid.
+      AssertionError: the blocks do not fill the file.
     """
     dtype = np.dtype(dtype)
-    ending, writer = _form(grid, dtype, samples)
+    ending, create = _format(like, dtype, channels)
     path = folder / f"{stem}{ending}"
     part = path.with_name(f"{path.name}.part")
-    with _writing(folder):
+    with _naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
-        with writer(part, grid, dtype, samples) as put:
-            yield Canvas(path, put)
-        with _writing(folder):
+        with create(part, like, dtype, channels) as write:
+            yield ImageWriter(path, write)
+        with _naming(folder):
             os.replace(part, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -81,67 +81,74 @@ def canvas(
         raise
 
 
-def _form(grid: Grid, dtype: np.dtype, samples: int) -> tuple[str, Callable]:
-    if grid.kind == "nifti" and dtype.kind != "f":
-        return ".nii.gz", _nifti
-    flat = grid.count == 1 and len(grid.shape) == 2 and grid.kind in ("image", "tiff")
-    small = math.prod(grid.shape) <= PNG_PIXELS and dtype in (np.uint8, np.uint16)
-    return (".png", _png) if flat and small and not samples else (".tif", _tiff)
+def _format(like: ImageFile, dtype: np.dtype, channels: int) -> tuple[str, Callable]:
+    if like.kind == "nifti" and dtype.kind != "f":
+        return ".nii.gz", _create_nifti
+    flat = like.count == 1 and len(like.shape) == 2 and like.kind in ("image", "tiff")
+    small = math.prod(like.shape) <= PNG_PIXELS and dtype in (np.uint8, np.uint16)
+    png = flat and small and not channels
+    return (".png", _create_png) if png else (".tif", _create_tiff)
 
 
 @contextlib.contextmanager
-def _png(part: Path, grid: Grid, dtype: np.dtype, samples: int) -> Iterator[Put]:
-    with _whole(grid, dtype, samples) as (array, put):
-        yield put
-    with _writing(part.parent):
+def _create_png(
+    part: Path, like: ImageFile, dtype: np.dtype, channels: int
+) -> Iterator[Write]:
+    with _in_memory(like, dtype, channels) as (array, write):
+        yield write
+    with _naming(part.parent):
         Image.fromarray(array[0]).save(part, format="PNG")
 
 
 @contextlib.contextmanager
-def _nifti(part: Path, grid: Grid, dtype: np.dtype, samples: int) -> Iterator[Put]:
-    with _whole(grid, dtype, samples) as (array, put):
-        yield put
-    file = nifti.like(array[0], grid)
+def _create_nifti(
+    part: Path, like: ImageFile, dtype: np.dtype, channels: int
+) -> Iterator[Write]:
+    with _in_memory(like, dtype, channels) as (array, write):
+        yield write
+    file = make_nifti(array[0], like)
     with (
-        _writing(part.parent),
+        _naming(part.parent),
         open(part, "wb") as stream,
-        # No name and no time: the same labels are the same bytes.
+        # without a name and a time, equal labels give equal bytes
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=stream, mtime=0) as packed,
     ):
         file.to_stream(packed)
 
 
 @contextlib.contextmanager
-def _whole(
-    grid: Grid, dtype: np.dtype, samples: int
-) -> Iterator[tuple[np.ndarray, Put]]:
-    """An array `[count, *S]` or `[count, *S, K]` to be filled."""
-    shape = (grid.count, *grid.shape, *([samples] if samples else []))
+def _in_memory(
+    like: ImageFile, dtype: np.dtype, channels: int
+) -> Iterator[tuple[np.ndarray, Write]]:
+    """Yields an array `[count, *S]` or `[count, *S, K]`, and how to fill it."""
+    shape = (like.count, *like.shape, *([channels] if channels else []))
     array = np.empty(shape, dtype)
     rows = array.reshape(-1, *shape[2:])
     done = 0
 
-    def put(block: np.ndarray) -> None:
+    def write(block: np.ndarray) -> None:
         nonlocal done
         rows[done : done + len(block)] = block
         done += len(block)
 
-    yield array, put
-    assert done == len(rows), f"{done} of {len(rows)} rows were put"
+    yield array, write
+    assert done == len(rows), f"{done} of {len(rows)} rows were written"
 
 
 @contextlib.contextmanager
-def _tiff(part: Path, grid: Grid, dtype: np.dtype, samples: int) -> Iterator[Put]:
-    """A file of planes `[Y, X]`, the classes of an image or slice one after another."""
-    *_, height, width = grid.shape
-    classes = samples or 1
-    total = grid.count * math.prod(grid.shape[:-1])  # rows of pixels, of one class
+def _create_tiff(
+    part: Path, like: ImageFile, dtype: np.dtype, channels: int
+) -> Iterator[Write]:
+    """Writes planes `[Y, X]`, the classes of an image or slice one after another."""
+    *_, height, width = like.shape
+    classes = channels or 1
+    total = like.count * math.prod(like.shape[:-1])  # rows of pixels, of one class
     done = 0
-    with _writing(part.parent):
-        start = _blank(part, grid, dtype, samples)
+    with _naming(part.parent):
+        start = _create_empty_tiff(part, like, dtype, channels)
         stream = open(part, "r+b")  # noqa: SIM115, closed below
 
-    def put(block: np.ndarray) -> None:
+    def write(block: np.ndarray) -> None:
         nonlocal done
         rows = np.asarray(block, dtype).reshape(-1, width, classes)
         while len(rows):
@@ -149,36 +156,38 @@ def _tiff(part: Path, grid: Grid, dtype: np.dtype, samples: int) -> Iterator[Put
             piece, rows = np.split(rows, [height - row])
             for k in range(classes):
                 plane = (page * classes + k) * height + row
-                with _writing(part.parent):
+                with _naming(part.parent):
                     stream.seek(start + plane * width * dtype.itemsize)
                     stream.write(np.ascontiguousarray(piece[..., k]).data)
             done += len(piece)
 
     try:
-        yield put
+        yield write
     finally:
-        with _writing(part.parent):
+        with _naming(part.parent):
             stream.close()
-    assert done == total, f"{done} of {total} rows were put"
+    assert done == total, f"{done} of {total} rows were written"
 
 
-def _blank(part: Path, grid: Grid, dtype: np.dtype, samples: int) -> int:
-    """Writes a TIFF of empty, uncompressed planes; returns where the first begins."""
-    volume = len(grid.shape) == 3
-    images = [] if grid.count == 1 else [("T" if volume else "Z", grid.count)]
-    depth = [("Z", grid.shape[0])] if volume else []
-    channel = [("C", samples)] if samples else []
-    plane = list(zip("YX", grid.shape[-2:], strict=True))
+def _create_empty_tiff(
+    part: Path, like: ImageFile, dtype: np.dtype, channels: int
+) -> int:
+    """Writes a TIFF of empty, uncompressed planes; returns the offset of the first."""
+    volume = len(like.shape) == 3
+    images = [] if like.count == 1 else [("T" if volume else "Z", like.count)]
+    depth = [("Z", like.shape[0])] if volume else []
+    channel = [("C", channels)] if channels else []
+    plane = list(zip("YX", like.shape[-2:], strict=True))
     axes, shape = zip(*images, *depth, *channel, *plane, strict=True)
-    nbytes = math.prod(shape) * dtype.itemsize
-    imagej = dtype in IMAGEJ and nbytes < IMAGEJ_BYTES
+    size = math.prod(shape) * dtype.itemsize
+    imagej = dtype in IMAGEJ and size < IMAGEJ_BYTES
     offset, _ = tifffile.imwrite(
         part,
         shape=shape,
         dtype=dtype,
         imagej=imagej,
         ome=not imagej,
-        bigtiff=nbytes >= IMAGEJ_BYTES,
+        bigtiff=size >= IMAGEJ_BYTES,
         photometric="minisblack",
         metadata={"axes": "".join(axes)},
         returnoffset=True,
@@ -187,11 +196,11 @@ def _blank(part: Path, grid: Grid, dtype: np.dtype, samples: int) -> int:
 
 
 @contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def _naming(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        words = error.strerror or error
+        reason = error.strerror or error
         raise UserError(
-            f"--output: {folder} cannot be written ({words}); give another folder"
+            f"--output: {folder} cannot be written ({reason}); give another folder"
         ) from error

@@ -1,6 +1,6 @@
 """OME-Zarr folders, versions 0.4 (zarr 2) and 0.5 (zarr 3), through TensorStore.
 
-Of a pyramid the first level is read, which is the one of full size.
+The first level of a pyramid is read, which has the full size.
 """
 
 import contextlib
@@ -12,43 +12,43 @@ from typing import Any
 
 import numpy as np
 
-from unet_jax.data.files.grid import Box, Grid, size, volume_expected
+from unet_jax.data.files.image_file import Box, ImageFile, box_shape, not_a_volume
 from unet_jax.errors import UserError
 
-CACHE = 2**26  # bytes of decoded chunks that are kept
+CACHE_BYTES = 2**26  # of decoded chunks
 LIMIT = 2**30  # bytes of one chunk
-MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 
 def is_zarr(folder: Path) -> bool:
-    """Whether a folder is a zarr group or array, by the files in it."""
-    return any((folder / mark).is_file() for mark in MARKS)
+    """Returns True if a folder has the metadata of a zarr group or array."""
+    return any((folder / name).is_file() for name in METADATA)
 
 
 @contextlib.contextmanager
-def opened(path: Path, axes: int) -> Iterator[Grid]:
+def open_zarr(path: Path, axes: int) -> Iterator[ImageFile]:
     """Opens the images, or the volumes, of the first multiscale image in a folder.
 
-    With 2 spatial axes, t and z count images; with 3, t counts volumes. The axis c
-    holds the channels.
+    For 2 spatial axes, t and z count images; for 3, t counts volumes. The axis c holds
+    the channels.
 
     Raises:
-      UserError: the folder is no OME-Zarr image, an axis is of no use, or a chunk
-        takes more memory than is sensible.
+      UserError: the folder is no OME-Zarr image, an axis has no meaning, or a chunk is
+        too large.
     """
-    import tensorstore  # takes a while, and most images are no OME-Zarr
+    import tensorstore  # slow to import, and most images are no OME-Zarr
 
-    image, driver = _multiscale(path)
+    image, driver = _first_multiscale(path)
     level = image["datasets"][0]
-    place = path / level["path"]
-    if not place.resolve().is_relative_to(path.resolve()):
-        raise UserError(f"its pixels are at {place}, outside of it; copy them into it")
+    array = path / level["path"]
+    if not array.resolve().is_relative_to(path.resolve()):
+        raise UserError(f"its pixels are at {array}, outside of it; copy them into it")
     store = tensorstore.open(
         {
             "driver": driver,
-            "kvstore": {"driver": "file", "path": str(place)},
+            "kvstore": {"driver": "file", "path": str(array)},
         },
-        context=tensorstore.Context({"cache_pool": {"total_bytes_limit": CACHE}}),
+        context=tensorstore.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}}),
         open=True,
         read=True,
     ).result()
@@ -60,7 +60,7 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
             "chunks"
         )
     names = [axis["name"] if isinstance(axis, dict) else axis for axis in image["axes"]]
-    images, depth, channel = _roles(names, store.shape, axes)
+    images, depth, channel = _axes_by_role(names, store.shape, axes)
     order = [*images, *depth, names.index("y"), names.index("x"), *channel]
     spatial = order[len(images) : len(images) + axes]
     counts = [store.shape[i] for i in images]
@@ -70,9 +70,9 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
     def read(image: int, box: Box) -> np.ndarray:
         first = np.unravel_index(image, counts) if counts else ()
         window = store[(*map(int, first), *box)]
-        return window.read().result().reshape(*size(box), channels)
+        return window.read().result().reshape(*box_shape(box), channels)
 
-    yield Grid(
+    yield ImageFile(
         path,
         "zarr",
         math.prod(counts),
@@ -84,8 +84,8 @@ def opened(path: Path, axes: int) -> Iterator[Grid]:
     )
 
 
-def _multiscale(path: Path) -> tuple[dict[str, Any], str]:
-    """The first image's metadata, and TensorStore's driver for its version."""
+def _first_multiscale(path: Path) -> tuple[dict[str, Any], str]:
+    """Returns the metadata of the first image, and TensorStore's driver for it."""
     for name, driver in (("zarr.json", "zarr3"), (".zattrs", "zarr")):
         if (path / name).is_file():
             found = json.loads((path / name).read_text())
@@ -96,19 +96,19 @@ def _multiscale(path: Path) -> tuple[dict[str, Any], str]:
     raise UserError("is no OME-Zarr image; give the folder that names its multiscales")
 
 
-def _roles(
+def _axes_by_role(
     names: list[str], shape: tuple[int, ...], axes: int
 ) -> tuple[list[int], list[int], list[int]]:
-    """Which axes count images, are the depth, and are the channels."""
-    where = {name: i for i, name in enumerate(names)}
-    strange = set(where) - set("tczyx")
-    if strange or len(names) != len(shape) or not {"y", "x"} <= set(where):
+    """Returns the axes that count images, the depth, and the channels."""
+    index = {name: i for i, name in enumerate(names)}
+    unknown = set(index) - set("tczyx")
+    if unknown or len(names) != len(shape) or not {"y", "x"} <= set(index):
         raise UserError(f"its axes {names} are not those of an image: t, c, z, y, x")
-    if axes == 3 and "z" not in where:
-        raise volume_expected(axes)
-    depth = [where["z"]] if axes == 3 else []
-    images = [where[n] for n in "tz" if n in where and where[n] not in depth]
-    return images, depth, [where["c"]] if "c" in where else []
+    if axes == 3 and "z" not in index:
+        raise not_a_volume(axes)
+    depth = [index["z"]] if axes == 3 else []
+    images = [index[n] for n in "tz" if n in index and index[n] not in depth]
+    return images, depth, [index["c"]] if "c" in index else []
 
 
 def _spacing(level: dict[str, Any], spatial: list[int]) -> tuple[float, ...] | None:

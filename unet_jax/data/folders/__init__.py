@@ -1,4 +1,4 @@
-"""Folders of the user's own images: found, paired, read through, mapped and split."""
+"""The data set of a folder of the user's own images."""
 
 from unet_jax.data.folders.folder import folder
 

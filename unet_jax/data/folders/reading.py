@@ -1,4 +1,4 @@
-"""Pixels of a pair of files: every page of them once, or one as a record."""
+"""The files of a pair: opened and compared, and one page read as a record."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,24 +9,60 @@ from typing import NamedTuple
 import numpy as np
 
 from unet_jax.data import files
-from unet_jax.data.account import Record
-from unet_jax.data.files import Grid
-from unet_jax.data.folders import values
-from unet_jax.data.folders.pairs import Pair
+from unet_jax.data.dataset_report import Issue
+from unet_jax.data.files import ImageFile
+from unet_jax.data.folders.pairing import Pair
+from unet_jax.data.label_map import apply_label_map, channels_to_label, value_codes
+from unet_jax.data.record import Record
 from unet_jax.errors import UserError, prefix_errors
+from unet_jax.text import dimensions
 
-FEW = 16  # of what may be channels
+FEW = 16  # a last axis of at most this size may be channels
+TOLERANCE = 1e-2  # of a pixel, between two affine maps that mean the same
 
 
-class Raw(NamedTuple):
+class ReadOptions(NamedTuple):
+    """Options for reading files, and for converting pixels to records.
+
+    Attributes:
+      axes: 2 for images, 3 for volumes.
+      multilabel: True if each channel of a mask is a class of its own.
+      coloured: True reads the colours of a mask with a palette, and not its indices.
+      ignore_value: the mask value of pixels that are not annotated; '' for none.
+      spacing: of files that do not state theirs; () if it is unknown.
+      channels: of every image, after conversion.
+      target_channels: of every target, after conversion.
+      ids: the class id of each mask value; empty without masks.
+    """
+
+    axes: int
+    multilabel: bool = False
+    coloured: bool = False
+    ignore_value: str = ""
+    spacing: tuple[float, ...] = ()
+    channels: int = 0
+    target_channels: int = 0
+    ids: Mapping[str, int] = MappingProxyType({})
+
+
+class PairFiles(NamedTuple):
+    """The open files of a pair; no pixels are read yet."""
+
+    image: ImageFile
+    masks: tuple[ImageFile, ...]
+    instances: ImageFile | None
+    target: ImageFile | None
+
+
+class PagePixels(NamedTuple):
     """One page of the files of a pair, as stored.
 
     Attributes:
       image: `[*S, C]`.
-      mask: `[*S, K]`, of independent classes one channel each; None without masks.
-      instances: `[*S]` of whole numbers; None without them.
-      target: `[*S, C']`; None without one.
-      spacing: of a pixel along each axis; () where the file does not state it.
+      mask: `[*S, K]`, one channel for each independent class; None without masks.
+      instances: `[*S]` of whole numbers; None without instances.
+      target: `[*S, C']`; None without a target.
+      spacing: the size of a pixel along each axis; () if the file does not state it.
     """
 
     image: np.ndarray
@@ -36,163 +72,167 @@ class Raw(NamedTuple):
     spacing: tuple[float, ...]
 
 
-class ReadOptions(NamedTuple):
-    """Options for reading files, and for turning pixels into records.
-
-    Attributes:
-      axes: 2 of images, 3 of volumes.
-      multilabel: True if each channel of a mask is a class of its own.
-      coloured: True if a mask with a palette means its colours, and not its indices.
-      ignore: the mask value of pixels that are not annotated; '' if there is none.
-      spacing: of files that do not state theirs; () if it is not known.
-      channels: that every image is converted to.
-      target_channels: that every target is converted to.
-      ids: class ids by mask value; empty where there are no masks.
-    """
-
-    axes: int
-    multilabel: bool = False
-    coloured: bool = False
-    ignore: str = ""
-    spacing: tuple[float, ...] = ()
-    channels: int = 0
-    target_channels: int = 0
-    ids: Mapping[str, int] = MappingProxyType({})
-
-
-class Opened(NamedTuple):
-    """The open files of a pair; their pixels are not yet read."""
-
-    image: Grid
-    masks: tuple[Grid, ...]
-    instances: Grid | None
-    target: Grid | None
-
-
 @contextlib.contextmanager
-def opened(pair: Pair, options: ReadOptions) -> Iterator[Opened]:
+def open_pair(pair: Pair, options: ReadOptions) -> Iterator[PairFiles]:
     """Opens the files of a pair.
 
     Raises:
-      UserError: one cannot be read.
+      UserError: a file cannot be read.
     """
     with contextlib.ExitStack() as stack:
 
-        def grid(path: Path | None, *, indices: bool = False) -> Grid | None:
+        def opened(path: Path | None, *, indices: bool = False) -> ImageFile | None:
             if path is None:
                 return None
-            opening = files.opened(path, axes=options.axes, indices=indices)
-            return stack.enter_context(opening)
+            file = files.open_images(path, axes=options.axes, indices=indices)
+            return stack.enter_context(file)
 
-        yield Opened(
-            grid(pair.image),
-            tuple(grid(path, indices=not options.coloured) for path in pair.masks),
-            grid(pair.instances, indices=True),
-            grid(pair.target),
+        yield PairFiles(
+            opened(pair.image),
+            tuple(opened(path, indices=not options.coloured) for path in pair.masks),
+            opened(pair.instances, indices=True),
+            opened(pair.target),
         )
 
 
-def mismatch(found: Opened) -> str:
-    """Returns an error message if the files do not fit together, else ''."""
-    image = found.image
-    others = [("mask", grid) for grid in (*found.masks, found.instances) if grid]
-    others += [("target", found.target)] if found.target else []
-    for noun, grid in others:
-        if grid.shape != image.shape:
-            pages = _pages(grid) or _pages(image)
+def find_size_error(pair: PairFiles) -> str:
+    """Returns an error message if the sizes of the files differ, else ''."""
+    image = pair.image
+    others = [("mask", file) for file in (*pair.masks, pair.instances) if file]
+    others += [("target", pair.target)] if pair.target else []
+    for noun, file in others:
+        if file.shape != image.shape:
+            pages = _channels_as_pages(file) or _channels_as_pages(image)
             remedy = pages or "save it with the size of the image"
             return (
-                f"{grid.path}: the {noun} is {by(grid.shape)}, its image "
-                f"{by(image.shape)}; {remedy}"
+                f"{file.path}: the {noun} is {dimensions(file.shape)}, its image "
+                f"{dimensions(image.shape)}; {remedy}"
             )
-        if grid.count != image.count:
+        if file.count != image.count:
             return (
-                f"{grid.path}: {grid.count} pages, where its image has {image.count}; "
+                f"{file.path}: {file.count} pages, where its image has {image.count}; "
                 "save one for each"
             )
-    if found.instances and found.instances.channels != 1:
+    if pair.instances and pair.instances.channels != 1:
         return (
-            f"{found.instances.path}: object ids in {found.instances.channels} "
+            f"{pair.instances.path}: object ids in {pair.instances.channels} "
             "channels; save them as whole numbers in one"
         )
     return ""
 
 
-def raw(found: Opened, page: int) -> Raw:
+def find_alignment_issue(pair: PairFiles) -> Issue | None:
+    """Returns an issue if the files disagree about the size or the place of pixels."""
+    image = pair.image
+    for file in (*pair.masks, pair.target):
+        if file is None:
+            continue
+        if image.affine is not None and file.affine is not None:
+            if orientation(image) != orientation(file):
+                text = f"{file.path}: its axes point to {orientation(file)}, those of "
+                text += f"its image to {orientation(image)}; resample it to the image"
+                return Issue("error", "orientation", text)
+            offset = np.abs(file.affine - image.affine).max()
+            if offset > TOLERANCE * min(image.spacing):
+                text = f"{file.path}: its affine map differs from that of its image; "
+                return Issue("warning", "place", text + "the affine maps are ignored")
+        elif _differ(image.spacing, file.spacing):
+            text = f"{file.path}: its pixels measure {dimensions(file.spacing)}, those "
+            text += f"of its image {dimensions(image.spacing)}; the image's spacing is "
+            return Issue("warning", "spacing", text + "used")
+    return None
+
+
+def orientation(file: ImageFile) -> str:
+    """Returns where the axes of a NIfTI file point: 'RAS' is right, front and top."""
+    if file.affine is None:
+        return ""
+    letters = []
+    for column in np.asarray(file.affine)[:3, :3].T:
+        axis = int(np.argmax(np.abs(column)))
+        letters.append(("LR", "PA", "IS")[axis][int(column[axis] > 0)])
+    return "".join(letters)
+
+
+def read_page(pair: PairFiles, page: int) -> PagePixels:
     """Reads one page of all files of a pair.
 
     Raises:
-      UserError: a file is damaged, or its object ids are no whole numbers.
+      UserError: a file is damaged, or its object ids are not whole numbers.
     """
-    box = [slice(0, size) for size in found.image.shape]
-    masks = [grid.read(page, box) for grid in found.masks]
-    mask = np.concatenate(masks, axis=-1) if masks else None
+    box = [slice(0, size) for size in pair.image.shape]
+    masks = [file.read(page, box) for file in pair.masks]
     instances = None
-    if found.instances:
-        with prefix_errors(str(found.instances.path)):
-            instances = values.codes(found.instances.read(page, box))
-    target = found.target.read(page, box) if found.target else None
-    spacing = tuple(found.image.spacing or ())
-    return Raw(found.image.read(page, box), mask, instances, target, spacing)
+    if pair.instances:
+        with prefix_errors(str(pair.instances.path)):
+            instances = value_codes(pair.instances.read(page, box))
+    return PagePixels(
+        image=pair.image.read(page, box),
+        mask=np.concatenate(masks, axis=-1) if masks else None,
+        instances=instances,
+        target=pair.target.read(page, box) if pair.target else None,
+        spacing=tuple(pair.image.spacing or ()),
+    )
 
 
-def record(pair: Pair, page: int, name: str, options: ReadOptions) -> Record:
-    """Loads a record.
+def load_record(pair: Pair, page: int, name: str, options: ReadOptions) -> Record:
+    """Loads one page of a pair as a record.
 
     Args:
-      pair: its files.
-      page: of these.
+      pair: the files.
+      page: the number of the page.
       name: the id of the record.
-      options: with the channels and the class ids that the survey has found.
+      options: with the channels and class ids that the survey found.
 
     Raises:
-      UserError: a file has changed since it was found to be sound.
+      UserError: a file has changed since the survey and is now wrong.
     """
-    with opened(pair, options) as found:
-        if text := mismatch(found):
+    with open_pair(pair, options) as opened:
+        if text := find_size_error(opened):
             raise UserError(text)
-        read = raw(found, page)
-    made: Record = {"id": name, "image": _converted(read.image, options.channels)}
-    if (ids := label(read, options)) is not None:
-        made["label"] = ids
-    if read.instances is not None:
-        made["instances"] = np.maximum(read.instances, 0).astype(np.int32)
-    if read.target is not None:
-        made["target"] = _converted(read.target, options.target_channels)
-    if spacing := read.spacing or options.spacing:
-        made["spacing"] = spacing
-    return made
+        pixels = read_page(opened, page)
+    record: Record = {"id": name, "image": _converted(pixels.image, options.channels)}
+    if (label := make_label(pixels, options)) is not None:
+        record["label"] = label
+    if pixels.instances is not None:
+        record["instances"] = np.maximum(pixels.instances, 0).astype(np.int32)
+    if pixels.target is not None:
+        record["target"] = _converted(pixels.target, options.target_channels)
+    if spacing := pixels.spacing or options.spacing:
+        record["spacing"] = spacing
+    return record
 
 
-def label(read: Raw, options: ReadOptions) -> np.ndarray | None:
+def make_label(pixels: PagePixels, options: ReadOptions) -> np.ndarray | None:
     """Returns the label: `i32[*S]` of class ids, or `i32[*S, K]` of 0 and 1.
 
-    Object ids without a mask are one class. Without either there is no label.
+    Without a mask, objects are of class 1. Without either there is no label.
 
     Raises:
-      UserError: a value has no meaning.
+      UserError: a mask value has no class.
     """
-    if read.mask is None:
-        return None if read.instances is None else (read.instances > 0).astype(np.int32)
+    if pixels.mask is None:
+        instances = pixels.instances
+        return None if instances is None else (instances > 0).astype(np.int32)
     if options.multilabel:
-        return values.channels(read.mask, options.ignore)
-    return values.classes(read.mask, options.ids)
+        return channels_to_label(pixels.mask, options.ignore_value)
+    return apply_label_map(pixels.mask, options.ids)
 
 
-def by(sizes: Sequence[float]) -> str:
-    """Returns sizes as text: `'512 x 512'`."""
-    return " x ".join(f"{size:g}" for size in sizes)
+def _differ(one: Sequence[float] | None, other: Sequence[float] | None) -> bool:
+    """Returns True if both spacings are known, and differ."""
+    return bool(one and other) and not np.allclose(one, other, rtol=1e-3)
 
 
 def _converted(image: np.ndarray, channels: int) -> np.ndarray:
-    return files.conversion(image.shape[-1], channels, convert=True)(image)
+    return files.channel_converter(image.shape[-1], channels, convert=True)(image)
 
 
-def _pages(grid: Grid) -> str:
-    """Returns a remedy for a TIFF whose channels were taken for the width of pages."""
-    if grid.count == 1 or grid.shape[-1] > FEW:
+def _channels_as_pages(file: ImageFile) -> str:
+    """Returns a remedy for a TIFF whose channels were read as the width of pages."""
+    if file.count == 1 or file.shape[-1] > FEW:
         return ""
     return (
-        f"{grid.path.name} is read as {grid.count} pages of {by(grid.shape)}: if its "
-        "last axis is channels, save it with metadata={'axes': 'YXC'}"
+        f"{file.path.name} is read as {file.count} pages of {dimensions(file.shape)}: "
+        "if its last axis is channels, save it with metadata={'axes': 'YXC'}"
     )

@@ -1,90 +1,82 @@
-"""Which records to learn from, which to choose by, and which to report."""
+"""The split of a folder: from split.json, from its subfolders, or made anew."""
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import NamedTuple
 
+from unet_jax.data.dataset_report import Issue
+from unet_jax.data.duplicates import (
+    Duplicate,
+    check_leaks,
+    find_duplicates,
+    join_groups,
+)
+from unet_jax.data.folders.survey import Page
+from unet_jax.data.record import RecordStats
+from unet_jax.data.splitting import SPLITS, Item, SplitOptions, split_groups
 from unet_jax.errors import UserError
+from unet_jax.text import and_more, listing
 
-FILE, SURVEY_FILE = "split.json", "survey.json"  # of a run folder
-NAMES = ("train", "val", "test")
-
-TOO_MANY = 1.5  # times its share: records of a group that goes elsewhere
-
-Split = dict[str, str]  # 'train', 'val' or 'test' of each id
+SPLIT_FILE = "split.json"  # of a run folder
 
 
-class Plan(NamedTuple):
-    """How to split what is not split yet.
-
-    Attributes:
-      val, test: the share of each.
-      folds: how many to cross-validate with; 0 takes the shares.
-      fold: the one to test on; the next one validates.
-      seed: another seed is another split.
-    """
-
-    val: float = 0.15
-    test: float = 0.15
-    folds: int = 0
-    fold: int = 0
-    seed: int = 0
-
-
-class Item(NamedTuple):
-    """A record: its id, the group that it stays with, and its split if it is given."""
-
-    id: str
-    group: str
-    given: str = ""
-
-
-def divide(items: Sequence[Item], plan: Plan) -> Split:
-    """Splits records so that those of one group stay together.
-
-    A test or validation split that is given stays; what is missing is taken from the
-    training records. Groups come in the order of a hash of the seed and their name, so
-    that most stay where they were when others come in. Of fewer groups than parts,
-    which cannot stay whole, each is cut into runs of neighbours.
-
-    Raises:
-      UserError: there are too few records, or the folds are out of range.
-    """
-    if not plan.folds and plan.val + plan.test >= 1:
-        raise UserError(
-            f"val={plan.val:g} and test={plan.test:g} leave nothing to train on; "
-            "together they must be below 1"
-        )
-    split = {item.id: item.given for item in items if item.given}
-    there = set(split.values())
-    rest = [item for item in items if item.given in ("", "train")]
-    wanted = [name for name in ("test", "val") if name not in there]
-    if plan.folds:
-        parts = _folds(rest, plan, wanted)
-    else:
-        shares = {"test": plan.test, "val": plan.val}
-        parts = _shares(rest, {name: shares[name] for name in wanted}, plan.seed)
-    return split | parts
-
-
-def grouped(ids: Sequence[str], files: Sequence[Path], pattern: str) -> list[str]:
-    """The group of each record: its file, or what a pattern finds in the file's name.
+def assign_splits(
+    pages: Sequence[Page], options: SplitOptions, group: str, file: str, leaks: str
+) -> tuple[list[Page], list[Issue]]:
+    """Assigns pages to splits, so that no image is in two of them.
 
     Args:
-      ids: of the records.
-      files: their files; records of one file are a group. A pattern is looked for in
-        the name, and in the folders before it only if it is not there.
-      pattern: a regular expression, of which the first group counts, or else all of
-        it; '' for none.
+      pages: all pages; a file may leave some of them out.
+      options: for a new split, if there is no file.
+      group: a regular expression, for `find_groups`.
+      file: a split.json; '' to make a new split.
+      leaks: 'refuse' or 'allow'.
+
+    Returns:
+      The pages that are in a split, and the issues.
+    """
+    ids = [page.stats.id for page in pages]
+    duplicates = find_duplicates([page.stats for page in pages])
+    try:
+        if file:
+            split, issues = _use_file(Path(file).expanduser(), ids)
+        else:
+            split, issues = _make_split(pages, duplicates, options, group)
+    except UserError as error:
+        split = {page.stats.id: page.pair.split for page in pages}
+        issues = [Issue("error", "split", str(error))] if ids else []
+    records = [
+        page.stats._replace(split=split.get(page.stats.id, "")) for page in pages
+    ]
+    issues += check_leaks(records, duplicates, leaks)
+    pages = [
+        page._replace(stats=record)
+        for page, record in zip(pages, records, strict=True)
+        if record.id in split
+    ]
+    if group and not any(issue.level == "error" for issue in issues):
+        records = [page.stats for page in pages]
+        issues += _check_groups(records, find_groups(pages, group), leaks)
+    return pages, issues
+
+
+def find_groups(pages: Sequence[Page], pattern: str) -> list[str]:
+    """Returns the group of each page: its file, or what a pattern finds in its name.
+
+    Args:
+      pages: pages of one file are a group if there is no pattern.
+      pattern: a regular expression. It is searched in the name of the image file, and
+        only if it is not there in the whole path. Its first group counts, or else the
+        whole match. '' for none.
 
     Raises:
-      UserError: it is no regular expression, or not found in a name.
+      UserError: it is not a regular expression, or not found in a name.
     """
+    paths = [page.pair.image for page in pages]
     if not pattern:
-        return list(map(str, files))
+        return list(map(str, paths))
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -92,116 +84,125 @@ def grouped(ids: Sequence[str], files: Sequence[Path], pattern: str) -> list[str
             f"group={pattern!r} is no regular expression: {error}"
         ) from None
     found = [
-        expression.search(path.name) or expression.search(str(path)) for path in files
+        expression.search(path.name) or expression.search(str(path)) for path in paths
     ]
     if None in found:
-        lost = [i for i, match in zip(ids, found, strict=True) if match is None]
+        pairs = zip(pages, found, strict=True)
+        missing = [page.stats.id for page, match in pairs if match is None]
         raise UserError(
-            f"group={pattern!r} is not found in {len(lost)} of {len(ids)} names, such "
-            f"as {lost[0]}; mend the pattern"
+            f"group={pattern!r} is not found in {len(missing)} of {len(pages)} names, "
+            f"such as {missing[0]}; correct the pattern"
         )
     return [m[1] if m.re.groups and m[1] is not None else m[0] for m in found]
 
 
-def read(path: Path, ids: Sequence[str]) -> tuple[Split, list[str]]:
-    """The split that a file holds, and the ids that it does not know.
+def split_to_json(split: Mapping[str, str]) -> dict[str, list[str]]:
+    """Returns the content of split.json: the ids of each split."""
+    return {name: [i for i, s in split.items() if s == name] for name in SPLITS}
+
+
+def read_split(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Returns the split of a file, and the ids that it does not have.
+
+    Args:
+      path: a split.json.
+      ids: of all records.
 
     Raises:
-      UserError: it cannot be read, is no split, or names a record that is not there.
+      UserError: it cannot be read, holds no split, or names a record that is missing.
     """
     try:
         parts = json.loads(path.read_text())
-        split = {str(i): name for name in NAMES for i in parts[name]}
-        count = sum(len(parts[name]) for name in NAMES)
+        split = {str(i): name for name in SPLITS for i in parts[name]}
+        count = sum(len(parts[name]) for name in SPLITS)
     except OSError as error:
         raise UserError(
             f"split={path}: {error.strerror}; name the split.json of a run folder"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is no split; it needs lists of ids: train, val and test"
+            f"{path} holds no split; it needs lists of ids: train, val and test"
         ) from error
     if count != len(split):
         raise UserError(f"{path} has a record in two splits; leave one out")
-    there = set(ids)
-    if lost := [i for i in split if i not in there]:
+    known = set(ids)
+    if missing := [i for i in split if i not in known]:
         raise UserError(
-            f"{path} names {lost[0]}{_more(lost)}, which the data do not have; bring "
-            "it back, or remove it from the file"
+            f"{path} names {missing[0]}{and_more(len(missing) - 1)}, missing in the "
+            "data; restore the files, or remove the names from the split"
         )
     return split, [i for i in ids if i not in split]
 
 
-def listed(split: Split) -> dict[str, list[str]]:
-    """What the file holds: the ids of each split."""
-    return {name: [i for i, s in split.items() if s == name] for name in NAMES}
+def _use_file(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[Issue]]:
+    split, new = read_split(path, ids)
+    if not new:
+        return split, []
+    text = f"{listing(new)}: not in {path}, and therefore left out"
+    return split, [Issue("warning", "split", text)]
 
 
-def _shares(items: Sequence[Item], shares: Mapping[str, float], seed: int) -> Split:
-    order = _order(items, seed)
-    if len(order) <= len(shares):
-        return _runs(items, shares)
-    split = {item.id: "train" for item in items}
-    for i, (name, share) in enumerate(shares.items()):
-        later = len(shares) - i  # groups that must be left
-        chosen = _about(order, share * len(items))[: len(order) - later]
-        for group in chosen or [min(order, key=len)]:
-            order.remove(group)
-            split |= dict.fromkeys(group, name)
-    return split
-
-
-def _about(order: Sequence[list[str]], goal: float) -> list[list[str]]:
-    """The first groups that have about so many records; none that is much too large."""
-    chosen, taken = [], 0
-    for group in order:
-        if taken < goal - 0.5 and taken + len(group) <= max(TOO_MANY * goal, 1):
-            chosen.append(group)
-            taken += len(group)
-    return chosen
-
-
-def _folds(items: Sequence[Item], plan: Plan, wanted: Sequence[str]) -> Split:
-    order = _order(items, plan.seed)
-    if not 3 <= plan.folds <= len(order):
-        there = f"there are {len(order)} groups (files, or what `group` finds)"
-        raise UserError(f"folds={plan.folds} must be 3 or more, and {there}")
-    if plan.fold >= plan.folds:
-        raise UserError(f"fold must be 0 to {plan.folds - 1}, not {plan.fold}")
-    names = {(plan.fold + i) % plan.folds: name for i, name in enumerate(wanted)}
-    return {
-        record: names.get(place % plan.folds, "train")
-        for place, group in enumerate(order)
-        for record in group
-    }
-
-
-def _order(items: Sequence[Item], seed: int) -> list[list[str]]:
-    """The records of each group, in the order of the hashes."""
-    groups: dict[str, list[str]] = {}
-    for item in items:
-        groups.setdefault(item.group, []).append(item.id)
-    hashed = {g: hashlib.sha1(f"{seed}/{g}".encode()).hexdigest() for g in groups}
-    return [groups[g] for g in sorted(groups, key=hashed.__getitem__)]
-
-
-def _runs(items: Sequence[Item], shares: Mapping[str, float]) -> Split:
-    """Neighbours stay together where there are too few groups: the last are tested."""
-    names = [*shares, "train"]
-    if len(items) < len(names):
+def _make_split(
+    pages: Sequence[Page],
+    duplicates: Sequence[Duplicate],
+    options: SplitOptions,
+    group: str,
+) -> tuple[dict[str, str], list[Issue]]:
+    """Splits pages so that groups and duplicates stay together, as far as possible."""
+    ids = [page.stats.id for page in pages]
+    given = [page.pair.split for page in pages]
+    free = [name not in ("val", "test") for name in given]
+    groups = find_groups(pages, group)
+    needed = options.folds or 3 - len({"val", "test"} & set(given))
+    similar = [d for d in duplicates if free[d.a] and free[d.b]]
+    # A camera that does not move makes all images similar; then only equal images stay
+    # together, or none if there are still too few groups.
+    for joining in (similar, [d for d in similar if d.identical], []):
+        joined = join_groups(groups, joining)
+        count = len({g for g, f in zip(joined, free, strict=True) if f})
+        if count >= needed:
+            break
+    split = split_groups(list(map(Item, ids, joined, given)), options)
+    if count >= needed:
+        return split, list(_check_shares(split, options, set(given)))
+    if group:
         raise UserError(
-            f"{len(items)} images cannot be split into {', '.join(names[::-1])}; add "
-            "some, or give the splits as folders train/, val/ and test/"
+            f"group={group!r} finds {count} groups, fewer than there are splits; "
+            "correct the pattern, or give the splits as folders train/, val/ and test/"
         )
-    split = {item.id: "train" for item in items}
-    end = len(items)
-    for i, (name, share) in enumerate(shares.items()):
-        size = max(1, min(round(share * len(items)), end - (len(shares) - i)))
-        for item in items[end - size : end]:
-            split[item.id] = name
-        end -= size
-    return split
+    text = f"there are too few files ({count}) for splits of their own, so pages of "
+    text += "one file are in several, in runs; neighbours may be alike"
+    return split, [Issue("warning", "split", text)]
 
 
-def _more(lost: Sequence[str]) -> str:
-    return f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+def _check_shares(
+    split: Mapping[str, str], options: SplitOptions, given: Set[str]
+) -> Iterator[Issue]:
+    """Yields a warning for each split that is far from the share it should have."""
+    if options.folds or given & {"val", "test"}:
+        return
+    counts = Counter(split.values())
+    shares = {"val": options.val, "test": options.test}
+    shares["train"] = 1 - options.val - options.test
+    for name, share in shares.items():
+        goal = share * len(split)
+        if abs(counts[name] - goal) > max(0.5 * goal, 2):
+            text = f"{counts[name]} of {len(split)} images are in {name} instead of "
+            text += f"{goal:.0f}: there are large groups that stay together (pages of "
+            text += "a file, images that are alike)"
+            yield Issue("warning", "split", text)
+
+
+def _check_groups(
+    records: Sequence[RecordStats], groups: Sequence[str], leaks: str
+) -> Iterator[Issue]:
+    """Yields issues of groups whose images are in several splits."""
+    splits_of: dict[str, set[str]] = {}
+    for record, group in zip(records, groups, strict=True):
+        splits_of.setdefault(group, set()).add(record.split)
+    level = "warning" if leaks == "allow" else "error"
+    for group, splits in splits_of.items():
+        if len(splits) > 1:
+            text = f"group {group!r} is in {' and '.join(sorted(splits))}; move its "
+            text += "files into one of them, or set --config.data.leaks=allow"
+            yield Issue(level, "leak", text)

@@ -1,4 +1,4 @@
-"""The survey: reads every file of every pair once, for facts and faults."""
+"""The survey: reads every file of every pair once, to measure it and to find issues."""
 
 import functools
 import os
@@ -13,38 +13,50 @@ import numpy as np
 from rich.progress import track
 
 from unet_jax.data import files
-from unet_jax.data.account import Fact, Fault, count, measure
-from unet_jax.data.folders import grids, reading, values
-from unet_jax.data.folders.pairs import Pair
-from unet_jax.data.folders.reading import Opened, Raw, ReadOptions
+from unet_jax.data.dataset_report import Issue
+from unet_jax.data.folders.pairing import Pair
+from unet_jax.data.folders.reading import (
+    PagePixels,
+    PairFiles,
+    ReadOptions,
+    find_alignment_issue,
+    find_size_error,
+    make_label,
+    open_pair,
+    orientation,
+    read_page,
+)
+from unet_jax.data.label_map import count_values
+from unet_jax.data.record import RecordStats, count_pixels, measure_record
 from unet_jax.errors import UserError
+from unet_jax.text import listing
 
 THREADS = 4  # decoding releases Python's lock
-UNREADABLE = "unreadable"  # the kind of the fault of a file that cannot be read
+UNREADABLE = "unreadable"  # the kind of issue of a file that cannot be read
 VOLUMES = "set --config.data.axes=3 and a crop of three sizes, --config.crop=32,64,64"
 
 
 class Page(NamedTuple):
-    """One image of a pair of files: all of it, or one of a stack.
+    """One image of a pair of files: the whole image, or one page of a stack.
 
     Attributes:
       pair: the files.
-      number: of the page.
-      fact: its measurements; `pixels` are empty where mask values are yet to be mapped.
-      grey: True if all channels are the same.
-      finite: True if the image and the target have neither NaN nor infinite values.
-      classes: channels of the mask, where each is a class of its own; else 0.
-      pointing: the directions of the axes, 'RAS'; '' if the file does not state them.
-      target_grey: True if all channels of the target are the same.
+      number: the number of the page.
+      stats: its measurements; `pixels` are empty if mask values have to be mapped.
+      grey: True if all channels are equal.
+      finite: True if neither image nor target has NaN or infinite values.
+      classes: the number of mask channels, if each is a class of its own; else 0.
+      orientation: the directions of the axes, 'RAS'; '' if the file does not state it.
+      target_grey: True if all channels of the target are equal.
     """
 
     pair: Pair
     number: int
-    fact: Fact
+    stats: RecordStats
     grey: bool
     finite: bool
     classes: int
-    pointing: str
+    orientation: str
     target_grey: bool
 
 
@@ -52,13 +64,13 @@ class PairSurvey(NamedTuple):
     """The result for one pair.
 
     Attributes:
-      pages: those that could be read.
-      faults: what is wrong, or odd.
-      count: how many pages the image file has; 0 if it cannot be read.
+      pages: the pages that could be read.
+      issues: problems of the files.
+      count: the number of pages of the image file; 0 if it cannot be read.
     """
 
     pages: tuple[Page, ...]
-    faults: tuple[Fault, ...]
+    issues: tuple[Issue, ...]
     count: int = 0
 
 
@@ -72,159 +84,162 @@ def survey_pairs(
 
     Args:
       pairs: the files.
-      root: the folder that file names start from in facts and faults.
-      options: how to read them.
-      known: the result for each pair that need not be read; None for the others.
+      root: the folder that file names are relative to.
+      options: how to read the files.
+      known: the result of each pair if it need not be read; else None.
     """
     unknown = [pair for pair, result in zip(pairs, known, strict=True) if not result]
-    look = functools.partial(_survey, root=root, options=options)
+    survey = functools.partial(_survey_pair, root=root, options=options)
     with ThreadPoolExecutor(THREADS) as pool:
         bar = {"disable": not sys.stdout.isatty(), "transient": True}
-        reading_all = pool.map(look, unknown)
-        news = iter([*track(reading_all, "reading the data", len(unknown), **bar)])
+        results = pool.map(survey, unknown)
+        news = iter([*track(results, "reading the data", len(unknown), **bar)])
     return [result or next(news) for result in known]
 
 
-def names(pair: Pair, number: int, count: int, root: Path) -> dict[str, str]:
-    """Returns the attributes of a fact that follow from the files of the pair.
+def page_names(pair: Pair, number: int, count: int, root: Path) -> dict[str, str]:
+    """Returns the attributes of `RecordStats` that follow from the names of files.
 
     Args:
       pair: the files.
-      number: of the page.
-      count: how many pages the file has.
-      root: the folder that file names start from.
+      number: the number of the page.
+      count: the number of pages of the file.
+      root: the folder that file names are relative to.
     """
     drawn = pair.masks or (pair.instances,) if pair.labelled else ()
     return {
         "id": f"{pair.id}/{number:03d}" if count > 1 else pair.id,
         "split": pair.split,
-        "image": relative(pair.image, root),
-        "mask": ", ".join(relative(path, root) for path in drawn),
-        "target": relative(pair.target, root) if pair.target else "",
+        "image": relative_path(pair.image, root),
+        "mask": ", ".join(relative_path(path, root) for path in drawn),
+        "target": relative_path(pair.target, root) if pair.target else "",
         "kind": files.ending(pair.image).lstrip("."),
     }
 
 
-def relative(path: Path, root: Path) -> str:
-    """Returns a path from the root on; an absolute one if it is outside the root."""
+def relative_path(path: Path, root: Path) -> str:
+    """Returns a path relative to the root; absolute if it is outside the root."""
     name, start = str(path), os.path.join(root, "")
     if str(root) == ".":
         return name
     return name[len(start) :] if name.startswith(start) else os.path.abspath(name)
 
 
-def _survey(pair: Pair, root: Path, options: ReadOptions) -> PairSurvey:
+def _survey_pair(pair: Pair, root: Path, options: ReadOptions) -> PairSurvey:
     pages: list[Page] = []
-    faults: list[Fault] = []
-    pages_of_image = 0
+    issues: list[Issue] = []
+    count = 0
     try:
-        with reading.opened(pair, options) as found:
-            pages_of_image = found.image.count
-            if text := reading.mismatch(found):
-                fault = Fault("error", "size", _short(text, root))
-                return PairSurvey((), (fault,), pages_of_image)
-            if fault := grids.apart(found):
-                faults.append(fault._replace(text=_short(fault.text, root)))
-            for number in range(pages_of_image):
-                read = reading.raw(found, number)
-                fact = names(pair, number, pages_of_image, root)
+        with open_pair(pair, options) as opened:
+            count = opened.image.count
+            if text := find_size_error(opened):
+                issue = Issue("error", "size", _shorten(text, root))
+                return PairSurvey((), (issue,), count)
+            if issue := find_alignment_issue(opened):
+                issues.append(issue._replace(text=_shorten(issue.text, root)))
+            for number in range(count):
+                pixels = read_page(opened, number)
+                names = page_names(pair, number, count, root)
                 try:
-                    label = _label(read, options)
+                    counts = _count_label(pixels, options)
                 except UserError as error:
-                    text = f"{fact['mask']}: {error}"
-                    faults.append(Fault("error", "mask values", text))
+                    text = f"{names['mask']}: {error}"
+                    issues.append(Issue("error", "mask values", text))
                     continue
-                pages.append(_page(pair, number, found, read, options, fact | label))
-                faults += _odd(pages[-1].fact, read)
-            if any(grid.alpha_varies() for grid in found.masks):
+                known = names | counts
+                page = _measure_page(pair, opened, number, pixels, options, known)
+                pages.append(page)
+                issues += _find_odd_pixels(page.stats, pixels)
+            if any(file.alpha_varies() for file in opened.masks):
                 text = f"{pair.masks[0]}: a mask with transparent parts, which are "
-                text += "lost; save it without an alpha channel, on a black ground"
-                faults.append(Fault("error", "mask values", _short(text, root)))
+                text += "ignored; save it without an alpha channel, on black"
+                issues.append(Issue("error", "mask values", _shorten(text, root)))
     except UserError as error:
-        text = _short(str(error), root)
+        text = _shorten(str(error), root)
         if "is a volume, the network takes images of 2 axes" in text:
             text += f"; to train on volumes {VOLUMES}"
-        faults.append(Fault("error", UNREADABLE, text))
-    return PairSurvey(tuple(pages), tuple(faults), pages_of_image)
+        issues.append(Issue("error", UNREADABLE, text))
+    return PairSurvey(tuple(pages), tuple(issues), count)
 
 
-def _page(
+def _measure_page(
     pair: Pair,
+    opened: PairFiles,
     number: int,
-    found: Opened,
-    read: Raw,
+    pixels: PagePixels,
     options: ReadOptions,
-    fact: dict[str, Any],
+    known: dict[str, Any],
 ) -> Page:
-    """Measures one page; of its fact, what follows from names and label is given."""
-    name, split = fact.pop("id"), fact.pop("split")
-    made = {"id": name, "image": _finite(read.image)}
-    if spacing := read.spacing or options.spacing:
-        made["spacing"] = spacing
-    if read.instances is not None:
-        made["instances"] = read.instances
-    if read.target is not None:
-        made["target"] = _finite(read.target)
-    unchanged = made["image"] is read.image and made.get("target") is read.target
+    """Measures one page; `known` has the attributes of its stats that are known."""
+    name, split = known.pop("id"), known.pop("split")
+    record = {"id": name, "image": _replace_not_finite(pixels.image)}
+    if spacing := pixels.spacing or options.spacing:
+        record["spacing"] = spacing
+    if pixels.instances is not None:
+        record["instances"] = pixels.instances
+    target = pixels.target
+    if target is not None:
+        record["target"] = _replace_not_finite(target)
+    finite = record["image"] is pixels.image and record.get("target") is target
     return Page(
         pair,
         number,
-        measure(made, split, **fact),
-        grey=_grey(read.image),
-        finite=unchanged,
-        classes=read.mask.shape[-1] if options.multilabel and pair.masks else 0,
-        pointing=grids.pointing(found.image),
-        target_grey=read.target is not None and _grey(read.target),
+        measure_record(record, split, **known),
+        grey=_is_grey(pixels.image),
+        finite=finite,
+        classes=pixels.mask.shape[-1] if options.multilabel and pair.masks else 0,
+        orientation=orientation(opened.image),
+        target_grey=target is not None and _is_grey(target),
     )
 
 
-def _label(read: Raw, options: ReadOptions) -> dict[str, Any]:
-    """Counts the values of a mask; or, where these need no mapping, the classes."""
-    if read.mask is not None and not options.multilabel:
-        return {"values": values.histogram(read.mask), "pixels": {}}
-    if read.mask is not None:
-        _check_two_values(read.mask, options)
-    if (label := reading.label(read, options)) is None:
+def _count_label(pixels: PagePixels, options: ReadOptions) -> dict[str, Any]:
+    """Counts the values of a mask; or the classes, if values need no label map."""
+    if pixels.mask is not None and not options.multilabel:
+        return {"values": count_values(pixels.mask), "pixels": {}}
+    if pixels.mask is not None:
+        _check_two_values(pixels.mask, options)
+    if (label := make_label(pixels, options)) is None:
         return {"values": {}, "pixels": {}}
-    independent = label.ndim == read.image.ndim
-    return {"values": {}, "pixels": count(label, independent=independent)}
+    independent = label.ndim == pixels.image.ndim
+    return {"values": {}, "pixels": count_pixels(label, independent=independent)}
 
 
-def _odd(fact: Fact, read: Raw) -> Iterator[Fault]:
-    """Yields faults of pixels that no network can learn from."""
-    for file, array in ((fact.image, read.image), (fact.target, read.target)):
+def _find_odd_pixels(stats: RecordStats, pixels: PagePixels) -> Iterator[Issue]:
+    """Yields issues of images and targets that are not finite, or constant."""
+    for file, array in ((stats.image, pixels.image), (stats.target, pixels.target)):
         if array is None:
             continue
-        if _finite(array) is not array:
-            bad = int((~np.isfinite(array)).sum())
-            text = f"{file}: {bad} values are NaN or infinite; replace them, or take "
-            yield Fault("error", "NaN or Inf", text + "the image away")
+        if _replace_not_finite(array) is not array:
+            count = int((~np.isfinite(array)).sum())
+            text = f"{file}: {count} values are NaN or infinite; replace them, or "
+            yield Issue("error", "NaN or Inf", text + "remove the image")
         elif array.size > 1 and (array == array.flat[0]).all():
             text = f"{file}: every pixel is {array.flat[0]}; is it the right file?"
-            yield Fault("warning", "flat", text)
+            yield Issue("warning", "flat", text)
 
 
-def _finite(array: np.ndarray) -> np.ndarray:
-    """Returns the array itself, or one with 0 for NaN and infinite values."""
+def _replace_not_finite(array: np.ndarray) -> np.ndarray:
+    """Returns the array itself, or a copy with 0 for NaN and infinite values."""
     if array.dtype.kind in "iub" or np.isfinite(array).all():
         return array
     return np.nan_to_num(array, posinf=0, neginf=0)
 
 
-def _grey(image: np.ndarray) -> bool:
+def _is_grey(image: np.ndarray) -> bool:
     return bool((image == image[..., :1]).all())
 
 
 def _check_two_values(mask: np.ndarray, options: ReadOptions) -> None:
     for k, channel in enumerate(np.moveaxis(mask, -1, 0)):
-        seen = {f"{v:g}" for v in np.unique(channel)} - {"0", options.ignore}
+        seen = {f"{v:g}" for v in np.unique(channel)} - {"0", options.ignore_value}
         if len(seen) > 1:
             raise UserError(
-                f"class {k + 1} has the mask values {', '.join(sorted(seen)[:5])}; "
-                "where each class has a mask of its own, that is 0 and one other"
+                f"class {k + 1} has the mask values {listing(sorted(seen))}; a mask of "
+                "one class must hold 0 and one other value"
             )
 
 
-def _short(text: str, root: Path) -> str:
-    """Shortens the paths that a line names: from the root on."""
+def _shorten(text: str, root: Path) -> str:
+    """Makes the paths in a line relative to the root."""
     return re.sub(rf"(?<![^\s'(]){re.escape(str(root))}/", "", text)

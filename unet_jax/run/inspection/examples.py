@@ -7,8 +7,9 @@ import numpy as np
 
 from unet_jax import pictures
 from unet_jax.data import files
-from unet_jax.data.account import Account, Fact, Record
-from unet_jax.data.folders import twins
+from unet_jax.data.dataset_report import DatasetReport
+from unet_jax.data.duplicates import find_duplicates
+from unet_jax.data.record import Record, RecordStats
 from unet_jax.data.source import Source, Splits
 from unet_jax.report.contents import DatasetExample, DuplicatePair
 from unet_jax.report.formatting import format_percent, format_shape
@@ -19,18 +20,18 @@ SPACED = 2  # images of a split, besides those of the most and the least foregro
 MAX_PAIRS = 6  # duplicates that are shown
 
 
-def draw_examples(splits: Splits, account: Account) -> list[DatasetExample]:
+def draw_examples(splits: Splits, account: DatasetReport) -> list[DatasetExample]:
     """Draws a few images of every split that has records."""
     drawn = []
     for split, source in splits.sources.items():
-        facts = [fact for fact in account.facts if fact.split == split]
+        facts = [fact for fact in account.records if fact.split == split]
         if len(facts) == source.length:
             for index, reason in sorted(choose_examples(facts).items()):
                 drawn.append(_example(source, index, facts[index], reason))
     return drawn
 
 
-def choose_examples(facts: Sequence[Fact]) -> dict[int, str]:
+def choose_examples(facts: Sequence[RecordStats]) -> dict[int, str]:
     """Chooses images: those of the most and the least foreground, and evenly spaced.
 
     Returns:
@@ -58,32 +59,34 @@ def class_legend(source: Source) -> list[tuple[str, tuple[int, ...]]]:
     return [(source.classes[k], tuple(drawn[k])) for k in range(1, count)]
 
 
-def draw_duplicates(splits: Splits, account: Account) -> list[DuplicatePair]:
+def draw_duplicates(splits: Splits, account: DatasetReport) -> list[DuplicatePair]:
     """Draws pairs of similar images of two splits, identical ones first."""
-    facts = account.facts
+    facts = account.records
     across = [
         twin
-        for twin in twins.find(facts)
+        for twin in find_duplicates(facts)
         if facts[twin.a].split != facts[twin.b].split
         and {facts[twin.a].split, facts[twin.b].split} <= splits.sources.keys()
     ]
     drawn = []
-    for twin in sorted(across, key=lambda twin: (not twin.same, twin))[:MAX_PAIRS]:
+    for twin in sorted(across, key=lambda twin: (not twin.identical, twin))[:MAX_PAIRS]:
         first, second = (_image(splits, account, facts[i]) for i in (twin.a, twin.b))
         if first and second:
-            drawn.append(DuplicatePair(twin.same, first, second))
+            drawn.append(DuplicatePair(twin.identical, first, second))
     return drawn
 
 
-def _image(splits: Splits, account: Account, fact: Fact) -> DatasetExample | None:
+def _image(
+    splits: Splits, account: DatasetReport, fact: RecordStats
+) -> DatasetExample | None:
     """Draws an image without classes: its record or, if errors drop it, its file."""
     source = splits.sources.get(fact.split)
-    ids = [other.id for other in account.facts if other.split == fact.split]
+    ids = [other.id for other in account.records if other.split == fact.split]
     if source and source.length == len(ids):
         image = source.load(ids.index(fact.id))["image"]
     elif fact.image:
         path = Path(account.root) / fact.image
-        with files.opened(path, axes=len(fact.shape)) as grid:
+        with files.open_images(path, axes=len(fact.shape)) as grid:
             if grid.count > 1:
                 return None
             image = grid.read(0, [slice(0, size) for size in grid.shape])
@@ -95,7 +98,9 @@ def _image(splits: Splits, account: Account, fact: Fact) -> DatasetExample | Non
     )
 
 
-def _example(source: Source, index: int, fact: Fact, reason: str) -> DatasetExample:
+def _example(
+    source: Source, index: int, fact: RecordStats, reason: str
+) -> DatasetExample:
     record = source.load(index)
     caption = format_shape(fact.shape)
     if fact.labelled:

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from unet_jax.arrays import IGNORE
-from unet_jax.data.account import Account, Fact, merged
+from unet_jax.data.dataset_report import DatasetReport, total_pixels
+from unet_jax.data.record import RecordStats
 from unet_jax.report.contents import (
     ChannelStatistics,
     ClassStatistics,
@@ -23,23 +24,23 @@ ALL = "all"  # the splits together
 Key = TypeVar("Key", bound=Hashable)
 
 
-def split_statistics(account: Account) -> list[SplitStatistics]:
+def split_statistics(account: DatasetReport) -> list[SplitStatistics]:
     """Returns the statistics of train, val, test, and of several splits together."""
-    by_split: dict[str, list[Fact]] = {"train": [], "val": [], "test": []}
-    for fact in account.facts:
+    by_split: dict[str, list[RecordStats]] = {"train": [], "val": [], "test": []}
+    for fact in account.records:
         by_split.setdefault(fact.split or "no split", []).append(fact)
     by_split = {split: facts for split, facts in by_split.items() if facts}
     if len(by_split) > 1:
-        by_split[ALL] = list(account.facts)
+        by_split[ALL] = list(account.records)
     return [_split(name, facts, account.classes) for name, facts in by_split.items()]
 
 
-def mask_values(account: Account) -> list[MaskValue]:
+def mask_values(account: DatasetReport) -> list[MaskValue]:
     """Returns the values of the mask files, those with a class first."""
     pixels: Counter[str] = Counter()
-    for fact in account.facts:
+    for fact in account.records:
         pixels.update(fact.values)
-    ids: dict[str, int | None] = dict(account.mapping)
+    ids: dict[str, int | None] = dict(account.label_map)
     ids |= dict.fromkeys(sorted(pixels.keys() - ids.keys()))
     names: dict[int | None, str] = {None: "none", IGNORE: "ignored"}
     names |= dict(enumerate(account.classes))
@@ -49,22 +50,24 @@ def mask_values(account: Account) -> list[MaskValue]:
     ]
 
 
-def channel_statistics(account: Account) -> list[ChannelStatistics]:
+def channel_statistics(account: DatasetReport) -> list[ChannelStatistics]:
     """Returns the intensities of each channel, over the images that have it."""
-    count = max((fact.channels for fact in account.facts), default=0)
-    return [_channel(account.facts, i) for i in range(count)]
+    count = max((fact.channels for fact in account.records), default=0)
+    return [_channel(account.records, i) for i in range(count)]
 
 
-def foreground(fact: Fact) -> float:
+def foreground(fact: RecordStats) -> float:
     """Returns the fraction of an image's annotated pixels that are not background."""
     annotated = _annotated(fact)
     return 1 - fact.pixels.get(0, 0) / annotated if annotated else 0.0
 
 
-def _split(name: str, facts: Sequence[Fact], classes: Sequence[str]) -> SplitStatistics:
+def _split(
+    name: str, facts: Sequence[RecordStats], classes: Sequence[str]
+) -> SplitStatistics:
     shapes = _count(fact.shape for fact in facts)
     same_axes = len(set(map(len, shapes))) == 1
-    pixels = merged(facts)
+    pixels = total_pixels(facts)
     total, ignored = sum(map(_annotated, facts)), pixels.get(IGNORE, 0)
     return SplitStatistics(
         name=name,
@@ -95,7 +98,7 @@ def _split(name: str, facts: Sequence[Fact], classes: Sequence[str]) -> SplitSta
     )
 
 
-def _annotated(fact: Fact) -> int:
+def _annotated(fact: RecordStats) -> int:
     """Counts the annotated pixels, once each, also if classes are independent."""
     if not fact.labelled:
         return 0
@@ -107,7 +110,7 @@ def _count(keys: Iterable[Key]) -> dict[Key, int]:
     return dict(sorted(Counter(keys).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _channel(facts: Sequence[Fact], channel: int) -> ChannelStatistics:
+def _channel(facts: Sequence[RecordStats], channel: int) -> ChannelStatistics:
     facts = [fact for fact in facts if fact.channels > channel]
     percentiles = [fact.intensity[channel] for fact in facts]
     lowest, low, middle, high, highest = zip(*percentiles, strict=True)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from unet_jax.data.account import PERCENTS, Account
+from unet_jax.data.dataset_report import DatasetReport
+from unet_jax.data.record import PERCENTS
 from unet_jax.report.contents import Inspection, PlanSummary
 from unet_jax.report.formatting import (
     format_bytes,
@@ -75,7 +76,7 @@ def _aligned(rows: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def as_json(account: Account, inspection: Inspection) -> dict[str, Any]:
+def as_json(account: DatasetReport, inspection: Inspection) -> dict[str, Any]:
     """Returns all but the pictures and the thumbnails, as JSON data."""
     levels = [level for level, _, _ in inspection.issues]
     return _plain(
@@ -86,7 +87,7 @@ def as_json(account: Account, inspection: Inspection) -> dict[str, Any]:
             "faults": [
                 dict(zip(ISSUE, each, strict=True)) for each in inspection.issues
             ],
-            "said": account.said,
+            "said": account.decisions,
             "classes": account.classes,
             "mask_values": inspection.mask_values,
             "splits": {split.name: split for split in inspection.splits},
@@ -94,7 +95,7 @@ def as_json(account: Account, inspection: Inspection) -> dict[str, Any]:
             "channels": [channel.percentiles for channel in inspection.channels],
             "unlike": [r for c in inspection.channels for r in c.ranges if r.odd],
             "plan": inspection.plan,
-            "images": [fact._replace(thumbnail=None) for fact in account.facts],
+            "images": [fact._replace(thumbnail=None) for fact in account.records],
         }
     )
 

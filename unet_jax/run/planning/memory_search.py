@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from unet_jax import logs, parallel
 from unet_jax.build import binding
 from unet_jax.data import resample
-from unet_jax.data.account import Fact
+from unet_jax.data.record import RecordStats
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
@@ -55,7 +55,9 @@ class FittedConfig(NamedTuple):
     fields: tuple[PlannedField, ...]
 
 
-def resample_shapes(facts: Sequence[Fact], spacing: tuple[float, ...]) -> ImageShapes:
+def resample_shapes(
+    facts: Sequence[RecordStats], spacing: tuple[float, ...]
+) -> ImageShapes:
     """Returns the shapes of images after resampling to a spacing.
 
     Args:
@@ -67,7 +69,7 @@ def resample_shapes(facts: Sequence[Fact], spacing: tuple[float, ...]) -> ImageS
     """
     with prefix_errors("config.spacing"):
         shapes = tuple(
-            resample.between(fact.shape, fact.spacing or None, spacing).shape
+            resample.make_resampling(fact.shape, fact.spacing or None, spacing).shape
             for fact in facts
         )
     own = facts[0].spacing if all(fact.spacing for fact in facts) else ()
@@ -76,7 +78,10 @@ def resample_shapes(facts: Sequence[Fact], spacing: tuple[float, ...]) -> ImageS
 
 
 def fit_to_memory(
-    config: ConfigDict, splits: Splits, facts: Sequence[Fact], images: ImageShapes
+    config: ConfigDict,
+    splits: Splits,
+    facts: Sequence[RecordStats],
+    images: ImageShapes,
 ) -> FittedConfig:
     """Compiles ever smaller steps until one fits into half of the free memory.
 
@@ -211,7 +216,7 @@ def _explain_batch(
 
 def _choose_sampling(
     config: ConfigDict,
-    facts: Sequence[Fact],
+    facts: Sequence[RecordStats],
     output: tuple[int, ...],
     images: ImageShapes,
 ) -> tuple[PlannedField, ...]:

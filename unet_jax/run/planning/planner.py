@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs
 from unet_jax.build import binding, checks
-from unet_jax.data.account import Account, Fact
+from unet_jax.data.dataset_report import DatasetReport
+from unet_jax.data.record import RecordStats
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.report.formatting import format_bytes, format_duration
@@ -34,7 +35,9 @@ class TrainingPlan(NamedTuple):
     device: str
 
 
-def plan_training(config: ConfigDict, account: Account, splits: Splits) -> TrainingPlan:
+def plan_training(
+    config: ConfigDict, account: DatasetReport, splits: Splits
+) -> TrainingPlan:
     """Chooses crop, batch size, network and other fields, and times a few steps.
 
     The plan sets the spacing, the normalisation, the weight map, the crop, the widths,
@@ -56,7 +59,7 @@ def plan_training(config: ConfigDict, account: Account, splits: Splits) -> Train
             "--mode=inspect measures its plan in one process; start a single process"
         )
     facts = _select_training_facts(account)
-    spacing = rules.choose_spacing(account.facts if account.facts else facts)
+    spacing = rules.choose_spacing(account.records if account.records else facts)
     if config.spacing:
         kept = tuple(config.spacing)
         spacing = PlannedField("spacing", kept, "kept from the config")
@@ -103,9 +106,9 @@ def format_plan(plan: TrainingPlan, title: str) -> str:
     )
 
 
-def _select_training_facts(account: Account) -> list[Fact]:
+def _select_training_facts(account: DatasetReport) -> list[RecordStats]:
     """Returns the measurements of the training images, or of all without splits."""
-    facts = [f for f in account.facts if f.split == "train"] or list(account.facts)
+    facts = [f for f in account.records if f.split == "train"] or list(account.records)
     if not facts:
         raise UserError(
             f"{account.root} holds no images to plan for; add images, or correct "
@@ -121,7 +124,7 @@ def _select_training_facts(account: Account) -> list[Fact]:
 
 
 def _choose_weight_map(
-    config: ConfigDict, classes: Sequence[str], facts: Sequence[Fact]
+    config: ConfigDict, classes: Sequence[str], facts: Sequence[RecordStats]
 ) -> PlannedField:
     """Weights pixels by class frequency if a class is rare and the config sets none."""
     shares = rules.compute_class_shares(facts)

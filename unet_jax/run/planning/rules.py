@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unet_jax.data.account import Fact, merged
+from unet_jax.data.dataset_report import total_pixels
+from unet_jax.data.record import RecordStats
 from unet_jax.report.formatting import format_shape
 
 BATCH_SHARE = 0.05  # largest share of the training pixels in a batch
@@ -32,7 +33,7 @@ class PlannedField(NamedTuple):
     reason: str
 
 
-def choose_spacing(facts: Sequence[Fact]) -> PlannedField:
+def choose_spacing(facts: Sequence[RecordStats]) -> PlannedField:
     """Chooses the spacing: the median along each axis if the spacings differ.
 
     If all images have the same spacing, volumes keep it, so that files with another
@@ -85,7 +86,7 @@ def choose_batch_size(
     return max(share // replicas, 1) * replicas
 
 
-def choose_normalization(facts: Sequence[Fact]) -> PlannedField:
+def choose_normalization(facts: Sequence[RecordStats]) -> PlannedField:
     """Chooses mean and variance, unless many images have hot pixels or are flat.
 
     Hot pixels are not clipped if the foreground is so rare that they may be the
@@ -117,7 +118,7 @@ def choose_normalization(facts: Sequence[Fact]) -> PlannedField:
     return PlannedField("normalize", {"name": "standard"}, reason)
 
 
-def compute_class_shares(facts: Sequence[Fact]) -> dict[int, float]:
+def compute_class_shares(facts: Sequence[RecordStats]) -> dict[int, float]:
     """Returns the share of each class id among the annotated pixels.
 
     A pixel may have several independent classes; the shares then sum to more than 1.
@@ -125,7 +126,7 @@ def compute_class_shares(facts: Sequence[Fact]) -> dict[int, float]:
     Args:
       facts: the measurements of the training images.
     """
-    total = {k: pixels for k, pixels in merged(facts).items() if k >= 0}
+    total = {k: pixels for k, pixels in total_pixels(facts).items() if k >= 0}
     return {k: pixels / sum(total.values()) for k, pixels in total.items()}
 
 
@@ -171,10 +172,10 @@ def _is_hot(percentiles: tuple[float, ...]) -> bool:
     return max(highest - high, low - lowest) > HOT_DISTANCE * (high - low) > 0
 
 
-def _contrast(fact: Fact) -> float:
+def _contrast(fact: RecordStats) -> float:
     return max(high - low for _, low, _, high, _ in fact.intensity)
 
 
-def _range(facts: Sequence[Fact]) -> tuple[float, float]:
+def _range(facts: Sequence[RecordStats]) -> tuple[float, float]:
     ends = [(c[0], c[-1]) for fact in facts for c in fact.intensity]
     return min(low for low, _ in ends), max(high for _, high in ends)

@@ -1,1 +1,0 @@
-"""TFDS builders, one package each; those import TFDS, so import them late."""

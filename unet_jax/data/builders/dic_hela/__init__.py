@@ -1,1 +1,0 @@
-"""DIC-C2DH-HeLa of the Cell Tracking Challenge as a TFDS data set."""

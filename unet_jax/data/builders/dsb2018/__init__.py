@@ -1,1 +1,0 @@
-"""The 2018 Data Science Bowl, stage 1, as a TFDS data set."""

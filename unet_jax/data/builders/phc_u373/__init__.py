@@ -1,1 +1,0 @@
-"""PhC-C2DH-U373 of the Cell Tracking Challenge as a TFDS data set."""

@@ -1,0 +1,80 @@
+"""The report of a data set: measurements of its records, and its problems."""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from unet_jax.data.record import RecordStats
+from unet_jax.errors import UserError
+from unet_jax.text import listing
+
+SHOWN = 5  # issues that are listed one by one before they are merged
+
+
+class Issue(NamedTuple):
+    """A problem of a data set.
+
+    Attributes:
+      level: an error prevents training; a warning does not.
+      kind: one or two words, the same for all issues of a kind: 'size'.
+      text: one line that names the file and the remedy.
+    """
+
+    level: Literal["error", "warning"]
+    kind: str
+    text: str
+
+
+class DatasetReport(NamedTuple):
+    """Measurements and problems of a data set.
+
+    Attributes:
+      root: the folder, or the name of the data set.
+      classes: their names, by id.
+      label_map: mask values and their class ids: ('255', 1), ('0', 0).
+      records: measurements of all records that could be read.
+      issues: problems of files, of records and of the whole set.
+      decisions: choices that were made automatically, one line each.
+    """
+
+    root: str
+    classes: tuple[str, ...]
+    label_map: tuple[tuple[str, int], ...] = ()
+    records: tuple[RecordStats, ...] = ()
+    issues: tuple[Issue, ...] = ()
+    decisions: tuple[str, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Issue, ...]:
+        """The issues that prevent training."""
+        return tuple(issue for issue in self.issues if issue.level == "error")
+
+
+def raise_errors(report: DatasetReport) -> None:
+    """Raises UserError if a report has errors; the message has one line for each."""
+    lines = [issue.text for issue in report.errors]
+    if len(lines) > 1:
+        lines.insert(0, f"{len(lines)} errors in {report.root}; fix all of them:")
+    if lines:
+        raise UserError("\n  ".join(lines))
+
+
+def merge_issues(*issues: Issue) -> tuple[Issue, ...]:
+    """Merges issues if more than `SHOWN` of them differ only in the file they name."""
+    files: dict[Issue, list[str]] = {}
+    for issue in dict.fromkeys(issues):
+        file, _, rest = issue.text.partition(": ")
+        files.setdefault(issue._replace(text=rest), []).append(file)
+    return tuple(
+        issue._replace(text=f"{name}: {issue.text}" if issue.text else name)
+        for issue, names in files.items()
+        for name in ([listing(names, SHOWN)] if len(names) > SHOWN else names)
+    )
+
+
+def total_pixels(records: Iterable[RecordStats]) -> dict[int, int]:
+    """Sums the pixels of each class id over records."""
+    total: dict[int, int] = {}
+    for record in records:
+        for k, pixels in record.pixels.items():
+            total[k] = total.get(k, 0) + pixels
+    return dict(sorted(total.items()))

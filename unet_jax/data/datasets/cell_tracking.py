@@ -1,0 +1,264 @@
+"""Cell Tracking Challenge: the HeLa and U373 cells of the U-Net paper.
+
+An archive has two videos, `01` and `02`. For a frame, `01/t000.tif`, there are
+  01_GT/SEG/man_seg000.tif    gold truth: object ids, drawn by hand
+  01_GT/TRA/man_track000.tif  a marker in every cell
+  01_ST/SEG/man_seg000.tif    silver truth, the consensus of programs; may be missing
+Ulman et al. 2017, Nat. Methods 14:1141; Maška et al. 2023, Nat. Methods 20:1010.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from unet_jax.arrays import IGNORE
+from unet_jax.data.datasets.archives import Archive, read_archive
+from unet_jax.data.datasets.prepared import (
+    FindArchive,
+    PublicDataset,
+    TfdsExamples,
+    decode_grey_tiff,
+    make_example,
+    make_features,
+    prepare,
+    read_records,
+)
+from unet_jax.data.label_map import MICROSCOPY
+from unet_jax.data.source import Source, Splits, subset
+from unet_jax.errors import UserError
+from unet_jax.text import listing
+
+CLASSES = ("background", "cell")
+VIDEOS = ("01", "02")
+URL = "http://data.celltrackingchallenge.net/training-datasets"
+GOLD_MASKS = ("0[12]_GT/SEG/man_seg*.tif",)
+ARCHIVES = {
+    "dic_hela": Archive(
+        file="DIC-C2DH-HeLa.zip",
+        url=f"{URL}/DIC-C2DH-HeLa.zip",
+        contents=GOLD_MASKS,
+        sha256="832fed2d05bb7488cf9c51a2994b75f8f3f53b3c3098856211f2d39023c34e1a",
+    ),
+    "phc_u373": Archive(
+        file="PhC-C2DH-U373.zip",
+        url=f"{URL}/PhC-C2DH-U373.zip",
+        contents=GOLD_MASKS,
+        sha256="b18185c18fce54e8eeb93e4bbb9b201d757add9409bbf2283b8114185a11bc9e",
+    ),
+}
+
+FRAME, GOLD, MARKER, SILVER = KINDS = ("frame", "GT/SEG", "GT/TRA", "ST/SEG")
+STEMS = {FRAME: "t", GOLD: "man_seg", MARKER: "man_track", SILVER: "man_seg"}
+_NAME = re.compile(
+    r"(?:^|/)(?P<video>01|02)(?:/|_(?P<kind>GT/SEG|GT/TRA|ST/SEG)/)"
+    r"(?P<stem>t|man_seg|man_track)(?P<time>\d+)\.tif$"
+)
+
+Files = dict[tuple[str, str, int], bytes]  # by video, kind and time
+
+
+def dic_hela(
+    *, sequence: Literal[1, 2] = 2, manual_dir: str = "", data_dir: str = ""
+) -> Splits:
+    """Makes the data set DIC-C2DH-HeLa, HeLa cells, which tests on one video.
+
+    The last fifth of the frames of the other video validates and the earlier frames
+    train, because neighbouring frames are alike. Only frames with gold truth are used.
+    In some of them not every cell was drawn: a cell that is known from silver truth or
+    from a tracking marker, and missing in gold truth, is ignored (-1).
+
+    Args:
+      sequence: the video to test on.
+      manual_dir: a folder with DIC-C2DH-HeLa.zip, or with its content; '' downloads it.
+      data_dir: the folder for prepared records; '' is TFDS's own folder.
+
+    Raises:
+      UserError: the archive is missing or damaged.
+    """
+    return _videos(DIC_HELA, sequence, manual_dir, data_dir)
+
+
+def phc_u373(
+    *, sequence: Literal[1, 2] = 2, manual_dir: str = "", data_dir: str = ""
+) -> Splits:
+    """Makes the data set PhC-C2DH-U373, U373 cells; see `dic_hela` for all else."""
+    return _videos(PHC_U373, sequence, manual_dir, data_dir)
+
+
+def _videos(
+    dataset: PublicDataset, sequence: int, manual_dir: str, data_dir: str
+) -> Splits:
+    name = dataset.name
+    builder = prepare(dataset, manual_dir, data_dir)
+    tested, other = (
+        Source(
+            name=name,
+            classes=CLASSES,
+            colours=MICROSCOPY,
+            channels=1,
+            **read_records(builder, f"sequence_{number}"),
+        )
+        for number in (sequence, 3 - sequence)
+    )
+    if other.length < 2:
+        raise UserError(
+            f"{name}: sequence {3 - sequence} has {other.length} frame with gold "
+            "truth, but one must train and one validate; test on this sequence instead"
+        )
+    first = other.length - max(1, round(other.length / 5))
+    return Splits(
+        train=subset(other, range(first), f"{name}/train"),
+        val=subset(other, range(first, other.length), f"{name}/val"),
+        test=tested._replace(name=f"{name}/test"),
+    )
+
+
+def ignore_missing_cells(gold: np.ndarray, known: list[np.ndarray]) -> np.ndarray:
+    """Returns class ids `i32[H, W]`: 1 in gold objects, -1 in cells missing in gold.
+
+    In a partially annotated frame some cells were not drawn. A known cell is one of
+    them unless gold truth covers more than half of it, the challenge's own rule for a
+    match. So pixels where a drawn cell and its silver outline differ stay background.
+
+    Args:
+      gold: object ids of the gold truth, 0 elsewhere.
+      known: other maps of object ids: silver truth, or markers.
+    """
+    label = (gold > 0).astype(np.int32)
+    for objects in known:
+        sizes = np.bincount(objects.ravel())
+        covered = np.bincount(objects.ravel(), weights=(gold > 0).ravel())
+        missing = 2 * covered <= sizes
+        missing[0] = False
+        label[missing[objects] & (gold == 0)] = IGNORE
+    return label
+
+
+def _dataset(name: str, description: str) -> PublicDataset:
+    def read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
+        archive = ARCHIVES[name]
+        path = find(archive)
+        files = _read_files(archive, path)
+        return {f"sequence_{int(v)}": _examples(path, files, v) for v in VIDEOS}
+
+    return PublicDataset(
+        name=name,
+        description=description + LABELS_AND_TERMS,
+        citation=CITATION,
+        release_notes="The frames that have gold truth.",
+        features=lambda: make_features(CLASSES, channels=1, instances=True),
+        supervised_keys=("image", "label"),
+        read_splits=read_splits,
+    )
+
+
+def _read_files(archive: Archive, path: Path) -> Files:
+    """Reads all files, so that a damaged archive is found at once."""
+    found, names = read_archive(archive, path, lambda name: _key(name) is not None)
+    files = {_key(name): content for name, content in found.items()}
+    for video in VIDEOS:
+        if not _times(files, video):
+            raise UserError(
+                f"{path} has no {video}_{GOLD}/man_seg*.tif; it holds "
+                f"{listing(names) or 'nothing'}; get {archive.file} from {archive.url}"
+            )
+    return files
+
+
+def _examples(path: Path, files: Files, video: str) -> TfdsExamples:
+    """Yields an example for each frame with gold truth, in the order of time."""
+    for time in _times(files, video):
+        name = f"{video}-t{time:03d}"
+        frame = {kind: _decode(path, files, (video, kind, time)) for kind in KINDS}
+        _check_frame(f"{path}, {name}", frame)
+        known = [frame[k] for k in (SILVER, MARKER) if frame[k] is not None]
+        label = ignore_missing_cells(frame[GOLD], known)
+        yield time, make_example(name, frame[FRAME], label, frame[GOLD])
+
+
+def _times(files: Files, video: str) -> list[int]:
+    return sorted(key[2] for key in files if key[:2] == (video, GOLD))
+
+
+def _key(name: str) -> tuple[str, str, int] | None:
+    """Returns the video, kind and time of a file, or None for any other file."""
+    match = _NAME.search(name)
+    if not match:
+        return None
+    kind = match["kind"] or FRAME
+    if STEMS[kind] != match["stem"]:
+        return None
+    return match["video"], kind, int(match["time"])
+
+
+def _decode(path: Path, files: Files, key: tuple[str, str, int]) -> np.ndarray | None:
+    content = files.get(key)
+    if content is None:
+        return None
+    name = f"{path}, {key[0]}-t{key[2]:03d} ({key[1]})"
+    pages = decode_grey_tiff(content, name)
+    if len(pages) > 1:
+        raise UserError(f"{name} has {len(pages)} pages, but must have one")
+    return pages[0]
+
+
+def _check_frame(name: str, frame: dict[str, np.ndarray | None]) -> None:
+    """Raises UserError unless everything that an example needs is there."""
+    image = frame[FRAME]
+    if image is None or image.dtype != np.uint8:
+        found = "missing" if image is None else f"{image.dtype} of shape {image.shape}"
+        raise UserError(f"{name}: its frame must be an 8-bit image, but it is {found}")
+    if frame[SILVER] is None and frame[MARKER] is None:
+        raise UserError(
+            f"{name} has neither tracking markers (GT/TRA) nor silver truth (ST/SEG), "
+            "which distinguish missing cells from background; get the archive again"
+        )
+    for kind in (GOLD, MARKER, SILVER):
+        ids = frame[kind]
+        if ids is not None and (ids.shape != image.shape or ids.dtype != np.uint16):
+            raise UserError(
+                f"{name}: its {kind} must hold 16-bit ids of shape {image.shape}, not "
+                f"{ids.dtype} of {ids.shape}"
+            )
+
+
+LABELS_AND_TERMS = """
+
+Only frames with gold truth (`man_seg`, ids drawn by hand) are examples, in the order of
+time: `sequence_1` and `sequence_2`. `label` is 0 = background and 1 = cell; cells that
+are known (silver truth or a tracking marker) but were not drawn are stored as 255.
+`instances` are the ids of the gold truth.
+
+Terms: see https://celltrackingchallenge.net/2d-datasets/. Cite the papers of the
+citation."""
+CITATION = r"""
+@article{ulman2017objective,
+  title = {An objective comparison of cell-tracking algorithms},
+  author = {Ulman, Vladim{\'\i}r and Ma{\v{s}}ka, Martin and
+    Magnusson, Klas E. G. and others},
+  journal = {Nature Methods}, volume = {14}, pages = {1141--1152},
+  year = {2017}, doi = {10.1038/nmeth.4473}
+}
+
+@article{maska2023cell,
+  title = {The Cell Tracking Challenge: 10 years of objective benchmarking},
+  author = {Ma{\v{s}}ka, Martin and Ulman, Vladim{\'\i}r and
+    Delgado-Rodriguez, Pablo and others},
+  journal = {Nature Methods}, volume = {20}, pages = {1010--1020},
+  year = {2023}, doi = {10.1038/s41592-023-01879-y}
+}"""
+DIC_HELA = _dataset(
+    "dic_hela",
+    "HeLa cells on flat glass under differential interference contrast: DIC-C2DH-HeLa "
+    "of the Cell\nTracking Challenge, one of the two cell sets of the U-Net paper. Two "
+    "videos.",
+)
+PHC_U373 = _dataset(
+    "phc_u373",
+    "Glioblastoma-astrocytoma U373 cells on polyacrylamide under phase contrast: "
+    "PhC-C2DH-U373 of\nthe Cell Tracking Challenge, one of the two cell sets of the "
+    "U-Net paper. Two videos.",
+)

@@ -1,0 +1,323 @@
+"""Any prepared data set of TensorFlow Datasets that has an image and a mask."""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_jax.arrays import IGNORE
+from unet_jax.data.datasets import cell_tracking, dsb2018, isbi2012, pets
+from unet_jax.data.datasets.prepared import data_home, prepare, read_rows
+from unet_jax.data.files import channel_converter, decode_image
+from unet_jax.data.label_map import apply_label_map, class_colours, parse_label_map
+from unet_jax.data.record import Record
+from unet_jax.data.source import Source, Splits, subset
+from unet_jax.data.splitting import split_random
+from unet_jax.errors import UserError, prefix_errors, suggest
+from unet_jax.specs import BelowOne, Whole
+from unet_jax.text import one_line
+
+READABLE = "array_record"  # the format that can be read without TensorFlow
+GIVEN = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
+PREPARABLE = {  # data sets that can be prepared without TensorFlow
+    dataset.name: dataset
+    for dataset in (
+        cell_tracking.DIC_HELA,
+        dsb2018.DATASET,
+        isbi2012.DATASET,
+        pets.DATASET,
+        cell_tracking.PHC_U373,
+    )
+}
+
+_OWN_CODE = "tensorflow_datasets."
+_CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # of TFDS 4 and before
+_NAME = re.compile(r"(?P<name>\w+)(?:/(?P<config>[^/:]+))?(?::(?P<version>[\d.]+))?")
+
+_Ints = tuple[int, ...]
+
+
+def tfds(
+    *,
+    dataset: str,
+    image: str = "image",
+    mask: str = "segmentation_mask",
+    id: str = "",
+    splits: tuple[str, ...] = ("train", "test"),
+    val: BelowOne = 0.1,
+    seed: Whole = 0,
+    label_map: tuple = (),
+    ignore_label: int = IGNORE,
+    classes: tuple[str, ...] = (),
+    colours: tuple[_Ints, ...] = (),
+    manual_dir: str = "",
+    data_dir: str = "",
+) -> Splits:
+    """Makes a data set of TFDS from its name.
+
+    A data set that any program has prepared in `data_dir` is read if its format is
+    array_record. Otherwise it is prepared, if it is one of `PREPARABLE`: TFDS's own
+    builders need TensorFlow.
+
+    Args:
+      dataset: `name`, `name/config` or `name/config:version`; without a version, the
+        latest one.
+      image: the feature of the image: a file, or an array `[*S, C]`.
+      mask: the feature of the mask, with one channel.
+      id: the feature of a text that names the record; '' numbers the records.
+      splits: the TFDS splits that train, validate and test. Of two, the second tests;
+        one split does everything. Missing splits are drawn from the first.
+      val: the share of the first split for each missing one, at least one record.
+      seed: another seed draws other records.
+      label_map: pairs of a mask value and a class id or name, where -1 ignores; () if
+        mask values are class ids.
+      ignore_label: the mask value of pixels that are not annotated; -1 for none.
+      classes: names by id; () takes the names of the feature, if it has any.
+      colours: red, green and blue of each class, 0 to 255; () for default colours.
+      manual_dir: the folder of the archives of a `PREPARABLE` data set; '' downloads
+        them.
+      data_dir: the folder of prepared data sets; '' is TFDS's own folder.
+
+    Raises:
+      UserError: there is no such data set, feature or split, the format needs
+        TensorFlow, or an option is wrong.
+    """
+    if not 1 <= len(splits) <= 3 or len(set(splits)) < len(splits):
+        raise UserError(f"splits must be one to three different names, not {splits}")
+    builder = find_builder(dataset, manual_dir, data_dir)
+    features = builder.info.features
+    named = {"image": image, "mask": mask} | ({"id": id} if id else {})
+    for option, name in named.items():
+        _check_exists(f"{option}: {dataset} has no feature", name, features)
+    _check_arrays(dataset, features, image, mask)
+    for name in splits:
+        _check_exists(f"splits: {dataset} has no", name, builder.info.splits)
+    names = classes or tuple(getattr(features[mask], "names", None) or ())
+    if len(names) < 2:
+        raise UserError(
+            f"classes: {dataset} does not name its classes; name two or more, the "
+            "background first"
+        )
+    ids = _class_ids(label_map, names, ignore_label)
+    colours = class_colours(colours, len(names))
+    *space, channels = features[image].shape
+    axes, channels = len(space), channels or 3
+
+    def source(split: str) -> Source:
+        rows = read_rows(builder, split)
+
+        def load(index: int) -> Record:
+            row = rows[index]
+            name = _text(row[id]) if id else f"{split}-{index:05d}"
+            with prefix_errors(f"{dataset}, {name}"):
+                values = _mask_values(row[mask], axes)
+                return {
+                    "image": _image_array(row[image], channels),
+                    "label": apply_label_map(values, ids),
+                    "id": name,
+                }
+
+        return Source(
+            name=f"{dataset}/{split}",
+            classes=names,
+            colours=colours,
+            channels=channels,
+            length=len(rows),
+            load=load,
+            convert=channels in (1, 3),
+        )
+
+    return _with_missing_splits(tuple(map(source, splits)), dataset, val, seed)
+
+
+def find_builder(dataset: str, manual_dir: str, data_dir: str) -> Any:
+    """Returns the TFDS builder of a data set that can be read; prepares it if needed.
+
+    Args:
+      dataset: `name`, `name/config` or `name/config:version`.
+      manual_dir: the folder of the archives of a `PREPARABLE` data set.
+      data_dir: the folder of prepared data sets; '' is TFDS's own folder.
+
+    Raises:
+      UserError: there is no such data set, its format needs TensorFlow, or it names
+        code outside of TFDS.
+    """
+    import tensorflow_datasets
+
+    match = _NAME.fullmatch(dataset)
+    if not match:
+        raise UserError(
+            f"dataset must be name, name/config or name/config:version, not {dataset!r}"
+        )
+    home = data_home(data_dir)
+    folders = _version_folders(home, **match.groupdict())
+    formats: set[str] = set()
+    for folder in folders:
+        _check_features(folder)
+        with _naming(folder):
+            builder = tensorflow_datasets.builder_from_directory(folder)
+            formats = {form.value for form in builder.info.available_file_formats()}
+        if READABLE in formats:
+            return builder
+    only_named = not (match["config"] or match["version"])
+    if only_named and match["name"] in PREPARABLE:
+        return prepare(PREPARABLE[match["name"]], manual_dir, data_dir)
+    place = folders[0] if folders else home / dataset
+    reason = f"is stored as {', '.join(sorted(formats))}" if folders else "is not there"
+    code = f"tensorflow_datasets.builder({dataset!r}, file_format={READABLE!r}"
+    raise UserError(
+        f"{place} {reason}, and only TensorFlow can prepare it: where it is installed, "
+        f"run {code}, data_dir=...).download_and_prepare(), and give that folder as "
+        f"data_dir; data sets prepared without it are {', '.join(sorted(PREPARABLE))}"
+    )
+
+
+def _version_folders(
+    home: Path, *, name: str, config: str | None, version: str | None
+) -> list[Path]:
+    """Returns the folders of a data set, the latest version first.
+
+    Raises:
+      UserError: the config must be named.
+    """
+    base = home / name / config if config else home / name
+    found = [path.parent for path in base.glob("*/dataset_info.json")]
+    if not found and not config:
+        configs = {path.parents[1].name for path in base.glob("*/*/dataset_info.json")}
+        if configs:
+            raise UserError(
+                f"dataset: {name} needs its config, {name}/CONFIG; "
+                f"{suggest('', configs)}"
+            )
+    numbered = {tuple(map(int, re.findall(r"\d+", path.name))): path for path in found}
+    latest = [numbered[number] for number in sorted(numbered, reverse=True)]
+    return [path for path in latest if version in (None, path.name)]
+
+
+def _check_features(folder: Path) -> None:
+    """Raises UserError if TFDS would import code because the folder names it.
+
+    TFDS imports the module of every feature class in a `features.json`. The folder is
+    data, so only the classes of TFDS itself are allowed.
+    """
+    for path in sorted(folder.rglob("features.json")):
+        try:
+            names = list(_feature_classes(json.loads(path.read_text("utf-8"))))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path} cannot be read ({one_line(error)}); prepare the data set again"
+            ) from error
+        for name in names:
+            if not name.startswith(_OWN_CODE):
+                raise UserError(
+                    f"{path} names the class {name!r}, code outside of "
+                    "tensorflow_datasets, which is not imported; prepare the data set "
+                    "with the features of tensorflow_datasets"
+                )
+
+
+def _feature_classes(value: Any) -> Iterator[str]:
+    """Yields the names of the feature classes in JSON data, at any depth."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in _CLASS_KEYS and isinstance(inner, str):
+                yield inner
+            else:
+                yield from _feature_classes(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _feature_classes(inner)
+    elif isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        with contextlib.suppress(ValueError):  # TFDS stores some features as JSON text
+            yield from _feature_classes(json.loads(value))
+
+
+@contextlib.contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Turns any exception of TFDS into a UserError that names the folder."""
+    try:
+        yield
+    except Exception as error:  # damaged files raise exceptions of many types
+        reason = one_line(error)
+        raise UserError(
+            f"{folder} cannot be read ({reason}); delete it, or prepare it again"
+        ) from error
+
+
+def _with_missing_splits(
+    given: tuple[Source, ...], dataset: str, val: float, seed: int
+) -> Splits:
+    """Draws the splits that are not given from the first."""
+    sources = dict(zip(GIVEN[len(given)], given, strict=True))
+    missing = [name for name in ("val", "test") if name not in sources]
+    first = sources["train"]
+    size = max(1, round(val * first.length))
+    if missing and size * len(missing) >= first.length:
+        raise UserError(
+            f"{first.name} has {first.length} records, too few to take {size} for each "
+            f"of {' and '.join(missing)}; lower val"
+        )
+    rng = np.random.default_rng(seed)
+    parts = split_random(first.length, dict.fromkeys(missing, size), rng)
+    sources |= {name: subset(first, part, "") for name, part in parts.items()}
+    return Splits(
+        **{name: s._replace(name=f"{dataset}/{name}") for name, s in sources.items()}
+    )
+
+
+def _class_ids(
+    label_map: tuple, classes: tuple[str, ...], ignore_label: int
+) -> Mapping[str, int]:
+    """Returns the class id of each mask value."""
+    ignore_value = "" if ignore_label == IGNORE else str(ignore_label)
+    ids = parse_label_map(label_map, classes, ignore_value)
+    ids = ids or {str(k): k for k in range(len(classes))}
+    return ids | ({ignore_value: IGNORE} if ignore_value else {})
+
+
+def _image_array(stored: bytes | np.ndarray, channels: int) -> np.ndarray:
+    """Returns `[*S, C]`, converted between grey and RGB if needed."""
+    image = decode_image(stored, "its image") if isinstance(stored, bytes) else stored
+    return channel_converter(image.shape[-1], channels, convert=True)(image)
+
+
+def _mask_values(stored: bytes | np.ndarray, axes: int) -> np.ndarray:
+    """Returns the values of a mask, `[*S, 1]`."""
+    mask = stored
+    if isinstance(stored, bytes):
+        mask = decode_image(stored, "its mask", indices=True)
+    if mask.ndim == axes:
+        mask = mask[..., None]
+    if mask.ndim != axes + 1 or mask.shape[-1] != 1:
+        raise UserError(f"its mask is {mask.shape}, but must have one channel")
+    return mask
+
+
+def _text(stored: Any) -> str:
+    return stored.decode() if isinstance(stored, bytes) else str(stored)
+
+
+def _check_exists(problem: str, name: str, existing: Iterable[str]) -> None:
+    if name not in existing:
+        raise UserError(f"{problem} {name!r}; {suggest(name, existing)}")
+
+
+def _check_arrays(dataset: str, features: Any, image: str, mask: str) -> None:
+    """Raises UserError unless the features are an image and a mask."""
+    import tensorflow_datasets
+
+    kinds = tensorflow_datasets.features
+    for option, name in (("image", image), ("mask", mask)):
+        feature = features[name]
+        if (
+            not isinstance(feature, kinds.Image | kinds.Tensor)
+            or len(feature.shape) < 2
+        ):
+            raise UserError(
+                f"{option}: {name!r} of {dataset} is no image, but "
+                f"{type(feature).__name__} of shape {feature.shape}"
+            )

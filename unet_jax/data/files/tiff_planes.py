@@ -1,0 +1,202 @@
+"""Windows of the planes of a TIFF; only the bytes that a window needs are read.
+
+A plane is `[Y, X, samples]`; planes are numbered in the order of the file. Uncompressed
+pages are read row by row. Otherwise the strips and tiles that a window overlaps are
+decoded, and cached for the next window.
+"""
+
+import collections
+import functools
+import itertools
+import lzma
+import math
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import tifffile
+
+from unet_jax.errors import UserError
+
+LIMIT = 2**30  # bytes of one decoded strip or tile
+CACHE_BYTES = 2**26  # of decoded strips and tiles
+INFLATE = {  # decoders that would inflate a few bytes to any size
+    8: zlib.decompressobj,
+    32946: zlib.decompressobj,
+    34925: lzma.LZMADecompressor,
+}
+CUT_OFF = "it is cut off; copy or save it again"
+
+ReadPlane = Callable[[int, slice, slice], np.ndarray]
+
+
+def plane_reader(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> ReadPlane:
+    """Returns the function `(number, rows, columns) -> [rows, columns, samples]`.
+
+    The rows and columns lie within the plane. The result has this machine's byte order.
+    The file must stay open, and be read by one thread at a time.
+
+    Raises:
+      UserError: the file is too short for its pages, or a strip or tile is too large.
+    """
+    one_segment = series.keyframe.is_final and len(series.keyframe.dataoffsets) == 1
+    if series.dataoffset is not None or one_segment:
+        return _uncompressed_reader(file, series)
+    return _segment_reader(file, series)
+
+
+def _uncompressed_reader(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> ReadPlane:
+    page, handle = series.keyframe, file.filehandle
+    separate, depth, _, width, samples = page.shaped
+    dtype = page.dtype.newbyteorder(file.byteorder)
+    pixel = samples * dtype.itemsize
+    plane = math.prod(page.shaped[2:4]) * pixel
+    whole = math.prod(series.shape) * dtype.itemsize
+    if series.dataoffset is not None and series.dataoffset + whole > handle.size:
+        raise UserError(CUT_OFF)
+
+    def start(number: int) -> int:
+        if series.dataoffset is not None:
+            return series.dataoffset + number * plane
+        index, inner = divmod(number, separate * depth)
+        return _page(series, index).dataoffsets[0] + inner * plane
+
+    def read(number: int, rows: slice, columns: slice) -> np.ndarray:
+        height, length = rows.stop - rows.start, columns.stop - columns.start
+        block = np.empty((height, length, samples), dtype)
+        parts = [block] if length == width else block
+        first = start(number) + (rows.start * width + columns.start) * pixel
+        for row, part in enumerate(parts):
+            handle.seek(first + row * width * pixel)
+            if handle.readinto(memoryview(part).cast("B")) < part.nbytes:
+                raise UserError(CUT_OFF)
+        return block.astype(dtype.newbyteorder("="), copy=False)
+
+    return read
+
+
+def _segment_reader(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> ReadPlane:
+    """Reads planes of which each strip or tile has to be decoded."""
+    page = series.keyframe
+    separate, depth, height, width, samples = page.shaped
+    shape = _segment_shape(page)
+    size = math.prod(shape) * samples * page.dtype.itemsize
+    if size > LIMIT:
+        raise UserError(
+            f"a strip or tile of it takes {size} bytes of at most {LIMIT}; save it in "
+            "smaller tiles"
+        )
+    counts = [-(-n // s) for n, s in zip((depth, height, width), shape, strict=True)]
+    segments = _SegmentCache(functools.partial(decode_segment, file, series, size))
+
+    def read(number: int, rows: slice, columns: slice) -> np.ndarray:
+        index, inner = divmod(number, separate * depth)
+        sample, z = divmod(inner, depth)
+        block = np.empty(
+            (rows.stop - rows.start, columns.stop - columns.start, samples), page.dtype
+        )
+        for tile in itertools.product(
+            [z // shape[0]],
+            _overlapped_segments(rows, shape[1]),
+            _overlapped_segments(columns, shape[2]),
+        ):
+            segment = np.ravel_multi_index((sample, *tile), (separate, *counts))
+            pixels = segments.get(index, int(segment))
+            y, x = tile[1] * shape[1], tile[2] * shape[2]
+            target, source = _overlap(rows, y, shape[1]), _overlap(columns, x, shape[2])
+            block[target[0], source[0]] = pixels[z % shape[0], target[1], source[1]]
+        return block
+
+    return read
+
+
+def decode_segment(
+    file: tifffile.TiffFile,
+    series: tifffile.TiffPageSeries,
+    size: int,
+    index: int,
+    segment: int,
+) -> np.ndarray:
+    """Decodes one strip or tile of one page: `[z, y, x, samples]`.
+
+    Args:
+      file: an open file.
+      series: its pages.
+      size: the most bytes that the segment may inflate to.
+      index: the page.
+      segment: the strip or tile.
+    """
+    page, key, handle = _page(series, index), series.keyframe, file.filehandle
+    offset, count = page.dataoffsets[segment], page.databytecounts[segment]
+    if offset + count > handle.size:
+        raise UserError(CUT_OFF)
+    if count > LIMIT:
+        raise UserError(f"a strip or tile of it has {count} bytes, above {LIMIT}")
+    if count == 0:  # in sparse files, a segment without data
+        shape = key.decode(None, segment)[2]
+        return np.full(shape, key.nodata, key.dtype)
+    handle.seek(offset)
+    data = handle.read(count)
+    if key.compression in INFLATE:
+        inflated = INFLATE[key.compression]().decompress(data, size + 1)
+        if len(inflated) > size:
+            raise UserError(
+                f"a strip or tile of it inflates to more than its {size} bytes; the "
+                "file is damaged, save it again"
+            )
+    return key.decode(data, segment, jpegtables=page.jpegtables)[0]
+
+
+class _SegmentCache:
+    """The segments decoded last, up to `CACHE_BYTES`, or one if it is larger."""
+
+    def __init__(self, decode: Callable[[int, int], np.ndarray]) -> None:
+        self._decode = decode
+        self._arrays: collections.OrderedDict = collections.OrderedDict()
+        self._bytes = 0
+
+    def get(self, index: int, segment: int) -> np.ndarray:
+        key = (index, segment)
+        if key not in self._arrays:
+            array = self._decode(index, segment)
+            self._bytes += array.nbytes
+            while self._arrays and self._bytes > CACHE_BYTES:
+                self._bytes -= self._arrays.popitem(last=False)[1].nbytes
+            self._arrays[key] = array
+        self._arrays.move_to_end(key)
+        return self._arrays[key]
+
+
+def _segment_shape(page: tifffile.TiffPage) -> tuple[int, int, int]:
+    """Returns the slices, rows and columns of a strip or tile."""
+    if page.is_tiled:
+        return page.tiledepth, page.tilelength, page.tilewidth
+    _, _, height, width, _ = page.shaped
+    return 1, min(page.rowsperstrip, height), width
+
+
+def _page(
+    series: tifffile.TiffPageSeries, index: int
+) -> tifffile.TiffPage | tifffile.TiffFrame:
+    page = series[index]
+    if page is None:
+        raise UserError(f"page {index} is missing; save all pages in one file")
+    return page
+
+
+def _overlapped_segments(part: slice, size: int) -> range:
+    """Returns the segments of a size that a slice overlaps along one axis."""
+    return range(part.start // size, -(-part.stop // size))
+
+
+def _overlap(part: slice, start: int, size: int) -> tuple[slice, slice]:
+    """Returns the overlap of a slice and a segment, counted in each of them."""
+    first, last = max(part.start, start), min(part.stop, start + size)
+    return (
+        slice(first - part.start, last - part.start),
+        slice(first - start, last - start),
+    )

@@ -1,0 +1,182 @@
+"""Checks of a whole set of records that can each be read."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from unet_jax.arrays import IGNORE
+from unet_jax.data.dataset_report import Issue, total_pixels
+from unet_jax.data.folders.masks import LabelMap
+from unet_jax.data.folders.survey import Page
+from unet_jax.data.record import RecordStats
+from unet_jax.text import listing
+
+
+class _Channels(NamedTuple):
+    """The channels of a file: their number, and True if all are equal."""
+
+    name: str
+    count: int
+    grey: bool
+
+
+def choose_channels(pages: Sequence[Page], requested: int) -> tuple[int, list[Issue]]:
+    """Returns the number of channels for all images, and issues of different images.
+
+    Args:
+      pages: all pages.
+      requested: 1 for grey, 3 for RGB, or the number that all images have; 0 takes RGB
+        for a mixture of grey and RGB files, and otherwise what most images have. RGB
+        files that are grey in every pixel count as grey.
+    """
+    images = _image_channels(pages)
+    count = requested or _common_count(images) or 1
+    expected = "most have"
+    if requested:
+        expected = f"--config.data.channels={requested} asks for"
+    issues = [*_check_convertible(images, count, expected)]
+    if any(image.count == count for image in images):
+        other = "grey" if count == 3 else "RGB"
+        remedy = f"; --config.data.channels={4 - count} makes all of them {other}"
+        issues += _report_conversions(images, count, f"the others are{remedy}")
+    return count, issues
+
+
+def choose_target_channels(pages: Sequence[Page]) -> tuple[int, list[Issue]]:
+    """Returns the number of channels for all targets, and issues of different targets.
+
+    It is the number that all files have. A mixture of grey and RGB files is converted
+    as images are.
+    """
+    targets = [
+        _Channels(page.stats.target, page.stats.target_channels, page.target_grey)
+        for page in pages
+        if page.stats.target
+    ]
+    counts = {target.count for target in targets}
+    count = counts.pop() if len(counts) == 1 else _common_count(targets)
+    issues = [*_check_convertible(targets, count, "most targets have")]
+    issues += _report_conversions(targets, count, "the other targets are")
+    return count, issues
+
+
+def check_unlabelled_channels(pages: Sequence[Page], count: int) -> Iterator[Issue]:
+    """Yields issues of unlabelled images that differ from the training images.
+
+    Args:
+      pages: without labels.
+      count: the channels of the training images.
+    """
+    images = _image_channels(pages)
+    yield from _check_convertible(images, count, "the images to train on have")
+    yield from _report_conversions(images, count, "the images to train on are")
+
+
+def check_dtypes(pages: Sequence[Page]) -> Iterator[Issue]:
+    """Yields a warning if images, or targets, differ in the type of their pixels."""
+    images = [(page.stats.image, page.stats.dtype) for page in pages]
+    targets = [(p.stats.target, p.stats.target_dtype) for p in pages if p.stats.target]
+    for files, remedy in (
+        (images, "normalize=unit would scale them differently"),
+        (targets, "save all targets with one type"),
+    ):
+        counts = Counter(dtype for _, dtype in files)
+        if len(counts) > 1:
+            rare = counts.most_common()[-1][0]
+            names = [name for name, dtype in files if dtype == rare]
+            others = ", ".join(dtype for dtype in counts if dtype != rare)
+            text = f"{listing(names)}: pixels are {rare}, elsewhere {others}; {remedy}"
+            yield Issue("warning", "bit depth", text)
+
+
+def check_orientations(pages: Sequence[Page]) -> Iterator[Issue]:
+    """Yields a warning if the orientations of NIfTI volumes differ."""
+    counts = Counter(page.orientation for page in pages if page.orientation)
+    for rare, _ in counts.most_common()[1:]:
+        names = [page.stats.image for page in pages if page.orientation == rare]
+        text = f"{listing(names)}: axes point to {rare}, elsewhere to "
+        text += f"{counts.most_common(1)[0][0]}; volumes are not reoriented "
+        text += "automatically, bring them to one orientation"
+        yield Issue("warning", "orientation", text)
+
+
+def check_mask_channels(pages: Sequence[Page], classes: int) -> Iterator[Issue]:
+    """Yields issues of masks that do not have one channel for each class.
+
+    Args:
+      pages: all pages.
+      classes: the number of named classes, with the background; 0 if they have no
+        names, and most masks decide.
+    """
+    pages = [page for page in pages if page.classes]
+    counts = Counter(page.classes for page in pages)
+    most = max(counts, key=lambda n: (counts[n], n), default=0)
+    expected = classes - 1 if classes else most
+    for page in pages:
+        if page.classes != expected:
+            text = f"{page.stats.mask}: {page.classes} channels, one for each class, "
+            text += f"and not {expected}; save one for each class but the background"
+            yield Issue("error", "mask channels", text)
+
+
+def check_classes(
+    records: Sequence[RecordStats], label_map: LabelMap
+) -> Iterator[Issue]:
+    """Yields issues of classes missing in the training set, and of empty masks."""
+    train = [record for record in records if record.split == "train"]
+    classes = label_map.classes
+    if not train or not classes:
+        return
+    pixels = total_pixels(train)
+    if not any(k > 0 for k in pixels):
+        text = f"all {len(train)} masks to train on hold only {classes[0]}; check "
+        yield Issue("error", "empty masks", text + "them, and --config.data.label_map")
+        return
+    for k, name in enumerate(classes):
+        if k not in pixels:
+            elsewhere = [record.image for record in records if k in record.pixels]
+            where = f"only {listing(elsewhere)}" if elsewhere else "no mask"
+            text = f"class {k} {name!r} is never present in training; {where} has it. "
+            text += "Split otherwise (--config.data.seed=1), or remove it from classes"
+            yield Issue("error" if k else "warning", "class never present", text)
+    if len(pixels.keys() - {IGNORE}) == 1:
+        text = f"all masks to train on hold only {classes[max(pixels)]}; check them: "
+        text += "transparency may have been lost when the masks were exported"
+        yield Issue("error", "empty masks", text)
+    empty = [record.mask for record in records if not any(k > 0 for k in record.pixels)]
+    if empty:
+        yield Issue("warning", "empty masks", f"{listing(empty)}: only {classes[0]}")
+
+
+def _image_channels(pages: Sequence[Page]) -> list[_Channels]:
+    return [_Channels(p.stats.image, p.stats.channels, p.grey) for p in pages]
+
+
+def _common_count(files: Sequence[_Channels]) -> int:
+    """Returns the channels that all files can have, or else most; 0 without files."""
+    counts = Counter(1 if f.grey and f.count == 3 else f.count for f in files)
+    if counts.keys() == {1, 3}:
+        return 3
+    return max(counts, key=lambda n: (counts[n], n), default=0)
+
+
+def _check_convertible(
+    files: Sequence[_Channels], count: int, expected: str
+) -> Iterator[Issue]:
+    """Yields an error for each file that cannot be converted to `count` channels."""
+    for file in files:
+        if file.count != count and {file.count, count} != {1, 3}:
+            text = f"{file.name}: {file.count} channels, where {expected} {count}; "
+            text += f"save it with {count}, or remove it"
+            yield Issue("error", "channels", text)
+
+
+def _report_conversions(
+    files: Sequence[_Channels], count: int, others: str
+) -> Iterator[Issue]:
+    """Yields a warning that names the files that are converted."""
+    names = [file.name for file in files if {file.count, count} == {1, 3}]
+    if names:
+        kind = "RGB" if count == 3 else "grey"
+        text = f"{listing(names)}: converted to {kind}, as {others}"
+        yield Issue("warning", "channels", text)

@@ -1,0 +1,186 @@
+"""Patterns, which are folders or globs, and the files that they match, by keys.
+
+Files with the same key belong together. In a folder the key is the stem: images/a.png
+and masks/a.tif both have the key 'a'. For a glob it is the text that the wildcards
+match: 'raw/*_img.png' and 'drawn/*_mask.png' give the key 'a' for raw/a_img.png and
+drawn/a_mask.png. A pattern of one file gives the key ''.
+"""
+
+import glob
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from unet_jax.data import files
+from unet_jax.data.dataset_report import Issue
+
+WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])")
+EXPRESSIONS = {"**/": "(?:(.*)/)?", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+
+
+class FileFinder(NamedTuple):
+    """Finds files below a root and collects issues.
+
+    Attributes:
+      root: the folder.
+      links: True allows links that leave the root.
+      match_files: the function of this name, or one that remembers its results.
+      issues: found so far.
+      refused: keys of files that are not read; each has an issue.
+    """
+
+    root: Path
+    links: bool
+    match_files: Callable[[Path, str], list[tuple[str, Path]]]
+    issues: list[Issue]
+    refused: set[str]
+
+    def by_key(self, base: Path, pattern: str) -> dict[str, Path]:
+        """Returns the images that a pattern matches, by their keys."""
+        found: dict[str, Path] = {}
+        matched = self.match_files(base, pattern)
+        outside: set[Path] = set()
+        if matched and not self.links:
+            place = pattern_path(base, pattern)
+            outside = links_to_outside((path for _, path in matched), self.root, place)
+        for key, path in matched:
+            if path in outside:
+                self._refuse_link(path, "the file")
+                self.refused.add(key)
+            elif key in found:
+                names = f"{self.name(path)}, {self.name(found[key])}"
+                text = f"{names}: two files of one stem; rename or remove one"
+                self.report(text, "duplicate stem")
+            else:
+                found[key] = path
+        return found
+
+    def leaves_root(self, base: Path, patterns: Sequence[str]) -> bool:
+        """Returns True, and reports it, if folders are links that leave the root."""
+        folders = [pattern_path(base, pattern) for pattern in patterns if pattern]
+        outside = [f for f in folders if links_to_outside([f], self.root, f)]
+        if self.links or not outside:
+            return False
+        for folder in outside:
+            self._refuse_link(folder, "the files")
+        return True
+
+    def name(self, path: Path) -> str:
+        """Returns a path relative to the root, as messages show it."""
+        inside = path.is_relative_to(self.root) and path != self.root
+        return str(path.relative_to(self.root) if inside else path)
+
+    def report(self, text: str, kind: str = "missing pair") -> None:
+        """Adds an error."""
+        self.issues.append(Issue("error", kind, text))
+
+    def warn(self, text: str, kind: str) -> None:
+        """Adds a warning."""
+        self.issues.append(Issue("warning", kind, text))
+
+    def _refuse_link(self, path: Path, noun: str) -> None:
+        text = f"{self.name(path)}: a link that leaves {self.root}; put {noun} there, "
+        self.report(text + "or allow links: --config.data.links=True", "link")
+
+
+def match_files(base: Path, pattern: str) -> list[tuple[str, Path]]:
+    """Returns keys and paths of the images that a pattern matches, sorted by path.
+
+    Args:
+      base: the folder that a relative pattern starts from.
+      pattern: a folder, a file or a glob; '' matches nothing.
+    """
+    if not pattern:
+        return []
+    if WILDCARD.search(pattern):
+        return _match_glob(base, pattern)
+    path = pattern_path(base, pattern)
+    if files.is_image(path):
+        return [("", path)] if path.exists() else []
+    if not path.is_dir():
+        return []
+    inside = (path / name for name in sorted(os.listdir(path)))
+    return [(files.stem(file), file) for file in inside if files.is_image(file)]
+
+
+def unknown_files(base: Path, pattern: str) -> dict[str, Path]:
+    """Returns the files of a folder that have no known ending, by their stems."""
+    folder = pattern_path(base, pattern)
+    if not pattern or not folder.is_dir() or files.is_image(folder):
+        return {}
+    inside = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    unknown = [p for p in inside if not files.is_image(p) and p.is_file()]
+    return {path.stem: path for path in sorted(unknown)}
+
+
+def pattern_path(base: Path, pattern: str) -> Path:
+    """Returns a pattern as a path, with `~` expanded."""
+    return Path(os.path.join(base, os.path.expanduser(pattern)))
+
+
+def links_to_outside(paths: Iterable[Path], root: Path, pattern: Path) -> set[Path]:
+    """Returns the paths that are links to a place outside of the root.
+
+    Args:
+      paths: files or folders that match the pattern.
+      root: the folder that links may not leave.
+      pattern: from `pattern_path`. If the pattern itself starts outside of the root,
+        links may not leave the folder that it starts from.
+    """
+    fixed = Path(os.path.normpath(WILDCARD.split(str(pattern))[0]))
+    bound = root if fixed.is_relative_to(os.path.normpath(root)) else fixed
+    bound = (bound if bound.is_dir() else bound.parent).resolve()
+    inside: dict[str, bool] = {}  # folders are resolved once, because that is slow
+    outside = set()
+    for path in paths:
+        folder = os.path.dirname(path)
+        if folder not in inside:
+            inside[folder] = Path(folder).resolve().is_relative_to(bound)
+        if inside[folder] and path.name != ".." and not path.is_symlink():
+            continue
+        if not path.resolve().is_relative_to(bound):
+            outside.add(path)
+    return outside
+
+
+def suggest_globs(base: Path, image: Path, partner: Path, field: str) -> str:
+    """Returns flags that pair files if one name is part of the other.
+
+    Args:
+      base: the folder that both files are in.
+      image: one of the images.
+      partner: one of the files to pair them with.
+      field: the argument for the partners: 'masks'.
+    """
+    first, second = files.stem(image), files.stem(partner)
+    shared = first if first in second else second if second in first else ""
+    both = ["raw/*_image.png", f"drawn/*_{field.removesuffix('s')}.png"]
+    if shared:
+        paths = [Path(os.path.relpath(path, base)) for path in (image, partner)]
+        both = [str(p.with_name(p.name.replace(shared, "*", 1))) for p in paths]
+    return f"--config.data.images='{both[0]}' --config.data.{field}='{both[1]}'"
+
+
+def _match_glob(base: Path, pattern: str) -> list[tuple[str, Path]]:
+    pattern = os.path.expanduser(pattern)
+    fixed = "" if os.path.isabs(pattern) else os.path.join(base, "")
+    parts = enumerate(WILDCARD.split(pattern))
+    text = "".join(_group(part) if i % 2 else re.escape(part) for i, part in parts)
+    expression = re.compile(re.escape(fixed) + text, re.DOTALL)
+    found = []
+    for name in sorted(glob.glob(glob.escape(fixed) + pattern, recursive=True)):
+        match, path = expression.fullmatch(name), Path(name)
+        if match and files.is_image(path):
+            key = "/".join(part for part in match.groups() if part)
+            end = name[-len(files.ending(path)) :]
+            found.append((key.removesuffix(end), path))
+    return found
+
+
+def _group(wildcard: str) -> str:
+    """Returns a wildcard as a group of a regular expression."""
+    if wildcard.startswith("[!"):
+        return f"([^{wildcard[2:]})"
+    return EXPRESSIONS.get(wildcard, f"({wildcard})")
