@@ -110,6 +110,6 @@ def test_every_room_has_its_tests():
     """tests/ mirrors unet_jax/: test_room.py for a file, room/ for a folder."""
     tests = ROOT / "tests"
     for module in MODULES:
-        name = room(module)
+        name = room(module).strip("_")
         exists = (tests / f"test_{name}.py").is_file() or (tests / name).is_dir()
         assert exists or not name, f"{module} has no tests"

@@ -228,7 +228,7 @@ SCANS = {
     ("options", "line"),
     [
         ({"dataset": "../scans"}, "dataset must be name, name/config"),
-        ({"dataset": "scans"}, "needs its config, scans/CONFIG; there are: small"),
+        ({"dataset": "scans"}, "needs its config, scans/CONFIG; available: small"),
         ({"dataset": "scans/small:1.0.0"}, "is not there, .* only TensorFlow"),
         ({"dataset": "nothing_like_it"}, "nothing_like_it is not there, .*isbi2012"),
         ({"image": "scans"}, "image: .* no feature 'scans'; did you mean 'scan'"),

@@ -282,7 +282,7 @@ MISTAKES = [
     (
         class_folders,
         {},
-        "each class has a mask of its own, and may overlap others; set --config.task.",
+        "each class has its own mask, so classes may overlap; set --config.task.",
     ),
     (all_broken, {}, "images/4.png and 5 more: cannot be read"),
     (
