@@ -27,7 +27,9 @@ Weight = jax.Array  # f32[B, *S], weight of each pixel in the loss
 Logits = jax.Array  # f32[B, *S, K]
 Value = jax.Array  # f32[B, *S, C], real-valued targets
 Seed = jax.Array  # u32[B], the random seed of each example
-Batch = dict[str, jax.Array]  # image, seed, and arrays of the data set and the task
+# Image, seed, and arrays of the data set and the task: NumPy arrays on the host, JAX
+# arrays on the device.
+Batch = dict[str, Any]
 Example = dict[str, Any]  # one example of a batch, without the axis B
 
 IGNORE = -1  # label of pixels without an annotation

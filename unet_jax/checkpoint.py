@@ -64,11 +64,12 @@ class Checkpoints:
         return self._orbax.latest.step if self._orbax.latest else None
 
     @property
-    def best(self) -> int | None:
+    def best(self) -> int:
         """The step of the best checkpoint; of the newest if none has scores.
 
         Raises:
-          UserError: the checkpoints have scores, but not the one that chooses.
+          UserError: there is no checkpoint, or the checkpoints have scores, but not the
+            one that chooses.
         """
         if self.latest is None:
             raise UserError(f"{self._orbax.directory} holds no checkpoint; train first")

@@ -171,7 +171,7 @@ class Inference:
             except DeviceError as error:
                 self.reduce_memory(error)
 
-    def reduce_memory(self, error: DeviceError | None = None) -> None:
+    def reduce_memory(self, error: Exception | None = None) -> None:
         """Reduces the pixels on a device at a time, and prints a line about it.
 
         Args:

@@ -80,10 +80,11 @@ def cross_entropy(
     """
     inputs = _prepare_inputs(logits, label, weight)
     answers = 2 if inputs.independent else logits.shape[-1]
-    cost = sum(
+    costs = (
         -(truth * (1 - label_smoothing) + label_smoothing / answers) * log_p
         for truth, log_p in _log_likelihoods(inputs)
     )
+    cost = jnp.asarray(sum(costs))
     return _average(cost * _scale_classes(class_weights, logits), inputs.weight)
 
 
@@ -114,10 +115,11 @@ def focal(
       UserError: the number of class weights is neither 0 nor K.
     """
     inputs = _prepare_inputs(logits, label, weight)
-    cost = sum(
+    costs = (
         -truth * _raise_to(-jnp.expm1(log_p), gamma) * log_p  # -expm1(log p) is 1 - p
         for truth, log_p in _log_likelihoods(inputs)
     )
+    cost = jnp.asarray(sum(costs))
     return _average(cost * _scale_classes(class_weights, logits), inputs.weight)
 
 
@@ -295,15 +297,13 @@ def combine_losses(terms: Sequence[tuple[float, Term]]) -> Loss:
     Raises:
       UserError: all scales are 0.
     """
-    terms = [(scale, get_kind(term), term) for scale, term in terms if scale != 0]
-    if not terms:
+    kinds = [(scale, get_kind(term), term) for scale, term in terms if scale != 0]
+    if not kinds:
         raise UserError("no term has a scale other than 0; set one scale above 0")
 
     def total(outputs: ByKind, targets: ByKind, weight: Weight) -> jax.Array:
-        return sum(
-            scale * term(outputs[kind], targets[kind], weight)
-            for scale, kind, term in terms
-        )
+        losses = (s * term(outputs[k], targets[k], weight) for s, k, term in kinds)
+        return jnp.asarray(sum(losses))
 
     return total
 
@@ -332,12 +332,13 @@ def compute_deep_supervision(
     Returns:
       `f32[B]`.
     """
-    total = 0.0
+    losses = []
     for i, (output, stride) in enumerate(zip(outputs, strides, strict=False)):
         shape = next(iter(output.values())).shape[1:-1]
         coarse = {kind: _subsample(t, shape, stride) for kind, t in targets.items()}
-        total += 0.5**i * loss(output, coarse, _subsample(weight, shape, stride))
-    return total / sum(0.5**i for i in range(len(outputs)))
+        level = loss(output, coarse, _subsample(weight, shape, stride))
+        losses.append(0.5**i * level)
+    return jnp.asarray(sum(losses)) / sum(0.5**i for i in range(len(outputs)))
 
 
 def _subsample(
@@ -400,9 +401,10 @@ def _count_soft_overlap(inputs: _LossInputs) -> tuple[jax.Array, jax.Array, jax.
     p = (jax.nn.sigmoid if inputs.independent else jax.nn.softmax)(inputs.logits)
     g, w = inputs.truth, inputs.weight
     space = range(1, p.ndim - 1)
-    return tuple(
+    tp, fp, fn = (
         jnp.sum(w * term, axis=space) for term in (p * g, p * (1 - g), (1 - p) * g)
     )
+    return tp, fp, fn
 
 
 def _average_classes(

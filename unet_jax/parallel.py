@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from unet_jax.arrays import Batch
 from unet_jax.errors import UserError
 from unet_jax.specs import Count
 
@@ -47,7 +48,7 @@ class Layout(NamedTuple):
     space: int
     put_state: Callable[[Any], Any]
     make_global: Callable[[Any], Any]
-    put_batch: Callable[[dict[str, np.ndarray]], dict[str, jax.Array]]
+    put_batch: Callable[[Batch], Batch]
     compile_train: Callable[[Callable], Callable]
     abstract: Callable[[Any], Any]
 
@@ -105,7 +106,7 @@ def pmap() -> Layout:
         # with several processes, a pmap returns a local copy in each of them
         return state if jax.process_count() == 1 else _replicate(copies, state)
 
-    def put_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    def put_batch(batch: Batch) -> Batch:
         # pmap copies row i to device i
         return {
             name: rows.reshape(devices, len(rows) // devices, *rows.shape[1:])
@@ -156,7 +157,7 @@ def mesh(*, space: Count = 1) -> Layout:
     grid = _make_mesh((devices // space, space), ("data", "space"))
     copies = NamedSharding(grid, PartitionSpec())
 
-    def put_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    def put_batch(batch: Batch) -> Batch:
         # an array [B, H, ...] can only be split in space if `space` divides H
         def place(array: np.ndarray) -> jax.Array:
             split = array.ndim > 1 and array.shape[1] % space == 0
@@ -189,7 +190,7 @@ class LocalDevices(NamedTuple):
       batch_sharding: the sharding of a batch, with a share of the rows on each device.
       put_state: copies a tree to every device.
       abstract: returns the shapes of a tree with the sharding of `put_state`.
-      put_rows: places a host array; `count` must divide the number of its rows.
+      put_rows: places an array; `count` must divide the number of its rows.
       read_free_memory: returns the free bytes of the fullest device.
     """
 
@@ -197,7 +198,7 @@ class LocalDevices(NamedTuple):
     batch_sharding: NamedSharding
     put_state: Callable[[Any], Any]
     abstract: Callable[[Any], Any]
-    put_rows: Callable[[np.ndarray], jax.Array]
+    put_rows: Callable[[np.ndarray | jax.Array], jax.Array]
     read_free_memory: Callable[[], int]
 
 
@@ -227,7 +228,7 @@ def local_devices() -> LocalDevices:
     )
 
 
-def _read_free_memory(device: jax.Device) -> int:
+def _read_free_memory(device: Any) -> int:
     """Returns the free bytes of a device; CPU devices share those of the machine."""
     if stats := device.memory_stats():
         return stats["bytes_limit"] - stats["bytes_in_use"]

@@ -181,13 +181,14 @@ def find_foreground_objects(
         union of all classes.
     """
     if independent:
-        label = (label > 0).any(-1)
+        label = np.asarray((label > 0).any(-1))
     return arrays.label_components(label)
 
 
 def _find_foreground(label: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Returns `bool[*S]`: True for every class but the background."""
-    return (label > 0).any(-1) if label.ndim == probabilities.ndim else label > 0
+    there = label > 0
+    return np.asarray(there.any(-1)) if label.ndim == probabilities.ndim else there
 
 
 def _mask_objects(

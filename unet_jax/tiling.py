@@ -102,12 +102,13 @@ def plan_tiles(
         size + 2 * margin for size, margin in zip(image, network.margin, strict=True)
     )
     wholes = network.valid_shape(tuple(full))  # of one tile that holds the whole image
-    edges = edges or _choose_edges(pixels, wholes)
     smallest = find_smallest_tile(network)
     shape, spans = [], []
-    for axis, (size, whole, edge) in enumerate(zip(image, wholes, edges, strict=True)):
+    axes = zip(image, wholes, edges or _choose_edges(pixels, wholes), strict=True)
+    for axis, (size, whole, edge) in enumerate(axes):
         margin, multiple = network.margin[axis], network.multiple[axis]
         tile = network.valid_size_below(max(edge, smallest[axis]), axis)
+        assert tile is not None  # the smallest tile has a legal size
         if not (fill and margin):
             tile = min(tile, whole)
         shape.append(tile)

@@ -14,6 +14,7 @@ numbers, not between two images.
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -101,7 +102,10 @@ def _evaluate_splines(t: jax.Array, knots: int) -> list[jax.Array]:
     jumps = np.diff(spline.c[0], axis=0, prepend=0, append=0)
     parts = [jnp.ones_like(t), t, *(jnp.maximum(t - k, 0) ** 3 for k in range(knots))]
     factors = np.stack([spline(0), spline(0, 1), *jumps], axis=1).tolist()
-    return [sum(f * p for f, p in zip(row, parts, strict=True)) for row in factors]
+    return [
+        jnp.asarray(sum(f * p for f, p in zip(row, parts, strict=True)))
+        for row in factors
+    ]
 
 
 def _interpolate(values: jax.Array, weights: list[list[jax.Array]]) -> jax.Array:
@@ -109,7 +113,8 @@ def _interpolate(values: jax.Array, weights: list[list[jax.Array]]) -> jax.Array
     if not weights:
         return values
     first, *rest = weights
-    return sum(w * _interpolate(v, rest) for w, v in zip(first, values, strict=True))
+    terms = (w * _interpolate(v, rest) for w, v in zip(first, values, strict=True))
+    return jnp.asarray(sum(terms))
 
 
 def sample_at(example: Example, points: jax.Array) -> Example:
@@ -135,7 +140,8 @@ def sample_at(example: Example, points: jax.Array) -> Example:
     for corner in itertools.product((0, 1), repeat=len(shape)):
         index = [low + up for low, up in zip(lower, corner, strict=True)]
         shares = [1 - jnp.abs(x - i) for x, i in zip(inside, index, strict=True)]
-        share, position = math.prod(shares), _flatten_index(index, shape)
+        share = jnp.asarray(math.prod(shares))
+        position = _flatten_index(index, shape)
         for name in smooth:
             mixed[name] += _append_axes(share, flat[name]) * flat[name][position]
     nearest = _flatten_index([jnp.floor(x + 0.5) for x in inside], shape)
@@ -157,7 +163,7 @@ def _reflect(x: jax.Array, size: int) -> jax.Array:
 
 def _flatten_index(index: Sequence[jax.Array], shape: tuple[int, ...]) -> jax.Array:
     """Returns the index into the flattened pixels, from one index per axis."""
-    flat = 0
+    flat: Any = 0
     for i, size in zip(index, shape, strict=True):
         # The upper neighbour of the last pixel has weight 0, so any pixel will do.
         flat = flat * size + jnp.minimum(i.astype(jnp.int32), size - 1)

@@ -147,7 +147,8 @@ def _add_affine(example: Example, matrix: jax.Array) -> Example:
 
 def _mirror_axis(example: Example, axis: int) -> Example:
     """Mirrors the pixels and the pending displacements along an axis."""
-    mirrored = {k: jnp.flip(example[k], axis) for k in arrays.list_spatial(example)}
+    names = arrays.list_spatial(example)
+    mirrored: Example = {name: jnp.flip(example[name], axis) for name in names}
     if "displacements" in example:
         pending = (jnp.flip(d, axis + 1) for d in example["displacements"])
         mirrored["displacements"] = tuple(d.at[axis].multiply(-1) for d in pending)
@@ -157,7 +158,7 @@ def _mirror_axis(example: Example, axis: int) -> Example:
 def _turn_quarter(example: Example, a: int, b: int) -> Example:
     """Turns the pixels and the pending displacements by 90 degrees."""
     names = arrays.list_spatial(example)
-    turned = {name: jnp.rot90(example[name], axes=(a, b)) for name in names}
+    turned: Example = {name: jnp.rot90(example[name], axes=(a, b)) for name in names}
     if "displacements" in example:
         pending = (jnp.rot90(d, axes=(a + 1, b + 1)) for d in example["displacements"])
         turned["displacements"] = tuple(

@@ -146,7 +146,8 @@ def make_value_scale(
     """
     if task.units != "own":
         return lambda scale: scale._replace(clip=False)
-    return lambda scale: Scale(*map(np.asarray, target_scale))
+    offset, width = map(np.asarray, target_scale)
+    return lambda scale: Scale(offset, width)
 
 
 def bind_options(config: ConfigDict, task: Task) -> tuple[PredictOptions, Callable]:

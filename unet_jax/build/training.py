@@ -167,8 +167,8 @@ def build(
     checks.check_cache(config, first, shapes)
     checks.check_terms(config, learning.operations, learning.terms, task, first)
     unlabelled = None
-    if unlabelled_size:
-        unlabelled = _prepare_unlabelled(config, splits, first, memory)
+    if unlabelled_size and splits.unlabelled is not None:
+        unlabelled = _prepare_unlabelled(config, splits.unlabelled, first, memory)
     return TrainingParts(
         evaluation=_collect_evaluation(config, preprocessing, learning, test),
         model=learning.model,
@@ -348,12 +348,12 @@ def _make_measure(config: ConfigDict, channels: int) -> Callable:
 
 
 def _prepare_unlabelled(
-    config: ConfigDict, splits: Splits, first: Example, memory: examples.MemoryBudget
+    config: ConfigDict, source: Source, first: Example, memory: examples.MemoryBudget
 ) -> Examples:
     return examples.prepare_unlabelled(
-        splits.unlabelled,
+        source,
         first,
-        measure=_make_measure(config, splits.unlabelled.channels),
+        measure=_make_measure(config, source.channels),
         memory=memory,
         spacing=tuple(config.spacing),
     )

@@ -46,11 +46,11 @@ def find_duplicates(records: Sequence[RecordStats]) -> list[Duplicate]:
     details = _unit_rows(thumbnails - smooth)
     varies = whole.any(axis=1)
     found, last = [], {}
-    for i in np.flatnonzero(varies):
+    for i in np.flatnonzero(varies).tolist():
         if (a := last.get(records[i].digest)) is not None:
-            found.append(Duplicate(a, int(i), identical=True))
+            found.append(Duplicate(a, i, identical=True))
             group[i] = group[a]
-        last[records[i].digest] = int(i)
+        last[records[i].digest] = i
     for i, similar in _similar_rows(whole, details, np.unique(group[varies])):
         for j in similar[group[similar] != group[i]]:
             if group[j] != group[i]:

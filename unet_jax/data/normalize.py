@@ -7,7 +7,7 @@ is normalised by itself.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -68,7 +68,7 @@ def standard(chunks: Chunks) -> Scale:
             np.minimum(low, chunk.min(space)),
             np.maximum(high, chunk.max(space)),
         )
-    return Scale(mean, np.where(high > low, np.sqrt(squares / count), 0))
+    return Scale(np.asarray(mean), np.where(high > low, np.sqrt(squares / count), 0))
 
 
 def unit(chunks: Chunks) -> Scale:
@@ -121,14 +121,13 @@ def _percentiles(chunks: Chunks, percents: tuple[float, ...]) -> np.ndarray:
     In two passes over the image: a histogram of the upper 16 bits of all values finds
     the bin of a rank, and a histogram of the lower 16 bits the value in that bin.
     """
-    upper = 0
-    for chunk in chunks():
-        upper = upper + _histograms(_ordered(chunk) >> 16)
+    histograms = (_histograms(_ordered(chunk) >> 16) for chunk in chunks())
+    upper = np.asarray(sum(histograms))
     count = int(upper[0].sum())
     place = np.asarray(percents) / 100 * (count - 1)
     ranks = np.stack([np.floor(place), np.ceil(place)]).astype(np.int64).ravel()
     bins = [np.searchsorted(h.cumsum(), ranks, side="right") for h in upper]
-    lower = [dict.fromkeys(np.unique(chosen), 0) for chosen in bins]
+    lower: list[dict[Any, Any]] = [dict.fromkeys(np.unique(b), 0) for b in bins]
     for chunk in chunks():
         for key, of_bin in zip(np.moveaxis(_ordered(chunk), -1, 0), lower, strict=True):
             for b in of_bin:

@@ -94,7 +94,7 @@ def measure_record(record: Record, split: str = "", **known: Any) -> RecordStats
       **known: attributes of the result that do not follow from the record. If `pixels`
         is not among them, the label is counted.
     """
-    image, label, target = (record.get(key) for key in ("image", "label", "target"))
+    image, label, target = record["image"], record.get("label"), record.get("target")
     known = {"image": "", "mask": "", "kind": "array", "values": {}} | known
     if label is None:
         known = {"pixels": {}} | known
@@ -164,7 +164,8 @@ def hash_pixels(image: np.ndarray) -> str:
     """Returns a hash of the shape, the type and the pixels of an image."""
     digest = hashlib.sha1(f"{image.shape} {image.dtype}".encode())
     for chunk in chunks(image):
-        digest.update(np.ascontiguousarray(chunk))
+        buffer: Any = np.ascontiguousarray(chunk)
+        digest.update(buffer)
     return digest.hexdigest()
 
 

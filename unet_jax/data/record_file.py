@@ -154,7 +154,7 @@ def _pack(record: Record) -> bytes:
 
 def _unpack(packed: bytes) -> Record:
     """Returns the record; raises an exception of any type if the bytes hold none."""
-    stored = serialization.msgpack_restore(packed)
+    stored: Any = serialization.msgpack_restore(packed)
     values = json.loads(stored["values"]).items()
     record = {k: tuple(v) if isinstance(v, list) else v for k, v in values}
     for name, array in stored["arrays"].items():

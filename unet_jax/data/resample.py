@@ -133,7 +133,7 @@ def make_resampling(
     unchanged = (False,) * len(file_shape)
     if not target:
         return Resampling(file_shape, file_shape, unchanged)
-    _check_spacing(file_shape, spacing, target)
+    spacing = _check_spacing(file_shape, spacing, target)
     sizes = np.multiply(file_shape, spacing) / target
     shape = tuple(max(round(size), 1) for size in sizes.tolist())
     if math.prod(shape) > LARGEST:
@@ -150,7 +150,8 @@ def _check_spacing(
     file_shape: tuple[int, ...],
     spacing: Sequence[float] | None,
     target: tuple[float, ...],
-) -> None:
+) -> Sequence[float]:
+    """Returns the spacing in the file; raises UserError if it is not valid."""
     if spacing is None or len(spacing) == 0:
         raise UserError(
             "the size of its pixels is not known, and "
@@ -168,6 +169,7 @@ def _check_spacing(
         raise UserError(
             f"its spacing is {_as_flag(spacing)}, but must be above 0; correct the file"
         )
+    return spacing
 
 
 def _coarse_axis(spacing: Sequence[float]) -> tuple[bool, ...] | None:

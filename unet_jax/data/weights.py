@@ -63,9 +63,12 @@ def frequency(
       UserError: a class has no share, or all shares are 0.
     """
     del instances
-    if not shares and count is None:
+    if shares:
+        total = np.asarray(shares, np.float64)
+    elif count is None:
         raise UserError("frequency needs shares, such as (0.9, 0.1)")
-    total = np.asarray(shares or count(), np.float64)
+    else:
+        total = np.asarray(count(), np.float64)
     most = label.max(initial=0)
     if most >= len(total):
         raise UserError(f"shares must have a number for each class, here {most + 1}")

@@ -85,7 +85,7 @@ def mean_teacher(
         batch = augment_batch(parts, batch, key)
         student_batch = _add_noise(batch, jax.random.fold_in(key, 2), noise)
         teacher_batch = _add_noise(batch, jax.random.fold_in(key, 3), noise)
-        output = parts.model.apply(state.extra, teacher_batch["image"])
+        output: Any = parts.model.apply(state.extra, teacher_batch["image"])
         target = parts.task.activate(output)
 
         def objective(params: Any) -> tuple[jax.Array, Any]:

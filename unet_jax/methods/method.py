@@ -18,7 +18,8 @@ from unet_jax.losses import Loss, compute_deep_supervision
 from unet_jax.tasks import Task
 
 Augment = Callable[[jax.Array, Batch], Batch]
-Scalars = dict[str, jax.Array]
+OfGenerators = Any  # a function; None for methods that learn to predict
+Scalars = dict[str, Any]  # numbers: JAX arrays on the device, floats on the host
 Variables = dict[str, Any]  # params and batch_stats, for `model.apply`
 
 
@@ -83,8 +84,8 @@ class Method(NamedTuple):
     update: Callable[..., tuple[State, Scalars]]
     variables: Callable[[State], Variables]
     unlabelled: float = 0.0
-    sample: Callable[..., Image] | None = None
-    score: Callable[..., jax.Array] | None = None
+    sample: OfGenerators = None
+    score: OfGenerators = None
 
 
 def count_unlabelled_rows(share: float, size: int) -> int:
@@ -124,7 +125,7 @@ def init_state(
       variables: the variables to start from; None to initialise them.
     """
     if variables is None:
-        variables = parts.model.init({"params": key, "dropout": key}, image)
+        variables = dict(parts.model.init({"params": key, "dropout": key}, image))
     params = variables["params"]
     return State(
         step=jnp.zeros((), jnp.int32),

@@ -148,17 +148,17 @@ def _count_pairs(counts: np.ndarray) -> float:
 
 
 def _compute_v_rand(both: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> float:
-    both, true, predicted = (
+    shared, in_true, in_predicted = (
         np.square(c, dtype=np.float64).sum() for c in (both, true, predicted)
     )
-    return 2 * both / (true + predicted)
+    return float(2 * shared / (in_true + in_predicted))
 
 
 def _compute_v_info(both: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> float:
-    joint, true, predicted = (_compute_entropy(c) for c in (both, true, predicted))
-    if true + predicted == 0:
+    joint, *single = (_compute_entropy(c) for c in (both, true, predicted))
+    if sum(single) == 0:
         return 1.0
-    return 2 * (true + predicted - joint) / (true + predicted)
+    return 2 * (sum(single) - joint) / sum(single)
 
 
 def _compute_entropy(counts: np.ndarray) -> float:

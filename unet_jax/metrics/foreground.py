@@ -12,7 +12,8 @@ from unet_jax.metrics.metric import EvaluatedImage
 
 def get_annotated(image: EvaluatedImage) -> np.ndarray:
     """Returns the mask of pixels where all classes are annotated, `bool[*S]`."""
-    return image.annotated.all(axis=-1) if image.independent else image.annotated
+    annotated = image.annotated
+    return np.asarray(annotated.all(axis=-1)) if image.independent else annotated
 
 
 def get_truth(image: EvaluatedImage) -> np.ndarray:
@@ -36,4 +37,5 @@ def get_probability(image: EvaluatedImage) -> np.ndarray:
 
 
 def _merge_classes(image: EvaluatedImage, there: np.ndarray) -> np.ndarray:
-    return get_annotated(image) & (there.any(axis=-1) if image.independent else there)
+    some = np.asarray(there.any(axis=-1)) if image.independent else there
+    return get_annotated(image) & some

@@ -9,9 +9,11 @@ its own array.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
+ImageArray = Any  # a NumPy array, or None if the task has no such result
 
 # The values of `Metric.reduction`.
 OVER_PIXELS = "over all pixels"
@@ -39,13 +41,13 @@ class EvaluatedImage:
     """
 
     spacing: tuple[float, ...]
-    truth: np.ndarray | None = None
-    prediction: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-    true_objects: np.ndarray | None = None
-    objects: np.ndarray | None = None
-    target: np.ndarray | None = None
-    value: np.ndarray | None = None
+    truth: ImageArray = None
+    prediction: ImageArray = None
+    probabilities: ImageArray = None
+    true_objects: ImageArray = None
+    objects: ImageArray = None
+    target: ImageArray = None
+    value: ImageArray = None
 
     @property
     def num_classes(self) -> int:

@@ -183,7 +183,9 @@ def _count_matches(image: EvaluatedImage, threshold: float) -> np.ndarray:
     shape = (overlaps.true.size, overlaps.predicted.size)
     graph = sparse.csr_array((np.ones(close.sum()), edges), shape=shape)
     # Up to an IoU of 0.5 an object can have several candidates and takes one.
-    tp = np.count_nonzero(maximum_bipartite_matching(graph) >= 0) if graph.nnz else 0
+    tp = 0
+    if graph.nnz:
+        tp = int(np.count_nonzero(maximum_bipartite_matching(graph) >= 0))
     return np.array([tp, *_count_unmatched(overlaps, tp)])
 
 

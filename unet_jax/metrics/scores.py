@@ -36,7 +36,8 @@ def average_classes(classes: np.ndarray) -> Score:
       classes: `f64[K]`, NaN where a class is undefined.
     """
     defined = classes[~np.isnan(classes)]
-    return Score(float(divide_or_nan(defined.sum(), defined.size)), classes)
+    mean = divide_or_nan(defined.sum(), np.asarray(defined.size))
+    return Score(float(mean), classes)
 
 
 def summarize(

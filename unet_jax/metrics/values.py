@@ -72,7 +72,8 @@ def ssim(*, data_range: NonNegative = 0.0, sigma: Positive = 1.5) -> Metric:
                 "it from config.metrics"
             )
         channels = zip(*(np.moveaxis(a, -1, 0) for a in (target, value)), strict=True)
-        return np.mean([_compute_ssim(x, y, span, sigma, radius) for x, y in channels])
+        scores = [_compute_ssim(x, y, span, sigma, radius) for x, y in channels]
+        return float(np.mean(scores))
 
     return _make_image_metric(similarity, data_range)
 

@@ -163,17 +163,18 @@ class Conv(nn.Module):
         shape = (*sizes, sum(channels), self.features)
         kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
         parts = jnp.split(kernel, list(_get_split_indices(channels)), axis=-2)
-        ends = [(size // 2 if self.padding == "SAME" else 0,) * 2 for size in sizes]
-        y = sum(
+        ends = [size // 2 if self.padding == "SAME" else 0 for size in sizes]
+        outputs = (
             jax.lax.conv_general_dilated(
                 x.astype(self.dtype),
                 part,
                 window_strides=broadcast_sizes(self.strides, len(axes)),
-                padding=ends,
+                padding=[(end, end) for end in ends],
                 dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
             )
             for x, part in zip(inputs, parts, strict=True)
         )
+        y = jnp.asarray(sum(outputs))
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)

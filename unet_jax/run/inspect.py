@@ -37,23 +37,24 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
         return 0
     folder.create(workdir)
     splits = survey_splits(config, folder.find_notes(workdir, config))
-    inspection = _inspection(splits)
+    report = splits.report
+    assert report is not None  # survey_splits measures the records
+    inspection = _inspection(splits, report)
     for line in text.describe_inspection(inspection):
         logs.say(line)
-    _write(workdir, splits.report, inspection)
+    _write(workdir, report, inspection)
     if SURVEY_FILE in splits.notes:  # so that training does not read the files again
         folder.write_json(workdir / SURVEY_FILE, splits.notes[SURVEY_FILE])
     written = [JSON, PAGE]
-    if not splits.report.errors:
-        inspection = _with_plan(config, splits, workdir, inspection)
-        _write(workdir, splits.report, inspection)
+    if not report.errors:
+        inspection = _with_plan(config, splits, report, workdir, inspection)
+        _write(workdir, report, inspection)
         written += [PLAN] * (inspection.plan is not None)
     logs.say(f"wrote {workdir}/: {', '.join(written)}")
     return 1 if any(level == "error" for level, _, _ in inspection.issues) else 0
 
 
-def _inspection(splits: Splits) -> Inspection:
-    account = splits.report
+def _inspection(splits: Splits, account: DatasetReport) -> Inspection:
     return Inspection(
         title=account.root,
         issues=account.issues,
@@ -77,11 +78,15 @@ def _write(workdir: Path, account: DatasetReport, inspection: Inspection) -> Non
 
 
 def _with_plan(
-    config: ConfigDict, splits: Splits, workdir: Path, inspection: Inspection
+    config: ConfigDict,
+    splits: Splits,
+    account: DatasetReport,
+    workdir: Path,
+    inspection: Inspection,
 ) -> Inspection:
     """Adds a plan, or an error if no plan is possible."""
     try:
-        summary = _write_plan(config, splits, workdir)
+        summary = _write_plan(config, splits, account, workdir)
     except UserError as error:
         issue = Issue("error", "plan", str(error))
         logs.say(f"error: there is no plan: {error}")
@@ -91,11 +96,13 @@ def _with_plan(
     return inspection._replace(plan=summary)
 
 
-def _write_plan(config: ConfigDict, splits: Splits, workdir: Path) -> PlanSummary:
+def _write_plan(
+    config: ConfigDict, splits: Splits, account: DatasetReport, workdir: Path
+) -> PlanSummary:
     """Writes the plan as a config file."""
-    made = planning.plan_training(config, splits.report, splits)
+    made = planning.plan_training(config, account, splits)
     path = workdir / PLAN
-    logs.write_file(path, planning.format_plan(made, splits.report.root).encode())
+    logs.write_file(path, planning.format_plan(made, account.root).encode())
     return PlanSummary(
         choices=[(field, _as_flag(value), why) for field, value, why in made.fields],
         memory=made.memory,

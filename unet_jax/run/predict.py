@@ -99,8 +99,8 @@ def _exclude_results(target: Path, paths: Sequence[Path]) -> list[Path]:
 def _show_progress(count: int) -> Iterator[Callable]:
     """Yields a function of `(tiles done, all tiles)`, or of None after each file."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    options = {"disable": not sys.stdout.isatty(), "transient": True}
-    with Progress(*columns, console=Console(soft_wrap=True), **options) as bar:
+    console, hidden = Console(soft_wrap=True), not sys.stdout.isatty()
+    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
         files_bar = bar.add_task("files", total=count)
         tiles_bar = bar.add_task("tiles", total=None)
 

@@ -71,7 +71,7 @@ def _run_steps(
     key = jax.random.key(config.seed)
     state, start, pending = _restore_or_init(config, parts, checkpoints, key)
     writer = jax.process_index() == 0
-    clock = logs.Clock()
+    clock, first_speed = logs.Clock(), None
     batches = read_batches(config, parts, start, config.steps)
     with (
         logs.Log(workdir, start, config.steps, writer=writer) as log,
@@ -178,8 +178,8 @@ def _fetch_scalars(
 
 
 def _average_scalars(
-    parts: TrainingParts, fetched: list[Scalars], step: int, speed: float
-) -> dict[str, float]:
+    parts: TrainingParts, fetched: list[Scalars], step: int, speed: float | None
+) -> dict[str, float | None]:
     """Returns the means since the last line of the log, by the names of the log."""
     means = {k: sum(s[k] for s in fetched) / len(fetched) for k in sorted(fetched[0])}
     return {

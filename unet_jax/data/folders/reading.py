@@ -81,17 +81,15 @@ def open_pair(pair: Pair, options: ReadOptions) -> Iterator[PairFiles]:
     """
     with contextlib.ExitStack() as stack:
 
-        def opened(path: Path | None, *, indices: bool = False) -> ImageFile | None:
-            if path is None:
-                return None
+        def opened(path: Path, *, indices: bool = False) -> ImageFile:
             file = files.open_images(path, axes=options.axes, indices=indices)
             return stack.enter_context(file)
 
         yield PairFiles(
             opened(pair.image),
             tuple(opened(path, indices=not options.coloured) for path in pair.masks),
-            opened(pair.instances, indices=True),
-            opened(pair.target),
+            pair.instances and opened(pair.instances, indices=True),
+            pair.target and opened(pair.target),
         )
 
 
@@ -132,11 +130,12 @@ def find_alignment_issue(pair: PairFiles) -> Issue | None:
                 text = f"{file.path}: its axes point to {orientation(file)}, those of "
                 text += f"its image to {orientation(image)}; resample it to the image"
                 return Issue("error", "orientation", text)
+            assert image.spacing is not None  # NIfTI states it with the affine map
             offset = np.abs(file.affine - image.affine).max()
             if offset > TOLERANCE * min(image.spacing):
                 text = f"{file.path}: its affine map differs from that of its image; "
                 return Issue("warning", "place", text + "the affine maps are ignored")
-        elif _differ(image.spacing, file.spacing):
+        elif image.spacing and file.spacing and _differ(image.spacing, file.spacing):
             text = f"{file.path}: its pixels measure {dimensions(file.spacing)}, those "
             text += f"of its image {dimensions(image.spacing)}; the image's spacing is "
             return Issue("warning", "spacing", text + "used")
@@ -219,9 +218,9 @@ def make_label(pixels: PagePixels, options: ReadOptions) -> np.ndarray | None:
     return apply_label_map(pixels.mask, options.ids)
 
 
-def _differ(one: Sequence[float] | None, other: Sequence[float] | None) -> bool:
-    """Returns True if both spacings are known, and differ."""
-    return bool(one and other) and not np.allclose(one, other, rtol=1e-3)
+def _differ(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Returns True if two spacings differ."""
+    return not np.allclose(one, other, rtol=1e-3)
 
 
 def _converted(image: np.ndarray, channels: int) -> np.ndarray:

@@ -86,14 +86,14 @@ def find_groups(pages: Sequence[Page], pattern: str) -> list[str]:
     found = [
         expression.search(path.name) or expression.search(str(path)) for path in paths
     ]
-    if None in found:
-        pairs = zip(pages, found, strict=True)
-        missing = [page.stats.id for page, match in pairs if match is None]
+    pairs = zip(pages, found, strict=True)
+    missing = [page.stats.id for page, match in pairs if match is None]
+    if missing:
         raise UserError(
             f"group={pattern!r} is not found in {len(missing)} of {len(pages)} names, "
             f"such as {missing[0]}; correct the pattern"
         )
-    return [m[1] if m.re.groups and m[1] is not None else m[0] for m in found]
+    return [m[1] if m.re.groups and m[1] is not None else m[0] for m in found if m]
 
 
 def split_to_json(split: Mapping[str, str]) -> dict[str, list[str]]:

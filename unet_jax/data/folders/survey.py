@@ -91,9 +91,15 @@ def survey_pairs(
     unknown = [pair for pair, result in zip(pairs, known, strict=True) if not result]
     survey = functools.partial(_survey_pair, root=root, options=options)
     with ThreadPoolExecutor(THREADS) as pool:
-        bar = {"disable": not sys.stdout.isatty(), "transient": True}
         results = pool.map(survey, unknown)
-        news = iter([*track(results, "reading the data", len(unknown), **bar)])
+        pages = track(
+            results,
+            "reading the data",
+            len(unknown),
+            disable=not sys.stdout.isatty(),
+            transient=True,
+        )
+        news = iter([*pages])
     return [result or next(news) for result in known]
 
 
@@ -106,7 +112,7 @@ def page_names(pair: Pair, number: int, count: int, root: Path) -> dict[str, str
       count: the number of pages of the file.
       root: the folder that file names are relative to.
     """
-    drawn = pair.masks or (pair.instances,) if pair.labelled else ()
+    drawn = pair.masks or ((pair.instances,) if pair.instances else ())
     return {
         "id": f"{pair.id}/{number:03d}" if count > 1 else pair.id,
         "split": pair.split,
@@ -181,13 +187,16 @@ def _measure_page(
     if target is not None:
         record["target"] = _replace_not_finite(target)
     finite = record["image"] is pixels.image and record.get("target") is target
+    classes = 0
+    if options.multilabel and pixels.mask is not None:
+        classes = pixels.mask.shape[-1]
     return Page(
         pair,
         number,
         measure_record(record, split, **known),
         grey=_is_grey(pixels.image),
         finite=finite,
-        classes=pixels.mask.shape[-1] if options.multilabel and pair.masks else 0,
+        classes=classes,
         orientation=orientation(opened.image),
         target_grey=target is not None and _is_grey(target),
     )

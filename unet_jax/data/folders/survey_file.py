@@ -185,7 +185,7 @@ def _stats(
     )
 
 
-def _issue(level: str, kind: str, text: str) -> Issue:
+def _issue(level: Any, kind: Any, text: Any) -> Issue:
     _require(level in ("error", "warning"))
     _require(all(isinstance(t, str) and t.isprintable() for t in (kind, text)))
     return Issue(level, kind, text)
