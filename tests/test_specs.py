@@ -78,7 +78,7 @@ def test_find_source_file_returns_the_file_that_defines_the_function(theirs):
     assert find_source_file("theirs.losses:half") == theirs / "losses.py"
     assert find_source_file("theirs.nets:Pixelwise") == theirs / "nets.py"
     # sets.py only imports it
-    assert find_source_file("theirs.sets:cells").name == "synthetic.py"
+    assert find_source_file("theirs.sets:cells").name == "cells.py"
 
 
 @pytest.mark.parametrize(
