@@ -83,8 +83,8 @@ def evaluate(
 
     Args:
       workdir: the run folder.
-      metrics: names or specs that replace `config.metrics`. The first metric of the
-        run must stay among them.
+      metrics: names or specs that replace `config.metrics`. The best checkpoint stays
+        the one that the run's first metric chose.
       trust: import the code from outside this package that the run's config names, if
         it does.
       options: fields of `config.predict` that replace those of the run's config, such
