@@ -76,7 +76,7 @@ def panoptic_quality() -> Metric:
     def measure(image: EvaluatedImage) -> np.ndarray:
         overlaps = _measure_overlaps(image)
         pair = overlaps.iou > 0.5
-        tp = pair.sum()
+        tp = int(pair.sum())
         return np.array([overlaps.iou[pair].sum(), tp, *_count_unmatched(overlaps, tp)])
 
     def score(sums: np.ndarray) -> Score:

@@ -59,9 +59,8 @@ def choose_spacing(facts: Sequence[RecordStats]) -> PlannedField:
         reason = f"{same}; files with another size are resampled to it"
         return PlannedField("spacing", known[0], reason)
     median = tuple(float(f"{x:.4g}") for x in np.median(known, axis=0))
-    reason = (
-        f"the median; pixels are from {format_shape(least)} to {format_shape(most)}"
-    )
+    smallest, largest = format_shape(least.tolist()), format_shape(most.tolist())
+    reason = f"the median; pixels are from {smallest} to {largest}"
     return PlannedField("spacing", median, reason)
 
 
