@@ -106,7 +106,7 @@ def apply_label_map(mask: np.ndarray, ids: Mapping[str, int]) -> np.ndarray:
         if (codes[place] != found).any():
             unknown = np.unique(found[codes[place] != found]).tolist()
             raise UserError(
-                f"the mask values {listing(map(format_value, unknown), separator='; ')}"
+                f"the mask values {listing(map(value_text, unknown), separator='; ')}"
                 " have no class; give them one in label_map, or -1 to ignore them"
             )
         label[done : done + len(chunk)] = class_ids[place]
@@ -141,7 +141,7 @@ def count_values(mask: np.ndarray) -> dict[str, int]:
                 f"a mask of more than {MOST_VALUES} values; this is an image, or "
                 "object ids, which belong into instances/"
             )
-    return {format_value(code): pixels for code, pixels in sorted(total.items())}
+    return {value_text(code): pixels for code, pixels in sorted(total.items())}
 
 
 def value_codes(mask: np.ndarray) -> np.ndarray:
@@ -170,7 +170,7 @@ def value_codes(mask: np.ndarray) -> np.ndarray:
     return np.where(grey, red, COLOUR + (red << 32) + (green << 16) + blue)
 
 
-def format_value(code: int) -> str:
+def value_text(code: int) -> str:
     """Returns the text of a code: '255' or '255,0,0'."""
     if code < COLOUR // 2:
         return str(code)
@@ -196,7 +196,7 @@ def canonical_value(value: int | tuple[int, ...] | str) -> str:
     if isinstance(value, int):
         return str(value)
     parts = value.split(",") if isinstance(value, str) else value
-    return format_value(parse_value(",".join(str(int(part)) for part in parts)))
+    return value_text(parse_value(",".join(str(int(part)) for part in parts)))
 
 
 def named_classes(label_map: tuple[tuple[Any, Any], ...]) -> tuple[str, ...]:

@@ -23,11 +23,11 @@ from unet_jax.report.contents import IntensityRange, Number, ReliabilityBins
 from unet_jax.report.formatting import (
     format_percent,
     format_score,
-    format_shape,
     format_value,
     is_defined,
     with_minus,
 )
+from unet_jax.text import dimensions
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 320, 44, 306, 10, 36  # points: figure, ends of axes
 MAX_DOTS = 40  # points of a curve that are drawn as dots
@@ -169,7 +169,7 @@ def image_sizes(counts: Mapping[tuple[int, ...], int]) -> Drawing:
     _divide(axes, "y", [0, *height])
     axes.set_title("height")
     axes.set_xlabel("width", loc="right")
-    texts = [f"{format_shape(size)}: {count:,d} images" for size, count in ranked]
+    texts = [f"{dimensions(size)}: {count:,d} images" for size, count in ranked]
     return Drawing(figure, {"sizes": texts})
 
 

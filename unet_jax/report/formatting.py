@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from unet_jax.report.contents import Number, SplitStatistics, Spread
+from unet_jax.text import dimensions
 
 UNDEFINED = "–"
 
@@ -53,14 +54,9 @@ def format_count(count: int, noun: str) -> str:
     return f"{f'{count:,d}' if count else 'no'} {noun}{'' if count == 1 else 's'}"
 
 
-def format_shape(sizes: Sequence[float]) -> str:
-    """Returns '512 x 512'."""
-    return " x ".join(f"{size:g}" for size in sizes)
-
-
 def format_key(key: Any) -> str:
     """Formats a counted thing: a shape or a name."""
-    return format_shape(key) if isinstance(key, tuple) else str(key)
+    return dimensions(key) if isinstance(key, tuple) else str(key)
 
 
 def format_counts(counts: Mapping[Any, int], limit: int | None = None) -> str:
@@ -149,12 +145,12 @@ def split_rows(
 def _median_size(split: SplitStatistics) -> str:
     if len(split.shapes) < 2 or not split.sizes:
         return format_counts(split.shapes, 3)
-    return format_shape([size.median for size in split.sizes])
+    return dimensions([size.median for size in split.sizes])
 
 
 def _range_of_sizes(split: SplitStatistics) -> str:
     if len(split.shapes) < 2 or not split.sizes:
         return ""
-    least = format_shape([size.least for size in split.sizes])
-    most = format_shape([size.most for size in split.sizes])
+    least = dimensions([size.least for size in split.sizes])
+    most = dimensions([size.most for size in split.sizes])
     return f"{least} to {most}, {len(split.shapes):,d} sizes"

@@ -25,6 +25,7 @@ from unet_jax.report.contents import (
 )
 from unet_jax.report.figures import Curve, Drawing
 from unet_jax.report.formatting import UNDEFINED, format_score, is_defined
+from unet_jax.text import dimensions
 
 SMALL = 256  # pixels; a narrower picture is enlarged with sharp edges
 RANKED = 50  # images in the table of the worst
@@ -212,7 +213,7 @@ ENVIRONMENT.filters |= {
     "percent": formatting.format_percent,
     "png_size": _png_size,
     "score": formatting.format_score,
-    "shape": formatting.format_shape,
+    "shape": dimensions,
     "split_rows": formatting.split_rows,
     "thousands": "{:,d}".format,
     "value": formatting.format_value,

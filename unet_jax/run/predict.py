@@ -19,6 +19,7 @@ from unet_jax.errors import UserError
 from unet_jax.inference import DeviceError, Request
 from unet_jax.run import folder, preview
 from unet_jax.run.predictor import Predictor
+from unet_jax.text import dimensions
 from unet_jax.tiling import ReadBox, Results
 
 
@@ -263,4 +264,4 @@ def _count_pixels(label: np.ndarray, classes: int, *, overlapping: bool) -> np.n
 
 def _format_size(grid: ImageFile) -> str:
     pages = [grid.count] if grid.count > 1 else []
-    return " x ".join(map(str, [*pages, *grid.shape]))
+    return dimensions([*pages, *grid.shape])

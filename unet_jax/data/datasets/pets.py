@@ -16,7 +16,7 @@ from unet_jax.data.datasets.prepared import (
     FindArchive,
     PublicDataset,
     TfdsExamples,
-    encode_png,
+    png_bytes,
 )
 from unet_jax.data.files import decode_image
 from unet_jax.errors import UserError
@@ -130,7 +130,7 @@ def _image_file(name: str, content: bytes, trimap: bytes) -> bytes:
     with Image.open(io.BytesIO(content)) as file:
         if file.format == "JPEG" and file.mode == "RGB":
             return content
-    return encode_png(np.broadcast_to(image, (*image.shape[:2], 3)))
+    return png_bytes(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
 DATASET = PublicDataset(

@@ -171,13 +171,13 @@ def make_example(
       instances: object ids `[H, W]` below 2^16; None for a data set without objects.
     """
     label = np.where(label == IGNORE, STORED_IGNORE, label).astype(np.uint8)
-    example = {"id": name, "image": encode_png(image), "label": encode_png(label)}
+    example = {"id": name, "image": png_bytes(image), "label": png_bytes(label)}
     if instances is not None:
         example["instances"] = instances.astype(np.uint16)[..., None]
     return example
 
 
-def encode_png(image: np.ndarray) -> bytes:
+def png_bytes(image: np.ndarray) -> bytes:
     """Returns `u8[H, W]` or `u8[H, W, 3]` as a PNG file."""
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")

@@ -13,7 +13,7 @@ from unet_jax.errors import UserError, prefix_errors
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 
 Box = Sequence[slice]  # a slice with start and stop for each spatial axis, step 1
-ReadBox = Callable[[int, Box], np.ndarray]
+ReadWindow = Callable[[int, Box], np.ndarray]
 
 
 class ImageFile(NamedTuple):
@@ -41,7 +41,7 @@ class ImageFile(NamedTuple):
     shape: tuple[int, ...]
     channels: int
     dtype: np.dtype
-    read: ReadBox
+    read: ReadWindow
     palette: np.ndarray | None = None
     alpha_varies: Callable[[], bool] = lambda: False
     spacing: tuple[float, ...] | None = None

@@ -12,8 +12,9 @@ from unet_jax.data.duplicates import find_duplicates
 from unet_jax.data.record import Record, RecordStats
 from unet_jax.data.source import Source, Splits
 from unet_jax.report.contents import DatasetExample, DuplicatePair
-from unet_jax.report.formatting import format_percent, format_shape
+from unet_jax.report.formatting import format_percent
 from unet_jax.run.inspection.statistics import foreground
+from unet_jax.text import dimensions
 
 MAX_SIZE = 384  # pixels along the longer side of a picture
 SPACED = 2  # images of a split, besides those of the most and the least foreground
@@ -93,16 +94,14 @@ def _image(
     else:
         return None
     png = pictures.encode_png(pictures.draw_image(_plane(image, image.ndim - 1)))
-    return DatasetExample(
-        fact.split, fact.split, fact.id, format_shape(fact.shape), png
-    )
+    return DatasetExample(fact.split, fact.split, fact.id, dimensions(fact.shape), png)
 
 
 def _example(
     source: Source, index: int, fact: RecordStats, reason: str
 ) -> DatasetExample:
     record = source.load(index)
-    caption = format_shape(fact.shape)
+    caption = dimensions(fact.shape)
     if fact.labelled:
         caption += f", foreground {format_percent(foreground(fact))}"
     if len(fact.shape) > 2:

@@ -16,8 +16,8 @@ from unet_jax.report.formatting import (
     issues_by_kind,
     split_rows,
 )
+from unet_jax.text import listing
 
-LISTED = 5  # names in a line
 ISSUE = ("level", "kind", "text")  # the keys of an issue in inspect.json
 
 
@@ -41,13 +41,10 @@ def describe_inspection(inspection: Inspection) -> Iterator[str]:
     for i, channel in enumerate(inspection.channels):
         low, *medians, high = map(format_value, channel.percentiles)
         odd = [each.name for each in channel.ranges if each.odd]
-        names = ", ".join(odd[:LISTED])
-        if len(odd) > LISTED:
-            names += f" and {len(odd) - LISTED:,d} more"
         yield (
             f"channel {i}: {low} to {high}, medians of the 0.5th, 50th and 99.5th "
             f"percentile {', '.join(medians)}"
-            + (f"; far from the median range: {names}" if odd else "")
+            + (f"; far from the median range: {listing(odd)}" if odd else "")
         )
     if inspection.mask_values:
         yield "mask values: " + ", ".join(

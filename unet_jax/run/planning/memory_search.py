@@ -20,9 +20,9 @@ from unet_jax.data.record import RecordStats
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
-from unet_jax.report.formatting import format_shape
 from unet_jax.run.planning import candidates, cost, rules
 from unet_jax.run.planning.rules import PlannedField
+from unet_jax.text import dimensions
 
 MEMORY_SHARE = 0.5  # of the free memory that a step may take
 
@@ -130,7 +130,7 @@ def fit_to_memory(
                 *_choose_sampling(config, facts, output, images),
             )
             draft = set_fields(config, fields)
-            logs.say(f"compiling a step of {batch} x {format_shape(crop)} pixels")
+            logs.say(f"compiling a step of {batch} x {dimensions(crop)} pixels")
             compiled = cost.compile_step(draft, splits)
             if compiled is None:
                 most_pixels = batch * pixels / 2
@@ -141,7 +141,7 @@ def fit_to_memory(
             left = max(limit - compiled.fixed, 0)
             most_pixels = batch * pixels * left / max(variable, 1)
     needed = f"{compiled.memory / 2**30:.3g} GiB, " if compiled else ""
-    crop = format_shape(draft.crop)
+    crop = dimensions(draft.crop)
     raise UserError(
         f"a training step of {batch} x {crop} pixels needs {needed}more than half "
         f"of the {free / 2**30:.3g} GiB that are free; set fewer "
@@ -173,9 +173,9 @@ def _explain_crop(
 ) -> PlannedField:
     whole = all(w >= n for w, n in zip(output, images.median, strict=True))
     holds = "holds" if whole else "is cut from"
-    reason = f"it {holds} the median image, {format_shape(images.median)}"
+    reason = f"it {holds} the median image, {dimensions(images.median)}"
     if output != crop:
-        reason += f"; the output of the network is {format_shape(output)}"
+        reason += f"; the output of the network is {dimensions(output)}"
     smaller = sum(
         any(w > n for w, n in zip(output, shape, strict=True))
         for shape in images.shapes

@@ -13,7 +13,7 @@ import numpy as np
 
 from unet_jax.data.dataset_report import total_pixels
 from unet_jax.data.record import RecordStats
-from unet_jax.report.formatting import format_shape
+from unet_jax.text import dimensions
 
 BATCH_SHARE = 0.05  # largest share of the training pixels in a batch
 MAX_BATCH = 32  # examples
@@ -53,13 +53,13 @@ def choose_spacing(facts: Sequence[RecordStats]) -> PlannedField:
         return PlannedField("spacing", (), reason)
     least, most = np.min(known, axis=0), np.max(known, axis=0)
     if (most <= SAME_SPACING * least).all():
-        same, volumes = f"all pixels are {format_shape(known[0])}", len(known[0]) > 2
+        same, volumes = f"all pixels are {dimensions(known[0])}", len(known[0]) > 2
         if not volumes:
             return PlannedField("spacing", (), f"{same}; nothing is resampled")
         reason = f"{same}; files with another size are resampled to it"
         return PlannedField("spacing", known[0], reason)
     median = tuple(float(f"{x:.4g}") for x in np.median(known, axis=0))
-    smallest, largest = format_shape(least.tolist()), format_shape(most.tolist())
+    smallest, largest = dimensions(least.tolist()), dimensions(most.tolist())
     reason = f"the median; pixels are from {smallest} to {largest}"
     return PlannedField("spacing", median, reason)
 
