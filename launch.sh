@@ -60,7 +60,11 @@ fi
 
 run=$venv/bin/python
 case ${1:-} in
-  test) exec "$run" -m pytest "${@:2}" ;;
+  test)
+    cores=$(getconf _NPROCESSORS_ONLN)
+    workers=$((cores < 4 ? cores : 4))  # each needs up to 4 GiB
+    exec "$run" -m pytest --numprocesses=$workers --dist=loadfile "${@:2}"
+    ;;
   dev) PATH=$(cd "$venv/bin" && pwd):$PATH exec "${@:2}" ;;
   docs)
     export NO_MKDOCS_2_WARNING=1 # of the theme, about a later version

@@ -1,12 +1,24 @@
 """Eight fake devices for every test, no silent broadcasting, and tiny runs."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 # Most of the tests' time is compilation, and most of that is optimisation.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+# A run that resumes, and many a test, compile what was compiled before.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="unet_jax_tests_")
+    atexit.register(
+        shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True
+    )
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402

@@ -76,10 +76,10 @@ def predict_by_hand(model, variables, image, seen):
     size = geometry.valid_shape(tuple(n + 2 * margin for n in shape))
     ends = [(margin, s - n - margin) for n, s in zip(shape, size, strict=True)]
     padded = np.pad(image, [*ends, (0, 0)], mode="reflect")[None]
-    probabilities = []
+    apply, probabilities = jax.jit(model.apply), []
     for one in variables:
         for view in seen:
-            logits = model.apply(one, np.asarray(views.apply_view(padded, view)))
+            logits = apply(one, np.asarray(views.apply_view(padded, view)))
             back = np.asarray(views.invert_view(np.asarray(logits), view))[0]
             probabilities.append(softmax(back[: shape[0], : shape[1]]))
     return np.stack(probabilities)
@@ -107,7 +107,9 @@ def test_the_prediction_is_the_mean_over_members_and_views(padding, tta):
 
 
 @pytest.mark.parametrize("tta", ["d4", "flips"])
-@pytest.mark.parametrize("shape", [(30, 24), (6, 14, 12)])
+@pytest.mark.parametrize(
+    "shape", [(30, 24), pytest.param((6, 14, 12), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("local", [True, False], ids=["tiles", "blended"])
 def test_vectors_are_turned_back_before_the_mean(shape, local, tta):
     """All views agree for a network whose output turns with its image."""

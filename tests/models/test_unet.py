@@ -163,7 +163,13 @@ def test_every_skip_reaches_the_output(upsample, attention):
 
 
 @pytest.mark.parametrize("upsample", ["transpose", "nearest", "linear"])
-@pytest.mark.parametrize("shape", [(76, 60), (60, 50, 50)], ids=["2d", "3d"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param((76, 60), id="2d"),
+        pytest.param((60, 50, 50), id="3d", marks=pytest.mark.slow),
+    ],
+)
 def test_the_valid_output_does_not_depend_on_the_borders(upsample, shape):
     """A shift of the window by the coarsest stride shifts the output."""
     model = UNet((2, 3, 2), upsample=upsample)

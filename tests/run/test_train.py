@@ -181,6 +181,7 @@ def test_volumes_train_like_images(tiny, tmp_path):
     assert 0 <= scores["test/dice"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
