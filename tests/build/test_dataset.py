@@ -1,4 +1,4 @@
-"""The account of a data set that does not give one itself."""
+"""The report of a data set that does not give one itself."""
 
 import types
 
@@ -10,7 +10,7 @@ from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
 
 
-def test_unreadable_records_and_duplicates_are_faults(tiny, monkeypatch):
+def test_unreadable_records_and_duplicates_are_issues(tiny, monkeypatch):
     def load(index):
         if index == 1:
             raise UserError("1.png is cut short")
@@ -24,11 +24,11 @@ def test_unreadable_records_and_duplicates_are_faults(tiny, monkeypatch):
     )
     monkeypatch.setattr(dataset, "data", data)
     tiny.data = ConfigDict({"name": "cells"})
-    account = dataset.survey_splits(tiny).report
-    assert account.root == "x"
-    assert [(f.split, f.id) for f in account.records] == [("train", "0"), ("test", "0")]
-    (unreadable,) = account.errors
+    report = dataset.survey_splits(tiny).report
+    assert report.root == "x"
+    assert [(r.split, r.id) for r in report.records] == [("train", "0"), ("test", "0")]
+    (unreadable,) = report.errors
     assert unreadable.text == "1.png is cut short"
-    (leak,) = set(account.issues) - {unreadable}
+    (leak,) = set(report.issues) - {unreadable}
     assert (leak.level, leak.kind) == ("warning", "leak")
     assert leak.text.startswith("0 (test): the same image as 0 (train)")

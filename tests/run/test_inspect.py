@@ -1,4 +1,4 @@
-"""What an inspection says, from accounts and records whose numbers are known."""
+"""What an inspection says, from reports and records whose numbers are known."""
 
 import importlib
 import json
@@ -24,8 +24,8 @@ def planned(monkeypatch):
     """A stand-in for the plan, which compiles a step; returns how often it was made."""
     made = []
 
-    def plan(config, account, splits):
-        made.append(account.root)
+    def plan(config, report, splits):
+        made.append(report.root)
         planned = PlannedField("crop", (16, 16), "the median image is 20 x 24")
         return TrainingPlan(config, (planned,), 2**20, 30.0, "1 x abacus")
 
@@ -36,39 +36,39 @@ def planned(monkeypatch):
     return made
 
 
-def fact(split, name, image, label, **more):
+def record(split, name, image, label, **more):
     record = {"id": name, "image": np.asarray(image, np.uint8)[..., None]}
     return measure_record(
         record | {"label": np.asarray(label, np.int32)}, split, **more
     )
 
 
-def account(**changes):
+def report(**changes):
     """Two images of four pixels to learn from and one, all background, to test."""
-    facts = (
-        fact("train", "a", [[0, 8], [0, 8]], [[0, 1], [-1, 1]], values={"255": 2}),
-        fact("train", "b", [[9, 9], [0, 0]], [[0, 0], [0, 1]], values={"255": 1}),
-        fact("test", "c", [[1, 1, 4]], [[0, 0, 0]], kind="png", values={"0": 3}),
+    records = (
+        record("train", "a", [[0, 8], [0, 8]], [[0, 1], [-1, 1]], values={"255": 2}),
+        record("train", "b", [[9, 9], [0, 0]], [[0, 0], [0, 1]], values={"255": 1}),
+        record("test", "c", [[1, 1, 4]], [[0, 0, 0]], kind="png", values={"0": 3}),
     )
     classes = ("soil", "root")
-    return DatasetReport("plot", classes, (("0", 0), ("255", 1)), facts)._replace(
+    return DatasetReport("plot", classes, (("0", 0), ("255", 1)), records)._replace(
         **changes
     )
 
 
-def source(facts, name="plot"):
+def source(records, name="plot"):
     def load(index):
-        shape = (*facts[index].shape, 1)
+        shape = (*records[index].shape, 1)
         label = np.zeros(shape[:-1], np.int32)
-        return {"id": facts[index].id, "image": np.zeros(shape, "u1"), "label": label}
+        return {"id": records[index].id, "image": np.zeros(shape, "u1"), "label": label}
 
     colours = ((0, 0, 0), (200, 0, 0))
-    return Source(name, ("soil", "root"), colours, 1, len(facts), load)
+    return Source(name, ("soil", "root"), colours, 1, len(records), load)
 
 
 def splits(found):
     chosen = {
-        split: source([f for f in found.records if f.split == split])
+        split: source([r for r in found.records if r.split == split])
         for split in ("train", "val", "test")
     }
     return Splits(**chosen, report=found)
@@ -76,7 +76,7 @@ def splits(found):
 
 @pytest.fixture
 def of(monkeypatch, tiny, tmp_path, capsys):
-    """The exit code, the terminal, the JSON data and the page of an account."""
+    """The exit code, the terminal, the JSON data and the page of a report."""
 
     def run(found):
         monkeypatch.setattr(verb, "survey_splits", lambda config, split: splits(found))
@@ -89,7 +89,7 @@ def of(monkeypatch, tiny, tmp_path, capsys):
 
 
 def test_the_numbers_of_an_account(of, planned):
-    code, said, data, page = of(account())
+    code, said, data, page = of(report())
     assert code == 0
     train, test = data["splits"]["train"], data["splits"]["test"]
     assert train["shapes"] == {"2 x 2": 2}
@@ -116,7 +116,7 @@ def test_the_numbers_of_an_account(of, planned):
 
 
 def test_the_plan_is_written_beside_and_named(of, planned, tmp_path):
-    _, said, data, page = of(account())
+    _, said, data, page = of(report())
     command = f"python main.py --config={tmp_path}/plan.py"
     assert f"train it with: {command}\n" in said
     assert command in page
@@ -127,13 +127,13 @@ def test_the_plan_is_written_beside_and_named(of, planned, tmp_path):
 
 
 def test_errors_are_all_told_first_and_there_is_no_plan(of, planned, tmp_path):
-    faults = (
+    issues = (
         Issue("warning", "empty", "c.png has no root"),
         Issue("error", "size", "a.png is 2 x 2, its mask 2 x 3"),
         Issue("error", "unreadable", "<b>.png is no PNG"),
         Issue("error", "size", "d.png is 9 x 9, its mask 1 x 1"),
     )
-    code, said, data, page = of(account(issues=faults, decisions=("0 is soil",)))
+    code, said, data, page = of(report(issues=issues, decisions=("0 is soil",)))
     assert code == 1
     assert planned == []
     assert not (tmp_path / "plan.py").exists()
@@ -148,30 +148,32 @@ def test_errors_are_all_told_first_and_there_is_no_plan(of, planned, tmp_path):
         "  c.png has no root",
         "decisions",
     ]
-    assert data["faults"][1] == faults[1]._asdict()
+    assert data["issues"][1] == issues[1]._asdict()
     assert (data["errors"], data["warnings"], data["plan"]) == (3, 1, None)
     assert "&lt;b&gt;.png is no PNG" in page
 
 
 def test_warnings_alone_do_not_fail(of, planned):
-    assert of(account(issues=(Issue("warning", "empty", "c"),)))[0] == 0
+    assert of(report(issues=(Issue("warning", "empty", "c"),)))[0] == 0
     assert planned == ["plot"]
 
 
-def test_where_no_plan_can_be_made_that_is_an_error(of, monkeypatch, planned):
+def test_where_no_plan_can_be_made_that_is_an_error(
+    of, monkeypatch, planned, tmp_path
+):
     def plan(*_):
         raise UserError("config.crop is odd")
 
     monkeypatch.setattr(verb.planning, "plan_training", plan)
-    code, said, data, _ = of(account())
-    assert code == 1
-    assert "\nerror: there is no plan: config.crop is odd\n" in said
-    assert data["faults"][0]["text"] == "config.crop is odd"
+    with pytest.raises(UserError, match="^plot: there is no plan: config.crop is odd$"):
+        of(report())
+    data = json.loads((tmp_path / "inspect.json").read_text())
+    assert data["issues"][0]["text"] == "config.crop is odd"
     assert (data["errors"], data["plan"]) == (1, None)
 
 
-def test_nothing_that_could_be_read_is_still_an_account(of, planned):
-    found = account(records=(), issues=(Issue("error", "empty", "no images"),))
+def test_nothing_that_could_be_read_is_still_a_report(of, planned):
+    found = report(records=(), issues=(Issue("error", "empty", "no images"),))
     code, said, data, _ = of(found)
     assert code == 1
     assert said.startswith("plot: 1 error and no warnings\nerror: empty\n  no images\n")
@@ -204,7 +206,7 @@ def test_it_reads_the_cells_and_leaves_a_run_as_it_was(trained, planned, capsys)
 def test_independent_classes_share_pixels():
     """Of four pixels one is both, one is the first alone, one is not annotated."""
     label = np.array([[[1, 1], [1, 0]], [[0, 0], [-1, -1]]], np.int32)
-    found = fact("train", "a", np.zeros((2, 2)), label)
+    found = record("train", "a", np.zeros((2, 2)), label)
     data = DatasetReport("x", ("none", "cell", "nucleus"), records=(found,))
     (split,) = statistics.split_statistics(data)
     assert [each.share for each in split.classes] == [1 / 3, 2 / 3, 1 / 3]
@@ -220,9 +222,9 @@ def test_a_range_that_is_far_from_the_others_is_odd(scale, odd):
         {"id": str(i), "image": (ramp * s)[..., None].astype("f4"), "label": label}
         for i, s in enumerate((1, 1, scale, 1))
     ]
-    facts = tuple(measure_record(record, "train") for record in records)
+    measured = tuple(measure_record(record, "train") for record in records)
     (channel,) = statistics.channel_statistics(
-        DatasetReport("x", ("a", "b"), records=facts)
+        DatasetReport("x", ("a", "b"), records=measured)
     )
     assert [each.odd for each in channel.ranges] == [False, False, odd, False]
     assert channel.ranges[2].times == pytest.approx(scale)
@@ -233,14 +235,14 @@ def test_a_range_that_is_far_from_the_others_is_odd(scale, odd):
 
 def test_the_images_that_are_shown():
     label = np.zeros((1, 10), np.int32)
-    facts = []
+    records = []
     for i, pixels in enumerate([3, 3, 9, 3, 3, 0, 3, 3]):
-        facts.append(fact("train", f"{i}", label, np.arange(10)[None] < pixels))
-    chosen = examples.choose_examples(facts)
+        records.append(record("train", f"{i}", label, np.arange(10)[None] < pixels))
+    chosen = examples.choose_examples(records)
     assert chosen[2] == "most foreground"
     assert chosen[5] == "least foreground"
     assert [i for i, rank in chosen.items() if not rank] == [1, 6]
-    assert examples.choose_examples(facts[:1]) == {0: ""}
+    assert examples.choose_examples(records[:1]) == {0: ""}
     assert examples.choose_examples([]) == {}
 
 

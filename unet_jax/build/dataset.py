@@ -37,21 +37,21 @@ def load_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
       UserError: the spec is wrong, the data cannot be found, or the data have errors,
         which are all listed.
     """
-    splits = _add_config_faults(_build_splits(config, notes), config)
-    if account := splits.report:
-        warnings = [fault.text for fault in account.issues if fault.level == "warning"]
-        for line in (*account.decisions, *(f"warning: {text}" for text in warnings)):
+    splits = _add_config_issues(_build_splits(config, notes), config)
+    if report := splits.report:
+        warnings = [issue.text for issue in report.issues if issue.level == "warning"]
+        for line in (*report.decisions, *(f"warning: {text}" for text in warnings)):
             say(line)
         with prefix_errors("config.data"):
-            raise_errors(account)
+            raise_errors(report)
     return splits
 
 
 def survey_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
-    """Returns the splits of the data set, with the account of all records.
+    """Returns the splits of the data set, with the report of all records.
 
-    Every record is read if the data set gives no account. Errors in the data are not
-    raised; they are in the account.
+    Every record is read if the data set gives no report. Errors in the data are not
+    raised; they are in the report.
 
     Args:
       config: of the run.
@@ -63,55 +63,55 @@ def survey_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits
     checks.check_fields(config)
     splits = _build_splits(config, notes)
     if splits.report is None:
-        account = _measure_records(splits, config.threads)
-        splits = splits._replace(report=account)
-    return _add_config_faults(splits, config)
+        report = _measure_records(splits, config.threads)
+        splits = splits._replace(report=report)
+    return _add_config_issues(splits, config)
 
 
 def get_network_shapes(
-    config: ConfigDict, account: DatasetReport | None
+    config: ConfigDict, report: DatasetReport | None
 ) -> list[tuple[int, ...]]:
     """Returns the spatial shapes of the training images after resampling.
 
     Args:
       config: of the run.
-      account: of the data set; without one, the result is empty.
+      report: of the data set; without one, the result is empty.
 
     Raises:
       UserError: an image cannot be resampled.
     """
     return [
-        make_resampling(fact.shape, fact.spacing, tuple(config.spacing)).shape
-        for fact in (account.records if account else ())
-        if fact.split == "train"
+        make_resampling(record.shape, record.spacing, tuple(config.spacing)).shape
+        for record in (report.records if report else ())
+        if record.split == "train"
     ]
 
 
-def _add_config_faults(splits: Splits, config: ConfigDict) -> Splits:
-    """Adds the faults of the data under this config to their account, if any."""
-    if (account := splits.report) is None:
+def _add_config_issues(splits: Splits, config: ConfigDict) -> Splits:
+    """Adds the issues of the data under this config to their report, if any."""
+    if (report := splits.report) is None:
         return splits
-    faults = merge_issues(
-        *account.issues, *_find_config_faults(config, splits.train, account)
+    issues = merge_issues(
+        *report.issues, *_find_config_issues(config, splits.train, report)
     )
-    return splits._replace(report=account._replace(issues=faults))
+    return splits._replace(report=report._replace(issues=issues))
 
 
-def _find_config_faults(
-    config: ConfigDict, source: Source, account: DatasetReport
+def _find_config_issues(
+    config: ConfigDict, source: Source, report: DatasetReport
 ) -> Iterator[Issue]:
-    """Yields the faults of labels for the task, and of pixel sizes for the spacing."""
+    """Yields the issues of labels for the task, and of pixel sizes for the spacing."""
     task = binding.build_task(config, binding.ANY_DATA)
     if source.independent and not task.overlapping:
         text = (
-            f"{account.root}: each class has its own mask, so classes may overlap; set "
+            f"{report.root}: each class has its own mask, so classes may overlap; set "
             "--config.task.name=multilabel"
         )
         yield Issue("error", "task", text)
-    for fact in account.records:
+    for record in report.records:
         try:
-            with prefix_errors(fact.image):
-                make_resampling(fact.shape, fact.spacing, tuple(config.spacing))
+            with prefix_errors(record.image):
+                make_resampling(record.shape, record.spacing, tuple(config.spacing))
         except UserError as error:
             yield Issue("error", "spacing", str(error))
 
@@ -125,18 +125,18 @@ def _build_splits(config: ConfigDict, notes: Mapping[str, str]) -> Splits:
 
 
 def _measure_records(splits: Splits, threads: int) -> DatasetReport:
-    """Reads every record; a record that cannot be read is a fault."""
-    facts, faults = [], []
+    """Reads every record; a record that cannot be read is an issue."""
+    records, issues = [], []
     with ThreadPoolExecutor(threads) as pool:
         for split, source in splits.sources.items():
             for result in pool.map(_make_reader(split, source), range(source.length)):
-                (facts if isinstance(result, RecordStats) else faults).append(result)
-    faults += check_leaks(facts, find_duplicates(facts), "allow")
+                (records if isinstance(result, RecordStats) else issues).append(result)
+    issues += check_leaks(records, find_duplicates(records), "allow")
     return DatasetReport(
         root=splits.train.name.removesuffix("/train"),
         classes=splits.train.classes,
-        records=tuple(facts),
-        issues=tuple(faults),
+        records=tuple(records),
+        issues=tuple(issues),
     )
 
 

@@ -373,7 +373,7 @@ def _collect_preprocessing(
     config: ConfigDict, splits: Splits, learning: _Learning
 ) -> dict[str, Any]:
     """Returns the JSON data about pre-processing that prediction needs."""
-    source, account = splits.train, splits.report
+    source, report = splits.train, splits.report
     own = learning.task.units == "own"
     generates = learning.method.sample is not None
     return {
@@ -384,7 +384,7 @@ def _collect_preprocessing(
         "spatial_axes": len(config.crop),
         "normalize": checks.to_plain(config.normalize),
         "convert": source.convert,
-        "label_map": [list(pair) for pair in account.label_map] if account else [],
+        "label_map": [list(pair) for pair in report.label_map] if report else [],
         "spacing": list(config.spacing),
         "file_spacing": list(source.spacing),
         "target_scale": _measure_target_scale(source) if own else [],

@@ -27,11 +27,11 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     A run in the folder is left as it is.
 
     Returns:
-      1 if a problem keeps a run from starting, else 0.
+      1 if the data have errors, else 0.
 
     Raises:
-      UserError: a field of the config is wrong, the data cannot be found, or the folder
-        cannot be written to.
+      UserError: a field of the config is wrong, the data cannot be found, the folder
+        cannot be written to, or no plan is possible.
     """
     if jax.process_index() != 0:
         return 0
@@ -45,64 +45,53 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     _write(workdir, report, inspection)
     if SURVEY_FILE in splits.notes:  # so that training does not read the files again
         folder.write_json(workdir / SURVEY_FILE, splits.notes[SURVEY_FILE])
-    written = [JSON, PAGE]
-    if not report.errors:
-        inspection = _with_plan(config, splits, report, workdir, inspection)
-        _write(workdir, report, inspection)
-        written += [PLAN] * (inspection.plan is not None)
-    logs.say(f"wrote {workdir}/: {', '.join(written)}")
-    return 1 if any(level == "error" for level, _, _ in inspection.issues) else 0
+    if report.errors:
+        logs.say(f"wrote {workdir}/: {JSON}, {PAGE}")
+        return 1
+    try:
+        plan = _write_plan(config, splits, report, workdir)
+    except UserError as error:
+        issue = Issue("error", "plan", str(error))
+        _write(workdir, report, inspection._replace(issues=(issue, *inspection.issues)))
+        logs.say(f"wrote {workdir}/: {JSON}, {PAGE}")
+        raise UserError(f"{report.root}: there is no plan: {error}") from error
+    for line in text.describe_plan(plan):
+        logs.say(line)
+    _write(workdir, report, inspection._replace(plan=plan))
+    logs.say(f"wrote {workdir}/: {JSON}, {PAGE}, {PLAN}")
+    return 0
 
 
-def _inspection(splits: Splits, account: DatasetReport) -> Inspection:
+def _inspection(splits: Splits, report: DatasetReport) -> Inspection:
     return Inspection(
-        title=account.root,
-        issues=account.issues,
-        decisions=account.decisions,
-        splits=statistics.split_statistics(account),
-        mask_values=statistics.mask_values(account),
-        channels=statistics.channel_statistics(account),
-        examples=examples.draw_examples(splits, account),
+        title=report.root,
+        issues=report.issues,
+        decisions=report.decisions,
+        splits=statistics.split_statistics(report),
+        mask_values=statistics.mask_values(report),
+        channels=statistics.channel_statistics(report),
+        examples=examples.draw_examples(splits, report),
         legend=examples.class_legend(splits.train),
-        duplicates=examples.draw_duplicates(splits, account),
+        duplicates=examples.draw_duplicates(splits, report),
     )
 
 
-def _write(workdir: Path, account: DatasetReport, inspection: Inspection) -> None:
+def _write(workdir: Path, report: DatasetReport, inspection: Inspection) -> None:
     # late: Jinja2 and matplotlib load only when a page is written
     from unet_jax.report.render import render_inspection
 
-    data = json.dumps(text.as_json(account, inspection), indent=2) + "\n"
+    data = json.dumps(text.as_json(report, inspection), indent=2) + "\n"
     logs.write_file(workdir / JSON, data.encode())
     logs.write_file(workdir / PAGE, render_inspection(inspection).encode())
 
 
-def _with_plan(
-    config: ConfigDict,
-    splits: Splits,
-    account: DatasetReport,
-    workdir: Path,
-    inspection: Inspection,
-) -> Inspection:
-    """Adds a plan, or an error if no plan is possible."""
-    try:
-        summary = _write_plan(config, splits, account, workdir)
-    except UserError as error:
-        issue = Issue("error", "plan", str(error))
-        logs.say(f"error: there is no plan: {error}")
-        return inspection._replace(issues=(issue, *inspection.issues))
-    for line in text.describe_plan(summary):
-        logs.say(line)
-    return inspection._replace(plan=summary)
-
-
 def _write_plan(
-    config: ConfigDict, splits: Splits, account: DatasetReport, workdir: Path
+    config: ConfigDict, splits: Splits, report: DatasetReport, workdir: Path
 ) -> PlanSummary:
     """Writes the plan as a config file."""
-    made = planning.plan_training(config, account, splits)
+    made = planning.plan_training(config, report, splits)
     path = workdir / PLAN
-    logs.write_file(path, planning.format_plan(made, account.root).encode())
+    logs.write_file(path, planning.format_plan(made, report.root).encode())
     return PlanSummary(
         choices=[(field, _as_flag(value), why) for field, value, why in made.fields],
         memory=made.memory,

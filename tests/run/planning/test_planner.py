@@ -143,9 +143,9 @@ def test_a_rare_class_changes_the_weight_map_and_the_sampling(monkeypatch):
     label = np.zeros((640, 640), np.int32)
     label[:32, :64] = 1  # 1/200
     image = np.arange(640 * 640, dtype=np.uint32).reshape(640, 640, 1)
-    fact = measure_record({"image": image, "label": label, "id": "a"}, "train")
-    account = DatasetReport("here", ("background", "spot"), records=(fact,))
-    plan = plan_training(base.get_config(), account, None)
+    record = measure_record({"image": image, "label": label, "id": "a"}, "train")
+    report = DatasetReport("here", ("background", "spot"), records=(record,))
+    plan = plan_training(base.get_config(), report, None)
     assert plan.seconds == 250
     assert plan.config.weight_map.shares == (0.995, 0.005)
     assert plan.config.sampling.name == "foreground"
@@ -156,7 +156,7 @@ def test_a_rare_class_changes_the_weight_map_and_the_sampling(monkeypatch):
     config = base.get_config()  # sets both fields itself
     config.weight_map = ConfigDict({"name": "border"})
     config.sampling = ConfigDict({"name": "balanced"})
-    plan = plan_training(config, account, None)
+    plan = plan_training(config, report, None)
     assert plan.config.weight_map == config.weight_map
     assert plan.config.sampling == config.sampling
 

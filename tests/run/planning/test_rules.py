@@ -7,7 +7,7 @@ from unet_jax.run.planning import rules
 FIVE = (0.0, 10.0, 50.0, 90.0, 100.0)
 
 
-def fact(
+def record(
     shape=(64, 64),
     *,
     spacing=(),
@@ -46,7 +46,7 @@ def fact(
     ],
 )
 def test_spacing_is_the_median_where_images_differ(spacings, expected):
-    assert rules.choose_spacing([fact(spacing=s) for s in spacings]).value == expected
+    assert rules.choose_spacing([record(spacing=s) for s in spacings]).value == expected
 
 
 def test_median_of_shapes_rounds_up():
@@ -73,8 +73,8 @@ def test_batch_size(images, least, replicas, most, expected):
 
 
 def test_choice_of_the_normalization():
-    plain, hot = fact(), fact(intensity=(0.0, 10.0, 50.0, 90.0, 4000.0))
-    flat = fact(intensity=(50.0, 50.0, 50.0, 51.0, 51.0))
+    plain, hot = record(), record(intensity=(0.0, 10.0, 50.0, 90.0, 4000.0))
+    flat = record(intensity=(50.0, 50.0, 50.0, 51.0, 51.0))
     choose = rules.choose_normalization
     assert choose([plain] * 9 + [hot]).value == {"name": "standard"}
     assert choose([plain] * 7 + [hot] * 3).value["name"] == "percentile"
@@ -83,13 +83,13 @@ def test_choice_of_the_normalization():
     dark = [one._replace(dtype="uint16") for one in [plain] * 7 + [flat] * 3]
     assert choose(dark).value == {"name": "standard"}
     # hot pixels as rare as these may be the foreground
-    spots = fact(intensity=hot.intensity[0], pixels=((0, 999), (1, 1)))
+    spots = record(intensity=hot.intensity[0], pixels=((0, 999), (1, 1)))
     assert choose([spots] * 10).value == {"name": "standard"}
 
 
 def test_rare_classes_and_a_sparse_foreground():
-    facts = [fact(pixels=((-1, 500), (0, 900), (1, 95))), fact(pixels=((2, 5),))]
-    shares = rules.compute_class_shares(facts)
+    records = [record(pixels=((-1, 500), (0, 900), (1, 95))), record(pixels=((2, 5),))]
+    shares = rules.compute_class_shares(records)
     assert shares == {0: 0.9, 1: 0.095, 2: 0.005}
     rare, reason = rules.find_rarest_class(shares, "abc")
     assert rare

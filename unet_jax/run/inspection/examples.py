@@ -21,29 +21,29 @@ SPACED = 2  # images of a split, besides those of the most and the least foregro
 MAX_PAIRS = 6  # duplicates that are shown
 
 
-def draw_examples(splits: Splits, account: DatasetReport) -> list[DatasetExample]:
+def draw_examples(splits: Splits, report: DatasetReport) -> list[DatasetExample]:
     """Draws a few images of every split that has records."""
     drawn = []
     for split, source in splits.sources.items():
-        facts = [fact for fact in account.records if fact.split == split]
-        if len(facts) == source.length:
-            for index, reason in sorted(choose_examples(facts).items()):
-                drawn.append(_example(source, index, facts[index], reason))
+        records = [record for record in report.records if record.split == split]
+        if len(records) == source.length:
+            for index, reason in sorted(choose_examples(records).items()):
+                drawn.append(_example(source, index, records[index], reason))
     return drawn
 
 
-def choose_examples(facts: Sequence[RecordStats]) -> dict[int, str]:
+def choose_examples(records: Sequence[RecordStats]) -> dict[int, str]:
     """Chooses images: those of the most and the least foreground, and evenly spaced.
 
     Returns:
       Their indices, each with the reason, which is empty for the evenly spaced.
     """
-    shares = [foreground(fact) for fact in facts]
+    shares = [foreground(record) for record in records]
     chosen = {}
     if shares and max(shares) > min(shares):
         chosen[int(np.argmax(shares))] = "most foreground"
         chosen[int(np.argmin(shares))] = "least foreground"
-    others = [i for i in range(len(facts)) if i not in chosen]
+    others = [i for i in range(len(records)) if i not in chosen]
     for i in range(min(SPACED, len(others))):
         chosen[others[(2 * i + 1) * len(others) // (2 * SPACED)]] = ""
     return chosen
@@ -60,54 +60,56 @@ def class_legend(source: Source) -> list[tuple[str, tuple[int, ...]]]:
     return [(source.classes[k], tuple(drawn[k])) for k in range(1, count)]
 
 
-def draw_duplicates(splits: Splits, account: DatasetReport) -> list[DuplicatePair]:
+def draw_duplicates(splits: Splits, report: DatasetReport) -> list[DuplicatePair]:
     """Draws pairs of similar images of two splits, identical ones first."""
-    facts = account.records
+    records = report.records
     across = [
         twin
-        for twin in find_duplicates(facts)
-        if facts[twin.a].split != facts[twin.b].split
-        and {facts[twin.a].split, facts[twin.b].split} <= splits.sources.keys()
+        for twin in find_duplicates(records)
+        if records[twin.a].split != records[twin.b].split
+        and {records[twin.a].split, records[twin.b].split} <= splits.sources.keys()
     ]
     drawn = []
     for twin in sorted(across, key=lambda twin: (not twin.identical, twin))[:MAX_PAIRS]:
-        first, second = (_image(splits, account, facts[i]) for i in (twin.a, twin.b))
+        first, second = (_image(splits, report, records[i]) for i in (twin.a, twin.b))
         if first and second:
             drawn.append(DuplicatePair(twin.identical, first, second))
     return drawn
 
 
 def _image(
-    splits: Splits, account: DatasetReport, fact: RecordStats
+    splits: Splits, report: DatasetReport, record: RecordStats
 ) -> DatasetExample | None:
     """Draws an image without classes: its record or, if errors drop it, its file."""
-    source = splits.sources.get(fact.split)
-    ids = [other.id for other in account.records if other.split == fact.split]
+    source = splits.sources.get(record.split)
+    ids = [other.id for other in report.records if other.split == record.split]
     if source and source.length == len(ids):
-        image = source.load(ids.index(fact.id))["image"]
-    elif fact.image:
-        path = Path(account.root) / fact.image
-        with files.open_images(path, axes=len(fact.shape)) as grid:
+        image = source.load(ids.index(record.id))["image"]
+    elif record.image:
+        path = Path(report.root) / record.image
+        with files.open_images(path, axes=len(record.shape)) as grid:
             if grid.count > 1:
                 return None
             image = grid.read(0, [slice(0, size) for size in grid.shape])
     else:
         return None
     png = pictures.encode_png(pictures.draw_image(_plane(image, image.ndim - 1)))
-    return DatasetExample(fact.split, fact.split, fact.id, dimensions(fact.shape), png)
+    return DatasetExample(
+        record.split, record.split, record.id, dimensions(record.shape), png
+    )
 
 
 def _example(
-    source: Source, index: int, fact: RecordStats, reason: str
+    source: Source, index: int, stats: RecordStats, reason: str
 ) -> DatasetExample:
     record = source.load(index)
-    caption = dimensions(fact.shape)
-    if fact.labelled:
-        caption += f", foreground {format_percent(foreground(fact))}"
-    if len(fact.shape) > 2:
+    caption = dimensions(stats.shape)
+    if stats.labelled:
+        caption += f", foreground {format_percent(foreground(stats))}"
+    if len(stats.shape) > 2:
         caption += ", the middle slice"
     png = pictures.encode_png(_draw(record, source.colours))
-    return DatasetExample(fact.split, reason, record["id"], caption, png)
+    return DatasetExample(stats.split, reason, record["id"], caption, png)
 
 
 def _draw(record: Record, colours: pictures.Colours) -> pictures.Picture:

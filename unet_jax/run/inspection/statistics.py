@@ -24,62 +24,62 @@ ALL = "all"  # the splits together
 Key = TypeVar("Key", bound=Hashable)
 
 
-def split_statistics(account: DatasetReport) -> list[SplitStatistics]:
+def split_statistics(report: DatasetReport) -> list[SplitStatistics]:
     """Returns the statistics of train, val, test, and of several splits together."""
     by_split: dict[str, list[RecordStats]] = {"train": [], "val": [], "test": []}
-    for fact in account.records:
-        by_split.setdefault(fact.split or "no split", []).append(fact)
-    by_split = {split: facts for split, facts in by_split.items() if facts}
+    for record in report.records:
+        by_split.setdefault(record.split or "no split", []).append(record)
+    by_split = {split: records for split, records in by_split.items() if records}
     if len(by_split) > 1:
-        by_split[ALL] = list(account.records)
-    return [_split(name, facts, account.classes) for name, facts in by_split.items()]
+        by_split[ALL] = list(report.records)
+    return [_split(name, records, report.classes) for name, records in by_split.items()]
 
 
-def mask_values(account: DatasetReport) -> list[MaskValue]:
+def mask_values(report: DatasetReport) -> list[MaskValue]:
     """Returns the values of the mask files, those with a class first."""
     pixels: Counter[str] = Counter()
-    for fact in account.records:
-        pixels.update(fact.values)
-    ids: dict[str, int | None] = dict(account.label_map)
+    for record in report.records:
+        pixels.update(record.values)
+    ids: dict[str, int | None] = dict(report.label_map)
     ids |= dict.fromkeys(sorted(pixels.keys() - ids.keys()))
     names: dict[int | None, str] = {None: "none", IGNORE: "ignored"}
-    names |= dict(enumerate(account.classes))
+    names |= dict(enumerate(report.classes))
     return [
         MaskValue(value, id, names.get(id, "none"), pixels[value])
         for value, id in ids.items()
     ]
 
 
-def channel_statistics(account: DatasetReport) -> list[ChannelStatistics]:
+def channel_statistics(report: DatasetReport) -> list[ChannelStatistics]:
     """Returns the intensities of each channel, over the images that have it."""
-    count = max((fact.channels for fact in account.records), default=0)
-    return [_channel(account.records, i) for i in range(count)]
+    count = max((record.channels for record in report.records), default=0)
+    return [_channel(report.records, i) for i in range(count)]
 
 
-def foreground(fact: RecordStats) -> float:
+def foreground(record: RecordStats) -> float:
     """Returns the fraction of an image's annotated pixels that are not background."""
-    annotated = _annotated(fact)
-    return 1 - fact.pixels.get(0, 0) / annotated if annotated else 0.0
+    annotated = _annotated(record)
+    return 1 - record.pixels.get(0, 0) / annotated if annotated else 0.0
 
 
 def _split(
-    name: str, facts: Sequence[RecordStats], classes: Sequence[str]
+    name: str, records: Sequence[RecordStats], classes: Sequence[str]
 ) -> SplitStatistics:
-    shapes = _count(fact.shape for fact in facts)
+    shapes = _count(record.shape for record in records)
     same_axes = len(set(map(len, shapes))) == 1
-    pixels = total_pixels(facts)
-    total, ignored = sum(map(_annotated, facts)), pixels.get(IGNORE, 0)
+    pixels = total_pixels(records)
+    total, ignored = sum(map(_annotated, records)), pixels.get(IGNORE, 0)
     return SplitStatistics(
         name=name,
-        images=len(facts),
-        formats=_count(fact.kind for fact in facts),
+        images=len(records),
+        formats=_count(record.kind for record in records),
         shapes=shapes,
-        channels=_count(fact.channels for fact in facts),
-        dtypes=_count(fact.dtype for fact in facts),
-        spacings=_count(fact.spacing for fact in facts if fact.spacing),
+        channels=_count(record.channels for record in records),
+        dtypes=_count(record.dtype for record in records),
+        spacings=_count(record.spacing for record in records if record.spacing),
         sizes=[
             spread_of(sizes)
-            for sizes in zip(*(fact.shape for fact in facts), strict=True)
+            for sizes in zip(*(record.shape for record in records), strict=True)
         ]
         if same_axes
         else (),
@@ -88,21 +88,21 @@ def _split(
                 name=name,
                 pixels=pixels.get(k, 0),
                 share=pixels.get(k, 0) / total if total else None,
-                images=sum(fact.pixels.get(k, 0) > 0 for fact in facts),
+                images=sum(record.pixels.get(k, 0) > 0 for record in records),
             )
             for k, name in enumerate(classes)
         ],
         ignored=ignored / (ignored + total) if ignored else 0.0,
-        empty=tuple(f.id for f in facts if f.labelled and not foreground(f)),
-        objects=tuple(f.objects for f in facts if f.objects is not None),
+        empty=tuple(r.id for r in records if r.labelled and not foreground(r)),
+        objects=tuple(r.objects for r in records if r.objects is not None),
     )
 
 
-def _annotated(fact: RecordStats) -> int:
+def _annotated(record: RecordStats) -> int:
     """Counts the annotated pixels, once each, also if classes are independent."""
-    if not fact.labelled:
+    if not record.labelled:
         return 0
-    return math.prod(fact.shape) - fact.pixels.get(IGNORE, 0)
+    return math.prod(record.shape) - record.pixels.get(IGNORE, 0)
 
 
 def _count(keys: Iterable[Key]) -> dict[Key, int]:
@@ -110,17 +110,17 @@ def _count(keys: Iterable[Key]) -> dict[Key, int]:
     return dict(sorted(Counter(keys).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _channel(facts: Sequence[RecordStats], channel: int) -> ChannelStatistics:
-    facts = [fact for fact in facts if fact.channels > channel]
-    percentiles = [fact.intensity[channel] for fact in facts]
+def _channel(records: Sequence[RecordStats], channel: int) -> ChannelStatistics:
+    records = [record for record in records if record.channels > channel]
+    percentiles = [record.intensity[channel] for record in records]
     lowest, low, middle, high, highest = zip(*percentiles, strict=True)
     widths = [top - bottom for bottom, top in zip(low, high, strict=True)]
     median = statistics.median(widths)
     ranges = []
-    for i, fact in enumerate(facts):
+    for i, record in enumerate(records):
         times = widths[i] / median if median else 1.0
         odd = not 1 / ODD <= times <= ODD
         ends = low[i], middle[i], high[i]
-        ranges.append(IntensityRange(fact.split, fact.id, *ends, times, odd))
+        ranges.append(IntensityRange(record.split, record.id, *ends, times, odd))
     medians = map(statistics.median, (low, middle, high))
     return ChannelStatistics((min(lowest), *medians, max(highest)), ranges)

@@ -73,26 +73,26 @@ def _aligned(rows: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def as_json(account: DatasetReport, inspection: Inspection) -> dict[str, Any]:
+def as_json(report: DatasetReport, inspection: Inspection) -> dict[str, Any]:
     """Returns all but the pictures and the thumbnails, as JSON data."""
     levels = [level for level, _, _ in inspection.issues]
     return _plain(
         {
-            "data": account.root,
+            "data": report.root,
             "errors": levels.count("error"),
             "warnings": levels.count("warning"),
-            "faults": [
+            "issues": [
                 dict(zip(ISSUE, each, strict=True)) for each in inspection.issues
             ],
-            "said": account.decisions,
-            "classes": account.classes,
+            "decisions": report.decisions,
+            "classes": report.classes,
             "mask_values": inspection.mask_values,
             "splits": {split.name: split for split in inspection.splits},
             "percents": PERCENTS,
             "channels": [channel.percentiles for channel in inspection.channels],
             "unlike": [r for c in inspection.channels for r in c.ranges if r.odd],
             "plan": inspection.plan,
-            "images": [fact._replace(thumbnail=None) for fact in account.records],
+            "images": [record._replace(thumbnail=None) for record in report.records],
         }
     )
 

@@ -56,12 +56,12 @@ class FittedConfig(NamedTuple):
 
 
 def resample_shapes(
-    facts: Sequence[RecordStats], spacing: tuple[float, ...]
+    records: Sequence[RecordStats], spacing: tuple[float, ...]
 ) -> ImageShapes:
     """Returns the shapes of images after resampling to a spacing.
 
     Args:
-      facts: the measurements of the images.
+      records: the measurements of the images.
       spacing: size of a pixel along each axis after resampling; () for no resampling.
 
     Raises:
@@ -69,10 +69,12 @@ def resample_shapes(
     """
     with prefix_errors("config.spacing"):
         shapes = tuple(
-            resample.make_resampling(fact.shape, fact.spacing or None, spacing).shape
-            for fact in facts
+            resample.make_resampling(
+                record.shape, record.spacing or None, spacing
+            ).shape
+            for record in records
         )
-    own = facts[0].spacing if all(fact.spacing for fact in facts) else ()
+    own = records[0].spacing if all(record.spacing for record in records) else ()
     aspect = spacing or own or (1.0,) * len(shapes[0])
     return ImageShapes(shapes, rules.compute_median_shape(shapes), aspect)
 
@@ -80,7 +82,7 @@ def resample_shapes(
 def fit_to_memory(
     config: ConfigDict,
     splits: Splits,
-    facts: Sequence[RecordStats],
+    records: Sequence[RecordStats],
     images: ImageShapes,
 ) -> FittedConfig:
     """Compiles ever smaller steps until one fits into half of the free memory.
@@ -92,7 +94,7 @@ def fit_to_memory(
     Args:
       config: the config; its other fields are kept.
       splits: the data.
-      facts: the measurements of the training images.
+      records: the measurements of the training images.
       images: their shapes after resampling.
 
     Raises:
@@ -127,7 +129,7 @@ def fit_to_memory(
                 _explain_crop(crop, output, images, limited=limited),
                 _explain_widths(model, geometry, output),
                 _explain_batch(batch, smallest, layout.replicas, limited=limited),
-                *_choose_sampling(config, facts, output, images),
+                *_choose_sampling(config, records, output, images),
             )
             draft = set_fields(config, fields)
             logs.say(f"compiling a step of {batch} x {dimensions(crop)} pixels")
@@ -216,12 +218,12 @@ def _explain_batch(
 
 def _choose_sampling(
     config: ConfigDict,
-    facts: Sequence[RecordStats],
+    records: Sequence[RecordStats],
     output: tuple[int, ...],
     images: ImageShapes,
 ) -> tuple[PlannedField, ...]:
     """Samples crops around a sparse foreground, unless the config sets a sampling."""
-    shares = rules.compute_class_shares(facts)
+    shares = rules.compute_class_shares(records)
     reason = rules.describe_sparse_foreground(shares, output, images.median)
     if not reason or config.sampling.name != "uniform":
         return ()

@@ -36,7 +36,7 @@ class TrainingPlan(NamedTuple):
 
 
 def plan_training(
-    config: ConfigDict, account: DatasetReport, splits: Splits
+    config: ConfigDict, report: DatasetReport, splits: Splits
 ) -> TrainingPlan:
     """Chooses crop, batch size, network and other fields, and times a few steps.
 
@@ -46,7 +46,7 @@ def plan_training(
 
     Args:
       config: the config to begin with.
-      account: the measurements of the data.
+      report: the measurements of the data.
       splits: the data.
 
     Raises:
@@ -58,21 +58,23 @@ def plan_training(
         raise UserError(
             "--mode=inspect measures its plan in one process; start a single process"
         )
-    facts = _select_training_facts(account)
-    spacing = rules.choose_spacing(account.records if account.records else facts)
+    records = _select_training_records(report)
+    spacing = rules.choose_spacing(report.records if report.records else records)
     if config.spacing:
         kept = tuple(config.spacing)
         spacing = PlannedField("spacing", kept, "kept from the config")
-    weights = _choose_weight_map(config, account.classes, facts)
-    of_data = (spacing, rules.choose_normalization(facts), weights)
+    weights = _choose_weight_map(config, report.classes, records)
+    of_data = (spacing, rules.choose_normalization(records), weights)
     draft = memory_search.set_fields(config, of_data)
     draft.name = f"{config.name}-plan"
-    images = memory_search.resample_shapes(facts, spacing.value)
-    fitted = memory_search.fit_to_memory(draft, splits, facts, images)
+    images = memory_search.resample_shapes(records, spacing.value)
+    fitted = memory_search.fit_to_memory(draft, splits, records, images)
     config = fitted.config
     seconds = cost.measure_step_time(config, fitted.compiled)
-    times = config.steps * config.batch_size / len(facts)
-    steps = f"kept from the config: {times:.3g} times each of the {len(facts)} images, "
+    times = config.steps * config.batch_size / len(records)
+    steps = (
+        f"kept from the config: {times:.3g} times each of the {len(records)} images, "
+    )
     steps += f"in {format_duration(config.steps * seconds)}"
     return TrainingPlan(
         config=config,
@@ -106,28 +108,28 @@ def format_plan(plan: TrainingPlan, title: str) -> str:
     )
 
 
-def _select_training_facts(account: DatasetReport) -> list[RecordStats]:
+def _select_training_records(report: DatasetReport) -> list[RecordStats]:
     """Returns the measurements of the training images, or of all without splits."""
-    facts = [f for f in account.records if f.split == "train"] or list(account.records)
-    if not facts:
+    records = [r for r in report.records if r.split == "train"] or list(report.records)
+    if not records:
         raise UserError(
-            f"{account.root} holds no images to plan for; add images, or correct "
+            f"{report.root} holds no images to plan for; add images, or correct "
             "config.data"
         )
-    axes = sorted({len(fact.shape) for fact in facts})
+    axes = sorted({len(record.shape) for record in records})
     if len(axes) > 1:
         found = " and ".join(map(str, axes))
         raise UserError(
-            f"{account.root} holds images with {found} spatial axes; keep one kind"
+            f"{report.root} holds images with {found} spatial axes; keep one kind"
         )
-    return facts
+    return records
 
 
 def _choose_weight_map(
-    config: ConfigDict, classes: Sequence[str], facts: Sequence[RecordStats]
+    config: ConfigDict, classes: Sequence[str], records: Sequence[RecordStats]
 ) -> PlannedField:
     """Weights pixels by class frequency if a class is rare and the config sets none."""
-    shares = rules.compute_class_shares(facts)
+    shares = rules.compute_class_shares(records)
     rare, reason = rules.find_rarest_class(shares, classes)
     given = checks.to_plain(config.weight_map)
     if given["name"] != "uniform":

@@ -33,22 +33,22 @@ class PlannedField(NamedTuple):
     reason: str
 
 
-def choose_spacing(facts: Sequence[RecordStats]) -> PlannedField:
+def choose_spacing(records: Sequence[RecordStats]) -> PlannedField:
     """Chooses the spacing: the median along each axis if the spacings differ.
 
     If all images have the same spacing, volumes keep it, so that files with another
     one are resampled later; for images the field stays empty.
 
     Args:
-      facts: the measurements of the images.
+      records: the measurements of the images.
     """
-    known = [fact.spacing for fact in facts if fact.spacing]
+    known = [record.spacing for record in records if record.spacing]
     if not known:
         return PlannedField("spacing", (), "the size of a pixel is not known")
-    if len(known) < len(facts):
-        unknown = len(facts) - len(known)
+    if len(known) < len(records):
+        unknown = len(records) - len(known)
         reason = (
-            f"the size of a pixel is not known for {unknown} of {len(facts)} images"
+            f"the size of a pixel is not known for {unknown} of {len(records)} images"
         )
         return PlannedField("spacing", (), reason)
     least, most = np.min(known, axis=0), np.max(known, axis=0)
@@ -85,31 +85,31 @@ def choose_batch_size(
     return max(share // replicas, 1) * replicas
 
 
-def choose_normalization(facts: Sequence[RecordStats]) -> PlannedField:
+def choose_normalization(records: Sequence[RecordStats]) -> PlannedField:
     """Chooses mean and variance, unless many images have hot pixels or are flat.
 
     Hot pixels are not clipped if the foreground is so rare that they may be the
     foreground.
 
     Args:
-      facts: the measurements of the training images.
+      records: the measurements of the training images.
     """
-    hot = sum(any(map(_is_hot, fact.intensity)) for fact in facts)
-    low, high = _range(facts)
-    flat = sum(_contrast(fact) < FLAT_RANGE * (high - low) for fact in facts)
-    integer = [np.iinfo(f.dtype).max for f in facts if np.dtype(f.dtype).kind in "iu"]
-    fills = len(integer) == len(facts) and high > max(integer) / 4
-    shares = compute_class_shares(facts)
-    if hot > MANY_IMAGES * len(facts) and 1 - shares.get(0, 0) > RARE_CLASS:
+    hot = sum(any(map(_is_hot, record.intensity)) for record in records)
+    low, high = _range(records)
+    flat = sum(_contrast(record) < FLAT_RANGE * (high - low) for record in records)
+    integer = [np.iinfo(r.dtype).max for r in records if np.dtype(r.dtype).kind in "iu"]
+    fills = len(integer) == len(records) and high > max(integer) / 4
+    shares = compute_class_shares(records)
+    if hot > MANY_IMAGES * len(records) and 1 - shares.get(0, 0) > RARE_CLASS:
         value = {"name": "percentile", "low": 0.5, "high": 99.5}
         reason = (
-            f"in {hot} of {len(facts)} images a few pixels are farther from the others "
-            f"than {HOT_DISTANCE:g} times the others' range"
+            f"in {hot} of {len(records)} images a few pixels are farther from the "
+            f"others than {HOT_DISTANCE:g} times the others' range"
         )
         return PlannedField("normalize", value, reason)
-    if flat > MANY_IMAGES * len(facts) and fills:
+    if flat > MANY_IMAGES * len(records) and fills:
         reason = (
-            f"{flat} of {len(facts)} images are nearly constant; 'standard' would "
+            f"{flat} of {len(records)} images are nearly constant; 'standard' would "
             "amplify their noise to the contrast of the others"
         )
         return PlannedField("normalize", {"name": "unit"}, reason)
@@ -117,15 +117,15 @@ def choose_normalization(facts: Sequence[RecordStats]) -> PlannedField:
     return PlannedField("normalize", {"name": "standard"}, reason)
 
 
-def compute_class_shares(facts: Sequence[RecordStats]) -> dict[int, float]:
+def compute_class_shares(records: Sequence[RecordStats]) -> dict[int, float]:
     """Returns the share of each class id among the annotated pixels.
 
     A pixel may have several independent classes; the shares then sum to more than 1.
 
     Args:
-      facts: the measurements of the training images.
+      records: the measurements of the training images.
     """
-    total = {k: pixels for k, pixels in total_pixels(facts).items() if k >= 0}
+    total = {k: pixels for k, pixels in total_pixels(records).items() if k >= 0}
     return {k: pixels / sum(total.values()) for k, pixels in total.items()}
 
 
@@ -171,10 +171,10 @@ def _is_hot(percentiles: tuple[float, ...]) -> bool:
     return max(highest - high, low - lowest) > HOT_DISTANCE * (high - low) > 0
 
 
-def _contrast(fact: RecordStats) -> float:
-    return max(high - low for _, low, _, high, _ in fact.intensity)
+def _contrast(record: RecordStats) -> float:
+    return max(high - low for _, low, _, high, _ in record.intensity)
 
 
-def _range(facts: Sequence[RecordStats]) -> tuple[float, float]:
-    ends = [(c[0], c[-1]) for fact in facts for c in fact.intensity]
+def _range(records: Sequence[RecordStats]) -> tuple[float, float]:
+    ends = [(c[0], c[-1]) for record in records for c in record.intensity]
     return min(low for low, _ in ends), max(high for _, high in ends)
