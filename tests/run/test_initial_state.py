@@ -56,6 +56,7 @@ def test_arrays_that_fit_are_loaded_and_the_others_are_listed(trained, tiny, cap
     tiny.ema = 0.9
     began, fresh = start(tiny)
     printed = capsys.readouterr().out
+    assert "warning" not in printed
     listed = "params/head0/bias, params/head0/kernel"
     assert f"not loaded, with random initial values: {listed}" in printed
     other = best_variables(workdir)
@@ -105,12 +106,13 @@ def write_safetensors(path, kind, raw):
     path.write_bytes(struct.pack("<Q", len(header)) + header + raw)
 
 
-def test_bfloat16_is_read_and_float8_is_refused(tiny, tmp_path):
+def test_bfloat16_is_read_and_float8_is_refused(tiny, tmp_path, capsys):
     path = tmp_path / "weights.safetensors"
     tiny.init_from = str(path)
     upper_halves = bytes.fromhex("803f 20c0")  # of 1 and -2.5 in float32
     write_safetensors(path, "BF16", upper_halves)
     np.testing.assert_array_equal(start(tiny)[0]["params/head0/bias"], [1, -2.5])
+    assert "warning: most of the network has random" in capsys.readouterr().out
     write_safetensors(path, "F8_E4M3", bytes.fromhex("38 40"))
     with pytest.raises(UserError, match=r"config.init_from=.*: has arrays of a type"):
         start(tiny)
@@ -143,6 +145,12 @@ def test_a_damaged_run_in_init_from_is_refused_in_one_line(trained, tiny, tmp_pa
         ) as error:
             start(tiny)
         assert "\n" not in str(error.value)
+
+
+def test_a_missing_run_is_noticed_before_the_data_are_read(tiny, tmp_path):
+    tiny.init_from, tiny.data.name = str(tmp_path / "none"), "folder"
+    with pytest.raises(UserError, match=r"^config.init_from=.*: holds no checkpoint"):
+        train(tiny, tmp_path / "run")
 
 
 def test_frozen_parameters_do_not_change_and_the_others_do(trained, tiny, tmp_path):

@@ -103,11 +103,11 @@ def _find_config_issues(
     """Yields the issues of labels for the task, and of pixel sizes for the spacing."""
     task = binding.build_task(config, binding.ANY_DATA)
     if source.independent and not task.overlapping:
-        text = (
-            f"{report.root}: each class has its own mask, so classes may overlap; set "
-            "--config.task.name=multilabel"
-        )
-        yield Issue("error", "task", text)
+        remedy = "set --config.task.name=multilabel"
+        if "instances" in task.needs:
+            remedy = f"task {config.task.name} needs one file of object ids per image"
+        text = f"{report.root}: each class has its own mask, so classes may overlap; "
+        yield Issue("error", "task", text + remedy)
     for record in report.records:
         try:
             with prefix_errors(record.image):

@@ -18,6 +18,9 @@ from unet_jax.run import folder
 from unet_jax.text import listing
 
 
+MOST = 0.5  # a smaller share of the values gets a warning
+
+
 def create_initial_state(
     config: ConfigDict, parts: TrainingParts, key: jax.Array
 ) -> Any:
@@ -32,16 +35,43 @@ def create_initial_state(
       key: the random key of the initial values.
 
     Raises:
-      UserError: `config.init_from` holds no variables, or none that fit, or is damaged.
+      UserError: `config.init_from` has no variables, or none that fit, or is damaged.
     """
     state = parts.init(key)
     if not config.init_from:
         return state
+    check_source(config)
     with prefix_errors(f"config.init_from={config.init_from}"):
         fresh = parts.evaluation.method.variables(state)
         loaded = _load_arrays(Path(config.init_from).expanduser(), config)
         merged = _merge_arrays(fresh, loaded)
     return parts.init(key, jax.tree.map(np.asarray, merged))
+
+
+def check_source(config: ConfigDict) -> None:
+    """Checks that `config.init_from` has variables, before the data are read.
+
+    Raises:
+      UserError: it is neither a run folder with a checkpoint nor a safetensors file.
+    """
+    if not config.init_from:
+        return
+    source = Path(config.init_from).expanduser()
+    with prefix_errors(f"config.init_from={config.init_from}"):
+        if source.is_file():
+            try:
+                safetensors.safe_open(source, "np")
+            except (OSError, safetensors.SafetensorError) as error:
+                raise UserError(
+                    f"is not a safetensors file ({error}); name one, or a run folder"
+                ) from error
+        elif list_steps(source):
+            check_format(source)
+        else:
+            raise UserError(
+                "holds no checkpoint; name the folder of a trained run, or a "
+                "safetensors file"
+            )
 
 
 def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
@@ -54,17 +84,7 @@ def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
                 f"has arrays of a type that NumPy cannot read ({error}); convert them "
                 "to float32 or bfloat16"
             ) from error
-        except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(
-                f"is not a safetensors file ({error}); name one, or a run folder"
-            ) from error
         return {name.replace(".", "/"): array for name, array in arrays.items()}
-    if not list_steps(source):
-        raise UserError(
-            "holds no checkpoint; name the folder of a trained run, or a safetensors "
-            "file"
-        )
-    check_format(source)
     with Checkpoints(
         source, folder.read_selection_score(source, config)
     ) as checkpoints:
@@ -98,12 +118,25 @@ def _merge_arrays(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
         return other.astype(array.dtype)
 
     merged = jax.tree_util.tree_map_with_path(choose, fresh)
+    sizes = {
+        format_path(path): array.size
+        for path, array in jax.tree_util.tree_leaves_with_path(fresh)
+    }
+    share = sum(sizes[name] for name in used) / sum(sizes.values())
     if not used:
         raise UserError(
             "none of its arrays has the name and shape of a variable of this network; "
             "start from a run with the same config.model"
         )
-    logs.say(f"loaded {len(used)} of {len(used) + len(kept)} arrays")
+    logs.say(
+        f"loaded {len(used)} of {len(used) + len(kept)} arrays, {share:.1%} of all "
+        "values"
+    )
     if kept:
         logs.say(f"not loaded, with random initial values: {listing(kept)}")
+    if share < MOST:
+        logs.say(
+            "warning: most of the network has random initial values; start from a run "
+            "with the same config.model"
+        )
     return merged

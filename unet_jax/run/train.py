@@ -7,14 +7,15 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
+from unet_jax.build import checks
 from unet_jax.build.training import TrainingParts, build
-from unet_jax.checkpoint import Checkpoints
+from unet_jax.checkpoint import Checkpoints, list_steps
 from unet_jax.errors import UserError
 from unet_jax.methods.method import Scalars, State
 from unet_jax.run import folder, stopping
 from unet_jax.run.batches import read_batches
 from unet_jax.run.evaluate import score_best_checkpoint, score_split
-from unet_jax.run.initial_state import create_initial_state
+from unet_jax.run.initial_state import check_source, create_initial_state
 from unet_jax.run.scoring import Scores
 
 
@@ -34,6 +35,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: the config or the folder is wrong, or a number is not finite.
     """
+    checks.check_fields(config)
+    if not list_steps(workdir):
+        check_source(config)
     parts = build(config, notes=folder.find_notes(workdir, config))
     folder.create_or_check(workdir, config)
     selection_score = folder.read_selection_score(workdir, config)
