@@ -5,13 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
+from unet_jax.build.dataset import load_splits
 from unet_jax.configs import saved
+from unet_jax.data.folders import survey
 from unet_jax.errors import UserError
 from unet_jax.run import folder, train
 
+RNG = np.random.default_rng(0)
 LOSS = {"name": "theirs.losses:focal"}
 
 
@@ -26,6 +31,22 @@ def test_config_json_names_the_files_of_external_names(theirs, tiny, tmp_path):
     }
     assert folder.read_config(tmp_path) == written
     assert saved.get_config(str(tmp_path)) == tiny
+
+
+def test_a_second_start_reads_no_file_again(tiny, tmp_path, monkeypatch):
+    home, workdir = tmp_path / "home", tmp_path / "run"
+    for kind, top in (("images", 256), ("masks", 2)):
+        (home / kind).mkdir(parents=True)
+        for i in range(6):
+            array = RNG.integers(0, top, (12, 12), np.uint8)
+            Image.fromarray(array).save(home / kind / f"{i}.png")
+    tiny.data = ConfigDict({"name": "folder", "root": str(home)})
+    first = load_splits(tiny, folder.find_notes(workdir, tiny))
+    folder.create(workdir)
+    folder.write_config(workdir, tiny, first.notes)
+    monkeypatch.setattr(survey, "open_pair", None)
+    again = load_splits(tiny, folder.find_notes(workdir, tiny))
+    assert again.report == first.report
 
 
 @pytest.mark.parametrize(

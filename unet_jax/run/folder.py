@@ -224,7 +224,7 @@ def find_notes(workdir: Path, config: ConfigDict) -> dict[str, str]:
     Returns:
       Paths by keyword of the data set: 'survey' and 'split'.
     """
-    names = ["survey_splits"]
+    names = ["survey"]
     if list_steps(workdir) and read_config(workdir)["data"]["name"] == config.data.name:
         names.append("split")
     paths = {name: workdir / f"{name}.json" for name in names}
