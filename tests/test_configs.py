@@ -28,6 +28,7 @@ def published(archive):
     return archive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -129,6 +129,7 @@ def use_lab(config):
     return config
 
 
+@pytest.mark.slow
 def test_functions_of_another_package_work_from_training_to_prediction(
     lab, tiny, tmp_path, monkeypatch, capsys
 ):

@@ -86,7 +86,7 @@ def predict_by_hand(model, variables, image, seen):
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
-@pytest.mark.parametrize("tta", ["none", "d4"])
+@pytest.mark.parametrize("tta", ["none", pytest.param("d4", marks=pytest.mark.slow)])
 def test_the_prediction_is_the_mean_over_members_and_views(padding, tta):
     model = UNet((2, 3), padding=padding)
     variables, seen = make_members(model, 2), getattr(views, tta)(2)
@@ -223,6 +223,7 @@ def test_other_errors_of_the_device_are_raised(monkeypatch):
         predict(model, make_members(model), make_images())
 
 
+@pytest.mark.slow
 def test_tiles_fit_into_the_free_memory(capsys):
     model = UNet((4, 8))
     variables, (image,) = make_members(model), make_images(1, (300, 200))
@@ -264,6 +265,7 @@ def test_tiles_have_the_requested_size(monkeypatch):
         predict(model, make_members(model), make_images(), edges=(40, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 def test_images_of_many_sizes_share_programs(padding, monkeypatch):
     monkeypatch.setattr(inference, "MAX_PROGRAMS", 3)

@@ -80,6 +80,7 @@ def test_a_mistake_is_one_line_and_a_failure(tmp_path):
     assert not run.exists()
 
 
+@pytest.mark.slow
 def test_a_run_folder_runs_no_code_without_trust(tmp_path):
     """The module leaves a file behind when it is imported, and then fails."""
     module, trace, run = (tmp_path / name for name in ("stranger.py", "trace", "run"))

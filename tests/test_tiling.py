@@ -136,7 +136,8 @@ def several_tiles_each_axis(model, axes):
     return whole, tiled
 
 
-@pytest.mark.parametrize("axes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize(
     "fields",
     [{}, {"upsample": "linear", "decoder_depths": (1,)}],
@@ -147,7 +148,8 @@ def test_axes_may_differ_with_valid_padding(axes, fields):
     assert_same(*several_tiles_each_axis(model, axes))
 
 
-@pytest.mark.parametrize("axes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize(
     "fields",
     [

@@ -277,6 +277,7 @@ def test_an_exact_network_has_loss_zero(predict):
     assert scalars["loss"] > 0.1
 
 
+@pytest.mark.slow
 def test_the_update_is_the_gradient_of_the_mean_squared_error():
     model, tx, data, key = Denoiser(), optax.adam(1e-2), batch(), jax.random.key(1)
     method = make_method(model, tx=tx, ema=0.75)

@@ -75,6 +75,7 @@ def train_two_steps(name, layout, options, shape):
     return jax.device_get((state, scalars))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "network"), CASES)
 def test_layouts_agree(name, network):
     options, shape = NETWORKS[network]

@@ -173,6 +173,7 @@ def test_a_coarse_output_is_compared_with_the_middle_at_its_stride():
     assert alone[0] == pytest.approx(3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("padding", "size", "sizes"), [("SAME", 64, [64, 32]), ("VALID", 60, [20, 12])]
 )

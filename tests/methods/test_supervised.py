@@ -14,6 +14,7 @@ from unet_jax.models import UNet
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_the_update_is_the_gradient_of_the_mean_loss():
     model = UNet((2, 4), padding="SAME", dropout=0.0)
     method = methods.supervised(ingredients(model, optax.sgd(0.5)))
@@ -36,6 +37,7 @@ def test_the_update_is_the_gradient_of_the_mean_loss():
     assert after.extra == ()
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_labels_most_pixels():
     model = UNet((8, 16), padding="SAME", norm="batch", dropout=0.0)
     method = methods.supervised(ingredients(model, optax.adam(3e-3)))

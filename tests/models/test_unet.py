@@ -134,6 +134,7 @@ def test_any_size_and_any_number_of_axes(variant, shape):
     assert head.shape == (2, *remove_margin(geometry.valid_shape(shape)), 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("upsample", "attention"), [("transpose", False), ("linear", True)]
 )
@@ -483,6 +484,7 @@ NOISE = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype("f4")
 TIME = np.array([0.0, 0.7], "f4")
 
 
+@pytest.mark.slow
 def test_a_time_changes_the_output_of_every_block():
     init = jax.jit(lambda key: TIMED.init(key, NOISE, time=TIME))
     params = init(jax.random.key(1))["params"]

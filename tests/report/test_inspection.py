@@ -194,6 +194,7 @@ def test_axes_of_volumes_are_strips():
     assert labels == [f"axis {i} of each image" for i in range(3)]
 
 
+@pytest.mark.slow
 def test_training_loads_neither_templates_nor_figures():
     code = (
         "import sys, unet_jax.run; assert not {'jinja2', 'matplotlib'} & {*sys.modules}"

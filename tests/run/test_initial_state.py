@@ -153,6 +153,7 @@ def test_a_missing_run_is_noticed_before_the_data_are_read(tiny, tmp_path):
         train(tiny, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_frozen_parameters_do_not_change_and_the_others_do(trained, tiny, tmp_path):
     """Fine-tunes the first run on another data set."""
     tiny.init_from, tiny.freeze = str(trained[1]), ("down*",)

@@ -158,9 +158,7 @@ def test_warnings_alone_do_not_fail(of, planned):
     assert planned == ["plot"]
 
 
-def test_where_no_plan_can_be_made_that_is_an_error(
-    of, monkeypatch, planned, tmp_path
-):
+def test_where_no_plan_can_be_made_that_is_an_error(of, monkeypatch, planned, tmp_path):
     def plan(*_):
         raise UserError("config.crop is odd")
 

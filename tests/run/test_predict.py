@@ -231,6 +231,7 @@ def test_prediction_needs_only_the_checkpoints(trained, tmp_path):
     assert json.loads((run / "config.json").read_text())["predict"]["tta"] == "none"
 
 
+@pytest.mark.slow
 def test_blended_tiles_are_reported(tiny, tmp_path, capsys):
     tiny.model.norm, tiny.steps = "instance", 1
     train(tiny, tmp_path / "run")

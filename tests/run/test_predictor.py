@@ -57,6 +57,7 @@ def test_images_of_any_size_and_dtype(predictor):
             np.testing.assert_array_equal(p.argmax(-1), labels)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_the_mean_of_its_members(trained, predictor, tiny, tmp_path):
     tiny.seed = 1
     unet_jax.run.train(tiny, tmp_path / "other")
@@ -116,6 +117,7 @@ def test_an_image_that_does_not_fit_is_refused(predictor, image, words):
         predictor.probabilities(image)
 
 
+@pytest.mark.slow
 def test_a_folder_or_an_option_that_does_not_fit_is_refused(trained, tiny, tmp_path):
     load = unet_jax.Predictor.load
     with pytest.raises(UserError, match="nowhere holds no finished checkpoint"):

@@ -101,6 +101,7 @@ def test_a_workdir_of_another_run_is_refused_and_the_fields_are_named(tiny, tmp_
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_before_its_first_checkpoint_may_start_again(tiny, tmp_path):
     rate, tiny.optimizer.learning_rate = tiny.optimizer.learning_rate, 1e38
     tiny.model.norm = "none"
@@ -125,6 +126,7 @@ def test_a_run_without_config_json_uses_that_of_its_checkpoint(tiny, tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_older_than_a_field_resumes(tiny, tmp_path, capsys):
     train(tiny, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

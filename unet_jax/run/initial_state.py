@@ -17,7 +17,6 @@ from unet_jax.optimizers import format_path
 from unet_jax.run import folder
 from unet_jax.text import listing
 
-
 MOST = 0.5  # a smaller share of the values gets a warning
 
 

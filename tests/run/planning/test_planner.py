@@ -31,6 +31,7 @@ def run_get_config(source):
     return names["get_config"]()
 
 
+@pytest.mark.slow
 def test_a_plan_is_measured_and_its_file_trains(tiny, tmp_path):
     tiny.data.shape = (18, 40)
     tiny.metrics = tiny.metrics[:1]
@@ -56,6 +57,7 @@ def test_a_plan_is_measured_and_its_file_trains(tiny, tmp_path):
     assert train(config, tmp_path) == 0
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_batch_and_is_that_of_one_device(tiny):
     tiny.parallel = ConfigDict({"name": "mesh", "space": 2})
     tiny.crop, tiny.batch_size = (32, 32), 4
