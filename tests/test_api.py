@@ -33,7 +33,6 @@ def test_a_config_is_loaded_by_name_path_or_run(trained, tmp_path):
         unet_jax.load_config(tmp_path / "empty.py")
 
 
-@pytest.mark.slow
 def test_train_returns_the_scores_of_the_test_split(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.steps = 2

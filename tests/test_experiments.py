@@ -18,6 +18,7 @@ CELLS = {"name": "cells", "train": 2, "val": 1, "test": 1, "unlabelled": 1}
 run = importlib.import_module("experiments.run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_point_of_a_sweep_builds(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the config is found from any folder

@@ -245,6 +245,7 @@ def test_tiles_fit_into_the_free_memory(capsys):
         label_with(2**10)
 
 
+@pytest.mark.slow
 def test_tiles_have_the_requested_size(monkeypatch):
     model = UNet((2, 3))
     shapes = []

@@ -428,6 +428,7 @@ def test_combined_losses_are_summed_without_terms_of_scale_zero():
         losses.combine_losses([(0.0, never)])
 
 
+@pytest.mark.slow
 def test_deep_supervision_by_hand():
     """Both outputs are smaller than the target.
 

@@ -42,6 +42,7 @@ def main(*arguments, **environment):
     return process.returncode, stdout, stderr
 
 
+@pytest.mark.slow
 def test_train_then_evaluate(tmp_path):
     run = tmp_path / "run"
     # each command compiles as it does for a user; the other tests leave XLA's

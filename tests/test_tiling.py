@@ -165,6 +165,7 @@ def test_axes_may_differ_with_same_padding(axes, fields):
     assert_close(tiled, whole)
 
 
+@pytest.mark.slow
 def test_a_halo_that_is_too_small_changes_the_result():
     """The arrays that the tests above compare are not equal for any halo."""
     model = UNet((2, 3, 2), padding="SAME", **ANISOTROPIC[2])
@@ -209,6 +210,7 @@ def test_tiles_are_not_mostly_context(shape, widths, padding):
     assert tiles.count * np.prod(tiles.shape) < 4 * np.prod(whole)
 
 
+@pytest.mark.slow
 def test_one_tile_with_same_padding_is_the_padded_image():
     """The tile has the pixels that the model would add by itself."""
     model = UNet((2, 3, 4), padding="SAME")

@@ -101,6 +101,7 @@ def test_operations_of_strength_zero_are_the_identity():
             np.testing.assert_array_equal(got[key], given[key], name)
 
 
+@pytest.mark.slow
 def test_spatial_sharding_gives_the_same_example():
     if jax.device_count() < 2:
         pytest.skip("one device: set JAX_NUM_CPU_DEVICES=2 to run this")

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from unet_jax import augment
 
@@ -46,6 +47,7 @@ def test_no_operations_are_the_identity():
     assert augment.compose([])(KEY, example()).keys() == example().keys()
 
 
+@pytest.mark.slow
 def test_chance_is_independent_for_each_example_and_operation():
     ones = functools.partial(add, amount=1.0)
     tens = functools.partial(add, amount=10.0)
@@ -75,6 +77,7 @@ def test_an_operation_added_at_the_end_does_not_change_the_others():
     jax.tree.map(assert_close, one, two)
 
 
+@pytest.mark.slow
 def test_the_key_determines_the_result_and_vmap_equals_a_loop():
     operations = (augment.elastic, augment.turn, augment.blur)
     run = augment.compose([(0.7, operation) for operation in operations])

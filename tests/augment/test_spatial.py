@@ -96,6 +96,7 @@ def test_turn_gives_each_quarter_turn_and_nothing_else(shape):
     assert identify(over_keys(augment.turn)(example), example, oracles) == {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 def test_permutations_of_pending_displacements_are_permutations_of_the_result():
     def pending_and_applied(key, example):
         moved = augment.elastic(key, augment.rotation(key, example), sigma=2.0)

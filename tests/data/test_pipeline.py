@@ -189,6 +189,7 @@ def test_an_error_in_a_thread_reaches_the_caller_as_it_is():
     assert ended(workers())  # although the traceback still holds the iterator
 
 
+@pytest.mark.slow
 def test_an_abandoned_run_leaves_quickly_and_says_nothing():
     script = (
         "import numpy as np\n"

@@ -142,6 +142,7 @@ def _race(folder, number, ready):
     record_file.write_records(folder, same, {"by": number})
 
 
+@pytest.mark.slow
 def test_processes_may_write_the_same_folder(tmp_path):
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(2)

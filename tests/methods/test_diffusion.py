@@ -258,6 +258,7 @@ def test_noise_and_time_depend_on_the_seed():
     assert np.abs(first - other).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predict", ["noise", "velocity"])
 def test_an_exact_network_has_loss_zero(predict):
     """With a single image in the data set, the noise follows from the noisy image."""
@@ -354,6 +355,7 @@ def test_sampling_has_the_moments_of_the_chain(schedule, eta):
     assert np.abs(found.mean(0)).max() < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_samples_of_a_gaussian_have_its_mean_and_covariance(eta):
     """Within the error of 4000 samples; more steps come closer."""
@@ -410,6 +412,7 @@ def test_defaults():
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_and_sampling_of_volumes():
     method = make_method(Denoiser(channels=2), sampling_steps=2)
     data = batch(3, (4, 6, 8), channels=2)

@@ -47,9 +47,9 @@ NETWORKS = {
 }
 CASES = [
     ("supervised", "same"),
-    pytest.param("supervised", "valid", marks=pytest.mark.slow),
-    pytest.param("mean_teacher", "same", marks=pytest.mark.slow),
-    pytest.param("diffusion", "time", marks=pytest.mark.slow),
+    ("supervised", "valid"),
+    ("mean_teacher", "same"),
+    ("diffusion", "time"),
 ]
 
 

@@ -150,6 +150,7 @@ def test_targets_come_from_the_teacher_in_prediction_mode(coarse, padding):
     assert float(scalars["consistency"]) > 1e-4
 
 
+@pytest.mark.slow
 def test_without_consistency_unlabelled_rows_change_nothing():
     model = Small(norm=False, dropout=0.3)
     rows, others = 4, 2

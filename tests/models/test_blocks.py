@@ -280,6 +280,7 @@ def test_sinusoids_by_hand():
     np.testing.assert_allclose(got[1], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_time_is_embedded_and_added_to_every_channel():
     time = jnp.array([3.0, 500.0])
     embedded, params = init_and_apply(blocks.TimeEmbedding(8), time)

@@ -201,6 +201,7 @@ def test_too_small_an_image_raises_with_the_least_shape():
         UNet((1,) * 5).init(jax.random.key(0), jnp.zeros((1, 184, 188, 1)))
 
 
+@pytest.mark.slow
 def test_remat_does_not_change_the_gradient():
     image = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
     plain = UNet((4, 8), padding="SAME", norm="group")
@@ -503,6 +504,7 @@ def test_a_time_changes_the_output_of_every_block():
     np.testing.assert_allclose(early, forward(params, 0 * TIME), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_time_of_one_is_a_thousand_steps():
     params = init(TIMED, NOISE)["params"]
     _, found = TIMED.apply(

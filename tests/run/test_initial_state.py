@@ -46,6 +46,7 @@ def best_variables(workdir):
         return arrays_by_name(checkpoints.load_variables(checkpoints.best, like))
 
 
+@pytest.mark.slow
 def test_arrays_that_fit_are_loaded_and_the_others_are_listed(trained, tiny, capsys):
     _, workdir = trained
     tiny.init_from = str(workdir)
@@ -118,6 +119,7 @@ def test_bfloat16_is_read_and_float8_is_refused(tiny, tmp_path, capsys):
         start(tiny)
 
 
+@pytest.mark.slow
 def test_a_damaged_run_in_init_from_is_refused_in_one_line(trained, tiny, tmp_path):
     def copy(name, damage):
         shutil.copytree(trained[1], tmp_path / name)

@@ -26,6 +26,7 @@ def grey(*shape):
     return np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_images_and_stacks(trained, predictor, tmp_path, capsys):
     config, run = trained
     images, out = tmp_path / "images", tmp_path / "out"

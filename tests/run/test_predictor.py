@@ -79,6 +79,7 @@ def test_an_ensemble_is_the_mean_of_its_members(trained, predictor, tiny, tmp_pa
     assert np.abs(predictor.uncertainty(raw(), "mutual_information")).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_options_replace_those_of_the_config(trained, predictor):
     augmented = unet_jax.Predictor.load(trained[1], tta="d4", tile=(24,))
     image = raw()

@@ -251,6 +251,7 @@ def test_a_larger_count_only_adds_generated_images(tiny, tmp_path, monkeypatch):
         unet_jax.Predictor.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_generator_is_scored_on_the_middle_of_images_of_any_size(tiny, monkeypatch):
     config = apply_changes(tiny, RUNS["diffusion"])
     parts = build(config)

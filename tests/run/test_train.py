@@ -32,6 +32,7 @@ def final_state(config, workdir):
         return jax.device_get(checkpoints.restore(config.steps, like, variables))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_exactly(tiny, tmp_path, monkeypatch, capsys):
     """4 steps equal 2 steps, a signal and 2 more: parameters and log, to the bit."""
     tiny.data.train = 5  # stops within an epoch
@@ -85,6 +86,7 @@ def test_a_stopped_run_resumes_exactly(tiny, tmp_path, monkeypatch, capsys):
     assert json.loads((straight / "config.json").read_text())["steps"] == 5
 
 
+@pytest.mark.slow
 def test_a_workdir_of_another_run_is_refused_and_the_fields_are_named(tiny, tmp_path):
     train(tiny, tmp_path)
     tiny.model.widths = (2, 8)
@@ -111,6 +113,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_may_start_again(tiny, tmp
     train(tiny, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_without_config_json_uses_that_of_its_checkpoint(tiny, tmp_path):
     train(tiny, tmp_path)
     text = (tmp_path / "config.json").read_text()
@@ -165,6 +168,7 @@ def test_evaluate_needs_a_checkpoint(tiny, tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
     tiny.optimizer = ConfigDict({"name": "sgd", "learning_rate": 1e30, "clip": 0.0})
     tiny.model.norm = "none"

@@ -304,6 +304,7 @@ def test_smooth_operations_give_nearly_the_vectors_of_the_transformed_objects(
 # Targets, outputs and predictions.
 
 
+@pytest.mark.slow
 def test_targets_and_outputs_fit_together():
     data = make_example()
     batch = {k: jnp.asarray(v)[None] for k, v in data.items()}

@@ -268,6 +268,7 @@ def test_damaged_records_are_named(tiny, tmp_path):
         data.isbi2012(manual_dir=tiny["manual_dir"], data_dir=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_two_runs_may_prepare_at_once(tiny, tmp_path):
     arguments = {**tiny, "data_dir": str(tmp_path)}
     program = (

@@ -72,7 +72,7 @@ def test_what_promises_or_inflates_too_much_is_refused(found):
 
 def test_memory_is_bounded(found):
     assert 0 < found["most"] < MEMORY
-    assert 0 < found["kept"] < MEMORY  # by caches and threads of the libraries
+    assert found["kept"] < MEMORY  # by caches and threads of the libraries
 
 
 def test_nothing_is_printed(found):
