@@ -5,7 +5,7 @@ python main.py --mode=evaluate --workdir=runs/isbi
 python main.py --mode=predict --workdir=runs/isbi --input=images/ --output=labels/
 """
 
-from unet_jax.__main__ import run
+from unet_jax.__main__ import main
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -13,7 +13,7 @@ import unet_jax
 from unet_jax import logs
 from unet_jax.configs import isbi
 from unet_jax.errors import UserError
-from unet_jax.run import folder
+from unet_jax.run import run_folder
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_evaluate_with_other_options(workdir):
 
 
 def test_evaluate_runs_no_code_without_trust(workdir):
-    path = workdir / folder.CONFIG
+    path = workdir / run_folder.CONFIG
     config = json.loads(path.read_text()) | {"loss": [{"name": "stranger:loss"}]}
     path.write_text(json.dumps(config))
     with pytest.raises(UserError, match="trust=True"):

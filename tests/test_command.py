@@ -96,11 +96,11 @@ def test_without_a_config_it_is_the_quickstart_or_what_workdir_holds(parse, tmp_
     assert parse().name == "quickstart"
     assert parse(f"--workdir={tmp_path}").name == "quickstart"
     from unet_jax.configs import isbi
-    from unet_jax.run import folder
+    from unet_jax.run import run_folder
 
     ran = isbi.get_config()
     ran.steps = 7
-    folder.write_config(tmp_path, ran, {})
+    run_folder.write_config(tmp_path, ran, {})
     config = parse(f"--workdir={tmp_path}", "--config.seed=3")
     assert (config.name, config.steps, config.seed) == ("isbi", 7, 3)
 
@@ -130,16 +130,16 @@ def test_the_run_folder_that_a_config_is_read_from(tmp_path, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     (tmp_path / "config.json").touch()
     for file in ("configs/saved.py", f"{CONFIGS}/saved.py", "other/saved.py"):
-        assert command.run_folder(f"{file}:{tmp_path}") == tmp_path
+        assert command.find_run_folder(f"{file}:{tmp_path}") == tmp_path
     monkeypatch.setenv("HOME", str(tmp_path.parent))
-    home = command.run_folder(f"configs/saved.py:~/{tmp_path.name}")
+    home = command.find_run_folder(f"configs/saved.py:~/{tmp_path.name}")
     assert home == tmp_path
     for file in (
         "configs/isbi.py",
         f"configs/isbi.py:{tmp_path}",
         "saved.py:not/there",
     ):
-        assert command.run_folder(file) is None
+        assert command.find_run_folder(file) is None
 
 
 HEAD = """from unet_jax.configs import base

@@ -14,7 +14,7 @@ from tests.data import archives
 from unet_jax import models
 from unet_jax.build.training import build
 from unet_jax.configs import base, saved
-from unet_jax.run import folder
+from unet_jax.run import run_folder
 from unet_jax.run.batches import read_batches
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -87,5 +87,5 @@ def test_base_names_every_choice_of_the_model():
 
 
 def test_a_saved_config_is_the_one_that_ran(tiny, tmp_path):
-    folder.write_config(tmp_path, tiny, {})
+    run_folder.write_config(tmp_path, tiny, {})
     assert saved.get_config(str(tmp_path)) == tiny

@@ -259,9 +259,11 @@ def test_tiles_have_the_requested_size(monkeypatch):
     predict(model, make_members(model), make_images(), edges=(40, 50), batch=8)
     assert set(shapes) == {(40, 50)}
     shapes.clear()
-    monkeypatch.setattr(tiling, "MAX_PIXELS", 2**10)
+    monkeypatch.setattr(tiling, "DEFAULT_PIXELS", 2**10)
     predict(model, make_members(model), make_images(1, (75, 60)), edges=(92, 92))
-    assert set(shapes) == {(92, 76)}  # MAX_PIXELS does not apply to a requested size
+    assert set(shapes) == {
+        (92, 76)
+    }  # DEFAULT_PIXELS does not apply to a requested size
     with pytest.raises(UserError, match="must be 18 or more along axis 1, not 9"):
         predict(model, make_members(model), make_images(), edges=(40, 9))
 

@@ -62,7 +62,7 @@ def test_the_wheel_holds_every_file_of_the_package(site):
     assert files(site / "unet_jax") == package | {"configs" / p for p in configs}
     assert {p.name.partition("-")[0] for p in site.iterdir()} == {"unet_jax"}
     (points,) = site.glob("*.dist-info/entry_points.txt")
-    assert "unet-jax = unet_jax.__main__:run" in points.read_text()
+    assert "unet-jax = unet_jax.__main__:main" in points.read_text()
 
 
 @pytest.mark.slow

@@ -201,7 +201,7 @@ def test_tiles_are_not_mostly_context(shape, widths, padding):
     """The number of pixels is the one that inference starts with."""
     geometry = UNet(widths, padding=padding).geometry(len(shape))
     pixels = max(
-        tiling.MAX_PIXELS, np.prod([6 * context for context in geometry.context])
+        tiling.DEFAULT_PIXELS, np.prod([6 * context for context in geometry.context])
     )
     tiles = tiling.plan_tiles(shape, geometry, pixels=pixels)
     assert np.prod(tiles.shape) <= pixels

@@ -47,29 +47,29 @@ OPTIONS = (INPUT, OUTPUT, ENSEMBLE, COUNT)  # keywords of some of the modes
 SHOWN = (CONFIG, WORKDIR, MODE, *OPTIONS, TRUST)  # by --help
 
 
-def run() -> None:
+def main() -> None:
     """Parses the flags, calls what --mode names and exits with its code."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to save yet: end at once
     program = sys.modules["__main__"]
     program.__doc__ = program.__doc__ or __doc__  # the script unet-jax has none
     for flag in SHOWN:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])
-    app.run(_main, flags_parser=command.parse)
+    app.run(_run_mode, flags_parser=command.parse)
 
 
-def _main(_: list[str]) -> None:
+def _run_mode(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and JAX log a lot
     config = CONFIG.value
     workdir = Path(WORKDIR.value or Path("runs") / config.name).expanduser()
     with command.at_once(), command.one_line():
         # late, so that --help and a typo are answered at once
         from unet_jax import parallel, run
-        from unet_jax.run import folder
+        from unet_jax.run import run_folder
 
         file = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
-        if source := command.run_folder(file):
-            stored = folder.read_config(source)
-            folder.check_trusted(stored, source, trust=TRUST.value, used=config)
+        if source := command.find_run_folder(file):
+            stored = run_folder.read_config(source)
+            run_folder.check_trusted(stored, source, trust=TRUST.value, used=config)
         parallel.connect_processes()
         verb = command.with_flags(getattr(run, MODE.value), OPTIONS)
         code = verb(config, workdir)
@@ -77,4 +77,4 @@ def _main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from unet_jax import command, run
 from unet_jax.build.fields import from_plain
 from unet_jax.errors import UserError
-from unet_jax.run import folder
+from unet_jax.run import run_folder
 from unet_jax.run.scoring import Scores
 
 
@@ -104,12 +104,14 @@ def evaluate(
         )
     with config.predict.ignore_type():  # the build checks the types
         config.predict.update(options)
-    folder.check_trusted(folder.read_config(workdir), workdir, trust=trust, used=config)
+    run_folder.check_trusted(
+        run_folder.read_config(workdir), workdir, trust=trust, used=config
+    )
     run.evaluate(config, workdir)
     return _test_scores(workdir)
 
 
 def _test_scores(workdir: Path) -> Scores:
-    path = workdir / folder.SCORES
+    path = workdir / run_folder.SCORES
     content = json.loads(path.read_text()) if path.exists() else {}
     return {name: x for name, x in content.items() if name.startswith("test/")}

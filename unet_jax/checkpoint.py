@@ -3,7 +3,8 @@
 A checkpoint has two parts, each a tree of arrays in a folder of its own. `variables`
 are the arrays that prediction and fine-tuning read. `training` are the other arrays of
 the state. The config and the pre-processing are saved beside them as JSON, the
-metadata.
+metadata: 'config', 'preprocessing', 'chosen_by' (the name of the score that selects the
+best checkpoint) and 'waiting' (scalars that are not yet in the log).
 """
 
 import contextlib
@@ -31,13 +32,14 @@ class Checkpoints:
 
     Args:
       workdir: the run folder.
-      best: the name of the score that chooses the best checkpoint: 'val/dice'. The
-        highest score is the best, and the lowest loss. A checkpoint that was saved
-        without scores cannot be the best.
+      selection_score: the name of the score that selects the best checkpoint, such as
+        'val/dice'. The highest score is the best, and the lowest loss. A checkpoint
+        that was saved without scores cannot be the best.
     """
 
-    def __init__(self, workdir: Path, best: str) -> None:
-        self._best = best
+    def __init__(self, workdir: Path, selection_score: str) -> None:
+        self._selection_score = selection_score
+        # which checkpoints are kept; `best` selects one of them
         policy = _policies.AnyPreservationPolicy(
             [
                 _policies.LatestN(2),
@@ -69,7 +71,7 @@ class Checkpoints:
 
         Raises:
           UserError: there is no checkpoint, or the checkpoints have scores, but not the
-            one that chooses.
+            one that selects.
         """
         if self.latest is None:
             raise UserError(f"{self._orbax.directory} holds no checkpoint; train first")
@@ -77,10 +79,10 @@ class Checkpoints:
         if not scored:
             return self.latest
         known = {name for c in scored for name in c.metrics}
-        if self._best not in known:
+        if self._selection_score not in known:
             raise UserError(
-                f"no checkpoint in {self._orbax.directory} has the score {self._best}; "
-                "put another metric first in config.metrics"
+                f"no checkpoint in {self._orbax.directory} has the score "
+                f"{self._selection_score}; put another metric first in config.metrics"
             )
         return max(scored, key=lambda c: (self._rank(c.metrics), c.step)).step
 
@@ -180,8 +182,9 @@ class Checkpoints:
 
     def _rank(self, scores: Mapping[str, float]) -> float:
         """Returns a number that is highest for the best checkpoint."""
-        score = scores.get(self._best, _worst_score(self._best))
-        return -score if _is_loss(self._best) else score
+        name = self._selection_score
+        score = scores.get(name, _worst_score(name))
+        return -score if _is_loss(name) else score
 
 
 class StateParts(NamedTuple):
@@ -200,6 +203,8 @@ class StateParts(NamedTuple):
 
 def split_state(state: Any, variables: Callable[[Any], Any]) -> StateParts:
     """Splits a state into two parts; each array is in one of them.
+
+    docs/decisions/0016 says why there are two.
 
     Args:
       state: a tree of arrays or of abstract arrays.

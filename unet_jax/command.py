@@ -115,7 +115,7 @@ def split_argument(config: str) -> tuple[str, str]:
     return (match[1], match[2] or "") if match else (config, "")
 
 
-def run_folder(config: str) -> Path | None:
+def find_run_folder(config: str) -> Path | None:
     """Returns the run folder that a config was read from; None for a file of the user.
 
     Args:

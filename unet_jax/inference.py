@@ -212,10 +212,11 @@ class Inference:
         self, members: Sequence[Any], shape: tuple[int, ...]
     ) -> tuple[Tiles, int]:
         """Returns the tiles of an image, and a batch size with which they fit."""
-        # In smaller tiles, a deep network for volumes would see almost only context.
+        # A tile has at least 6 times the context along each axis: smaller tiles of a
+        # deep network for volumes would be almost only context.
         geometry = self._geometry(len(shape))
         large = math.prod(6 * context for context in geometry.context)
-        self._max_pixels = self._max_pixels or max(tiling.MAX_PIXELS, large)
+        self._max_pixels = self._max_pixels or max(tiling.DEFAULT_PIXELS, large)
         while True:
             tiles = self._plan_tiles(shape, pixels=self._max_pixels, edges=self._edges)
             size = self._choose_batch_size(tiles)

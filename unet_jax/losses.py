@@ -58,8 +58,8 @@ def cross_entropy(
 
     Exclusive classes: `sum w (-log p(truth)) / sum w`. This is equation 1 of
     Ronneberger et al. 2015, divided by the sum of the weights. The border weight map of
-    their equation 2 is part of `weight`. Independent classes: the same mean of
-    `-g log p - (1 - g) log(1 - p)`, over pixels and classes.
+    their equation 2 is part of `weight`; data/weights.py computes it. Independent
+    classes: the same mean of `-g log p - (1 - g) log(1 - p)`, over pixels and classes.
 
     Args:
       logits: `f32[B, *S, K]`.
@@ -292,7 +292,7 @@ def combine_losses(terms: Sequence[tuple[float, Term]]) -> Loss:
 
     Returns:
       `(outputs, targets, weight) -> f32[B]`, where outputs and targets are dicts of
-      arrays by kind.
+      arrays by the kind of target that a loss reads (see `get_kind`).
 
     Raises:
       UserError: all scales are 0.
@@ -315,7 +315,7 @@ def compute_deep_supervision(
     weight: Weight,
     strides: Sequence[tuple[int, ...]],
 ) -> jax.Array:
-    """Computes the mean loss of outputs at several levels.
+    """Computes the mean loss of outputs at several levels: of one, the loss itself.
 
     Output i has weight 2^-i, and the weights are normalised to a sum of 1. nnU-Net uses
     the same weights but leaves out the coarsest output. Output i is compared with the

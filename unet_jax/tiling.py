@@ -31,7 +31,7 @@ from unet_jax.arrays import mirror_indices
 from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry
 
-MAX_PIXELS = 2**20  # of a tile, mirrored border included
+DEFAULT_PIXELS = 2**20  # of a tile, mirrored border included
 
 ReadBox = Callable[[Sequence[slice]], np.ndarray]  # a box within the image -> [*box, C]
 Results = dict[str, np.ndarray]  # named arrays [*S, ...] for a tile or for rows
@@ -82,7 +82,7 @@ def plan_tiles(
     image: tuple[int, ...],
     network: Geometry,
     *,
-    pixels: int = MAX_PIXELS,
+    pixels: int = DEFAULT_PIXELS,
     edges: tuple[int, ...] = (),
     fill: bool = False,
 ) -> Tiles:
@@ -105,21 +105,21 @@ def plan_tiles(
     smallest = find_smallest_tile(network)
     shape, spans = [], []
     axes = zip(image, wholes, edges or _choose_edges(pixels, wholes), strict=True)
-    for axis, (size, whole, edge) in enumerate(axes):
+    for axis, (length, whole, edge) in enumerate(axes):
         margin, multiple = network.margin[axis], network.multiple[axis]
-        tile = network.valid_size_below(max(edge, smallest[axis]), axis)
-        assert tile is not None  # the smallest tile has a legal size
+        size = network.valid_size_below(max(edge, smallest[axis]), axis)
+        assert size is not None  # the smallest tile has a legal size
         if not (fill and margin):
-            tile = min(tile, whole)
-        shape.append(tile)
-        if tile >= whole:
-            spans.append((TileSpan(-margin, 0, size),))
+            size = min(size, whole)
+        shape.append(size)
+        if size >= whole:
+            spans.append((TileSpan(-margin, 0, length),))
         elif network.halo is None:
-            spans.append(_place_overlapping(size, whole, tile, margin, multiple))
+            spans.append(_place_overlapping(length, whole, size, margin, multiple))
         elif margin:
-            spans.append(_place_valid(size, tile, margin, multiple))
+            spans.append(_place_valid(length, size, margin, multiple))
         else:
-            spans.append(_place_same(size, whole, tile, network.halo[axis], multiple))
+            spans.append(_place_same(length, whole, size, network.halo[axis], multiple))
     blend = network.halo is None and max(map(len, spans)) > 1
     return Tiles(tuple(image), tuple(shape), network.margin, tuple(spans), blend)
 

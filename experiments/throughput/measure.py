@@ -73,7 +73,7 @@ def measure_rate(prepared, threads: int) -> tuple[float, float]:
     batches = pipeline.batch_dataset(
         prepared, seed=0, crop=crop, margin=(0, 0), batch_size=BATCH
     )
-    steps = pipeline.iterate_batches(batches, start=0, steps=1 + STEPS, threads=threads)
+    steps = pipeline.iterate_batches(batches, start=0, stop=1 + STEPS, threads=threads)
     next(steps)
     start, busy = time.perf_counter(), time.process_time()
     for _ in steps:

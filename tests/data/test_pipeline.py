@@ -155,16 +155,16 @@ def test_volumes_are_cut_alike():
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_iterating_is_indexing_from_any_start(threads):
     run = made()
-    steps = list(iterate_batches(run, start=4, steps=9, threads=threads))
+    steps = list(iterate_batches(run, start=4, stop=9, threads=threads))
     assert len(steps) == 5
     for got, step in zip(steps, range(4, 9), strict=True):
         same(got, run[step])
-    assert list(iterate_batches(run, start=9, steps=9, threads=threads)) == []
+    assert list(iterate_batches(run, start=9, stop=9, threads=threads)) == []
 
 
 @pytest.mark.parametrize("leave", ["end", "early"])
 def test_threads_end_with_the_iterator(leave):
-    stream = iterate_batches(made(), start=0, steps=4 if leave == "end" else 10**9)
+    stream = iterate_batches(made(), start=0, stop=4 if leave == "end" else 10**9)
     next(stream)
     threads = workers()
     assert threads
@@ -183,7 +183,7 @@ def test_an_error_in_a_thread_reaches_the_caller_as_it_is():
 
     run = made(ready(atlas()._replace(load=load)))
     with pytest.raises(UserError) as caught:
-        next(iterate_batches(run, start=0, steps=5))
+        next(iterate_batches(run, start=0, stop=5))
     assert caught.value is error
     assert str(caught.value) == "r.png: not an image"
     assert ended(workers())  # although the traceback still holds the iterator
@@ -202,7 +202,7 @@ def test_an_abandoned_run_leaves_quickly_and_says_nothing():
         "b = pipeline.batch_dataset(\n"
         "    e, seed=0, crop=(16, 16), margin=(0, 0), batch_size=2\n"
         ")\n"
-        "stream = pipeline.iterate_batches(b, start=0, steps=10**9)\n"
+        "stream = pipeline.iterate_batches(b, start=0, stop=10**9)\n"
         "next(stream)\n"
     )
     root, pipe = pathlib.Path(__file__).parents[2], subprocess.PIPE
@@ -237,7 +237,7 @@ def test_the_last_is_held_even_without_room():
 def test_threads_share_the_cache():
     calls = []
     run = made(ready(atlas(calls=calls), memory=MemoryBudget(2**20)), batch_size=10)
-    list(iterate_batches(run, start=0, steps=30, threads=4))
+    list(iterate_batches(run, start=0, stop=30, threads=4))
     assert len(calls) <= 4 * 10  # not 300
 
 
@@ -496,7 +496,7 @@ def test_shards_cut_a_mixed_batch():
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_mixed_run_goes_on_in_the_middle(threads):
     run = mixed()
-    steps = list(iterate_batches(mixed(), start=4, steps=9, threads=threads))
+    steps = list(iterate_batches(mixed(), start=4, stop=9, threads=threads))
     for got, step in zip(steps, range(4, 9), strict=True):
         same(got, run[step])
 

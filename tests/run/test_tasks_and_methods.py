@@ -17,7 +17,7 @@ from unet_jax import data, logs, parallel, pictures
 from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
-from unet_jax.run import evaluate, folder, predict, sample, train
+from unet_jax.run import evaluate, predict, run_folder, sample, train
 from unet_jax.run.sample import score_generator
 
 SIZES = {"shape": (20, 24), "train": 3, "val": 2, "test": 3}
@@ -111,7 +111,7 @@ def raw():
 
 
 def write_file(folder, image):
-    folder.mkdir()
+    run_folder.mkdir()
     Image.fromarray(image[..., 0]).save(folder / "a.png")
     return str(folder)
 
@@ -151,7 +151,7 @@ def test_flow_finds_objects_with_tiles_views_and_ensembles(tiny, tmp_path, raw):
 
 
 def best_variables(config, workdir):
-    selection_score = folder.read_selection_score(workdir, config)
+    selection_score = run_folder.read_selection_score(workdir, config)
     with Checkpoints(workdir, selection_score) as checkpoints:
         like = parallel.local_devices().abstract(
             checkpoints.load_shapes(checkpoints.best)

@@ -14,7 +14,7 @@ from unet_jax import logs
 from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
-from unet_jax.run import evaluate, folder, train
+from unet_jax.run import evaluate, run_folder, train
 
 
 def read_metrics(workdir):
@@ -118,14 +118,14 @@ def test_a_run_without_config_json_uses_that_of_its_checkpoint(tiny, tmp_path):
     train(tiny, tmp_path)
     text = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(text[:50])
-    assert folder.read_config(tmp_path) == json.loads(text)
+    assert run_folder.read_config(tmp_path) == json.loads(text)
     (tmp_path / "config.json").unlink()
-    assert folder.read_config(tmp_path) == json.loads(text)
+    assert run_folder.read_config(tmp_path) == json.loads(text)
     tiny.model.widths = (2, 8)
     with pytest.raises(UserError, match="widths is .2, 4. in the folder and .2, 8. in"):
         evaluate(tiny, tmp_path)
     with pytest.raises(UserError, match="nowhere holds no finished checkpoint"):
-        folder.read_config(tmp_path / "nowhere")
+        run_folder.read_config(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -153,7 +153,7 @@ def test_files_that_are_no_run_are_not_overwritten(tiny, tmp_path):
 def test_an_interrupted_save_is_not_a_checkpoint(tiny, tmp_path):
     (tmp_path / "checkpoints/2.orbax-checkpoint-tmp").mkdir(parents=True)
     (tmp_path / "config.json").write_text('{"checkpoint_every": 2}')
-    folder.create_or_check(tmp_path, tiny)
+    run_folder.create_or_check(tmp_path, tiny)
 
 
 def test_a_folder_that_cannot_be_created_is_named(tiny, tmp_path):

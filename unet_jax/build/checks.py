@@ -88,7 +88,7 @@ def read_section(config: ConfigDict, name: str) -> dict[str, Any]:
     return {key: field.default for key, field in known.items()} | given
 
 
-def get_best_score_name(config: ConfigDict) -> str:
+def get_selection_score_name(config: ConfigDict) -> str:
     """Returns the name of the score that chooses the best checkpoint.
 
     It is the first metric on the validation split; without metrics, it is the loss.

@@ -302,7 +302,8 @@ FIELDS = (
           may_change=True),
     Field("predict.tile", tuple[Count, ...], (),
           "Largest size of a tile in pixels along each axis; a single number is for "
-          "all axes. (): as large as the free memory allows.", may_change=True),
+          "all axes. (): about a million pixels, or more for a deep network; fewer if "
+          "the memory is short.", may_change=True),
     Field("predict.batch", Whole, 0,
           "Number of tiles that are predicted at once, over all devices of a process; "
           "0: as many as the free memory allows.", may_change=True),

@@ -3,6 +3,7 @@
 The place of an example in the order, its crop and its own `seed` depend only on (seed,
 epoch, index), and not on threads, processes or the batch size. So the step is the only
 state of the pipeline, and a resumed run continues with the batches of an unbroken one.
+Augmentation comes later, on the device: methods/method.py.
 """
 
 import contextlib
@@ -86,9 +87,9 @@ def batch_dataset(
 
 
 def iterate_batches(
-    dataset: "grain.MapDataset", *, start: int, steps: int, threads: int = 2
+    dataset: "grain.MapDataset", *, start: int, stop: int, threads: int = 2
 ) -> Iterator[Batch]:
-    """Yields `dataset[start], ..., dataset[steps - 1]`, which threads read ahead.
+    """Yields `dataset[start], ..., dataset[stop - 1]`, which threads read ahead.
 
     The threads end with the iterator, or when it is deleted. With `threads=0`, batches
     are read in the caller's thread. An exception in a thread is raised here, at the
@@ -97,7 +98,7 @@ def iterate_batches(
     import grain
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    reader = iter(dataset[start:steps].to_iter_dataset(options))
+    reader = iter(dataset[start:stop].to_iter_dataset(options))
     with contextlib.closing(reader):
         yield from reader
 
@@ -144,8 +145,8 @@ def _example_stream(
         return tuple(_arrays(examples[0]))
 
     def draw(position: int) -> Example:
-        epoch, place = divmod(position, length)
-        chosen = int(order(epoch)[place])
+        epoch, rank = divmod(position, length)
+        chosen = int(order(epoch)[rank])
         rng = np.random.default_rng((seed, epoch, 1 + chosen, *more[1:]))
         # Seeds are counted, because two of 2^16 random ones would be equal.
         own = np.uint32((first + epoch * length + chosen) % 2**32)

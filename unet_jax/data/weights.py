@@ -112,9 +112,9 @@ def border(
     del count
     cells = label_components(label) if instances is None else np.maximum(instances, 0)
     nearest, second = _two_distances(cells, reach=5 * sigma)
-    term = w0 * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
+    border_term = w0 * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
     weight = _balance(label) if balance else np.ones(label.shape)
-    weight += np.where(label == 0, term, 0)
+    weight += np.where(label == 0, border_term, 0)
     return np.where(label >= 0, weight, 0).astype(np.float32)
 
 

@@ -32,5 +32,5 @@ def read_batches(
         unlabelled_size=parts.unlabelled_size,
     )
     return pipeline.iterate_batches(
-        dataset, start=start, steps=stop, threads=config.threads
+        dataset, start=start, stop=stop, threads=config.threads
     )

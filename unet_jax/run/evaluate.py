@@ -12,7 +12,7 @@ from unet_jax import logs, pictures
 from unet_jax.build.training import EvaluationParts, build_evaluation
 from unet_jax.checkpoint import FOLDER, Checkpoints
 from unet_jax.metrics.calibration import tabulate_reliability
-from unet_jax.run import folder, reporting
+from unet_jax.run import reporting, run_folder
 from unet_jax.run.sample import score_generator
 from unet_jax.run.scoring import Evaluation, score_images
 
@@ -30,14 +30,14 @@ def evaluate(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: the folder has no checkpoint, or holds a run with another config.
     """
-    folder.check_trained(workdir)
-    folder.create_or_check(workdir, config)
+    run_folder.check_trained(workdir)
+    run_folder.create_or_check(workdir, config)
     with Checkpoints(
-        workdir, folder.read_selection_score(workdir, config)
+        workdir, run_folder.read_selection_score(workdir, config)
     ) as checkpoints:
         preprocessing = checkpoints.load_metadata(checkpoints.best)["preprocessing"]
         parts = build_evaluation(
-            config, preprocessing, folder.find_notes(workdir, config)
+            config, preprocessing, run_folder.find_notes(workdir, config)
         )
         score_best_checkpoint(config, workdir, parts, checkpoints)
     return 0
@@ -85,7 +85,7 @@ def score_best_checkpoint(
         "checkpoint": f"{FOLDER}/{best}",
         "images": images,
         **evaluation.scores,
-        "predict": folder.config_to_json(config)["predict"],
+        "predict": run_folder.config_to_json(config)["predict"],
         "true_objects": reporting.true_objects(parts),
         "reductions": {name: metric.reduction for name, metric in parts.metrics},
         "confusion": None if confusion is None else confusion.tolist(),
@@ -93,13 +93,16 @@ def score_best_checkpoint(
         "per_image": evaluation.per_image,
     }
     text = json.dumps(content, indent=2) + "\n"
-    logs.write_file(workdir / folder.SCORES, text.encode())
-    logs.write_file(workdir / folder.PICTURE, pictures.encode_png(evaluation.picture))
+    logs.write_file(workdir / run_folder.SCORES, text.encode())
+    logs.write_file(
+        workdir / run_folder.PICTURE, pictures.encode_png(evaluation.picture)
+    )
     page = reporting.html(config, workdir, parts, variables, evaluation, best)
-    logs.write_file(workdir / folder.REPORT, page.encode())
+    logs.write_file(workdir / run_folder.REPORT, page.encode())
     title = f"{config.name}: {images} test images, checkpoint of step {best}"
     logs.print_scores(title, evaluation.scores, parts.prediction.task.classes)
-    logs.say(f"wrote {workdir}/: {folder.SCORES}, {folder.REPORT}, {folder.PICTURE}")
+    written = (run_folder.SCORES, run_folder.REPORT, run_folder.PICTURE)
+    logs.say(f"wrote {workdir}/: {', '.join(written)}")
 
 
 def _reliability_to_json(

@@ -14,7 +14,7 @@ from unet_jax.build.training import TrainingParts
 from unet_jax.checkpoint import Checkpoints, check_format, list_steps
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.optimizers import format_path
-from unet_jax.run import folder
+from unet_jax.run import run_folder
 from unet_jax.text import listing
 
 MOST = 0.5  # a smaller share of the values gets a warning
@@ -85,7 +85,7 @@ def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
             ) from error
         return {name.replace(".", "/"): array for name, array in arrays.items()}
     with Checkpoints(
-        source, folder.read_selection_score(source, config)
+        source, run_folder.read_selection_score(source, config)
     ) as checkpoints:
         like = parallel.local_devices().abstract(
             checkpoints.load_shapes(checkpoints.best)

@@ -15,7 +15,7 @@ from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.report import Inspection
 from unet_jax.report.contents import PlanSummary
-from unet_jax.run import folder, planning
+from unet_jax.run import planning, run_folder
 from unet_jax.run.inspection import examples, statistics, text
 
 JSON, PAGE, PLAN = "inspect.json", "inspect.html", "plan.py"
@@ -35,8 +35,8 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     """
     if jax.process_index() != 0:
         return 0
-    folder.create(workdir)
-    splits = survey_splits(config, folder.find_notes(workdir, config))
+    run_folder.create(workdir)
+    splits = survey_splits(config, run_folder.find_notes(workdir, config))
     report = splits.report
     assert report is not None  # survey_splits measures the records
     inspection = _inspection(splits, report)
@@ -44,7 +44,7 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
         logs.say(line)
     _write(workdir, report, inspection)
     if SURVEY_FILE in splits.notes:  # so that training does not read the files again
-        folder.write_json(workdir / SURVEY_FILE, splits.notes[SURVEY_FILE])
+        run_folder.write_json(workdir / SURVEY_FILE, splits.notes[SURVEY_FILE])
     if report.errors:
         logs.say(f"wrote {workdir}/: {JSON}, {PAGE}")
         return 1

@@ -17,7 +17,7 @@ from unet_jax.data import files
 from unet_jax.data.files import ImageFile, ImageWriter
 from unet_jax.errors import UserError
 from unet_jax.inference import DeviceError, Request
-from unet_jax.run import folder, preview
+from unet_jax.run import preview, run_folder
 from unet_jax.run.predictor import Predictor
 from unet_jax.text import dimensions
 from unet_jax.tiling import ReadBox, Results
@@ -50,11 +50,11 @@ def predict(
     source, target = str(Path(input).expanduser()), Path(output).expanduser()
     paths = files.find_images(source)
     runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
-    folder.check_trained(workdir)
-    folder.create_or_check(workdir, config)  # refuses the config of another run
+    run_folder.check_trained(workdir)
+    run_folder.create_or_check(workdir, config)  # refuses the config of another run
     predictor = Predictor.from_config(config, runs)
     paths = _exclude_results(target, paths)
-    folder.check_output(target)
+    run_folder.check_output(target)
     if left := files.other_files(source, paths):
         logs.say(f"skipped, not images: {', '.join(path.name for path in left)}")
     names = dict(zip(paths, files.unique_stems(paths), strict=True))

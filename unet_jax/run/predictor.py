@@ -16,7 +16,7 @@ from unet_jax.data.resample import Resampling
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import DeviceError, Request, compute_entropy
 from unet_jax.postprocess import find_foreground_objects
-from unet_jax.run import folder
+from unet_jax.run import run_folder
 from unet_jax.tiling import ReadBox, Results
 
 # Members of an ensemble must agree on these keys of pre-processing and config.
@@ -66,10 +66,10 @@ class Predictor:
         if not runs:
             raise UserError("Predictor.load needs a run folder, such as 'runs/isbi'")
         first = Path(runs[0]).expanduser()
-        folder.check_trained(first)
+        run_folder.check_trained(first)
         saved = load_newest_metadata(first)["config"]
-        folder.check_trusted(saved, first, trust=trust)
-        config = ConfigDict(folder.from_plain(saved))
+        run_folder.check_trusted(saved, first, trust=trust)
+        config = ConfigDict(run_folder.from_plain(saved))
         with config.predict.ignore_type():  # types are checked when it is built
             for name, value in options.items():
                 config.predict[name] = value
@@ -87,8 +87,8 @@ class Predictor:
           UserError: as in `load`, or a field of the config is wrong.
         """
         for run in runs:
-            folder.check_trained(run)
-        selection_score = folder.read_selection_score(runs[0], config)
+            run_folder.check_trained(run)
+        selection_score = run_folder.read_selection_score(runs[0], config)
         with Checkpoints(runs[0], selection_score) as checkpoints:
             about = checkpoints.load_metadata(checkpoints.best)
         setup = build_prediction(config, about["preprocessing"])
@@ -100,7 +100,7 @@ class Predictor:
         like = setup.inference.devices.abstract(setup.variables)
         members = []
         for run in runs:
-            selection_score = folder.read_selection_score(run, config)
+            selection_score = run_folder.read_selection_score(run, config)
             with Checkpoints(run, selection_score) as checkpoints:
                 other = checkpoints.load_metadata(checkpoints.best)
                 _check_member(run, other, about)

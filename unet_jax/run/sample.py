@@ -19,7 +19,7 @@ from unet_jax.checkpoint import Checkpoints
 from unet_jax.data.examples import Examples
 from unet_jax.data.normalize import Scale
 from unet_jax.errors import UserError
-from unet_jax.run import folder
+from unet_jax.run import run_folder
 from unet_jax.run.scoring import PICTURES, Evaluation
 
 SHEET = "samples.png"
@@ -47,11 +47,11 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     Raises:
       UserError: the run is not a generator, or the folder is not writable.
     """
-    folder.check_trained(workdir)
-    folder.create_or_check(workdir, config)
+    run_folder.check_trained(workdir)
+    run_folder.create_or_check(workdir, config)
     target = Path(output).expanduser()
-    folder.check_output(target)
-    selection_score = folder.read_selection_score(workdir, config)
+    run_folder.check_output(target)
+    selection_score = run_folder.read_selection_score(workdir, config)
     with Checkpoints(workdir, selection_score) as checkpoints:
         best = checkpoints.best
         preprocessing = checkpoints.load_metadata(best)["preprocessing"]

@@ -12,7 +12,7 @@ from unet_jax.build.training import TrainingParts, build
 from unet_jax.checkpoint import Checkpoints, list_steps
 from unet_jax.errors import UserError
 from unet_jax.methods.method import Scalars, State
-from unet_jax.run import folder, stopping
+from unet_jax.run import run_folder, stopping
 from unet_jax.run.batches import read_batches
 from unet_jax.run.evaluate import score_best_checkpoint, score_split
 from unet_jax.run.initial_state import check_source, create_initial_state
@@ -38,15 +38,15 @@ def train(config: ConfigDict, workdir: Path) -> int:
     checks.check_fields(config)
     if not list_steps(workdir):
         check_source(config)
-    parts = build(config, notes=folder.find_notes(workdir, config))
-    folder.create_or_check(workdir, config)
-    selection_score = folder.read_selection_score(workdir, config)
+    parts = build(config, notes=run_folder.find_notes(workdir, config))
+    run_folder.create_or_check(workdir, config)
+    selection_score = run_folder.read_selection_score(workdir, config)
     with Checkpoints(workdir, selection_score) as checkpoints:
         if (checkpoints.latest or 0) >= config.steps:
             logs.say(f"{workdir} is finished: it has taken {checkpoints.latest} steps")
         else:
             _check_has_metric(parts, selection_score)
-            folder.write_config(workdir, config, parts.notes)
+            run_folder.write_config(workdir, config, parts.notes)
             code = _run_steps(config, workdir, parts, checkpoints, selection_score)
             if code:
                 return code
@@ -74,6 +74,7 @@ def _run_steps(
     """Runs the remaining steps; returns the exit code of `train`."""
     key = jax.random.key(config.seed)
     state, start, pending = _restore_or_init(config, parts, checkpoints, key)
+    select_variables = parts.evaluation.method.variables
     writer = jax.process_index() == 0
     clock, first_speed = logs.Clock(), None
     batches = read_batches(config, parts, start, config.steps)
@@ -103,10 +104,9 @@ def _run_steps(
             with clock.pause():
                 scores: Scores = {}
                 if evaluating:
-                    variables = parts.evaluation.method.variables(state)
                     evaluation = score_split(
                         parts.evaluation,
-                        variables,
+                        select_variables(state),
                         "val",
                         parts.val,
                         as_predicted=False,
@@ -116,14 +116,13 @@ def _run_steps(
                     log.write_picture(step, "val/predictions", evaluation.picture)
                 if saving:
                     about = {
-                        "config": folder.config_to_json(config),
+                        "config": run_folder.config_to_json(config),
                         "preprocessing": parts.evaluation.prediction.preprocessing,
                         "waiting": list(pending),  # a copy: `pending` grows meanwhile
                         "chosen_by": selection_score,
                     }
                     saved = parts.layout.make_global(state)
-                    variables = parts.evaluation.method.variables
-                    checkpoints.save(step, saved, variables, about, scores)
+                    checkpoints.save(step, saved, select_variables, about, scores)
             if stop and step < config.steps:
                 logs.say(f"stopped at step {step}; the same command resumes the run")
                 return stopping.exit_code(received)

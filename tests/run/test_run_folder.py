@@ -14,7 +14,7 @@ from unet_jax.build.dataset import load_splits
 from unet_jax.configs import saved
 from unet_jax.data.folders import survey
 from unet_jax.errors import UserError
-from unet_jax.run import folder, train
+from unet_jax.run import run_folder, train
 
 RNG = np.random.default_rng(0)
 LOSS = {"name": "theirs.losses:focal"}
@@ -23,13 +23,13 @@ LOSS = {"name": "theirs.losses:focal"}
 def test_config_json_names_the_files_of_external_names(theirs, tiny, tmp_path):
     tiny.loss = (ConfigDict(LOSS), ConfigDict({"name": "dice"}))
     tiny.data = ConfigDict({"name": "theirs.sets:squares", "edge": 6})
-    folder.write_config(tmp_path, tiny, {})
+    run_folder.write_config(tmp_path, tiny, {})
     written = json.loads((tmp_path / "config.json").read_text())
     assert written.pop("external") == {
         "theirs.losses:focal": f"{theirs}/losses.py",
         "theirs.sets:squares": f"{theirs}/sets.py",
     }
-    assert folder.read_config(tmp_path) == written
+    assert run_folder.read_config(tmp_path) == written
     assert saved.get_config(str(tmp_path)) == tiny
 
 
@@ -41,11 +41,11 @@ def test_a_second_start_reads_no_file_again(tiny, tmp_path, monkeypatch):
             array = RNG.integers(0, top, (12, 12), np.uint8)
             Image.fromarray(array).save(home / kind / f"{i}.png")
     tiny.data = ConfigDict({"name": "folder", "root": str(home)})
-    first = load_splits(tiny, folder.find_notes(workdir, tiny))
-    folder.create(workdir)
-    folder.write_config(workdir, tiny, first.notes)
+    first = load_splits(tiny, run_folder.find_notes(workdir, tiny))
+    run_folder.create(workdir)
+    run_folder.write_config(workdir, tiny, first.notes)
     monkeypatch.setattr(survey, "open_pair", None)
-    again = load_splits(tiny, folder.find_notes(workdir, tiny))
+    again = load_splits(tiny, run_folder.find_notes(workdir, tiny))
     assert [r.id for r in again.report.records] == [r.id for r in first.report.records]
 
 
@@ -60,34 +60,34 @@ def test_a_second_start_reads_no_file_again(tiny, tmp_path, monkeypatch):
 )
 def test_external_names_need_trust(theirs, tiny, tmp_path, changes, place):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(folder.config_to_json(tiny) | changes))
-    for config in (folder.read_config(tmp_path), saved.get_config(str(tmp_path))):
+    path.write_text(json.dumps(run_folder.config_to_json(tiny) | changes))
+    for config in (run_folder.read_config(tmp_path), saved.get_config(str(tmp_path))):
         with pytest.raises(UserError) as error:
-            folder.check_trusted(config, tmp_path, trust=False)
+            run_folder.check_trusted(config, tmp_path, trust=False)
         assert str(error.value) == (
             f"{place} in {tmp_path} is 'theirs.losses:focal', code from outside "
             "unet_jax; if you trust it, add --trust (in Python: trust=True)"
         )
-        folder.check_trusted(config, tmp_path, trust=True)
+        run_folder.check_trusted(config, tmp_path, trust=True)
     assert not [name for name in sys.modules if name.startswith("theirs")]
 
 
 def test_names_from_the_command_line_need_no_trust(tiny, tmp_path):
     """A name needs trust only if the folder has it in the same field."""
-    saved_config = folder.config_to_json(tiny) | {"loss": [{"name": "dice"}, LOSS]}
+    saved_config = run_folder.config_to_json(tiny) | {"loss": [{"name": "dice"}, LOSS]}
     used = tiny.copy_and_resolve_references()
     used.loss = (ConfigDict(LOSS), ConfigDict({"name": "dice"}))
     used.model.name = "mine.nets:Net"
-    folder.check_trusted(saved_config, tmp_path, trust=False, used=used)
+    run_folder.check_trusted(saved_config, tmp_path, trust=False, used=used)
     used.loss = (ConfigDict({"name": "mine:loss"}), ConfigDict(LOSS))
     with pytest.raises(UserError, match=r"^config.loss\[1\].name in .*:focal', code"):
-        folder.check_trusted(saved_config, tmp_path, trust=False, used=used)
+        run_folder.check_trusted(saved_config, tmp_path, trust=False, used=used)
 
 
 def test_names_of_this_package_need_no_trust(tiny, tmp_path):
     tiny.name = "a:b"  # the name of a run, not of a function
-    folder.check_trusted(tiny, tmp_path, trust=False)
-    folder.check_trusted(folder.config_to_json(tiny), tmp_path, trust=False)
+    run_folder.check_trusted(tiny, tmp_path, trust=False)
+    run_folder.check_trusted(run_folder.config_to_json(tiny), tmp_path, trust=False)
 
 
 MODULES = {
@@ -113,7 +113,7 @@ def test_external_names_of_this_package_give_the_same_run(tiny, trained, tmp_pat
             spec.name = f"{module}:{spec.name}"
     train(tiny, tmp_path)
     expected, got = (
-        json.loads((workdir / folder.SCORES).read_text())
+        json.loads((workdir / run_folder.SCORES).read_text())
         for workdir in (trained[1], tmp_path)
     )
     assert got == expected
@@ -128,7 +128,7 @@ def test_a_run_folder_of_an_older_format_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match=words):
         saved.get_config(str(tmp_path))
     with pytest.raises(UserError, match=words):
-        folder.check_trained(tmp_path)
+        run_folder.check_trained(tmp_path)
     main = Path(__file__).parents[2] / "main.py"
     command = [sys.executable, str(main), f"--workdir={tmp_path}", "--mode=evaluate"]
     done = subprocess.run(command, capture_output=True, text=True)

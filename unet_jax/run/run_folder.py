@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax.build.checks import get_best_score_name
+from unet_jax.build.checks import get_selection_score_name
 from unet_jax.build.fields import from_plain, may_change
 from unet_jax.checkpoint import check_format, list_steps, load_newest_metadata
 from unet_jax.data.folders.cache import SURVEY_FILE
@@ -119,12 +119,12 @@ def read_selection_score(workdir: Path, config: ConfigDict) -> str:
       UserError: the newest checkpoint is damaged or was written by another program.
     """
     if not list_steps(workdir):
-        return get_best_score_name(config)
+        return get_selection_score_name(config)
     about = load_newest_metadata(workdir)
     if name := about.get("chosen_by"):
         return name
     try:
-        return get_best_score_name(from_plain(about["config"]))
+        return get_selection_score_name(from_plain(about["config"]))
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
             f"{workdir}: the config of its newest checkpoint names no metrics, so "
