@@ -52,6 +52,7 @@ def test_a_mistake_is_an_exception(tiny, tmp_path):
         unet_jax.evaluate(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "error"),
     [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)],

@@ -147,6 +147,7 @@ def test_progress_is_reported_to_the_end():
     assert len(calls) > 2
 
 
+@pytest.mark.slow
 def test_images_of_a_batch_do_not_depend_on_each_other():
     model = UNet((2, 3))
     images, variables = make_images(3), make_members(model)
@@ -195,6 +196,7 @@ def test_tiles_with_norms_over_space_are_blended(capsys):
     np.testing.assert_allclose(full["prediction"].sum(-1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_out_of_memory_means_smaller_tiles_and_the_same_result(monkeypatch, capsys):
     model = UNet((2, 3))
     variables, images = make_members(model), make_images(2, (90, 90))
@@ -305,6 +307,7 @@ def test_a_requested_batch_becomes_smaller_when_memory_is_short(monkeypatch):
         )
 
 
+@pytest.mark.slow
 def test_the_next_image_starts_with_large_tiles_again(monkeypatch, capsys):
     model, predict_batch = UNet((2, 3)), Inference._predict_batch
     small, large = make_images(1, (30, 40)) + make_images(1, (300, 200))

@@ -339,6 +339,7 @@ def test_lovasz_of_a_certain_prediction_is_one_minus_iou():
     np.testing.assert_allclose(value, 1 - np.array(iou), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_lovasz_gradient_of_a_large_image():
     """The gradient is the increase of the Jaccard loss, here computed in float64.
 

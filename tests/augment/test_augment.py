@@ -72,6 +72,7 @@ def run_all(operations, example):
     return run(jax.random.key(0)).items()
 
 
+@pytest.mark.slow
 def test_every_operation_changes_the_image_and_keeps_it_finite():
     """Intensity operations change the image alone."""
     intensity, given = (
@@ -88,6 +89,7 @@ def test_every_operation_changes_the_image_and_keeps_it_finite():
             assert not same & {"potential", "target"}, name
 
 
+@pytest.mark.slow
 def test_operations_of_strength_zero_are_the_identity():
     identities = {
         n: functools.partial(getattr(augment, n), **k) for n, k in IDENTITY.items()

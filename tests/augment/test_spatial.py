@@ -133,6 +133,7 @@ def test_scale_shift_and_rotation_read_the_right_positions():
     assert np.abs(turned - (rest - 20)).max() > 1
 
 
+@pytest.mark.slow
 def test_rotation_then_shift_is_one_affine_map_sampled_once():
     shape, n, key = (20, 24, 22), 3, jax.random.key(5)
     centre = (np.array(shape) - 1) / 2
@@ -208,6 +209,7 @@ def test_elastic_displaces_the_control_points_by_sigma():
     assert np.abs(across - np.eye(18)).max() < 0.25  # independent
 
 
+@pytest.mark.slow
 def test_labels_gain_no_new_values():
     moves = (augment.elastic, augment.rotation, augment.scale, augment.shift)
     got = over_keys(*moves, augment.flip, augment.turn)(cells((32, 32)))

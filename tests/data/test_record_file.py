@@ -119,6 +119,7 @@ def test_a_write_that_is_cut_off_leaves_nothing(tmp_path, error):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_nothing_that_looks_whole(tmp_path):
     code = f"""
 import os, pathlib
@@ -284,6 +285,7 @@ def test_a_place_that_is_no_folder_is_refused(tmp_path):
         written(tmp_path / "file" / "set")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(tmp_path):
     code = f"""
 import pathlib, resource, signal

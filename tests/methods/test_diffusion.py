@@ -371,6 +371,7 @@ def test_samples_of_a_gaussian_have_its_mean_and_covariance(eta):
     assert errors[2] < errors[1] / 1.5
 
 
+@pytest.mark.slow
 def test_an_image_depends_on_its_own_key_only():
     model, variables = gaussian()
     method = make_method(model, sampling_steps=5, eta=1.0)
@@ -456,6 +457,7 @@ def test_more_sampling_steps_than_steps_raise_a_user_error():
         make_method(Late(), steps=50, sampling_steps=51)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output", "message"),
     [

@@ -84,6 +84,7 @@ def test_the_teacher_is_an_average_and_gets_no_gradient():
     close(expected, 0.6 * (0.6 * (2 + 3) / 2 + 0.4 * 4) + 0.4 * 5)
 
 
+@pytest.mark.slow
 def test_running_statistics_are_averaged_like_parameters():
     mean_teacher = compile_method(ingredients(Small()), decay=0.99)
     data = on_device(host_batch(4, unlabelled=2))
@@ -169,6 +170,7 @@ def test_without_consistency_unlabelled_rows_change_nothing():
     jax.tree.map(close, both.variables(after)["params"], after.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("consistency", "moved"), [(0.0, False), (5.0, True)])
 def test_unlabelled_images_change_the_student_only_by_consistency(consistency, moved):
     data = on_device(host_batch(4, unlabelled=2))
@@ -218,6 +220,7 @@ def test_noise_depends_on_the_seed_of_the_example():
     assert consistency(data, jax.random.key(1)) != pytest.approx(again, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_student_and_teacher_see_the_same_augmented_crop():
     def augment(key, example):
         return example | {"image": jax.random.normal(key, example["image"].shape)}
@@ -234,6 +237,7 @@ def test_student_and_teacher_see_the_same_augmented_crop():
     assert float(scalars["supervised"]) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "labelled"), [(0.5, 4), (0.25, 6), (0.0, 8)])
 def test_the_supervised_loss_is_the_mean_over_labelled_rows(share, labelled):
     parts = ingredients(Linear())

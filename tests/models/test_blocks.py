@@ -187,6 +187,7 @@ def test_batch_norm_keeps_nine_tenths_of_its_running_statistics(image):
     np.testing.assert_allclose(stats["var"], variance, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_attention_scales_the_skip():
     """alpha = sigmoid(psi relu(W_x x + W_g g + b) + b'), of half as many channels."""
     skip = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))

@@ -163,6 +163,7 @@ def test_every_skip_reaches_the_output(upsample, attention):
         assert np.abs(moved).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("upsample", ["transpose", "nearest", "linear"])
 @pytest.mark.parametrize(
     "shape",
@@ -187,6 +188,7 @@ def test_the_valid_output_does_not_depend_on_the_borders(upsample, shape):
     )
 
 
+@pytest.mark.slow
 def test_an_odd_size_is_padded_by_reflection():
     model = UNet((2, 3), padding="SAME")
     image = jax.random.normal(jax.random.key(0), (1, 9, 8, 1))
@@ -407,6 +409,7 @@ def test_a_residual_encoder_has_a_stem_and_blocks():
     )  # `residual` is for these
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["plain", "residual"])
 def test_a_level_starts_with_a_pooling_or_with_strides(encoder):
     """Convolutions copy: strides take the first of two pixels, pooling the larger."""
@@ -439,6 +442,7 @@ def test_a_level_starts_with_a_pooling_or_with_strides(encoder):
     assert compute_bottom(model.clone(downsample="conv")) == strided
 
 
+@pytest.mark.slow
 def test_dropout_is_at_the_end_of_the_contracting_path():
     """It follows the last two levels: of the skips, only the deepest has it."""
     model = UNet((2, 3, 4), padding="SAME")
@@ -518,6 +522,7 @@ def test_a_time_of_one_is_a_thousand_steps():
     np.testing.assert_allclose(embedded, steps, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_without_a_time_has_the_same_other_parameters():
     timed, plain = init(TIMED, NOISE)["params"], init(PLAIN, NOISE)["params"]
     without = {

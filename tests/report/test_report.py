@@ -192,6 +192,7 @@ def test_curves_are_the_losses_and_the_means():
     assert "step 20" in page.text
 
 
+@pytest.mark.slow
 def test_what_is_not_there_leaves_no_hole():
     page = Page(render_report(Report("bare")))
     assert page.text == "bare bare"  # the title of the window and the heading
@@ -232,6 +233,7 @@ def browse(folder, page, *flags):
     return done.stdout, console
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_browser_shows_it_without_a_word(tmp_path):
     page, shot = tmp_path / "report.html", tmp_path / "shot.png"

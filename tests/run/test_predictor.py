@@ -45,6 +45,7 @@ def test_predictions_equal_those_of_the_evaluation_to_the_bit(
         np.testing.assert_array_equal(predictor.objects(image), case.objects)
 
 
+@pytest.mark.slow
 def test_images_of_any_size_and_dtype(predictor):
     rng = np.random.default_rng(0)
     for shape in [(1, 1), (7, 13), (101, 37)]:

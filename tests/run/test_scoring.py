@@ -61,6 +61,7 @@ def test_scores_are_those_of_whole_images(tiny, padding):
     assert evaluation.confusion.sum() == evaluation.reliability[0].sum() == total
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_are_scored_in_their_order(tiny):
     small, variables = build_fresh(tiny)
     tiny.data.shape = (33, 18)

@@ -277,6 +277,7 @@ def test_flips_and_turns_give_the_vectors_of_the_transformed_object(operation):
     assert moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "operation"),
     [
