@@ -30,12 +30,11 @@ from unet_jax.methods.method import (
     Scalars,
     State,
     Variables,
-    apply_gradients,
     augment_batch,
-    average_replicas,
     forward,
     init_state,
     select_variables,
+    take_step,
 )
 from unet_jax.specs import Count, NonNegative, Proportion
 
@@ -116,12 +115,10 @@ def diffusion(
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             output, stats = forward(parts, params, state.stats, batch, key, time=time)
-            return _compute_error(_check_output(output, noisy), target).mean(), stats
+            error = _compute_error(_check_output(output, noisy), target)
+            return error.mean(), (stats, {})
 
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (value, stats), grads = gradient(state.params)
-        value, grads, stats = average_replicas((value, grads, stats), axis_name)
-        return apply_gradients(parts, state, value, stats, grads)
+        return take_step(parts, state, objective, axis_name)
 
     def score(variables: Variables, batch: Batch, key: jax.Array) -> jax.Array:
         image, keys = batch["image"], _fold_in_seeds(key, batch["seed"])

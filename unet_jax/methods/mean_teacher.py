@@ -17,13 +17,12 @@ from unet_jax.methods.method import (
     Scalars,
     State,
     Variables,
-    apply_gradients,
     augment_batch,
-    average_replicas,
     compute_loss,
     count_unlabelled_rows,
     forward,
     init_state,
+    take_step,
 )
 from unet_jax.specs import BelowOne, NonNegative, Whole
 
@@ -99,14 +98,10 @@ def mean_teacher(
             scalars = {"supervised": supervised, "consistency": difference}
             return supervised + weight * difference, (stats, scalars)
 
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (value, (stats, more)), grads = gradient(state.params)
-        averages = average_replicas((value, grads, stats, more), axis_name)
-        value, grads, stats, more = averages
-        new, scalars = apply_gradients(parts, state, value, stats, grads)
+        new, scalars = take_step(parts, state, objective, axis_name)
         share = 1 - jnp.minimum(decay, 1 - 1 / (state.step + 1))
         teacher = optax.incremental_update(_get_student(new), state.extra, share)
-        return new._replace(extra=teacher), scalars | more
+        return new._replace(extra=teacher), scalars
 
     return Method(
         init=init,

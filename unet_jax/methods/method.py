@@ -192,6 +192,29 @@ def compute_loss(parts: Ingredients, output: Any, batch: Batch) -> jax.Array:
     return compute_deep_supervision(parts.loss, outputs, targets, weight, strides)
 
 
+def take_step(
+    parts: Ingredients, state: State, objective: Callable, axis_name: str | None
+) -> tuple[State, Scalars]:
+    """Updates the state by the gradient of an objective, averaged over replicas.
+
+    Args:
+      parts: the ingredients.
+      state: the state before the step.
+      objective: `params -> (loss, (stats, scalars))`: the mean loss, the new running
+        statistics, and further scalars.
+      axis_name: the axis of replicas; None if arrays are global.
+
+    Returns:
+      The next state, and the scalars of this step.
+    """
+    gradient = jax.value_and_grad(objective, has_aux=True)
+    (loss, (stats, more)), grads = gradient(state.params)
+    averages = average_replicas((loss, grads, stats, more), axis_name)
+    loss, grads, stats, more = averages
+    new, scalars = apply_gradients(parts, state, loss, stats, grads)
+    return new, scalars | more
+
+
 def apply_gradients(
     parts: Ingredients, state: State, loss: jax.Array, stats: Any, grads: Any
 ) -> tuple[State, Scalars]:
@@ -199,16 +222,6 @@ def apply_gradients(
 
     After t updates the decay of the moving average is at most (1 + t) / (10 + t), so
     that the average soon forgets the random initialisation.
-
-    Args:
-      parts: the ingredients.
-      state: the state before the step.
-      loss: the mean loss, `f32[]`.
-      stats: the new running statistics.
-      grads: the gradients, a tree like the parameters.
-
-    Returns:
-      The next state, and the scalars of this step.
     """
     updates, opt_state = parts.tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

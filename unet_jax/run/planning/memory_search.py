@@ -100,8 +100,7 @@ def fit_to_memory(
     Raises:
       UserError: the config is wrong, or the smallest step needs too much memory.
     """
-    with prefix_errors("config.parallel"):
-        layout = binding.bind_field(parallel, config, "parallel")()
+    layout = binding.build_layout(config)
     given = binding.build_model(config, None)
     margin = given.geometry(len(images.median)).margin
     single = config.batch_size == 1 and any(margin)  # the paper's one large tile
