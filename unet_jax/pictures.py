@@ -68,9 +68,7 @@ def draw_deviation(target: np.ndarray, value: np.ndarray) -> Picture:
     The colour is strongest at a difference of half the range of the target, taken from
     its 1st to its 99th percentile.
 
-    Args:
-      target: `[*S, C]`.
-      value: `[*S, C]`.
+    Both arrays are `[*S, C]`.
     """
     target, value = _take_plane(target), _take_plane(value)
     low, high = np.percentile(target, (1, 99))
@@ -221,7 +219,7 @@ def make_contact_sheet(pictures: Sequence[Picture], columns: int) -> Picture:
 
 
 def thin_out(picture: np.ndarray, size: int) -> np.ndarray:
-    """Returns every n-th pixel, so that the longer side has at most `size`."""
+    """Returns every n-th pixel of `[H, W, ...]`: at most `size` along an axis."""
     step = -(-max(picture.shape[:2]) // size)
     return picture[::step, ::step]
 

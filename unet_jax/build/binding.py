@@ -13,16 +13,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from unet_jax import (
-    losses,
-    methods,
-    metrics,
-    models,
-    optimizers,
-    parallel,
-    schedules,
-    tasks,
-)
+from unet_jax import losses, methods, metrics, models, optimizers, schedules, tasks
 from unet_jax.arrays import Example
 from unet_jax.build import checks
 from unet_jax.data.source import Splits
@@ -45,11 +36,7 @@ def bind_field(
 ) -> Any:
     """Returns the function that the spec of a field names, with its keywords bound.
 
-    Args:
-      module: the module that defines the function.
-      config: of the run.
-      name: the name of the field.
-      **options: as in `specs.bind`.
+    The options are those of `specs.bind`.
 
     Raises:
       UserError: the spec is wrong.
@@ -104,11 +91,6 @@ def bind_terms(
 def build_task(config: ConfigDict, data: Data) -> Task:
     """Returns the task of a run; raises UserError if it does not fit the data set."""
     return build_part(tasks, config, "task", Task, data)
-
-
-def build_layout(config: ConfigDict) -> Layout:
-    """Returns the placement of arrays; raises UserError if the devices do not fit."""
-    return build_part(parallel, config, "parallel", Layout)
 
 
 def build_loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:

@@ -73,10 +73,6 @@ def check_fields(config: ConfigDict) -> None:
 def read_section(config: ConfigDict, name: str) -> dict[str, Any]:
     """Returns the keys of a field that is a dict, with defaults for missing keys.
 
-    Args:
-      config: of the run.
-      name: the name of the field, such as `predict`.
-
     Raises:
       UserError: a key is unknown, or its value is not of its type.
     """
@@ -108,12 +104,12 @@ def get_metric_names(config: ConfigDict) -> list[str]:
       UserError: a metric is listed twice with the same options, or is named loss.
     """
     specs = to_plain(config.metrics)
-    short = [spec["name"].rpartition(":")[2] for spec in specs]  # an external function
+    short = [spec["name"].rpartition(":")[2] for spec in specs]  # without the module
     names = []
     for name, spec in zip(short, specs, strict=True):
         options = ",".join(f"{k}={v}" for k, v in spec.items() if k != "name")
-        several = options and short.count(name) > 1
-        names.append(f"{name}({options})" if several else name)
+        long = options and short.count(name) > 1
+        names.append(f"{name}({options})" if long else name)
     if "loss" in names:
         raise UserError("config.metrics: a metric cannot be named loss; rename it")
     for name in names:
@@ -268,7 +264,7 @@ def check_terms(
     crop, axes = tuple(config.crop), len(config.crop)
     arrays = {k: v for k, v in example.items() if isinstance(v, np.ndarray)}
     cut = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in arrays.items()}
-    for name in list_spatial(example):
+    for name in list_spatial(arrays):
         cut[name] = cut[name].update(shape=(*crop, *cut[name].shape[axes:]))
     cut["seed"] = jax.ShapeDtypeStruct((), jnp.uint32)
     for i, (_, operation) in enumerate(operations):

@@ -54,10 +54,6 @@ def survey_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits
     Every record is read if the data set gives no report. Errors in the data are not
     raised; they are in the report.
 
-    Args:
-      config: of the run.
-      notes: as in `load_splits`.
-
     Raises:
       UserError: a field of the config is wrong, or the data cannot be found.
     """

@@ -180,8 +180,9 @@ def bind_options(config: ConfigDict, task: Task) -> tuple[SimpleNamespace, Calla
 
 def read_task_data(preprocessing: dict[str, Any]) -> Data:
     """Returns the facts about the training data that a task depends on."""
-    keys = ("spatial_axes", "channels", "target_channels")
-    return Data(tuple(preprocessing["classes"]), *map(preprocessing.get, keys))
+    axes, channels = preprocessing["spatial_axes"], preprocessing["channels"]
+    classes = tuple(preprocessing["classes"])
+    return Data(classes, axes, channels, preprocessing["target_channels"])
 
 
 def _expand_tile(tile: tuple[int, ...], axes: int) -> tuple[int, ...]:

@@ -135,7 +135,7 @@ def build(
       UserError: a field of the config is wrong, or the data have errors.
     """
     checks.check_fields(config)
-    layout = binding.build_layout(config)
+    layout = binding.build_part(parallel, config, "parallel", parallel.Layout)
     checks.check_sizes(config, binding.build_model(config, layout.axis_name), layout)
     task = binding.build_task(config, binding.ANY_DATA)
     draft = _build_learning(config, task, layout.axis_name)
@@ -149,7 +149,7 @@ def build(
     splits = splits or load_splits(config, notes)
     source = splits.train
     checks.check_unlabelled(config, splits, unlabelled_size)
-    task = _build_task(config, source)
+    task = _make_task(config, source)
     learning = _build_learning(config, task, layout.axis_name)
     preprocessing = _collect_preprocessing(config, splits, learning)
     memory = examples.MemoryBudget(config.cache * 2**30)
@@ -202,7 +202,7 @@ def build_evaluation(
     checks.check_fields(config)
     binding.build_task(config, binding.ANY_DATA)
     splits = load_splits(config, notes)
-    task = _build_task(config, splits.train)
+    task = _make_task(config, splits.train)
     memory = examples.MemoryBudget(config.cache * 2**30)
     prepare = _make_prepare(config, splits.train, task, preprocessing, memory)
     with prefix_errors("config.data"):
@@ -232,7 +232,7 @@ def build_generation(
     )
 
 
-def _build_task(config: ConfigDict, source: Source) -> Task:
+def _make_task(config: ConfigDict, source: Source) -> Task:
     """Returns the task of a run for the data set of its training images."""
     channels = source.channels, source.target_channels
     return binding.build_task(config, Data(source.classes, len(config.crop), *channels))

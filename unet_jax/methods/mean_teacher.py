@@ -20,6 +20,8 @@ from unet_jax.methods.method import (
     augment_batch,
     compute_loss,
     count_unlabelled_rows,
+    draw_noise,
+    fold_in_seeds,
     forward,
     init_state,
     take_step,
@@ -123,7 +125,5 @@ def _compute_ramp(step: jax.Array, steps: int) -> jax.Array:
 
 def _add_noise(batch: Batch, key: jax.Array, sigma: float) -> Batch:
     """Adds Gaussian noise to each image, from a key that depends on its seed."""
-    image = batch["image"]
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["seed"])
-    grain = jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(keys)
-    return {**batch, "image": image + sigma * grain}
+    image, keys = batch["image"], fold_in_seeds(key, batch["seed"])
+    return {**batch, "image": image + sigma * draw_noise(keys, image)}

@@ -23,6 +23,6 @@ def panels(parts: EvaluationParts, case: EvaluatedImage) -> dict[str, Picture]:
     else:
         draw = functools.partial(pictures.draw_label, colours=colours, axes=axes)
         drawn = map(draw, (case.truth, case.prediction))
-    panels = dict(zip(("truth", "prediction"), drawn, strict=True))
+    truth, prediction = drawn
     error = pictures.draw_errors(case.truth, case.prediction, axes=axes)
-    return panels | {"error": error}
+    return {"truth": truth, "prediction": prediction, "error": error}

@@ -19,12 +19,7 @@ from unet_jax.run.scoring import Evaluation, score_images
 def evaluate(config: ConfigDict, workdir: Path) -> int:
     """Restores the best checkpoint and writes its scores on the test split.
 
-    Args:
-      config: the config of the run; `metrics` and `predict` may be changed.
-      workdir: the run folder.
-
-    Returns:
-      0.
+    `metrics` and `predict` of the config may differ from those of the run. Returns 0.
 
     Raises:
       UserError: the folder has no checkpoint, or holds a run with another config.

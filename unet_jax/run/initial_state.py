@@ -29,11 +29,12 @@ def create_initial_state(
     other variables keep their random initial values and are listed on the terminal.
 
     Raises:
-      UserError: `config.init_from` has no variables that fit, or is damaged.
+      UserError: `config.init_from` has no variables, or none that fit, or is damaged.
     """
     state = parts.init(key)
     if not config.init_from:
         return state
+    check_source(config)
     with prefix_errors(f"config.init_from={config.init_from}"):
         fresh = parts.evaluation.method.variables(state)
         loaded = _load_arrays(Path(config.init_from).expanduser(), config)

@@ -60,16 +60,16 @@ def predict(
     names = dict(zip(paths, files.unique_stems(paths), strict=True))
     mine = paths[jax.process_index() :: jax.process_count()]
     faults = []
-    with _show_progress(len(mine)) as report:
+    with _show_progress(len(mine)) as (finish_file, show_tiles):
         for path in mine:
             try:
-                line = _predict_file(predictor, path, target, names[path], report)
+                line = _predict_file(predictor, path, target, names[path], show_tiles)
                 print(line, flush=True)
             except Exception as error:  # any error: predict the other files first
                 line = f"error: {_format_error(error, path)}"
                 print(line, file=sys.stderr, flush=True)
                 faults.append(path)
-            report(None)
+            finish_file()
     if faults:
         print(f"{len(faults)} of {len(mine)} files could not be predicted:")
         for path in faults:
@@ -97,25 +97,21 @@ def _exclude_results(target: Path, paths: Sequence[Path]) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _show_progress(count: int) -> Iterator[Callable]:
-    """Yields a function of `(tiles done, all tiles)`, or of None after each file."""
+def _show_progress(count: int) -> Iterator[tuple[Callable, Callable]]:
+    """Yields two functions: for the end of a file, and of `(tiles done, all tiles)`."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     console, hidden = Console(soft_wrap=True), not sys.stdout.isatty()
     with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
         files_bar = bar.add_task("files", total=count)
         tiles_bar = bar.add_task("tiles", total=None)
-
-        def report(tiles: tuple[int, int] | None) -> None:
-            if tiles is None:
-                bar.advance(files_bar)
-            else:
-                bar.update(tiles_bar, completed=tiles[0], total=tiles[1])
-
-        yield report
+        yield (
+            lambda: bar.advance(files_bar),
+            lambda done, total: bar.update(tiles_bar, completed=done, total=total),
+        )
 
 
 def _predict_file(
-    predictor: Predictor, path: Path, target: Path, name: str, report: Callable
+    predictor: Predictor, path: Path, target: Path, name: str, passed: Callable
 ) -> str:
     """Predicts one file, with smaller tiles if memory runs out; returns its line."""
     setup = predictor.setup
@@ -124,13 +120,13 @@ def _predict_file(
         grid = files.convert_channels(grid, kind["channels"], convert=setup.convert)
         while True:
             try:
-                return _predict_grid(predictor, grid, target, name, report)
+                return _predict_grid(predictor, grid, target, name, passed)
             except DeviceError as error:
                 setup.inference.reduce_memory(error)
 
 
 def _predict_grid(
-    predictor: Predictor, grid: ImageFile, target: Path, name: str, report: Callable
+    predictor: Predictor, grid: ImageFile, target: Path, name: str, passed: Callable
 ) -> str:
     options, plane = predictor.setup.options, preview.choose_plane(grid)
     request = Request(
@@ -138,7 +134,7 @@ def _predict_grid(
         member_entropy=options.save_uncertainty,
     )
     raws = [_make_finite_reader(grid, image) for image in range(grid.count)]
-    how = {"spacing": grid.spacing, "passed": lambda *tiles: report(tiles)}
+    how = {"spacing": grid.spacing, "passed": passed}
     counts = ResultCounts(predictor)
     shown: dict[str, list[np.ndarray]] = {"label": [], "objects": [], "values": []}
     done = 0

@@ -78,9 +78,7 @@ class Predictor:
     def from_config(cls, config: ConfigDict, runs: Sequence[Path]) -> "Predictor":
         """Loads the best checkpoint of each run folder, with a given config.
 
-        Args:
-          config: the config of the first run; `predict` may be changed.
-          runs: run folders with the same network and the same kind of data.
+        `predict` of the config may differ from that of the first run.
 
         Raises:
           UserError: as in `load`, or a field of the config is wrong.
@@ -287,10 +285,10 @@ class Predictor:
         interpolated entropies would overestimate the mutual information.
         """
         task = self.setup.task
-        if not change.changes or "member_entropy" not in answer:
-            return change.invert_results(answer, task.decide, task.vectors)
-        mutual = change.invert(self.measure_uncertainty(answer)[..., 1])
         own = change.invert_results(answer, task.decide, task.vectors)
+        if not change.changes or "member_entropy" not in answer:
+            return own
+        mutual = change.invert(self.measure_uncertainty(answer)[..., 1])
         total = compute_entropy(task, task.probabilities(own["prediction"]))
         return own | {"member_entropy": total - mutual}
 

@@ -149,13 +149,10 @@ def check_trusted(
     A run folder is data: it must not run code without the user's consent. Call this
     before anything is built from the config; the check itself imports nothing.
 
-    Args:
-      config: the config as it was read from the folder, a dict or a ConfigDict.
-      workdir: the run folder.
-      trust: True if the user allows external code.
-      used: the config after the overrides of the command line, if there are any. Names
-        that the user has replaced are not imported, and new ones come from the user, so
-        neither needs consent.
+    `config` is the config as it was read from the folder, and `used` the config after
+    the overrides of the command line, if there are any. Names that the user has
+    replaced are not imported, and new ones come from the user, so neither needs
+    consent.
 
     Raises:
       UserError: a spec has an external name, and `trust` is False.

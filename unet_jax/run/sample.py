@@ -139,7 +139,6 @@ def _denormalize(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
 def _write_image(path: Path, image: np.ndarray) -> None:
     """Writes an image `[*S, C]` as PNG, or as TIFF if PNG cannot store it."""
     plain = image[..., 0] if image.shape[-1] == 1 else image
-    path.parent.mkdir(parents=True, exist_ok=True)
     if image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] in (1, 3):
         Image.fromarray(plain).save(path.with_suffix(".png"))
     else:

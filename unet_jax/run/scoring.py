@@ -74,13 +74,8 @@ def score_images(
     undefined for a mean over several views. Predictions of resampled images are
     resampled back and measured on the grid of the file.
 
-    Args:
-      parts: the parts that score the run.
-      variables: the variables of the network.
-      split: the prefix of the score names.
-      examples: the images.
-      as_predicted: True to apply the test-time augmentation and the post-processing of
-        `config.predict`, False to score the output of the network alone.
+    With `as_predicted`, the test-time augmentation and the post-processing of
+    `config.predict` are applied; else the output of the network alone is scored.
     """
     views = parts.prediction.views if as_predicted else (View(),)
     metrics = [metric for _, metric in parts.metrics]
