@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from typing import Annotated
 
 import jax
@@ -143,35 +142,24 @@ def _add_affine(example: Example, matrix: jax.Array) -> Example:
 
 def _mirror_axis(example: Example, axis: int) -> Example:
     """Mirrors the pixels and the pending displacements along an axis."""
-    return _permute(
-        example,
-        lambda array, first: jnp.flip(array, first + axis),
-        lambda d: d.at[axis].multiply(-1),
-    )
+    names = arrays.list_spatial(example)
+    mirrored: Example = {name: jnp.flip(example[name], axis) for name in names}
+    if "displacements" in example:
+        pending = (jnp.flip(d, axis + 1) for d in example["displacements"])
+        mirrored["displacements"] = tuple(d.at[axis].multiply(-1) for d in pending)
+    return {**example, **mirrored}
 
 
 def _turn_quarter(example: Example, a: int, b: int) -> Example:
     """Turns the pixels and the pending displacements by 90 degrees."""
-    return _permute(
-        example,
-        lambda array, first: jnp.rot90(array, axes=(first + a, first + b)),
-        lambda d: d.at[a].set(-d[b]).at[b].set(d[a]),
-    )
-
-
-def _permute(example: Example, move: Callable, change: Callable) -> Example:
-    """Permutes the pixels and the pending displacements.
-
-    Args:
-      example: the arrays of one example.
-      move: `(array, first) -> array`, with the index of the first spatial axis.
-      change: changes the components of the vectors of a moved displacement.
-    """
-    moved: Example = {k: move(example[k], 0) for k in arrays.list_spatial(example)}
+    names = arrays.list_spatial(example)
+    turned: Example = {name: jnp.rot90(example[name], axes=(a, b)) for name in names}
     if "displacements" in example:
-        pending = (move(d, 1) for d in example["displacements"])
-        moved["displacements"] = tuple(map(change, pending))
-    return {**example, **moved}
+        pending = (jnp.rot90(d, axes=(a + 1, b + 1)) for d in example["displacements"])
+        turned["displacements"] = tuple(
+            d.at[a].set(-d[b]).at[b].set(d[a]) for d in pending
+        )
+    return {**example, **turned}
 
 
 def _select(coin: jax.Array, yes: Example, no: Example) -> Example:
