@@ -50,7 +50,9 @@ def test_rows_of_images_and_volumes_of_any_size_are_joined():
         drawn = pictures.draw_label(label, COLOURS, axes=len(shape))
         wrong = pictures.draw_errors(label, label, axes=len(shape))
         rows.append(
-            pictures.join_row([pictures.draw_image(image), drawn, drawn, wrong])
+            pictures.make_contact_sheet(
+                [pictures.draw_image(image), drawn, drawn, wrong], 4
+            )
         )
     assert rows[0].shape == (20, 4 * 30 + 3 * pictures.GAP, 3)
     assert rows[2].shape[0] == 8

@@ -74,9 +74,9 @@ def is_independent(label: Label, weight: Weight) -> bool:
     return label.ndim == weight.ndim + 1
 
 
-def crop_centre(array: jax.Array, shape: tuple[int, ...], first: int = 1) -> jax.Array:
-    """Crops the middle `shape` out of an array; `first` is the first cropped axis."""
-    for axis, size in enumerate(shape, start=first):
+def crop_centre(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Crops the middle `shape` out of an array `[B, *S, ...]`."""
+    for axis, size in enumerate(shape, start=1):
         start = (array.shape[axis] - size) // 2
         array = jax.lax.slice_in_dim(array, start, start + size, axis=axis)
     return array

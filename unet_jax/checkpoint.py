@@ -24,6 +24,8 @@ from unet_jax.errors import UserError
 FOLDER = "checkpoints"
 VARIABLES, TRAINING = "variables", "training"
 REQUIRED_METADATA = ("config", "preprocessing")
+# What Orbax and JSON raise at a damaged checkpoint.
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError)
 _policies = ocp.training.preservation_policies
 
 
@@ -40,18 +42,12 @@ class Checkpoints:
     def __init__(self, workdir: Path, selection_score: str) -> None:
         self._selection_score = selection_score
         # which checkpoints are kept; `best` selects one of them
-        policy = _policies.AnyPreservationPolicy(
-            [
-                _policies.LatestN(2),
-                _policies.BestN(
-                    get_metric_fn=self._rank,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
+        best = _policies.BestN(
+            get_metric_fn=self._rank, n=1, keep_checkpoints_without_metrics=False
         )
+        policy = _policies.AnyPreservationPolicy([_policies.LatestN(2), best])
         folder = (workdir / FOLDER).absolute()  # Orbax needs an absolute path
-        with _report_damage(f"a checkpoint in {folder}"):
+        with _report_damage(folder, "a checkpoint in"):
             self._orbax = ocp.training.Checkpointer(folder, preservation_policy=policy)
 
     def __enter__(self) -> "Checkpoints":
@@ -124,12 +120,7 @@ class Checkpoints:
         self._orbax.wait()
 
     def restore(self, step: int, like: Any, variables: Callable[[Any], Any]) -> Any:
-        """Returns the state of a step.
-
-        Args:
-          step: of the checkpoint.
-          like: the abstract state, with shapes and shardings.
-          variables: as in `save`.
+        """Returns the state of a step; `like` gives its shapes and shardings.
 
         Raises:
           UserError: the checkpoint is damaged or has another format.
@@ -140,11 +131,7 @@ class Checkpoints:
         return parts.join(tree[VARIABLES], tree[TRAINING])
 
     def load_variables(self, step: int, like: Any) -> Any:
-        """Returns the variables of a step.
-
-        Args:
-          step: of the checkpoint.
-          like: the abstract variables, with shapes and shardings.
+        """Returns the variables of a step; `like` gives their shapes and shardings.
 
         Raises:
           UserError: the checkpoint is damaged or has another format.
@@ -157,18 +144,14 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint is damaged or has another format.
         """
-        folder = self._orbax.directory / str(step)
-        _check_checkpoint_format(folder)
-        with _report_damage(f"checkpoint {folder}"):
+        with _report_damage(self._orbax.directory / str(step)):
             tree = self._orbax.checkpointables_metadata(step).metadata[VARIABLES]
             if tree is None:  # Orbax logs that it cannot read the file; no exception
                 raise ValueError(f"no metadata of its {VARIABLES}")
             return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
     def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        folder = self._orbax.directory / str(step)
-        _check_checkpoint_format(folder)
-        with _report_damage(f"checkpoint {folder}"):
+        with _report_damage(self._orbax.directory / str(step)):
             return self._orbax.load_checkpointables(step, abstract)
 
     def load_metadata(self, step: int) -> Any:
@@ -202,20 +185,17 @@ class StateParts(NamedTuple):
 
 
 def split_state(state: Any, variables: Callable[[Any], Any]) -> StateParts:
-    """Splits a state into two parts; each array is in one of them.
+    """Splits a tree of arrays into two parts; each array is in one of them.
 
-    docs/decisions/0016 says why there are two.
-
-    Args:
-      state: a tree of arrays or of abstract arrays.
-      variables: state -> a tree of some of its arrays, unchanged.
+    `variables` returns a tree of some of the arrays, unchanged. docs/decisions/0016
+    says why there are two parts.
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     leaves = [leaf for _, leaf in paths]
     # Placeholders in place of the arrays show which ones `variables` picks.
-    placeholders = [_Placeholder(i) for i in range(len(leaves))]
+    placeholders = {object(): i for i in range(len(leaves))}
     picked = variables(jax.tree.unflatten(structure, placeholders))
-    chosen = [placeholder.index for placeholder in jax.tree.leaves(picked)]
+    chosen = [placeholders[leaf] for leaf in jax.tree.leaves(picked)]
     rest = {
         jax.tree_util.keystr(path, simple=True, separator="."): i
         for i, (path, _) in enumerate(paths)
@@ -228,17 +208,10 @@ def split_state(state: Any, variables: Callable[[Any], Any]) -> StateParts:
         return jax.tree.unflatten(structure, [found[i] for i in range(len(leaves))])
 
     return StateParts(
-        variables=jax.tree.map(lambda leaf: leaves[leaf.index], picked),
+        variables=jax.tree.map(lambda leaf: leaves[placeholders[leaf]], picked),
         training={path: leaves[i] for path, i in rest.items()},
         join=join,
     )
-
-
-class _Placeholder:
-    """A leaf in place of the array at one index of the flat state."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
 
 
 def _is_loss(name: str) -> bool:
@@ -263,21 +236,16 @@ def _silence_orbax() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _report_damage(checkpoint: str) -> Iterator[None]:
+def _report_damage(folder: Path, what: str = "checkpoint") -> Iterator[None]:
     """Turns the exceptions of Orbax at a damaged checkpoint into a `UserError`."""
+    _check_checkpoint_format(folder)
     try:
         with _silence_orbax():
             yield
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        FileNotFoundError,
-    ) as error:
+    except DAMAGE as error:
         raise UserError(
-            f"{checkpoint} is damaged; move it to another folder to continue from the "
-            "checkpoint before it"
+            f"{what} {folder} is damaged; move it to another folder to continue from "
+            "the checkpoint before it"
         ) from error
 
 
@@ -309,18 +277,17 @@ def load_newest_metadata(workdir: Path) -> Any:
       UserError: there is no checkpoint, or it is damaged, has another format, or was
         not written by this package.
     """
-    if not list_steps(workdir):
+    if not (steps := list_steps(workdir)):
         raise UserError(
             f"{workdir} holds no finished checkpoint; name the folder of a trained run"
         )
-    return _load_metadata(workdir / FOLDER / str(list_steps(workdir)[-1]))
+    return _load_metadata(workdir / FOLDER / str(steps[-1]))
 
 
 def _load_metadata(checkpoint: Path) -> Any:
-    _check_checkpoint_format(checkpoint)
     # The file is read without Orbax, which would initialise the devices: too early for
     # runs of several processes.
-    with _report_damage(f"checkpoint {checkpoint}"):
+    with _report_damage(checkpoint):
         text = (checkpoint / "_CHECKPOINT_METADATA").read_text("utf-8")
         metadata = json.loads(text).get("custom_metadata")
     for key in REQUIRED_METADATA:

@@ -118,8 +118,7 @@ def split_argument(config: str) -> tuple[str, str]:
 def find_run_folder(config: str) -> Path | None:
     """Returns the run folder that a config was read from; None for a file of the user.
 
-    Args:
-      config: the value of --config, after `find_config`.
+    The config is the value of --config, after `find_config`.
     """
     file, argument = split_argument(config)
     workdir = Path(argument[1:]).expanduser()

@@ -143,7 +143,12 @@ class Inference:
             for _ in images:
                 yield from tiling.assemble_tiles(tiles, results)
             return
-        self._announce_blending()
+        if not self._announced:
+            say(
+                "the norm has spatial statistics, so tiles cannot equal the whole "
+                "image; they overlap by half and are blended"
+            )
+            self._announced = True
         results = map(_drop_label, results)  # the labels of two tiles have no mean
         for _ in images:
             for rows in tiling.assemble_tiles(tiles, results):
@@ -199,14 +204,6 @@ class Inference:
             f"memory is short: {self._used_pixels:,} pixels at a time are too many; "
             "using fewer"
         )
-
-    def _announce_blending(self) -> None:
-        if not self._announced:
-            say(
-                "the norm has spatial statistics, so tiles cannot equal the whole "
-                "image; they overlap by half and are blended"
-            )
-        self._announced = True
 
     def _choose_tiles(
         self, members: Sequence[Any], shape: tuple[int, ...]

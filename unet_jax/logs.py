@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from tensorboardX import SummaryWriter
 
 METRICS = "metrics.jsonl"
@@ -85,12 +84,7 @@ class Log:
     def __enter__(self) -> "Log":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._writer:
             self._bar.stop()
             self._lines.close()
@@ -156,10 +150,8 @@ def print_scores(
     """Prints scores named `split/metric` and `split/metric/class` as a table."""
     names = list(dict.fromkeys("/".join(name.split("/")[:2]) for name in scores))
     say(title)
-    table = Table()
-    table.add_column("")
-    for column in ("mean", *classes):
-        table.add_column(column, justify="right")
+    columns = (Column(name, justify="right") for name in ("mean", *classes))
+    table = Table("", *columns)
     for name in names:
         cells = [scores.get(name), *(scores.get(f"{name}/{c}", "") for c in classes)]
         table.add_row(name.split("/")[1], *map(_format_number, cells))

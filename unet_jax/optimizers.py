@@ -85,7 +85,7 @@ def lamb(
 def freeze(
     tx: optax.GradientTransformation, patterns: tuple[str, ...], params: optax.Params
 ) -> optax.GradientTransformation:
-    """Excludes the parameters whose names match a pattern from training.
+    """Returns an optimizer that does not train parameters whose names match a pattern.
 
     Frozen parameters get no update and no weight decay, and do not count in the
     gradient norm for clipping.
@@ -95,9 +95,6 @@ def freeze(
       patterns: shell patterns for names such as 'down0/Conv_0/kernel'. '*' also matches
         '/', so 'down*' is the whole contracting path.
       params: a tree with the structure of the parameters.
-
-    Returns:
-      The optimizer with the frozen parameters masked.
 
     Raises:
       UserError: a pattern matches no parameter, or the patterns match all parameters.

@@ -64,10 +64,8 @@ def connect_processes() -> None:
       UserError: the first of the three is set, and another is not a whole number.
     """
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
-        count, index = (
-            _read_integer("JAX_NUM_PROCESSES"),
-            _read_integer("JAX_PROCESS_ID"),
-        )
+        count = _read_integer("JAX_NUM_PROCESSES")
+        index = _read_integer("JAX_PROCESS_ID")
         jax.distributed.initialize(num_processes=count, process_id=index)
     elif is_distributed(os.environ):
         jax.distributed.initialize()  # JAX asks the cluster for the three values
@@ -167,9 +165,6 @@ def mesh(*, space: Count = 1) -> Layout:
 
         return {name: place(array) for name, array in batch.items()}
 
-    def compile_train(step: Callable) -> Callable:
-        return jax.jit(step, donate_argnums=0, out_shardings=copies)
-
     return Layout(
         axis_name=None,
         replicas=devices // space,
@@ -177,7 +172,9 @@ def mesh(*, space: Count = 1) -> Layout:
         put_state=functools.partial(_replicate, copies),
         make_global=lambda state: state,
         put_batch=put_batch,
-        compile_train=compile_train,
+        compile_train=functools.partial(
+            jax.jit, donate_argnums=0, out_shardings=copies
+        ),
         abstract=functools.partial(_add_sharding, copies),
     )
 

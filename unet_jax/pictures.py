@@ -58,7 +58,7 @@ def draw_image(image: np.ndarray, *, like: np.ndarray | None = None) -> Picture:
 
 def _take_plane(image: np.ndarray) -> np.ndarray:
     """Returns the middle slice of an image `[*S, C]`, with one channel or three."""
-    image = _take_slice(np.asarray(image, np.float32), image.ndim - 1)
+    image = take_slice(np.asarray(image, np.float32), image.ndim - 1)
     return image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
 
 
@@ -68,9 +68,7 @@ def draw_deviation(target: np.ndarray, value: np.ndarray) -> Picture:
     The colour is strongest at a difference of half the range of the target, taken from
     its 1st to its 99th percentile.
 
-    Args:
-      target: `[*S, C]`.
-      value: `[*S, C]`.
+    Both arrays are `[*S, C]`.
     """
     target, value = _take_plane(target), _take_plane(value)
     low, high = np.percentile(target, (1, 99))
@@ -82,7 +80,7 @@ def draw_deviation(target: np.ndarray, value: np.ndarray) -> Picture:
 
 def draw_objects(objects: np.ndarray) -> Picture:
     """Draws object ids `[*S]`; consecutive ids have different colours."""
-    objects = _take_slice(objects, objects.ndim)
+    objects = take_slice(objects, objects.ndim)
     palette = np.array([(0, 0, 0), *VIVID], np.uint8)
     index = np.where(objects > 0, 1 + (objects - 1) % len(VIVID), 0)
     picture = palette[index]
@@ -98,7 +96,7 @@ def draw_label(label: np.ndarray, colours: Colours, *, axes: int) -> Picture:
       colours: of each class, the background first.
       axes: the number of spatial axes.
     """
-    label = _take_slice(label, axes)
+    label = take_slice(label, axes)
     palette = np.asarray(colours, np.uint8)
     if label.ndim == 2:
         picture = palette[np.clip(label, 0, len(palette) - 1)]
@@ -122,7 +120,7 @@ def draw_errors(truth: np.ndarray, prediction: np.ndarray, *, axes: int) -> Pict
       prediction: of the same shape.
       axes: the number of spatial axes.
     """
-    truth, prediction = _take_slice(truth, axes), _take_slice(prediction, axes)
+    truth, prediction = take_slice(truth, axes), take_slice(prediction, axes)
     ignored, known = _find_ignored(truth), truth != IGNORE
     too_low, too_high = known & (prediction < truth), known & (prediction > truth)
     if truth.ndim == 3:
@@ -168,7 +166,7 @@ def draw_overlay(
 
 def draw_heat_map(values: np.ndarray, *, top: float) -> Picture:
     """Draws values `[*S]` in black at 0, then red and yellow, and white at `top`."""
-    values = _take_slice(np.asarray(values, np.float32), values.ndim)
+    values = take_slice(np.asarray(values, np.float32), values.ndim)
     share = np.clip(values / top, 0, 1)[..., None]
     return (255 * np.clip(3 * share - (0, 1, 2), 0, 1)).astype(np.uint8)
 
@@ -181,14 +179,6 @@ def _find_edges(ids: np.ndarray) -> np.ndarray:
     return np.any([ids != neighbour for neighbour in (*rows, *columns)], axis=0)
 
 
-def join_row(pictures: Sequence[Picture]) -> Picture:
-    """Joins pictures of one size side by side, with white gaps."""
-    height = pictures[0].shape[0]
-    gap = np.full((height, GAP, 3), 255, np.uint8)
-    pieces = [piece for picture in pictures for piece in (picture, gap)]
-    return np.concatenate(pieces[:-1], axis=1)
-
-
 def join_rows(rows: Sequence[Picture]) -> Picture:
     """Joins rows of pictures below a line of titles.
 
@@ -196,8 +186,7 @@ def join_rows(rows: Sequence[Picture]) -> Picture:
     are enlarged by a whole number.
 
     Args:
-      rows: results of `join_row` for an input, a truth, a prediction and an error; may
-        be empty.
+      rows: an input, a truth, a prediction and an error side by side; may be empty.
     """
     widest = max((picture.shape[1] for picture in rows), default=MIN_WIDTH)
     factor = -(-MIN_WIDTH // widest)
@@ -218,7 +207,7 @@ def join_rows(rows: Sequence[Picture]) -> Picture:
 
 
 def make_contact_sheet(pictures: Sequence[Picture], columns: int) -> Picture:
-    """Arranges pictures of one size in rows with a number of columns."""
+    """Arranges pictures of one size in rows of some columns, with white gaps."""
     height, width = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)
     shape = (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3)
@@ -229,6 +218,12 @@ def make_contact_sheet(pictures: Sequence[Picture], columns: int) -> Picture:
     return sheet
 
 
+def thin_out(picture: np.ndarray, size: int) -> np.ndarray:
+    """Returns every n-th pixel of `[H, W, ...]`: at most `size` along an axis."""
+    step = -(-max(picture.shape[:2]) // size)
+    return picture[::step, ::step]
+
+
 def encode_png(picture: Picture) -> bytes:
     """Returns a picture as the bytes of a PNG file."""
     stream = io.BytesIO()
@@ -236,7 +231,7 @@ def encode_png(picture: Picture) -> bytes:
     return stream.getvalue()
 
 
-def _take_slice(array: np.ndarray, axes: int) -> np.ndarray:
+def take_slice(array: np.ndarray, axes: int) -> np.ndarray:
     """Returns the middle slice along every spatial axis but the last two."""
     for _ in range(axes - 2):
         array = array[len(array) // 2]

@@ -5,6 +5,7 @@ after `warmup` steps, or after half of the run if that is shorter. The decay end
 step `steps`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Annotated
 
@@ -15,8 +16,6 @@ from unet_jax.specs import Domain, Positive, Proportion, Whole
 __all__ = ["constant", "cosine", "exponential", "polynomial"]
 
 _FinalFraction = Annotated[float, Domain("above 0, to 1", lambda x: 0 < x <= 1)]
-
-_MakeDecay = Callable[[int], optax.Schedule]  # number of steps -> schedule
 
 
 def constant(peak: float, steps: int, *, warmup: Whole = 0) -> optax.Schedule:
@@ -31,12 +30,8 @@ def cosine(
 
     Loshchilov and Hutter 2017, without restarts.
     """
-    return _warm_up(
-        peak,
-        steps,
-        warmup,
-        lambda left: optax.cosine_decay_schedule(peak, left, alpha=final),
-    )
+    decay = functools.partial(optax.cosine_decay_schedule, peak, alpha=final)
+    return _warm_up(peak, steps, warmup, decay)
 
 
 def polynomial(
@@ -51,25 +46,20 @@ def polynomial(
 
     nnU-Net uses a power of 0.9.
     """
-    return _warm_up(
-        peak,
-        steps,
-        warmup,
-        lambda left: optax.polynomial_schedule(peak, peak * final, power, left),
-    )
+    decay = functools.partial(optax.polynomial_schedule, peak, peak * final, power)
+    return _warm_up(peak, steps, warmup, decay)
 
 
 def exponential(
     peak: float, steps: int, *, warmup: Whole = 0, final: _FinalFraction = 0.01
 ) -> optax.Schedule:
     """Decays by a constant factor per step, from the peak to `final` times the peak."""
-    return _warm_up(
-        peak, steps, warmup, lambda left: optax.exponential_decay(peak, left, final)
-    )
+    decay = functools.partial(optax.exponential_decay, peak, decay_rate=final)
+    return _warm_up(peak, steps, warmup, decay)
 
 
 def _warm_up(
-    peak: float, steps: int, warmup: int, make_decay: _MakeDecay
+    peak: float, steps: int, warmup: int, make_decay: Callable[[int], optax.Schedule]
 ) -> optax.Schedule:
     warmup = min(warmup, steps // 2)  # a short run reaches the peak, too
     decay = make_decay(steps - warmup)

@@ -67,15 +67,16 @@ def bind(
     check_type(spec, Spec, field)
     kwargs = dict(spec)
     name = kwargs.pop("name")
-    if not is_external(name):
-        function = _get_public(module, name, f"{field}.name")
-        check_keywords(function, kwargs, field, name=name, given=given)
-    else:
+    external = is_external(name)
+    if external:
         function = _import_function(name, f"{field}.name")
-        try:
-            check_keywords(function, kwargs, field, name=name, given=given)
-        except UserError as error:
-            raise UserError(f"{error} (defined in {find_source_file(name)})") from error
+    else:
+        function = _get_public(module, name, f"{field}.name")
+    try:
+        _check_keywords(function, kwargs, field, name, given)
+    except UserError as error:
+        place = f" (defined in {find_source_file(name)})" if external else ""
+        raise UserError(f"{error}{place}") from error
     return functools.partial(function, **kwargs)
 
 
@@ -116,29 +117,16 @@ def find_source_file(name: str) -> Path:
         return _get_file(importlib.import_module(name.partition(":")[0]))
 
 
-def check_keywords(
+def _check_keywords(
     function: Callable,
     kwargs: Mapping[str, Any],
     field: str,
-    *,
-    name: str = "",
-    given: tuple[str, ...] = (),
+    name: str,
+    given: tuple[str, ...],
 ) -> None:
-    """Checks that a function takes these keyword arguments.
-
-    Args:
-      function: the function, or the class of a Flax module.
-      kwargs: values by keyword.
-      field: the config field of the spec, for errors.
-      name: the name of the function, for errors.
-      given: keyword arguments that the caller passes later.
-
-    Raises:
-      UserError: a keyword is unknown or missing, or a value does not fit its
-        annotation.
-    """
-    keywords = _read_annotations(function, given)
-    subject = f"{field}: {name!r}" if name else field
+    """Raises UserError if a keyword is unknown, missing, or of another type."""
+    subject = f"{field}: {name!r}"
+    keywords = _read_keywords(function, given)
     for key, value in kwargs.items():
         if key not in keywords:
             positional = key in inspect.signature(function).parameters
@@ -146,9 +134,9 @@ def check_keywords(
             raise UserError(
                 f"{subject} has no keyword {key!r}{hint}; {suggest(key, keywords)}"
             )
-        check_type(value, keywords[key], f"{field}.{key}")
-    missing = [key for key in _list_required(function, given) if key not in kwargs]
-    if missing:
+        check_type(value, keywords[key].type, f"{field}.{key}")
+    required = [key for key, keyword in keywords.items() if keyword.required]
+    if missing := [key for key in required if key not in kwargs]:
         raise UserError(f"{subject} also needs {', '.join(missing)}")
 
 
@@ -236,34 +224,27 @@ def _get_file(module: ModuleType) -> Path:
     return Path(getattr(module, "__file__", None) or module.__name__)
 
 
-def _list_keywords(function: Callable, given: tuple[str, ...]) -> dict[str, Any]:
-    """Returns the parameters that a spec may set.
+class _Keyword(NamedTuple):
+    type: Any
+    required: bool
 
-    Those are the keyword-only ones of a function, and all fields of a Flax module.
+
+def _read_keywords(function: Callable, given: tuple[str, ...]) -> dict[str, _Keyword]:
+    """Returns the keywords that a spec may set.
+
+    Those are the keyword-only parameters of a function, or all fields of a Flax module.
     """
-    parameters = inspect.signature(function).parameters
-    if not inspect.isclass(function):
-        parameters = {
-            k: p
-            for k, p in parameters.items()
-            if p.kind == inspect.Parameter.KEYWORD_ONLY
-        }
-    hidden = {"parent", "name", *given}  # Flax adds the first two to every module
-    return {k: p for k, p in parameters.items() if k not in hidden}
-
-
-def _read_annotations(function: Callable, given: tuple[str, ...]) -> dict[str, Any]:
-    """Returns the type of each keyword that a spec may set."""
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except Exception:  # annotations of an external function may be any text
         hints = {}
-    return {key: hints.get(key, Any) for key in _list_keywords(function, given)}
-
-
-def _list_required(function: Callable, given: tuple[str, ...]) -> list[str]:
-    keywords = _list_keywords(function, given)
-    return [k for k, p in keywords.items() if p.default is inspect.Parameter.empty]
+    hidden = {"parent", "name", *given}  # Flax adds the first two to every module
+    return {
+        name: _Keyword(hints.get(name, Any), p.default is p.empty)
+        for name, p in inspect.signature(function).parameters.items()
+        if name not in hidden
+        and (inspect.isclass(function) or p.kind == p.KEYWORD_ONLY)
+    }
 
 
 def _describe_type(hint: Any) -> str:

@@ -267,10 +267,9 @@ def _add_axes(weight: np.ndarray, array: np.ndarray) -> np.ndarray:
 
 def _find_used(tiles: Tiles, tile: tuple[TileSpan, ...]) -> tuple[slice, ...]:
     """Returns the slices of the output of a tile that are used."""
-    starts = [span.start + m for span, m in zip(tile, tiles.margin, strict=True)]
     return tuple(
-        slice(span.first - start, span.stop - start)
-        for span, start in zip(tile, starts, strict=True)
+        slice(span.first - span.start - margin, span.stop - span.start - margin)
+        for span, margin in zip(tile, tiles.margin, strict=True)
     )
 
 

@@ -72,6 +72,7 @@ KINDS = {
     "optimizer": "GradientTransformation",
     "metrics": "Metric",
     "model": "Module",
+    "parallel": "Layout",
 }
 
 
@@ -109,9 +110,7 @@ def test_a_result_of_another_type_is_an_error(tiny, field):
     )
 
 
-@pytest.mark.parametrize(
-    "field", ["task", "method", "data", "schedule", "metrics", "model", "augment"]
-)
+@pytest.mark.parametrize("field", sorted(KINDS.keys() - {"optimizer"} | {"augment"}))
 def test_a_wrong_signature_is_an_error(tiny, field):
     words = get_error(set_spec(tiny, field, "crowded"))
     assert words.startswith(f"config.{field}")

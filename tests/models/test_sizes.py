@@ -10,7 +10,7 @@ PAPER = UNetAxis(strides=(2,) * 4, kernels=(3,) * 5, down=(2,) * 5, up=(2,) * 4)
 
 def test_the_paper():
     assert sizes.compute_margin(PAPER) == 92 == (572 - 388) // 2
-    legal = [n for n in range(1, 600) if sizes.is_valid(n, PAPER)]
+    legal = [n for n in range(1, 600) if sizes.find_valid_size(n, PAPER) == n]
     assert legal == list(range(188, 600, 16)) == [16 * k + 60 for k in range(8, 34)]
     assert sizes.find_valid_size(573, PAPER) == 588
     assert sizes.find_valid_size(1, PAPER) == 188
@@ -23,8 +23,8 @@ def test_legal_sizes_with_same_padding_are_multiples():
     assert sizes.compute_margin(axis) == 0
     assert sizes.find_valid_size(1, axis) == 16
     assert sizes.find_valid_size(17, axis) == 32
-    assert sizes.is_valid(32, axis)
-    assert not sizes.is_valid(40, axis)
+    assert sizes.find_valid_size(32, axis) == 32
+    assert sizes.find_valid_size(40, axis) == 48
 
 
 def simulate(size, axis):
@@ -67,7 +67,7 @@ def test_closed_forms_agree_with_the_simulation(axis, upsample):
     legal = []
     for size in range(1, 250):
         left = simulate(size, axis)
-        assert sizes.is_valid(size, axis) == (left is not None)
+        assert (sizes.find_valid_size(size, axis) == size) == (left is not None)
         if left is not None:
             assert left == size - 2 * margin
             legal.append(size)

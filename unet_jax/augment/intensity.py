@@ -43,10 +43,7 @@ def brightness(
 ) -> Example:
     """Adds a number from N(0, sigma) to each channel.
 
-    Args:
-      key: the random key.
-      example: the arrays of one example.
-      sigma: in standard deviations of the image.
+    The unit of sigma is the standard deviation of the image.
     """
     example = apply_displacements(example)
     image = example["image"]
@@ -66,21 +63,15 @@ def contrast(
     image = example["image"]
     mean = _reduce_pixels(jnp.mean, image)
     factor = draw_log_uniform(key, low, high, image.shape[-1:])
-    return {
-        **example,
-        "image": mean + _broadcast_channels(factor, image) * (image - mean),
-    }
+    factor = _broadcast_channels(factor, image)
+    return {**example, "image": mean + factor * (image - mean)}
 
 
 def noise(key: jax.Array, example: Example, *, sigma: NonNegative = 0.2) -> Example:
     """Adds white Gaussian noise whose standard deviation is uniform in 0..sigma.
 
-    One standard deviation is drawn for all pixels and channels.
-
-    Args:
-      key: the random key.
-      example: the arrays of one example.
-      sigma: in standard deviations of the image.
+    One standard deviation is drawn for all pixels and channels. The unit of sigma is
+    the standard deviation of the image.
     """
     example = apply_displacements(example)
     image = example["image"]

@@ -99,12 +99,7 @@ def shift(key: jax.Array, example: Example, *, pixels: NonNegative = 10.0) -> Ex
 
 
 def flip(key: jax.Array, example: Example, *, axes: tuple[int, ...] = ()) -> Example:
-    """Flips each spatial axis with probability 1/2, exactly.
-
-    Args:
-      key: the random key.
-      example: the arrays of one example.
-      axes: the spatial axes that may be flipped; () for all.
+    """Flips each of the spatial `axes`, () for all, with probability 1/2, exactly.
 
     Raises:
       UserError: the example does not have one of the axes.

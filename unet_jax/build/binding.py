@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +21,7 @@ from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
 from unet_jax.methods import Ingredients, Method
 from unet_jax.metrics.metric import Metric
+from unet_jax.parallel import Layout
 from unet_jax.specs import NonNegative, bind, check_type, is_external
 from unet_jax.tasks import Data, Task
 
@@ -35,16 +36,32 @@ def bind_field(
 ) -> Any:
     """Returns the function that the spec of a field names, with its keywords bound.
 
-    Args:
-      module: the module that defines the function.
-      config: of the run.
-      name: the name of the field.
-      **options: as in `specs.bind`.
+    The options are those of `specs.bind`.
 
     Raises:
       UserError: the spec is wrong.
     """
     return bind(module, checks.to_plain(config[name]), f"config.{name}", **options)
+
+
+def build_part(
+    module: ModuleType, config: ConfigDict, name: str, kind: Any, *args: Any
+) -> Any:
+    """Calls the function that the spec of a field names, and returns its result.
+
+    Args:
+      module: the module that defines the function.
+      config: of the run.
+      name: the name of the field.
+      kind: the type of the result, one of `EXAMPLES`.
+      *args: positional arguments of the function.
+
+    Raises:
+      UserError: the spec is wrong, or the function raises it.
+    """
+    make = bind_field(module, config, name)
+    with prefix_errors(f"config.{name}"):
+        return call_checked(make, kind, config[name].name, *args)
 
 
 def bind_terms(
@@ -53,14 +70,8 @@ def bind_terms(
     """Returns the functions of a tuple of specs, each with a number.
 
     The number is a key of the spec that is not passed to the function: the scale of a
-    term of the loss, or the probability of an augmentation. It is 1 if it is missing.
-
-    Args:
-      module: the module that defines the functions.
-      config: of the run.
-      field: the name of the field.
-      number: the key of the number, such as 'scale'.
-      hint: the type of the number.
+    term of the loss, or the probability of an augmentation. It is 1 if it is missing,
+    and `hint` is its type.
 
     Raises:
       UserError: a spec is wrong.
@@ -78,27 +89,15 @@ def bind_terms(
 
 
 def build_task(config: ConfigDict, data: Data) -> Task:
-    """Returns the task of a run.
-
-    Args:
-      config: of the run.
-      data: the facts about the data set that the task depends on.
-
-    Raises:
-      UserError: the spec is wrong, or the task does not fit the data set.
-    """
-    make = bind_field(tasks, config, "task")
-    with prefix_errors("config.task"):
-        return call_checked(make, Task, config.task.name, data)
+    """Returns the task of a run; raises UserError if it does not fit the data set."""
+    return build_part(tasks, config, "task", Task, data)
 
 
 def build_loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Terms]:
     """Returns the weighted sum of the terms of the loss, and the terms.
 
-    Args:
-      config: of the run.
-      task: its task. Its `fallback` gives a term for each kind of target that the
-        config has no term for.
+    The `fallback` of the task gives a term for each kind of target that the config has
+    no term for.
 
     Raises:
       UserError: a spec is wrong, a term reads a kind of target that the task does not
@@ -111,13 +110,11 @@ def build_loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Term
             kind = losses.get_kind(term)
             covered.add(kind)
             if scale and kind not in task.losses:
-                known = (getattr(losses, name) for name in losses.__all__)
-                serving = [
-                    f.__name__ for f in known if losses.get_kind(f) in task.losses
-                ]
+                known = {n: losses.get_kind(getattr(losses, n)) for n in losses.__all__}
+                serving = _join_words(n for n in known if known[n] in task.losses)
                 raise UserError(
                     f"{config.loss[i].name!r} reads a {kind}, and the task "
-                    f"{config.task.name!r} has none; use {_join_words(serving)}"
+                    f"{config.task.name!r} has none; use {serving}"
                 )
     for spec in task.fallback:
         term = bind(losses, spec, f"the task {config.task.name!r}")
@@ -145,20 +142,14 @@ def build_metrics(config: ConfigDict, task: Task) -> tuple[tuple[str, Metric], .
         with prefix_errors(f"config.metrics[{i}]"):
             metric = call_checked(make, Metric, spec["name"])
             if metric.kind not in task.metrics:
-                known = _join_words(_list_metrics(task))
+                known = {n: getattr(metrics, n)().kind for n in metrics.__all__}
+                serving = _join_words(n for n in known if known[n] in task.metrics)
                 raise UserError(
                     f"{spec['name']!r} reads {RESULT_NAMES[metric.kind]}, and the task "
-                    f"{config.task.name!r} gives none; use {known}"
+                    f"{config.task.name!r} gives none; use {serving}"
                 )
         built.append(metric)
     return tuple(zip(checks.get_metric_names(config), built, strict=True))
-
-
-def _list_metrics(task: Task) -> Iterator[str]:
-    """Yields the names of the metrics that read the results of a task."""
-    for name in metrics.__all__:
-        if getattr(metrics, name)().kind in task.metrics:
-            yield name
 
 
 def _join_words(names: Iterable[str]) -> str:
@@ -175,25 +166,17 @@ def build_optimizer(
     Raises:
       UserError: a spec is wrong.
     """
-    rate = config.optimizer.get("learning_rate")
-    make = bind_field(optimizers, config, "optimizer")
-    make_schedule = bind_field(schedules, config, "schedule")
-    with prefix_errors("config.schedule"):
-        name = config.schedule.name
-        schedule = call_checked(make_schedule, Callable, name, rate, config.steps)
-    with prefix_errors("config.optimizer"):
-        name = config.optimizer.name
-        tx = call_checked(make, optax.GradientTransformation, name, schedule)
-    return schedule, tx
+    bind_field(optimizers, config, "optimizer")  # checks the rate
+    rate, kind = config.optimizer.get("learning_rate"), optax.GradientTransformation
+    schedule = build_part(schedules, config, "schedule", Callable, rate, config.steps)
+    return schedule, build_part(optimizers, config, "optimizer", kind, schedule)
 
 
 def build_model(config: ConfigDict, axis_name: str | None) -> nn.Module:
     """Returns the network, with its default number of outputs.
 
-    Args:
-      config: of the run.
-      axis_name: the axis of devices over which batch norm computes its statistics; None
-        if arrays are global.
+    `axis_name` is the axis of devices over which batch norm computes its statistics;
+    None if arrays are global.
 
     Raises:
       UserError: the spec is wrong, or the network lacks a method or an attribute.
@@ -222,20 +205,15 @@ def build_model(config: ConfigDict, axis_name: str | None) -> nn.Module:
 
 
 def build_method(config: ConfigDict, parts: Ingredients) -> Method:
-    """Returns the method of training.
-
-    Raises:
-      UserError: the spec is wrong.
-    """
-    make = bind_field(methods, config, "method")
-    with prefix_errors("config.method"):
-        return call_checked(make, Method, config.method.name, parts)
+    """Returns the method of training; raises UserError if the spec is wrong."""
+    return build_part(methods, config, "method", Method, parts)
 
 
 # For errors: a function of this package that returns the type.
 EXAMPLES = {
     Callable: "unet_jax.schedules.constant",
     Geometry: "unet_jax.models.UNet.geometry",
+    Layout: "unet_jax.parallel.pmap",
     Method: "unet_jax.methods.supervised",
     Metric: "unet_jax.metrics.dice",
     Splits: "unet_jax.data.cells",
@@ -315,13 +293,7 @@ def _check_result(function: Callable, field: str, name: str) -> Callable:
 def make_init_variables(
     config: ConfigDict, model: nn.Module, channels: int = 1
 ) -> Callable:
-    """Returns the function `() -> variables` that initialises a network.
-
-    Args:
-      config: of the run.
-      model: the network.
-      channels: C of the images.
-    """
+    """Returns the function `() -> variables` for a network and images of C channels."""
     image = jnp.zeros((1, *config.crop, channels))
     key = jax.random.key(0)
     keys = {"params": key, "dropout": key}
@@ -329,23 +301,6 @@ def make_init_variables(
 
 
 def make_init(config: ConfigDict, method: Method, channels: int) -> Callable:
-    """Returns the function `(key, variables=None) -> state` that starts training.
-
-    Args:
-      config: of the run.
-      method: its method.
-      channels: C of the images.
-    """
+    """Returns the function `(key, variables=None) -> state` that starts training."""
     image = jnp.zeros((1, *config.crop, channels))
     return jax.jit(lambda key, variables=None: method.init(key, image, variables))
-
-
-def collect_task_data(config: ConfigDict, splits: Splits) -> Data:
-    """Returns the facts about a data set that a task depends on."""
-    source = splits.train
-    return Data(
-        classes=source.classes,
-        axes=len(config.crop),
-        channels=source.channels,
-        target_channels=source.target_channels,
-    )

@@ -21,7 +21,7 @@ from unet_jax.logs import say
 from unet_jax.methods import Method
 from unet_jax.metrics.metric import Metric
 from unet_jax.parallel import Layout
-from unet_jax.specs import Spec, check_type
+from unet_jax.specs import check_type
 from unet_jax.tasks import Task
 
 Terms = list[tuple[float, Callable]]  # a scale or a probability, and its function
@@ -47,7 +47,8 @@ def check_fields(config: ConfigDict) -> None:
         if name in REPLACED:
             raise UserError(f"config.{name} is no longer a field; {REPLACED[name]}")
         if name not in known:
-            inside = [f"{outer}.{name}" for outer in known if _has(config, outer, name)]
+            holders = [f for f in known if isinstance(config.get(f), ConfigDict)]
+            inside = [f"{field}.{name}" for field in holders if name in config[field]]
             hint = f"did you mean {inside[0]!r}?" if inside else suggest(name, known)
             raise UserError(f"config has no field {name!r}; {hint}")
     for name, field in known.items():
@@ -71,10 +72,6 @@ def check_fields(config: ConfigDict) -> None:
 
 def read_section(config: ConfigDict, name: str) -> dict[str, Any]:
     """Returns the keys of a field that is a dict, with defaults for missing keys.
-
-    Args:
-      config: of the run.
-      name: the name of the field, such as `predict`.
 
     Raises:
       UserError: a key is unknown, or its value is not of its type.
@@ -107,11 +104,12 @@ def get_metric_names(config: ConfigDict) -> list[str]:
       UserError: a metric is listed twice with the same options, or is named loss.
     """
     specs = to_plain(config.metrics)
-    short = [_get_short_name(spec) for spec in specs]
-    names = [
-        name if short.count(name) == 1 else _get_long_name(spec)
-        for name, spec in zip(short, specs, strict=True)
-    ]
+    short = [spec["name"].rpartition(":")[2] for spec in specs]  # without the module
+    names = []
+    for name, spec in zip(short, specs, strict=True):
+        options = ",".join(f"{k}={v}" for k, v in spec.items() if k != "name")
+        long = options and short.count(name) > 1
+        names.append(f"{name}({options})" if long else name)
     if "loss" in names:
         raise UserError("config.metrics: a metric cannot be named loss; rename it")
     for name in names:
@@ -120,29 +118,8 @@ def get_metric_names(config: ConfigDict) -> list[str]:
     return names
 
 
-def _get_short_name(spec: Spec) -> str:
-    """Returns the name of a metric; of an external one, the name of the function."""
-    return spec["name"].rpartition(":")[2]
-
-
-def _get_long_name(spec: Spec) -> str:
-    """Returns the name of a metric with its options."""
-    name = _get_short_name(spec)
-    options = ",".join(f"{k}={v}" for k, v in spec.items() if k != "name")
-    return f"{name}({options})" if options else name
-
-
-def _has(config: ConfigDict, name: str, key: str) -> bool:
-    return isinstance(config.get(name), ConfigDict) and key in config[name]
-
-
 def check_sizes(config: ConfigDict, model: nn.Module, layout: Layout) -> None:
     """Checks the crop and the batch size against the network and the devices.
-
-    Args:
-      config: of the run.
-      model: its network.
-      layout: the placement of arrays on the devices.
 
     Raises:
       UserError: the devices cannot share a batch, or the network does not take the
@@ -208,11 +185,7 @@ def check_crop(
             f"{_join((64,) * len(image))}"
         )
     window = [c - 2 * m for c, m in zip(config.crop, margin, strict=True)]
-    smaller = [
-        shape
-        for shape in shapes
-        if any(w > n for w, n in zip(window, shape, strict=True))
-    ]
+    smaller = [s for s in shapes if any(w > n for w, n in zip(window, s, strict=True))]
     if smaller:
         count = f"{len(smaller)} of {len(shapes)} images" if shapes[1:] else "an image"
         say(
@@ -236,10 +209,7 @@ def check_cache(
 ) -> None:
     """Prints a line if the prepared training images exceed `config.cache`.
 
-    Args:
-      config: of the run.
-      example: a prepared example, from which the bytes of a pixel are known.
-      shapes: the spatial shapes of all training images.
+    The bytes of a pixel are those of a prepared example.
     """
     arrays = (example[name] for name in list_spatial(example))
     pixel = sum(array.nbytes for array in arrays) / example["weight"].size
@@ -253,16 +223,7 @@ def check_cache(
 
 
 def check_unlabelled(config: ConfigDict, splits: Splits, needed: int) -> None:
-    """Checks that there are unlabelled images if the method needs some.
-
-    Args:
-      config: of the run.
-      splits: its data.
-      needed: the number of unlabelled images in a batch.
-
-    Raises:
-      UserError: there are none.
-    """
+    """Raises UserError if a batch needs unlabelled images and there are none."""
     if needed and splits.unlabelled is None:
         raise UserError(
             f"config.method: {config.method.name!r} needs images without labels, and "
@@ -274,11 +235,7 @@ def check_unlabelled(config: ConfigDict, splits: Splits, needed: int) -> None:
 def check_metrics(
     config: ConfigDict, method: Method, metrics: tuple[tuple[str, Metric], ...]
 ) -> None:
-    """Checks that there are metrics, unless the method generates images.
-
-    Raises:
-      UserError: a generator has metrics, or another method has none.
-    """
+    """Raises UserError if a generator has metrics, or another method has none."""
     if method.sample and metrics:
         raise UserError(
             f"config.metrics: the method {config.method.name!r} generates images, "
@@ -300,29 +257,15 @@ def check_first_metric(metrics: tuple[tuple[str, Metric], ...]) -> None:
 def check_terms(
     config: ConfigDict, operations: Terms, loss: Terms, task: Task, example: Example
 ) -> None:
-    """Calls each term with the shapes of a crop, so that it fails before training.
+    """Calls each operation and each term of the loss with the shapes of a crop.
 
-    Args:
-      config: of the run.
-      operations: the operations of the augmentation.
-      loss: the terms of the loss.
-      task: the task, which makes the targets.
-      example: a prepared example.
-
-    Raises:
-      UserError: an operation or a term does not take the shapes.
+    So a function that does not fit raises UserError before training.
     """
     crop, axes = tuple(config.crop), len(config.crop)
     arrays = {k: v for k, v in example.items() if isinstance(v, np.ndarray)}
-    cut = {
-        name: jax.ShapeDtypeStruct(
-            (*crop, *array.shape[axes:])
-            if name in list_spatial(example)
-            else array.shape,
-            array.dtype,
-        )
-        for name, array in arrays.items()
-    }
+    cut = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in arrays.items()}
+    for name in list_spatial(arrays):
+        cut[name] = cut[name].update(shape=(*crop, *cut[name].shape[axes:]))
     cut["seed"] = jax.ShapeDtypeStruct((), jnp.uint32)
     for i, (_, operation) in enumerate(operations):
         with prefix_errors(f"config.augment[{i}]"):

@@ -1,7 +1,8 @@
 """Builds the data set of a run, and checks it before training."""
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
@@ -53,10 +54,6 @@ def survey_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits
     Every record is read if the data set gives no report. Errors in the data are not
     raised; they are in the report.
 
-    Args:
-      config: of the run.
-      notes: as in `load_splits`.
-
     Raises:
       UserError: a field of the config is wrong, or the data cannot be found.
     """
@@ -73,9 +70,7 @@ def get_network_shapes(
 ) -> list[tuple[int, ...]]:
     """Returns the spatial shapes of the training images after resampling.
 
-    Args:
-      config: of the run.
-      report: of the data set; without one, the result is empty.
+    Without a report of the data set, the result is empty.
 
     Raises:
       UserError: an image cannot be resampled.
@@ -129,7 +124,8 @@ def _measure_records(splits: Splits, threads: int) -> DatasetReport:
     records, issues = [], []
     with ThreadPoolExecutor(threads) as pool:
         for split, source in splits.sources.items():
-            for result in pool.map(_make_reader(split, source), range(source.length)):
+            measure = functools.partial(_measure_one, source, split)
+            for result in pool.map(measure, range(source.length)):
                 (records if isinstance(result, RecordStats) else issues).append(result)
     issues += check_leaks(records, find_duplicates(records), "allow")
     return DatasetReport(
@@ -140,13 +136,8 @@ def _measure_records(splits: Splits, threads: int) -> DatasetReport:
     )
 
 
-def _make_reader(split: str, source: Source) -> Callable[[int], RecordStats | Issue]:
-    """Returns a function that measures the record at an index."""
-
-    def read(index: int) -> RecordStats | Issue:
-        try:
-            return measure_record(source.load(index), split)
-        except UserError as error:
-            return Issue("error", "unreadable", str(error))
-
-    return read
+def _measure_one(source: Source, split: str, index: int) -> RecordStats | Issue:
+    try:
+        return measure_record(source.load(index), split)
+    except UserError as error:
+        return Issue("error", "unreadable", str(error))

@@ -343,13 +343,9 @@ def make_default_config() -> ConfigDict:
 
 
 def from_plain(value: Any) -> Any:
-    """Returns plain data as the value of a config field.
+    """Converts plain data, such as JSON, to the value of a config field.
 
-    Args:
-      value: plain data, such as JSON.
-
-    Returns:
-      The value with tuples for lists and ConfigDicts for dicts.
+    Lists become tuples, and dicts become ConfigDicts.
     """
     if isinstance(value, list | tuple):
         return tuple(map(from_plain, value))
@@ -361,8 +357,7 @@ def from_plain(value: Any) -> Any:
 def may_change(name: str) -> bool:
     """Returns True if the value of a field may change when a run is resumed.
 
-    Args:
-      name: of a field or, with dots, of a key in it: `predict.tta`.
+    The name can be that of a key in the field: `predict.tta`.
     """
     changeable = [field.name for field in FIELDS if field.may_change]
     return any(name == field or name.startswith(f"{field}.") for field in changeable)

@@ -1,6 +1,7 @@
 """Builds the parts of a run that predict; needs no data set."""
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -15,22 +16,9 @@ from unet_jax.data.normalize import Scale
 from unet_jax.data.resample import Resampling, make_resampling
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import Inference
-from unet_jax.specs import Spec, bind
+from unet_jax.specs import bind
 from unet_jax.tasks import Data, Task
 from unet_jax.views import View
-
-
-class PredictOptions(NamedTuple):
-    """The fields of `config.predict`, as described in build/fields.py."""
-
-    tta: str
-    tile: tuple[int, ...]
-    batch: int
-    channels: str
-    save_probabilities: bool
-    save_uncertainty: bool
-    postprocess: tuple[Spec, ...]
-    seed: int
 
 
 class PredictionParts(NamedTuple):
@@ -44,7 +32,7 @@ class PredictionParts(NamedTuple):
       value_scale: the scale of an image -> the scale of the values predicted from it.
       views: of test-time augmentation.
       postprocess: `(segmentation, probabilities) -> segmentation`.
-      options: the fields of `config.predict`.
+      options: the keys of `config.predict`, as attributes; see build/fields.py.
       preprocessing: the JSON data about pre-processing from the checkpoint.
     """
 
@@ -55,7 +43,7 @@ class PredictionParts(NamedTuple):
     value_scale: Callable[[Scale], Scale]
     views: tuple[View, ...]
     postprocess: Callable[[Segmentation, np.ndarray], Segmentation]
-    options: PredictOptions
+    options: SimpleNamespace
     preprocessing: dict[str, Any]
 
     @property
@@ -140,9 +128,8 @@ def make_value_scale(
 ) -> Callable[[Scale], Scale]:
     """Returns a function from the scale of an image to the scale of its values.
 
-    Args:
-      task: its `units` are those of the image, or those of the targets.
-      target_scale: the offsets and the widths of the targets, for each channel.
+    If the units are those of the targets, `target_scale` has the offsets and the widths
+    of the targets, for each channel.
     """
     if task.units != "own":
         return lambda scale: scale._replace(clip=False)
@@ -150,36 +137,28 @@ def make_value_scale(
     return lambda scale: Scale(offset, width)
 
 
-def bind_options(config: ConfigDict, task: Task) -> tuple[PredictOptions, Callable]:
-    """Returns the fields of `config.predict`, and its post-processing as a function.
+def bind_options(config: ConfigDict, task: Task) -> tuple[SimpleNamespace, Callable]:
+    """Returns the keys of `config.predict`, and its post-processing as a function.
 
     Raises:
-      UserError: a field is wrong, or the task does not give the results it needs.
+      UserError: a key is wrong, or the task does not give the results it needs.
     """
-    options = PredictOptions(**checks.read_section(config, "predict"))
-    functions = [
-        bind(postprocess, spec, f"config.predict.postprocess[{i}]")
-        for i, spec in enumerate(options.postprocess)
-    ]
-    _check_options(options, functions, task, config.task.name)
-    return options, postprocess.chain_functions(functions)
-
-
-def _check_options(
-    options: PredictOptions, functions: Sequence[Callable], task: Task, name: str
-) -> None:
-    """Raises UserError if the options need results that the task does not give."""
-    for i, function in enumerate(functions):
-        field = f"config.predict.postprocess[{i}]: {options.postprocess[i]['name']!r}"
+    options = SimpleNamespace(**checks.read_section(config, "predict"))
+    functions, name = [], config.task.name
+    for i, spec in enumerate(options.postprocess):
+        field = f"config.predict.postprocess[{i}]"
+        function = bind(postprocess, spec, field)
         if not task.classes:
             raise UserError(
-                f"{field} corrects labels, and the task {name!r} has none; remove it"
+                f"{field}: {spec['name']!r} corrects labels, and the task {name!r} has "
+                "none; remove it"
             )
         if task.finds_objects and postprocess.finds_objects(function):
             raise UserError(
-                f"{field} finds objects, and the task {name!r} finds them itself; "
-                "remove it"
+                f"{field}: {spec['name']!r} finds objects, and the task {name!r} finds "
+                "them itself; remove it"
             )
+        functions.append(function)
     if options.save_probabilities and not task.probabilities:
         raise UserError(
             f"config.predict.save_probabilities: the task {name!r} has no classes; set "
@@ -190,28 +169,20 @@ def _check_options(
             f"config.predict.save_uncertainty: the values of the task {name!r} have no "
             "entropy; set it to False"
         )
-    if task.classes:
-        _try_postprocess(task, functions)
-
-
-def _try_postprocess(task: Task, functions: Sequence[Callable]) -> None:
-    """Calls the post-processing with one pixel, so that it fails before prediction."""
-    prediction = np.full((1, 1, task.channels), 1 / task.channels, np.float32)
-    label = task.decide(prediction).astype(np.int32)
-    with prefix_errors("config.predict.postprocess"):
-        postprocess.chain_functions(functions)(
-            Segmentation(label), task.probabilities(prediction)
-        )
+    chained = postprocess.chain_functions(functions)
+    if task.classes:  # one pixel, so that a wrong function fails before prediction
+        prediction = np.full((1, 1, task.channels), 1 / task.channels, np.float32)
+        label = Segmentation(task.decide(prediction).astype(np.int32))
+        with prefix_errors("config.predict.postprocess"):
+            chained(label, task.probabilities(prediction))
+    return options, chained
 
 
 def read_task_data(preprocessing: dict[str, Any]) -> Data:
     """Returns the facts about the training data that a task depends on."""
-    return Data(
-        classes=tuple(preprocessing["classes"]),
-        axes=preprocessing["spatial_axes"],
-        channels=preprocessing["channels"],
-        target_channels=preprocessing["target_channels"],
-    )
+    axes, channels = preprocessing["spatial_axes"], preprocessing["channels"]
+    classes = tuple(preprocessing["classes"])
+    return Data(classes, axes, channels, preprocessing["target_channels"])
 
 
 def _expand_tile(tile: tuple[int, ...], axes: int) -> tuple[int, ...]:

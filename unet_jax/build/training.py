@@ -32,7 +32,7 @@ from unet_jax.methods import Ingredients, Method
 from unet_jax.methods.method import count_unlabelled_rows
 from unet_jax.metrics.metric import Metric
 from unet_jax.specs import Proportion
-from unet_jax.tasks import Task
+from unet_jax.tasks import Data, Task
 
 MAX_MEASURED = 64  # training images for the scale of generated images
 
@@ -135,9 +135,7 @@ def build(
       UserError: a field of the config is wrong, or the data have errors.
     """
     checks.check_fields(config)
-    make_layout = binding.bind_field(parallel, config, "parallel")
-    with prefix_errors("config.parallel"):
-        layout = make_layout()
+    layout = binding.build_part(parallel, config, "parallel", parallel.Layout)
     checks.check_sizes(config, binding.build_model(config, layout.axis_name), layout)
     task = binding.build_task(config, binding.ANY_DATA)
     draft = _build_learning(config, task, layout.axis_name)
@@ -151,13 +149,14 @@ def build(
     splits = splits or load_splits(config, notes)
     source = splits.train
     checks.check_unlabelled(config, splits, unlabelled_size)
-    task = binding.build_task(config, binding.collect_task_data(config, splits))
+    task = _make_task(config, source)
     learning = _build_learning(config, task, layout.axis_name)
     preprocessing = _collect_preprocessing(config, splits, learning)
     memory = examples.MemoryBudget(config.cache * 2**30)
-    prepare = _make_prepare(config, splits, task, preprocessing, memory)
+    prepare = _make_prepare(config, source, task, preprocessing, memory)
+    chances = binding.bind_field(sampling, config, "sampling")
     with prefix_errors("config.data"):
-        train = prepare(splits.train)
+        train = prepare(source, chances=chances)
         val = prepare(splits.val, evaluation=True)
         test = prepare(splits.test, evaluation=True)
     first = train[0]  # checks the example; it stays in memory
@@ -168,7 +167,13 @@ def build(
     checks.check_terms(config, learning.operations, learning.terms, task, first)
     unlabelled = None
     if unlabelled_size and splits.unlabelled is not None:
-        unlabelled = _prepare_unlabelled(config, splits.unlabelled, first, memory)
+        unlabelled = examples.prepare_unlabelled(
+            splits.unlabelled,
+            first,
+            measure=_make_measure(config, splits.unlabelled.channels),
+            memory=memory,
+            spacing=tuple(config.spacing),
+        )
     return TrainingParts(
         evaluation=_collect_evaluation(config, preprocessing, learning, test),
         model=learning.model,
@@ -189,10 +194,7 @@ def build_evaluation(
 ) -> EvaluationParts:
     """Builds the parts of a run that evaluate it. Only the test split is prepared.
 
-    Args:
-      config: of the run.
-      preprocessing: the JSON data about pre-processing from its checkpoint.
-      notes: as in `build`.
+    The arguments are those of `build_prediction` and of `build`.
 
     Raises:
       UserError: a field of the config is wrong, or the data cannot be found.
@@ -200,9 +202,9 @@ def build_evaluation(
     checks.check_fields(config)
     binding.build_task(config, binding.ANY_DATA)
     splits = load_splits(config, notes)
-    task = binding.build_task(config, binding.collect_task_data(config, splits))
+    task = _make_task(config, splits.train)
     memory = examples.MemoryBudget(config.cache * 2**30)
-    prepare = _make_prepare(config, splits, task, preprocessing, memory)
+    prepare = _make_prepare(config, splits.train, task, preprocessing, memory)
     with prefix_errors("config.data"):
         test = prepare(splits.test, evaluation=True)
     learning = _build_learning(config, task, None)
@@ -212,11 +214,7 @@ def build_evaluation(
 def build_generation(
     config: ConfigDict, preprocessing: dict[str, Any]
 ) -> GenerationParts:
-    """Builds the parts of a run that generate images; needs no data set.
-
-    Args:
-      config: of the run.
-      preprocessing: the JSON data about pre-processing from its checkpoint.
+    """Builds the parts of a run that generate images, as `build_prediction` does.
 
     Raises:
       UserError: a field of the config is wrong.
@@ -225,15 +223,19 @@ def build_generation(
     task = binding.build_task(config, read_task_data(preprocessing))
     learning = _build_learning(config, task, None)
     channels = preprocessing["channels"]
-    shapes = jax.eval_shape(
-        binding.make_init_variables(config, learning.model, channels)
-    )
+    init = binding.make_init_variables(config, learning.model, channels)
     return GenerationParts(
         method=learning.method,
-        variables=shapes,
+        variables=jax.eval_shape(init),
         shape=(*config.crop, channels),
         devices=parallel.local_devices(),
     )
+
+
+def _make_task(config: ConfigDict, source: Source) -> Task:
+    """Returns the task of a run for the data set of its training images."""
+    channels = source.channels, source.target_channels
+    return binding.build_task(config, Data(source.classes, len(config.crop), *channels))
 
 
 def _build_learning(config: ConfigDict, task: Task, axis_name: str | None) -> _Learning:
@@ -312,31 +314,29 @@ def _make_image_loss(
 
 def _make_prepare(
     config: ConfigDict,
-    splits: Splits,
+    train: Source,
     task: Task,
     preprocessing: dict[str, Any],
     memory: examples.MemoryBudget,
 ) -> Callable[..., Examples]:
-    """Returns `(source, evaluation) -> Examples`, which share a memory budget."""
+    """Returns `prepare_examples` for a run, with a memory budget for all splits."""
     weigh = binding.bind_field(weights, config, "weight_map")
-    chances = binding.bind_field(sampling, config, "sampling")
-    prepare = functools.partial(
+    count = weights.pixel_counter(train)
+
+    @prefix_errors("config.weight_map")
+    def weight_map(label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
+        return weigh(label, instances, count)
+
+    return functools.partial(
         examples.prepare_examples,
-        measure=_make_measure(config, splits.train.channels),
-        weigh=_make_weight_map(weigh, weights.pixel_counter(splits.train)),
+        measure=_make_measure(config, train.channels),
+        weigh=weight_map,
         add_truth=task.prepare,
         needs=task.needs,
         value_scale=make_value_scale(task, preprocessing["target_scale"]),
         memory=memory,
         spacing=tuple(config.spacing),
     )
-
-    def prepared(source: Source, *, evaluation: bool = False) -> Examples:
-        if evaluation:
-            return prepare(source, evaluation=True)
-        return prepare(source, chances=chances)
-
-    return prepared
 
 
 def _make_measure(config: ConfigDict, channels: int) -> Callable:
@@ -345,28 +345,6 @@ def _make_measure(config: ConfigDict, channels: int) -> Callable:
     with prefix_errors("config.normalize"):
         measure(np.zeros((1, 1, channels), np.float32))  # raises errors of the spec
     return measure
-
-
-def _prepare_unlabelled(
-    config: ConfigDict, source: Source, first: Example, memory: examples.MemoryBudget
-) -> Examples:
-    return examples.prepare_unlabelled(
-        source,
-        first,
-        measure=_make_measure(config, source.channels),
-        memory=memory,
-        spacing=tuple(config.spacing),
-    )
-
-
-def _make_weight_map(weigh: Callable, count: weights.CountPixels) -> Callable:
-    """Returns a function `(label, instances) -> weight`; its errors name the field."""
-
-    def weight_map(label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
-        with prefix_errors("config.weight_map"):
-            return weigh(label, instances, count)
-
-    return weight_map
 
 
 def _collect_preprocessing(

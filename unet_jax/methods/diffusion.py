@@ -30,12 +30,13 @@ from unet_jax.methods.method import (
     Scalars,
     State,
     Variables,
-    apply_gradients,
     augment_batch,
-    average_replicas,
+    draw_noise,
+    fold_in_seeds,
     forward,
     init_state,
     select_variables,
+    take_step,
 )
 from unet_jax.specs import Count, NonNegative, Proportion
 
@@ -108,26 +109,24 @@ def diffusion(
         state: State, batch: Batch, key: jax.Array, axis_name: str | None = None
     ) -> tuple[State, Scalars]:
         batch = augment_batch(parts, batch, key)
-        image, keys = batch["image"], _fold_in_seeds(key, batch["seed"])
+        image, keys = batch["image"], _make_keys(key, batch["seed"])
         draw = jax.vmap(lambda key: jax.random.randint(key, (), 1, steps + 1))
         t = draw(_fold_in(keys, 0))
-        noisy, target = corrupt(image, _draw_noise(_fold_in(keys, 1), image), t)
+        noisy, target = corrupt(image, draw_noise(_fold_in(keys, 1), image), t)
         batch, time = {**batch, "image": noisy}, t / steps
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             output, stats = forward(parts, params, state.stats, batch, key, time=time)
-            return _compute_error(_check_output(output, noisy), target).mean(), stats
+            error = _compute_error(_check_output(output, noisy), target)
+            return error.mean(), (stats, {})
 
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (value, stats), grads = gradient(state.params)
-        value, grads, stats = average_replicas((value, grads, stats), axis_name)
-        return apply_gradients(parts, state, value, stats, grads)
+        return take_step(parts, state, objective, axis_name)
 
     def score(variables: Variables, batch: Batch, key: jax.Array) -> jax.Array:
-        image, keys = batch["image"], _fold_in_seeds(key, batch["seed"])
+        image, keys = batch["image"], _make_keys(key, batch["seed"])
 
         def compute_error_at(t: jax.Array) -> jax.Array:
-            noise = _draw_noise(_fold_in(keys, t), image)
+            noise = draw_noise(_fold_in(keys, t), image)
             noisy, target = corrupt(image, noise, jnp.full(len(image), t))
             return _compute_error(apply_network(variables, noisy, t), target)
 
@@ -147,10 +146,10 @@ def diffusion(
             noise = (x - step.signal * clean) / step.sigma
             x = step.clean * clean + step.noise * noise
             if eta:
-                x = x + step.fresh * _draw_noise(_fold_in(keys, step.s), x)
+                x = x + step.fresh * draw_noise(_fold_in(keys, step.s), x)
             return x, None
 
-        start = _draw_noise(_fold_in(keys, steps), jnp.empty((len(keys), *shape)))
+        start = draw_noise(_fold_in(keys, steps), jnp.empty((len(keys), *shape)))
         path = _make_sampling_steps(alpha_bars, sampling_steps, eta)
         return jax.lax.scan(take_step, start, path)[0]
 
@@ -229,16 +228,10 @@ def _compute_error(output: Image, target: Image) -> jax.Array:
     return jnp.square(output - target).mean(tuple(range(1, output.ndim)))
 
 
-def _fold_in_seeds(key: jax.Array, seed: Seed) -> jax.Array:
+def _make_keys(key: jax.Array, seed: Seed) -> jax.Array:
     """Returns one key per example. `fold_in(key, 1)` is used by dropout."""
-    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-    return fold(jax.random.fold_in(key, 2), seed)
+    return fold_in_seeds(jax.random.fold_in(key, 2), seed)
 
 
 def _fold_in(keys: jax.Array, number: Any) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
-
-
-def _draw_noise(keys: jax.Array, image: Image) -> Image:
-    """Draws noise shaped like `image`, with one key per row."""
-    return jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(keys)

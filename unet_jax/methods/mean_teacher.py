@@ -17,13 +17,14 @@ from unet_jax.methods.method import (
     Scalars,
     State,
     Variables,
-    apply_gradients,
     augment_batch,
-    average_replicas,
     compute_loss,
     count_unlabelled_rows,
+    draw_noise,
+    fold_in_seeds,
     forward,
     init_state,
+    take_step,
 )
 from unet_jax.specs import BelowOne, NonNegative, Whole
 
@@ -99,14 +100,10 @@ def mean_teacher(
             scalars = {"supervised": supervised, "consistency": difference}
             return supervised + weight * difference, (stats, scalars)
 
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (value, (stats, more)), grads = gradient(state.params)
-        averages = average_replicas((value, grads, stats, more), axis_name)
-        value, grads, stats, more = averages
-        new, scalars = apply_gradients(parts, state, value, stats, grads)
+        new, scalars = take_step(parts, state, objective, axis_name)
         share = 1 - jnp.minimum(decay, 1 - 1 / (state.step + 1))
         teacher = optax.incremental_update(_get_student(new), state.extra, share)
-        return new._replace(extra=teacher), scalars | more
+        return new._replace(extra=teacher), scalars
 
     return Method(
         init=init,
@@ -128,7 +125,5 @@ def _compute_ramp(step: jax.Array, steps: int) -> jax.Array:
 
 def _add_noise(batch: Batch, key: jax.Array, sigma: float) -> Batch:
     """Adds Gaussian noise to each image, from a key that depends on its seed."""
-    image = batch["image"]
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["seed"])
-    grain = jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(keys)
-    return {**batch, "image": image + sigma * grain}
+    image, keys = batch["image"], fold_in_seeds(key, batch["seed"])
+    return {**batch, "image": image + sigma * draw_noise(keys, image)}

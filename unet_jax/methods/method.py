@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from unet_jax.arrays import Batch, Image
+from unet_jax.arrays import Batch, Image, Seed
 from unet_jax.errors import UserError
 from unet_jax.losses import Loss, compute_deep_supervision
 from unet_jax.tasks import Task
@@ -111,18 +111,12 @@ def count_unlabelled_rows(share: float, size: int) -> int:
 
 
 def init_state(
-    parts: Ingredients,
-    key: jax.Array,
-    image: Image,
-    variables: Variables | None = None,
+    parts: Ingredients, key: jax.Array, image: Image, variables: Variables | None = None
 ) -> State:
     """Returns the state before the first step, without extra arrays.
 
-    Args:
-      parts: the ingredients.
-      key: the key of the run.
-      image: `f32[B, *S, C]`, of which only the shape matters.
-      variables: the variables to start from; None to initialise them.
+    Only the shape of `image f32[B, *S, C]` matters. If `variables` is None, they are
+    initialised.
     """
     if variables is None:
         variables = dict(parts.model.init({"params": key, "dropout": key}, image))
@@ -145,8 +139,17 @@ def select_variables(state: State) -> Variables:
 
 def augment_batch(parts: Ingredients, batch: Batch, key: jax.Array) -> Batch:
     """Augments every example with random numbers that depend on its seed only."""
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["seed"])
-    return jax.vmap(parts.augment)(keys, batch)
+    return jax.vmap(parts.augment)(fold_in_seeds(key, batch["seed"]), batch)
+
+
+def fold_in_seeds(key: jax.Array, seed: Seed) -> jax.Array:
+    """Returns one key per example, which depends on its seed only."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, seed)
+
+
+def draw_noise(keys: jax.Array, image: Image) -> Image:
+    """Draws N(0, 1) noise shaped like `image f32[B, *S, C]`, with one key per row."""
+    return jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(keys)
 
 
 def forward(
@@ -157,15 +160,10 @@ def forward(
     key: jax.Array,
     **inputs: Any,
 ) -> tuple[Any, Any]:
-    """Applies the network in training mode.
+    """Applies the network in training mode, with `image` and `seed` of a batch.
 
-    Args:
-      parts: the ingredients.
-      params: the parameters.
-      stats: the running statistics of batch norm.
-      batch: `image` and `seed` are read.
-      key: the key of the run.
-      **inputs: further inputs of the network.
+    `stats` are the running statistics of batch norm, and `inputs` further inputs of the
+    network.
 
     Returns:
       The output and the new running statistics.
@@ -192,6 +190,29 @@ def compute_loss(parts: Ingredients, output: Any, batch: Batch) -> jax.Array:
     return compute_deep_supervision(parts.loss, outputs, targets, weight, strides)
 
 
+def take_step(
+    parts: Ingredients, state: State, objective: Callable, axis_name: str | None
+) -> tuple[State, Scalars]:
+    """Updates the state by the gradient of an objective, averaged over replicas.
+
+    Args:
+      parts: the ingredients.
+      state: the state before the step.
+      objective: `params -> (loss, (stats, scalars))`: the mean loss, the new running
+        statistics, and further scalars.
+      axis_name: the axis of replicas; None if arrays are global.
+
+    Returns:
+      The next state, and the scalars of this step.
+    """
+    gradient = jax.value_and_grad(objective, has_aux=True)
+    (loss, (stats, more)), grads = gradient(state.params)
+    averages = average_replicas((loss, grads, stats, more), axis_name)
+    loss, grads, stats, more = averages
+    new, scalars = apply_gradients(parts, state, loss, stats, grads)
+    return new, scalars | more
+
+
 def apply_gradients(
     parts: Ingredients, state: State, loss: jax.Array, stats: Any, grads: Any
 ) -> tuple[State, Scalars]:
@@ -199,16 +220,6 @@ def apply_gradients(
 
     After t updates the decay of the moving average is at most (1 + t) / (10 + t), so
     that the average soon forgets the random initialisation.
-
-    Args:
-      parts: the ingredients.
-      state: the state before the step.
-      loss: the mean loss, `f32[]`.
-      stats: the new running statistics.
-      grads: the gradients, a tree like the parameters.
-
-    Returns:
-      The next state, and the scalars of this step.
     """
     updates, opt_state = parts.tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

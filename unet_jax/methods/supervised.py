@@ -11,13 +11,12 @@ from unet_jax.methods.method import (
     Method,
     Scalars,
     State,
-    apply_gradients,
     augment_batch,
-    average_replicas,
     compute_loss,
     forward,
     init_state,
     select_variables,
+    take_step,
 )
 
 
@@ -31,12 +30,9 @@ def supervised(parts: Ingredients) -> Method:
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             output, stats = forward(parts, params, state.stats, batch, key)
-            return compute_loss(parts, output, batch).mean(), stats
+            return compute_loss(parts, output, batch).mean(), (stats, {})
 
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (value, stats), grads = gradient(state.params)
-        value, grads, stats = average_replicas((value, grads, stats), axis_name)
-        return apply_gradients(parts, state, value, stats, grads)
+        return take_step(parts, state, objective, axis_name)
 
     return Method(
         init=functools.partial(init_state, parts),

@@ -22,14 +22,7 @@ from unet_jax.metrics.objects import (
     panoptic_quality,
     seg,
 )
-from unet_jax.metrics.overlap import (
-    accuracy,
-    dice,
-    iou,
-    pixel_error,
-    precision,
-    recall,
-)
+from unet_jax.metrics.overlap import accuracy, dice, iou, pixel_error, precision, recall
 from unet_jax.metrics.values import mae, psnr, ssim
 from unet_jax.metrics.warping import warping_error
 

@@ -56,13 +56,11 @@ def f1(*, threshold: Proportion = 0.5) -> Metric:
       threshold: the IoU threshold.
     """
 
-    def measure(image: EvaluatedImage) -> np.ndarray:
-        return _count_matches(image, threshold)
-
     def score(sums: np.ndarray) -> Score:
         tp, fp, fn = sums
         return Score(float(divide_or_nan(2 * tp, 2 * tp + fp + fn)))
 
+    measure = functools.partial(_count_matches, threshold=threshold)
     return Metric(measure, score, OVER_OBJECTS, kind="objects")
 
 

@@ -6,6 +6,7 @@ scores are in 0..1.
 """
 
 import math
+from collections.abc import Callable
 
 import chex
 import numpy as np
@@ -32,22 +33,12 @@ def measure_confusion(image: EvaluatedImage) -> np.ndarray:
 
 def dice() -> Metric:
     """Measures 2 TP / (2 TP + FP + FN) of each class (Dice 1945), and their mean."""
-
-    def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _split_counts(counts)
-        return _score_classes(2 * tp, 2 * tp + fp + fn, count=tp + fp + fn)
-
-    return Metric(measure_confusion, score, OVER_PIXELS)
+    return _make_metric(lambda tp, fp, fn: (2 * tp, 2 * tp + fp + fn))
 
 
 def iou() -> Metric:
     """Measures TP / (TP + FP + FN) of each class (Jaccard 1912), and their mean."""
-
-    def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _split_counts(counts)
-        return _score_classes(tp, tp + fp + fn, count=tp + fp + fn)
-
-    return Metric(measure_confusion, score, OVER_PIXELS)
+    return _make_metric(lambda tp, fp, fn: (tp, tp + fp + fn))
 
 
 def precision() -> Metric:
@@ -57,12 +48,7 @@ def precision() -> Metric:
     scikit-learn. Without it, a model that predicts background only would get a high
     mean.
     """
-
-    def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _split_counts(counts)
-        return _score_classes(tp, tp + fp, count=tp + fp + fn)
-
-    return Metric(measure_confusion, score, OVER_PIXELS)
+    return _make_metric(lambda tp, fp, fn: (tp, tp + fp))
 
 
 def recall() -> Metric:
@@ -70,12 +56,7 @@ def recall() -> Metric:
 
     A class that is predicted but not in the truth has recall 0, as in `precision`.
     """
-
-    def score(counts: np.ndarray) -> Score:
-        tp, fp, fn, _ = _split_counts(counts)
-        return _score_classes(tp, tp + fn, count=tp + fp + fn)
-
-    return Metric(measure_confusion, score, OVER_PIXELS)
+    return _make_metric(lambda tp, fp, fn: (tp, tp + fn))
 
 
 def accuracy() -> Metric:
@@ -122,7 +103,16 @@ def _split_counts(
     return tp, fp, fn, tn
 
 
-def _score_classes(part: np.ndarray, whole: np.ndarray, count: np.ndarray) -> Score:
-    """Scores the classes that occur in truth or prediction; the others are NaN."""
-    scores = np.nan_to_num(divide_or_nan(part, whole))
-    return average_classes(np.where(count > 0, scores, np.nan))
+def _make_metric(ratio: Callable) -> Metric:
+    """Returns a metric of the classes that occur in truth or prediction.
+
+    Args:
+      ratio: `(tp, fp, fn) -> (part, whole)`, for each class; 0 / 0 is 0.
+    """
+
+    def score(counts: np.ndarray) -> Score:
+        tp, fp, fn, _ = _split_counts(counts)
+        scores = np.nan_to_num(divide_or_nan(*ratio(tp, fp, fn)))
+        return average_classes(np.where(tp + fp + fn > 0, scores, np.nan))
+
+    return Metric(measure_confusion, score, OVER_PIXELS)

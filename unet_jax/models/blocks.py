@@ -9,6 +9,7 @@ Kernels and strides are tuples with one number per spatial axis, or with a singl
 for all axes.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -108,14 +109,14 @@ def depth_to_space(x: jax.Array, stride: Sizes) -> jax.Array:
     return x.reshape(batch, *sizes, channels)
 
 
-def upsample_nearest(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
+def upsample_nearest(x: jax.Array, stride: Sizes) -> jax.Array:
     """Enlarges every spatial axis by its stride by repeating each pixel."""
     for axis, s in enumerate(broadcast_sizes(stride, x.ndim - 2), start=1):
         x = jnp.repeat(x, s, axis=axis) if s > 1 else x
     return x
 
 
-def upsample_linear(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
+def upsample_linear(x: jax.Array, stride: Sizes) -> jax.Array:
     """Enlarges every spatial axis by its stride with linear interpolation.
 
     Pixel centres are at half-integer positions, and the edge value is repeated outside.
@@ -125,12 +126,10 @@ def upsample_linear(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
             continue
         first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
         last = jax.lax.slice_in_dim(x, x.shape[axis] - 1, None, axis=axis)
-        before = jnp.concatenate(
-            [first, jax.lax.slice_in_dim(x, 0, -1, axis=axis)], axis
-        )
-        after = jnp.concatenate(
-            [jax.lax.slice_in_dim(x, 1, None, axis=axis), last], axis
-        )
+        head = jax.lax.slice_in_dim(x, 0, -1, axis=axis)
+        tail = jax.lax.slice_in_dim(x, 1, None, axis=axis)
+        before = jnp.concatenate([first, head], axis)
+        after = jnp.concatenate([tail, last], axis)
         phases = []
         for i in range(s):
             offset = (i + 0.5) / s - 0.5  # from the centre of the coarse pixel
@@ -159,17 +158,17 @@ class Conv(nn.Module):
         """Maps inputs `[B, *S, C_i]` to `[B, *S', features]`."""
         axes = "XYZ"[: inputs[0].ndim - 2]
         sizes = broadcast_sizes(self.kernel_size, len(axes))
-        channels = [x.shape[-1] for x in inputs]
-        shape = (*sizes, sum(channels), self.features)
+        *ends, channels = itertools.accumulate(x.shape[-1] for x in inputs)
+        shape = (*sizes, channels, self.features)
         kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
-        parts = jnp.split(kernel, list(_get_split_indices(channels)), axis=-2)
-        ends = [size // 2 if self.padding == "SAME" else 0 for size in sizes]
+        parts = jnp.split(kernel, ends, axis=-2)
+        zeros = [size // 2 if self.padding == "SAME" else 0 for size in sizes]
         outputs = (
             jax.lax.conv_general_dilated(
                 x.astype(self.dtype),
                 part,
                 window_strides=broadcast_sizes(self.strides, len(axes)),
-                padding=[(end, end) for end in ends],
+                padding=[(n, n) for n in zeros],
                 dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
             )
             for x, part in zip(inputs, parts, strict=True)
@@ -179,10 +178,6 @@ class Conv(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
         return y
-
-
-def _get_split_indices(channels: list[int]) -> list[int]:
-    return [sum(channels[:i]) for i in range(1, len(channels))]
 
 
 class UpConv(nn.Module):
@@ -208,10 +203,8 @@ class UpConv(nn.Module):
             interpolate = {"nearest": upsample_nearest, "linear": upsample_linear}
             y = interpolate[self.upsample](x, strides)
             if self.upsample == "linear" and self.padding == "VALID":
-                losses = map(count_border_pixels, strides)
-                left = [
-                    n - 2 * loss for n, loss in zip(y.shape[1:-1], losses, strict=True)
-                ]
+                sizes = zip(y.shape[1:-1], strides, strict=True)
+                left = (n - 2 * count_border_pixels(s) for n, s in sizes)
                 y = crop_centre(y, tuple(left))
             conv = Conv(self.features, self.kernel_size, self.padding, dtype=self.dtype)
             return conv(y)
@@ -344,10 +337,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        inputs: tuple[jax.Array, ...],
-        train: bool,
-        time: jax.Array | None = None,
+        self, inputs: tuple[jax.Array, ...], train: bool, time: jax.Array | None = None
     ) -> jax.Array:
         """Applies the block.
 
@@ -395,12 +385,7 @@ class Block(nn.Module):
         projection = self.residual == "projection"
         if not projection and inputs[0].shape[-1] == self.features:
             return inputs[0]
-        conv = Conv(
-            self.features,
-            (1,),
-            bias=projection,
-            dtype=self.options.dtype,
-            name="shortcut",
-        )
+        dtype = self.options.dtype
+        conv = Conv(self.features, (1,), bias=projection, dtype=dtype, name="shortcut")
         x = conv(*inputs)
         return x if projection else self._normalize(x, train, "shortcut_norm")

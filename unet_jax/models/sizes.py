@@ -73,15 +73,10 @@ def compute_halo(axis: UNetAxis) -> int:
     return max(pixel - _find_first_input(pixel, axis) for pixel in pixels)
 
 
-def is_valid(size: int, axis: UNetAxis) -> bool:
-    """True if every stride divides the size at its level and an output is left."""
-    divisible = (size - _count_lost(axis)) % axis.scales[-1] == 0
-    return divisible and size > 2 * compute_margin(axis)
-
-
 def find_valid_size(size: int, axis: UNetAxis) -> int:
     """Returns the smallest legal input size that is not below `size`.
 
+    A size is legal if every stride divides it at its level and an output is left.
     With SAME padding the legal sizes are the multiples of the coarsest stride. For the
     paper's VALID network they are 16 k + 60, from 188 on ("select the input tile size
     such that all 2x2 max-pooling operations are applied to a layer with an even x- and

@@ -139,9 +139,9 @@ class UNet(nn.Module):
         x = _pad_to_valid(image, geometry)
         *skips, bottom = self._contract(x, train, seed, time)
         logits = self._expand(bottom, skips, train, time)
-        shape = zip(image.shape[1:-1], geometry.margin, strict=True)
-        shape = tuple(size - 2 * margin for size, margin in shape)
-        logits[0] = _crop_to(logits[0], shape)
+        sides = zip(image.shape[1:-1], geometry.margin, strict=True)
+        ends = (slice(size - 2 * margin) for size, margin in sides)
+        logits[0] = logits[0][(slice(None), *ends)]  # without the padded pixels
         return tuple(logits) if train and self.deep_supervision else logits[0]
 
     def _contract(
@@ -163,11 +163,7 @@ class UNet(nn.Module):
         return features
 
     def _expand(
-        self,
-        x: jax.Array,
-        skips: list[jax.Array],
-        train: bool,
-        time: jax.Array | None,
+        self, x: jax.Array, skips: list[jax.Array], train: bool, time: jax.Array | None
     ) -> list[Logits]:
         """Applies the right side of figure 1 and returns logits, the finest first."""
         logits = []
@@ -215,15 +211,8 @@ class UNet(nn.Module):
             self.axis_name,
             self.dtype,
         )
-        return block(
-            self.widths[level],
-            options,
-            convolutions,
-            kernel_size,
-            strides,
-            residual,
-            name=name,
-        )
+        shape = convolutions, kernel_size, strides
+        return block(self.widths[level], options, *shape, residual, name=name)
 
     def _make_upsampling(self, level: int) -> nn.Module:
         return UpConv(
@@ -358,8 +347,3 @@ def _pad_to_valid(image: Image, geometry: Geometry) -> Image:
         return image
     ends = [(0, end - size) for size, end in zip(shape, valid, strict=True)]
     return jnp.pad(image, [(0, 0), *ends, (0, 0)], mode="reflect")
-
-
-def _crop_to(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Crops at the far end, which removes padded pixels."""
-    return x[(slice(None), *(slice(size) for size in shape))]

@@ -53,7 +53,6 @@ class Report(NamedTuple):
       step: the step of the checkpoint, marked on the learning curves.
       history: rows of `metrics.jsonl`: `{'step': 10, 'train/loss': 0.5}`, and in some
         'val/loss', 'val/dice', 'val/dice/cell'.
-      split: the prefix of the names in `scores`.
       metrics: the metrics in order; images are ranked by the first.
       classes: names of the K outputs.
       scores: `{'test/dice': 0.9, 'test/dice/cell': 0.8}`.
@@ -69,7 +68,6 @@ class Report(NamedTuple):
     facts: Sequence[tuple[str, str]] = ()
     step: int | None = None
     history: Sequence[Mapping[str, Any]] = ()
-    split: str = "test"
     metrics: Sequence[MetricInfo] = ()
     classes: Sequence[str] = ()
     scores: Mapping[str, Number] = MappingProxyType({})

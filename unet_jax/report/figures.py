@@ -294,19 +294,17 @@ def _figure(
     return figure, axes
 
 
-def _divide(axes: Axes, axis: str, values: Sequence[float], most: int = 5) -> None:
-    """Puts at most so many round ticks on an axis, from below to above all values."""
+def _divide(axes: Axes, axis: str, values: Sequence[float]) -> None:
+    """Puts at most five round ticks on an axis, from below to above all values."""
     low, high = min(values), max(values)
     if low == high:
         low, high = low - (abs(low) / 10 or 1), high + (abs(low) / 10 or 1)
-    rough = (high - low) / (most - 1)
+    rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = step * np.arange(first, last + 1)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     labels = [with_minus(f"{tick:,.{decimals}f}") for tick in ticks]
-    limits = ticks[[0, -1]]
-    axes.set(
-        **{f"{axis}ticks": ticks, f"{axis}ticklabels": labels, f"{axis}lim": limits}
-    )
+    form = {"ticks": ticks, "ticklabels": labels, "lim": ticks[[0, -1]]}
+    axes.set(**{f"{axis}{name}": value for name, value in form.items()})

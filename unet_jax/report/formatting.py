@@ -62,9 +62,7 @@ def format_key(key: Any) -> str:
 def format_counts(counts: Mapping[Any, int], limit: int | None = None) -> str:
     """Returns 'png' for a single key, else 'png (16), tif (2) and 3 others'.
 
-    Args:
-      counts: images of each key, the most frequent first.
-      limit: the largest number of keys to list.
+    The counts are sorted, the most frequent first. At most `limit` of them are listed.
     """
     shown = list(counts.items())[:limit]
     if len(shown) == 1:
@@ -119,18 +117,14 @@ def split_rows(
 ) -> list[tuple[str, list[str]]]:
     """Returns the table of the splits: names of rows, and a cell for each split.
 
-    Args:
-      splits: the columns.
-      spacings: the largest number of spacings to list.
+    At most so many spacings are listed.
     """
     several = any(len(split.shapes) > 1 and split.sizes for split in splits)
+    size = "median size" if several else "size"
     rows = [
         ("images", [f"{split.images:,d}" for split in splits]),
         ("format", [format_counts(split.formats) for split in splits]),
-        (
-            "median size" if several else "size",
-            [_median_size(split) for split in splits],
-        ),
+        (size, [_median_size(split) for split in splits]),
         ("sizes", [_range_of_sizes(split) for split in splits]),
         ("spacing", [format_counts(split.spacings, spacings) for split in splits]),
         ("channels", [format_counts(split.channels) for split in splits]),

@@ -82,7 +82,7 @@ def _curves(report: Report) -> list[tuple[MetricInfo, list[str], Markup]]:
 
 def _scores(report: Report) -> dict[str, Any]:
     """Tabulates the scores: metrics down, the whole split and its classes across."""
-    keys = {f"{report.split}/{metric.name}": metric for metric in report.metrics}
+    keys = {f"test/{metric.name}": metric for metric in report.metrics}
     keys = {key: metric for key, metric in keys.items() if key in report.scores}
     classes = [
         c for c in report.classes if any(f"{key}/{c}" in report.scores for key in keys)

@@ -13,14 +13,7 @@ from unet_jax.data import pipeline
 def read_batches(
     config: ConfigDict, parts: TrainingParts, start: int, stop: int
 ) -> Iterator[Batch]:
-    """Yields this process's rows of the batches of steps `start` to `stop - 1`.
-
-    Args:
-      config: the config of the run.
-      parts: the run.
-      start: first step.
-      stop: the step after the last one.
-    """
+    """Yields this process's rows of the batches of steps `start` to `stop - 1`."""
     dataset = pipeline.batch_dataset(
         parts.train,
         seed=config.seed,

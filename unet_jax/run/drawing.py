@@ -1,24 +1,11 @@
 """Pictures of judged images, whatever their task."""
 
-import numpy as np
+import functools
 
 from unet_jax import pictures
 from unet_jax.build.training import EvaluationParts
 from unet_jax.metrics.metric import EvaluatedImage
 from unet_jax.pictures import Picture
-
-
-def row(parts: EvaluationParts, image: np.ndarray, case: EvaluatedImage) -> Picture:
-    """Draws input, truth, prediction and error side by side.
-
-    Args:
-      parts: of the run.
-      image: `f32[*S, C]` as the network sees it.
-      case: the judged image.
-    """
-    return pictures.join_row(
-        [pictures.draw_image(image), *panels(parts, case).values()]
-    )
 
 
 def panels(parts: EvaluationParts, case: EvaluatedImage) -> dict[str, Picture]:
@@ -31,14 +18,11 @@ def panels(parts: EvaluationParts, case: EvaluatedImage) -> dict[str, Picture]:
         }
     axes = case.probabilities.ndim - 1
     colours = parts.prediction.preprocessing["colours"]
-    if not parts.prediction.task.finds_objects:
-        return {
-            "truth": pictures.draw_label(case.truth, colours, axes=axes),
-            "prediction": pictures.draw_label(case.prediction, colours, axes=axes),
-            "error": pictures.draw_errors(case.truth, case.prediction, axes=axes),
-        }
-    return {
-        "truth": pictures.draw_objects(case.true_objects),
-        "prediction": pictures.draw_objects(case.objects),
-        "error": pictures.draw_errors(case.truth, case.prediction, axes=axes),
-    }
+    if parts.prediction.task.finds_objects:
+        drawn = map(pictures.draw_objects, (case.true_objects, case.objects))
+    else:
+        draw = functools.partial(pictures.draw_label, colours=colours, axes=axes)
+        drawn = map(draw, (case.truth, case.prediction))
+    truth, prediction = drawn
+    error = pictures.draw_errors(case.truth, case.prediction, axes=axes)
+    return {"truth": truth, "prediction": prediction, "error": error}

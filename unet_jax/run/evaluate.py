@@ -1,6 +1,5 @@
 """The verb `evaluate`: scores the best checkpoint of a run on the test split."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,17 @@ from unet_jax.run.scoring import Evaluation, score_images
 def evaluate(config: ConfigDict, workdir: Path) -> int:
     """Restores the best checkpoint and writes its scores on the test split.
 
-    Args:
-      config: the config of the run; `metrics` and `predict` may be changed.
-      workdir: the run folder.
-
-    Returns:
-      0.
+    `metrics` and `predict` of the config may differ from those of the run. Returns 0.
 
     Raises:
       UserError: the folder has no checkpoint, or holds a run with another config.
     """
     run_folder.check_trained(workdir)
     run_folder.create_or_check(workdir, config)
-    with Checkpoints(
-        workdir, run_folder.read_selection_score(workdir, config)
-    ) as checkpoints:
+    notes = run_folder.find_notes(workdir, config)
+    with run_folder.open_checkpoints(workdir, config) as checkpoints:
         preprocessing = checkpoints.load_metadata(checkpoints.best)["preprocessing"]
-        parts = build_evaluation(
-            config, preprocessing, run_folder.find_notes(workdir, config)
-        )
+        parts = build_evaluation(config, preprocessing, notes)
         score_best_checkpoint(config, workdir, parts, checkpoints)
     return 0
 
@@ -64,18 +55,10 @@ def score_best_checkpoint(
 
     Process 0 writes `scores.json`, `report.html` and `predictions.png`, and prints a
     table.
-
-    Args:
-      config: the config of the run.
-      workdir: the run folder.
-      parts: the parts that score the run.
-      checkpoints: the checkpoints of the run.
     """
     best = checkpoints.best
-    here = parts.prediction.inference.devices
-    variables = checkpoints.load_variables(
-        best, here.abstract(parts.prediction.variables)
-    )
+    like = parts.prediction.inference.devices.abstract(parts.prediction.variables)
+    variables = checkpoints.load_variables(best, like)
     evaluation = score_split(parts, variables, "test", parts.test, as_predicted=True)
     if jax.process_index() != 0:
         return
@@ -92,11 +75,9 @@ def score_best_checkpoint(
         "reliability": _reliability_to_json(evaluation),
         "per_image": evaluation.per_image,
     }
-    text = json.dumps(content, indent=2) + "\n"
-    logs.write_file(workdir / run_folder.SCORES, text.encode())
-    logs.write_file(
-        workdir / run_folder.PICTURE, pictures.encode_png(evaluation.picture)
-    )
+    run_folder.write_json(workdir / run_folder.SCORES, content)
+    png = pictures.encode_png(evaluation.picture)
+    logs.write_file(workdir / run_folder.PICTURE, png)
     page = reporting.html(config, workdir, parts, variables, evaluation, best)
     logs.write_file(workdir / run_folder.REPORT, page.encode())
     title = f"{config.name}: {images} test images, checkpoint of step {best}"
@@ -105,9 +86,7 @@ def score_best_checkpoint(
     logs.say(f"wrote {workdir}/: {', '.join(written)}")
 
 
-def _reliability_to_json(
-    evaluation: Evaluation,
-) -> dict[str, list[float | None]] | None:
+def _reliability_to_json(evaluation: Evaluation) -> dict[str, list] | None:
     """Returns the table of confidence and accuracy; None without classes."""
     if evaluation.reliability is None:
         return None

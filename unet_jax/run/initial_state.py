@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from unet_jax import logs, parallel
 from unet_jax.build.training import TrainingParts
-from unet_jax.checkpoint import Checkpoints, check_format, list_steps
+from unet_jax.checkpoint import check_format, list_steps
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.optimizers import format_path
 from unet_jax.run import run_folder
@@ -27,11 +27,6 @@ def create_initial_state(
 
     Arrays of `config.init_from` replace the variables of the same name and shape; the
     other variables keep their random initial values and are listed on the terminal.
-
-    Args:
-      config: the config of the run.
-      parts: the run.
-      key: the random key of the initial values.
 
     Raises:
       UserError: `config.init_from` has no variables, or none that fit, or is damaged.
@@ -84,13 +79,10 @@ def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
                 "to float32 or bfloat16"
             ) from error
         return {name.replace(".", "/"): array for name, array in arrays.items()}
-    with Checkpoints(
-        source, run_folder.read_selection_score(source, config)
-    ) as checkpoints:
-        like = parallel.local_devices().abstract(
-            checkpoints.load_shapes(checkpoints.best)
-        )
-        variables = checkpoints.load_variables(checkpoints.best, like)
+    with run_folder.open_checkpoints(source, config) as checkpoints:
+        best = checkpoints.best
+        like = parallel.local_devices().abstract(checkpoints.load_shapes(best))
+        variables = checkpoints.load_variables(best, like)
     return {
         format_path(path): np.asarray(array)
         for path, array in jax.tree_util.tree_leaves_with_path(variables)
@@ -99,7 +91,7 @@ def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
 
 def _merge_arrays(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
     """Replaces the variables that a loaded array matches in name and shape."""
-    kept, used = [], []
+    kept, used = {}, {}  # the sizes of arrays
 
     def choose(path: Any, array: jax.Array) -> Any:
         name = format_path(path)
@@ -111,17 +103,13 @@ def _merge_arrays(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
                 "the same kind"
             )
         if other is None or other.shape != array.shape:
-            kept.append(name)
+            kept[name] = array.size
             return array
-        used.append(name)
+        used[name] = array.size
         return other.astype(array.dtype)
 
     merged = jax.tree_util.tree_map_with_path(choose, fresh)
-    sizes = {
-        format_path(path): array.size
-        for path, array in jax.tree_util.tree_leaves_with_path(fresh)
-    }
-    share = sum(sizes[name] for name in used) / sum(sizes.values())
+    share = sum(used.values()) / sum((used | kept).values())
     if not used:
         raise UserError(
             "none of its arrays has the name and shape of a variable of this network; "

@@ -1,6 +1,5 @@
 """The verb `inspect`: reads the whole data set, and reports statistics and problems."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +79,7 @@ def _write(workdir: Path, report: DatasetReport, inspection: Inspection) -> None
     # late: Jinja2 and matplotlib load only when a page is written
     from unet_jax.report.render import render_inspection
 
-    data = json.dumps(text.as_json(report, inspection), indent=2) + "\n"
-    logs.write_file(workdir / JSON, data.encode())
+    run_folder.write_json(workdir / JSON, text.as_json(report, inspection))
     logs.write_file(workdir / PAGE, render_inspection(inspection).encode())
 
 

@@ -54,22 +54,22 @@ def predict(
     run_folder.create_or_check(workdir, config)  # refuses the config of another run
     predictor = Predictor.from_config(config, runs)
     paths = _exclude_results(target, paths)
-    run_folder.check_output(target)
+    run_folder.create(target, "output")
     if left := files.other_files(source, paths):
         logs.say(f"skipped, not images: {', '.join(path.name for path in left)}")
     names = dict(zip(paths, files.unique_stems(paths), strict=True))
     mine = paths[jax.process_index() :: jax.process_count()]
     faults = []
-    with _show_progress(len(mine)) as report:
+    with _show_progress(len(mine)) as (finish_file, show_tiles):
         for path in mine:
             try:
-                line = _predict_file(predictor, path, target, names[path], report)
+                line = _predict_file(predictor, path, target, names[path], show_tiles)
                 print(line, flush=True)
             except Exception as error:  # any error: predict the other files first
                 line = f"error: {_format_error(error, path)}"
                 print(line, file=sys.stderr, flush=True)
                 faults.append(path)
-            report(None)
+            finish_file()
     if faults:
         print(f"{len(faults)} of {len(mine)} files could not be predicted:")
         for path in faults:
@@ -97,25 +97,21 @@ def _exclude_results(target: Path, paths: Sequence[Path]) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _show_progress(count: int) -> Iterator[Callable]:
-    """Yields a function of `(tiles done, all tiles)`, or of None after each file."""
+def _show_progress(count: int) -> Iterator[tuple[Callable, Callable]]:
+    """Yields two functions: for the end of a file, and of `(tiles done, all tiles)`."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     console, hidden = Console(soft_wrap=True), not sys.stdout.isatty()
     with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
         files_bar = bar.add_task("files", total=count)
         tiles_bar = bar.add_task("tiles", total=None)
-
-        def report(tiles: tuple[int, int] | None) -> None:
-            if tiles is None:
-                bar.advance(files_bar)
-            else:
-                bar.update(tiles_bar, completed=tiles[0], total=tiles[1])
-
-        yield report
+        yield (
+            lambda: bar.advance(files_bar),
+            lambda done, total: bar.update(tiles_bar, completed=done, total=total),
+        )
 
 
 def _predict_file(
-    predictor: Predictor, path: Path, target: Path, name: str, report: Callable
+    predictor: Predictor, path: Path, target: Path, name: str, passed: Callable
 ) -> str:
     """Predicts one file, with smaller tiles if memory runs out; returns its line."""
     setup = predictor.setup
@@ -124,13 +120,13 @@ def _predict_file(
         grid = files.convert_channels(grid, kind["channels"], convert=setup.convert)
         while True:
             try:
-                return _predict_grid(predictor, grid, target, name, report)
+                return _predict_grid(predictor, grid, target, name, passed)
             except DeviceError as error:
                 setup.inference.reduce_memory(error)
 
 
 def _predict_grid(
-    predictor: Predictor, grid: ImageFile, target: Path, name: str, report: Callable
+    predictor: Predictor, grid: ImageFile, target: Path, name: str, passed: Callable
 ) -> str:
     options, plane = predictor.setup.options, preview.choose_plane(grid)
     request = Request(
@@ -138,7 +134,7 @@ def _predict_grid(
         member_entropy=options.save_uncertainty,
     )
     raws = [_make_finite_reader(grid, image) for image in range(grid.count)]
-    how = {"spacing": grid.spacing, "passed": lambda *tiles: report(tiles)}
+    how = {"spacing": grid.spacing, "passed": passed}
     counts = ResultCounts(predictor)
     shown: dict[str, list[np.ndarray]] = {"label": [], "objects": [], "values": []}
     done = 0
@@ -147,10 +143,8 @@ def _predict_grid(
         for answer in predictor.predict_rows(grid.shape, raws, request, **how):
             for what, block, channels in _select_outputs(predictor, answer, grid):
                 if what not in writers:
-                    stem = f"{name}_{what}"
-                    writer = files.write_images(
-                        target, stem, grid, block.dtype, channels=channels
-                    )
+                    where = target, f"{name}_{what}", grid, block.dtype
+                    writer = files.write_images(*where, channels=channels)
                     writers[what] = stack.enter_context(writer)
                 writers[what].write(block)
             counts.add(answer)
@@ -158,14 +152,13 @@ def _predict_grid(
                 rows = preview.select_rows(answer[what], done, grid, plane)
                 shown[what].append(rows)
             done += len(next(iter(answer.values())))
-    planes = {
-        what: preview.join_plane(rows, plane) for what, rows in shown.items() if rows
-    }
+    planes = {k: preview.join_plane(rows, plane) for k, rows in shown.items() if rows}
     pixels = preview.read_plane(raws[plane.image], grid, plane)
     png = pictures.encode_png(_draw_overlay(predictor, pixels, planes))
     logs.write_file(target / f"{name}_overlay.png", png)
     path = next(iter(writers.values())).path
-    return f"{grid.path.name}: {_format_size(grid)}{counts.format(grid)} -> {path}"
+    size = dimensions([grid.count, *grid.shape] if grid.count > 1 else grid.shape)
+    return f"{grid.path.name}: {size}{counts.format(grid)} -> {path}"
 
 
 def _select_outputs(
@@ -191,14 +184,12 @@ def _draw_overlay(
     predictor: Predictor, pixels: np.ndarray, planes: dict[str, np.ndarray]
 ) -> pictures.Picture:
     """Draws the classes and objects on the image, or the values beside it."""
+    setup = predictor.setup
     if "values" in planes:
-        return pictures.join_row(
-            [pictures.draw_image(pixels), pictures.draw_image(planes["values"])]
-        )
-    colours = predictor.setup.preprocessing["colours"]
-    return pictures.draw_overlay(
-        pixels, planes["label"], colours, planes.get("objects")
-    )
+        both = map(pictures.draw_image, (pixels, planes["values"]))
+        return pictures.make_contact_sheet(list(both), columns=2)
+    colours, objects = setup.preprocessing["colours"], planes.get("objects")
+    return pictures.draw_overlay(pixels, planes["label"], colours, objects)
 
 
 class ResultCounts:
@@ -215,12 +206,18 @@ class ResultCounts:
     def add(self, answer: Results) -> None:
         """Adds the next rows."""
         if "label" in answer:
-            self._counts += _count_pixels(
-                answer["label"], len(self._classes), overlapping=self._overlapping
-            )
+            self._counts += self._count_pixels(answer["label"])
         if "objects" in answer:
             sizes = np.bincount(answer["objects"].ravel())
             self._objects = (self._objects or 0) + int(np.count_nonzero(sizes[1:]))
+
+    def _count_pixels(self, label: np.ndarray) -> np.ndarray:
+        """Counts the pixels of every class; overlapping classes share pixels."""
+        classes = len(self._classes)
+        if not self._overlapping:
+            return np.bincount(label.ravel(), minlength=classes)
+        pixels = label.reshape(-1, classes - 1)
+        return np.array([(~pixels.any(1)).sum(), *pixels.sum(0, dtype=np.int64)])
 
     def format(self, grid: ImageFile) -> str:
         """Returns the share of each class and the number of objects as text."""
@@ -252,16 +249,3 @@ def _cast_object_ids(objects: np.ndarray, grid: ImageFile) -> np.ndarray:
     """Casts object ids to 16 bits if that is enough for the whole file, else to 32."""
     few = grid.count == 1 and objects.max(initial=0) < 2**16
     return objects.astype(np.uint16 if few else np.uint32)
-
-
-def _count_pixels(label: np.ndarray, classes: int, *, overlapping: bool) -> np.ndarray:
-    """Counts the pixels of every class; overlapping classes share pixels."""
-    if not overlapping:
-        return np.bincount(label.ravel(), minlength=classes)
-    pixels = label.reshape(-1, classes - 1)
-    return np.array([(~pixels.any(1)).sum(), *pixels.sum(0, dtype=np.int64)])
-
-
-def _format_size(grid: ImageFile) -> str:
-    pages = [grid.count] if grid.count > 1 else []
-    return dimensions([*pages, *grid.shape])

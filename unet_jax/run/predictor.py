@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.build.prediction import PredictionParts, build_prediction
-from unet_jax.checkpoint import Checkpoints, load_newest_metadata
+from unet_jax.checkpoint import load_newest_metadata
 from unet_jax.data.files import channel_converter
 from unet_jax.data.normalize import Scale, chunk_slices
 from unet_jax.data.resample import Resampling
@@ -71,25 +71,21 @@ class Predictor:
         run_folder.check_trusted(saved, first, trust=trust)
         config = ConfigDict(run_folder.from_plain(saved))
         with config.predict.ignore_type():  # types are checked when it is built
-            for name, value in options.items():
-                config.predict[name] = value
+            config.predict.update(options)
         return cls.from_config(config, [Path(run).expanduser() for run in runs])
 
     @classmethod
     def from_config(cls, config: ConfigDict, runs: Sequence[Path]) -> "Predictor":
         """Loads the best checkpoint of each run folder, with a given config.
 
-        Args:
-          config: the config of the first run; `predict` may be changed.
-          runs: run folders with the same network and the same kind of data.
+        `predict` of the config may differ from that of the first run.
 
         Raises:
           UserError: as in `load`, or a field of the config is wrong.
         """
         for run in runs:
             run_folder.check_trained(run)
-        selection_score = run_folder.read_selection_score(runs[0], config)
-        with Checkpoints(runs[0], selection_score) as checkpoints:
+        with run_folder.open_checkpoints(runs[0], config) as checkpoints:
             about = checkpoints.load_metadata(checkpoints.best)
         setup = build_prediction(config, about["preprocessing"])
         if about["preprocessing"]["samples"]:
@@ -100,8 +96,7 @@ class Predictor:
         like = setup.inference.devices.abstract(setup.variables)
         members = []
         for run in runs:
-            selection_score = run_folder.read_selection_score(run, config)
-            with Checkpoints(run, selection_score) as checkpoints:
+            with run_folder.open_checkpoints(run, config) as checkpoints:
                 other = checkpoints.load_metadata(checkpoints.best)
                 _check_member(run, other, about)
                 members.append(checkpoints.load_variables(checkpoints.best, like))
@@ -241,8 +236,9 @@ class Predictor:
         setup = self.setup
         change = setup.plan_resampling(shape, spacing)
         scales = [self._make_scale(raw, shape) for raw in raws]
-        reads = [
-            _make_normalizing_reader(*pair) for pair in zip(raws, scales, strict=True)
+        reads: list[ReadBox] = [
+            lambda box, raw=raw, scale=scale: scale()(raw(box))  # normalised
+            for raw, scale in zip(raws, scales, strict=True)
         ]
         how: dict[str, Any] = {"views": setup.views, "on_progress": passed}
         whole = setup.options.postprocess or setup.task.segment or change.changes
@@ -289,10 +285,10 @@ class Predictor:
         interpolated entropies would overestimate the mutual information.
         """
         task = self.setup.task
-        if not change.changes or "member_entropy" not in answer:
-            return change.invert_results(answer, task.decide, task.vectors)
-        mutual = change.invert(self.measure_uncertainty(answer)[..., 1])
         own = change.invert_results(answer, task.decide, task.vectors)
+        if not change.changes or "member_entropy" not in answer:
+            return own
+        mutual = change.invert(self.measure_uncertainty(answer)[..., 1])
         total = compute_entropy(task, task.probabilities(own["prediction"]))
         return own | {"member_entropy": total - mutual}
 
@@ -352,11 +348,6 @@ class Predictor:
         if not np.isfinite(image).all():
             raise UserError("the image has NaN or infinite pixels; replace them")
         return image
-
-
-def _make_normalizing_reader(raw: ReadBox, scale: Callable[[], Scale]) -> ReadBox:
-    """Returns a reader of boxes of the normalised image."""
-    return lambda box: scale()(raw(box))
 
 
 def _make_resampling_reader(read: ReadBox, change: Resampling) -> ReadBox:

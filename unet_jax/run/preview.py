@@ -36,11 +36,8 @@ def select_rows(
 ) -> np.ndarray:
     """Selects those rows of a block that the preview shows.
 
-    Args:
-      block: consecutive rows of a result, `[rows, ...]`.
-      done: number of rows of the file before the block.
-      grid: the file.
-      plane: the plane that the preview shows.
+    The block has consecutive rows of a result, `[rows, ...]`; `done` rows of the file
+    came before it.
     """
     rows = np.arange(done, done + len(block)) - plane.image * grid.shape[0]
     if plane.slice is not None:

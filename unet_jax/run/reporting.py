@@ -33,13 +33,8 @@ def html(
 ) -> str:
     """Renders the report of the test split as an HTML file.
 
-    Args:
-      config: of the run.
-      workdir: the run folder, for the learning curves.
-      parts: of the run.
-      variables: of the checkpoint.
-      evaluation: the scores of the test split.
-      step: the step of the checkpoint.
+    The learning curves come from the run folder. The variables and the step are those
+    of the checkpoint.
     """
     # late: Jinja2 and matplotlib load only when a page is written
     from unet_jax.report.render import render_report
@@ -74,10 +69,8 @@ def _facts(
     parts: EvaluationParts, evaluation: Evaluation, step: int
 ) -> list[tuple[str, str]]:
     options = parts.prediction.options
-    facts = [
-        ("checkpoint", f"step {step}"),
-        ("test images", str(len(evaluation.per_image))),
-    ]
+    count = len(evaluation.per_image)
+    facts = [("checkpoint", f"step {step}"), ("test images", str(count))]
     if options.tta != "none":
         facts.append(("test-time augmentation", options.tta))
     if options.postprocess:
@@ -90,24 +83,19 @@ def _facts(
 def _metrics(parts: EvaluationParts) -> list[MetricInfo]:
     distance = "spacing's units" if "spacing" in parts.test[0] else "pixels"
     units = {"": "", "distance": distance}
-    return [
-        *(
-            MetricInfo(name, metric.reduction, metric.lower, units[metric.unit])
-            for name, metric in parts.metrics
-        ),
-        MetricInfo("loss", "mean over images", lower=True),
+    infos = [
+        MetricInfo(name, metric.reduction, metric.lower, units[metric.unit])
+        for name, metric in parts.metrics
     ]
+    return [*infos, MetricInfo("loss", "mean over images", lower=True)]
 
 
 def _examples(
     parts: EvaluationParts, variables: Any, evaluation: Evaluation
 ) -> list[ScoredExample]:
     if parts.method.sample:
-        title, png = (
-            "real above, generated below",
-            pictures.encode_png(evaluation.picture),
-        )
-        return [ScoredExample("samples", title, [], [("sheet", png)])]
+        sheet = "sheet", pictures.encode_png(evaluation.picture)
+        return [ScoredExample("samples", "real above, generated below", [], [sheet])]
     chosen = _choose_images(evaluation, parts.metrics[0][0])
     return [_example(parts, variables, evaluation, *each) for each in chosen]
 
@@ -121,10 +109,7 @@ def _choose_images(evaluation: Evaluation, first: str) -> list[tuple[str, int]]:
     places = {0: "worst", len(ranked) // 2: "median", len(ranked) - 1: "best"}
     if len(ranked) == 1:
         places = {0: "the only one"}
-    return [
-        (reason, ranked[place])
-        for place, reason in sorted(places.items(), reverse=True)
-    ]
+    return [(places[i], ranked[i]) for i in sorted(places, reverse=True)]
 
 
 def _example(
@@ -142,30 +127,24 @@ def _example(
         **drawing.panels(parts, case),
     }
     if case.probabilities is not None:
-        # the entropy if all classes are equally probable
-        even = np.full(
-            (1, case.num_classes), 0.5 if task.overlapping else 1 / case.num_classes
-        )
+        share = 0.5 if task.overlapping else 1 / case.num_classes
+        even = np.full((1, case.num_classes), share)  # of the highest entropy
         uncertainty = compute_entropy(task, case.probabilities)
         top = float(task.entropy(even)[0])
         drawn["uncertainty"] = pictures.draw_heat_map(uncertainty, top=top)
     image = evaluation.per_image[index]
     scores = [(name, image[name]) for name, _ in parts.metrics]
-    files = [(title, pictures.encode_png(_thinned(p))) for title, p in drawn.items()]
+    files = [
+        (title, pictures.encode_png(pictures.thin_out(picture, MAX_SIZE)))
+        for title, picture in drawn.items()
+    ]
     return ScoredExample(reason, image["id"], scores, files)
 
 
 def _reliability(evaluation: Evaluation) -> ReliabilityBins | None:
     if evaluation.reliability is None:
         return None
-    bins = tabulate_reliability(evaluation.reliability)
-    return ReliabilityBins(bins["count"], bins["confidence"], bins["accuracy"])
-
-
-def _thinned(picture: pictures.Picture) -> pictures.Picture:
-    """Returns every n-th pixel, so that the page stays small."""
-    step = -(-max(picture.shape[:2]) // MAX_SIZE)
-    return picture[::step, ::step]
+    return ReliabilityBins(*tabulate_reliability(evaluation.reliability).values())
 
 
 def _legend(parts: EvaluationParts) -> Legend:

@@ -11,7 +11,12 @@ from ml_collections import ConfigDict
 
 from unet_jax.build.checks import get_selection_score_name
 from unet_jax.build.fields import from_plain, may_change
-from unet_jax.checkpoint import check_format, list_steps, load_newest_metadata
+from unet_jax.checkpoint import (
+    Checkpoints,
+    check_format,
+    list_steps,
+    load_newest_metadata,
+)
 from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write_file
@@ -27,10 +32,6 @@ def create_or_check(workdir: Path, config: ConfigDict) -> None:
     """Creates the run folder, or checks that it holds a run of this config.
 
     A run without a checkpoint may start again with another config.
-
-    Args:
-      workdir: the run folder.
-      config: the config of the run.
 
     Raises:
       UserError: the folder cannot be created, or holds other files or another run; the
@@ -59,24 +60,15 @@ def create_or_check(workdir: Path, config: ConfigDict) -> None:
         say(line)
 
 
-def create(workdir: Path) -> None:
-    """Creates the folder; raises UserError if that fails."""
+def create(folder: Path, flag: str = "workdir") -> None:
+    """Creates the folder of a flag; raises UserError if that fails."""
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if flag == "output":  # a run folder that predicts may be read-only
+            tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
-            f"--workdir={workdir}: {error.strerror}; name a folder you may write to"
-        ) from error
-
-
-def check_output(target: Path) -> None:
-    """Creates the folder of --output; raises UserError if it is not writable."""
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=target).close()
-    except OSError as error:
-        raise UserError(
-            f"--output={target}: {error.strerror}; name a folder you may write to"
+            f"--{flag}={folder}: {error.strerror}; name a folder you may write to"
         ) from error
 
 
@@ -102,18 +94,17 @@ def check_trained(workdir: Path) -> None:
         )
 
 
+def open_checkpoints(workdir: Path, config: ConfigDict) -> Checkpoints:
+    """Opens the checkpoints of a run; see `read_selection_score`."""
+    return Checkpoints(workdir, read_selection_score(workdir, config))
+
+
 def read_selection_score(workdir: Path, config: ConfigDict) -> str:
-    """Returns the name of the validation score that selects the best checkpoint.
+    """Returns the name of the score that selects the best checkpoint: 'val/dice'.
 
-    It is the first metric of the run's original config. A later config cannot change
-    it, because the older checkpoints have no value of another metric.
-
-    Args:
-      workdir: the run folder.
-      config: the config of the run, for a folder without checkpoints.
-
-    Returns:
-      The name, such as 'val/dice'.
+    It is the first metric of the run's original config, or of this config if there is
+    no checkpoint yet. A later config cannot change it, because the older checkpoints
+    have no value of another metric.
 
     Raises:
       UserError: the newest checkpoint is damaged or was written by another program.
@@ -134,9 +125,6 @@ def read_selection_score(workdir: Path, config: ConfigDict) -> str:
 
 def read_config(workdir: Path) -> dict[str, Any]:
     """Reads the config of a run from config.json or else from its newest checkpoint.
-
-    Args:
-      workdir: the run folder.
 
     Raises:
       UserError: the folder has neither.
@@ -161,13 +149,10 @@ def check_trusted(
     A run folder is data: it must not run code without the user's consent. Call this
     before anything is built from the config; the check itself imports nothing.
 
-    Args:
-      config: the config as it was read from the folder, a dict or a ConfigDict.
-      workdir: the run folder.
-      trust: True if the user allows external code.
-      used: the config after the overrides of the command line, if there are any. Names
-        that the user has replaced are not imported, and new ones come from the user, so
-        neither needs consent.
+    `config` is the config as it was read from the folder, and `used` the config after
+    the overrides of the command line, if there are any. Names that the user has
+    replaced are not imported, and new ones come from the user, so neither needs
+    consent.
 
     Raises:
       UserError: a spec has an external name, and `trust` is False.
@@ -190,15 +175,12 @@ def _list_external_names(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 def write_config(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
     """Writes config.json and the notes of the data set, in process 0 only.
 
-    Args:
-      workdir: the run folder.
-      config: the config of the run; config.json also gets the files that define its
-        external names.
-      notes: JSON data by file name.
+    config.json also gets the files that define the external names of the config. The
+    notes are JSON data by file name.
     """
     if jax.process_index() == 0:
         data = config_to_json(config)
-        names = [name for key in data for _, name in find_externals(data[key], key)]
+        names = [name for _, name in _list_external_names(data)]
         if names:
             data[EXTERNAL] = {name: str(find_source_file(name)) for name in names}
         for file, content in {CONFIG: data, **notes}.items():
@@ -216,10 +198,6 @@ def find_notes(workdir: Path, config: ConfigDict) -> dict[str, str]:
 
     The survey can always be reused, because it is checked against the files. The split
     is reused only if the folder holds a run on the same data set.
-
-    Args:
-      workdir: the run folder.
-      config: the config of the run.
 
     Returns:
       Paths by keyword of the data set: 'survey' and 'split'.

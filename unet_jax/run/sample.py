@@ -15,7 +15,6 @@ from unet_jax import logs, pictures
 from unet_jax.arrays import cut_window
 from unet_jax.build import checks
 from unet_jax.build.training import EvaluationParts, GenerationParts, build_generation
-from unet_jax.checkpoint import Checkpoints
 from unet_jax.data.examples import Examples
 from unet_jax.data.normalize import Scale
 from unet_jax.errors import UserError
@@ -50,9 +49,8 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     run_folder.check_trained(workdir)
     run_folder.create_or_check(workdir, config)
     target = Path(output).expanduser()
-    run_folder.check_output(target)
-    selection_score = run_folder.read_selection_score(workdir, config)
-    with Checkpoints(workdir, selection_score) as checkpoints:
+    run_folder.create(target, "output")
+    with run_folder.open_checkpoints(workdir, config) as checkpoints:
         best = checkpoints.best
         preprocessing = checkpoints.load_metadata(best)["preprocessing"]
         if not preprocessing["samples"]:
@@ -61,9 +59,8 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
                 "a generator with --config=configs/generate.py"
             )
         parts = build_generation(config, preprocessing)
-        variables = checkpoints.load_variables(
-            best, parts.devices.abstract(parts.variables)
-        )
+        like = parts.devices.abstract(parts.variables)
+        variables = checkpoints.load_variables(best, like)
     if jax.process_index() != 0:
         return 0
     drawn = []
@@ -71,10 +68,8 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
         raw = _denormalize(image, preprocessing["samples"])
         _write_image(target / f"sample_{i:04d}", raw)
         drawn.append(pictures.draw_image(image))
-    columns = math.ceil(math.sqrt(count))
-    logs.write_file(
-        target / SHEET, pictures.encode_png(pictures.make_contact_sheet(drawn, columns))
-    )
+    sheet = pictures.make_contact_sheet(drawn, columns=math.ceil(math.sqrt(count)))
+    logs.write_file(target / SHEET, pictures.encode_png(sheet))
     logs.say(f"wrote {count} images and {SHEET} to {target}/")
     return 0
 
@@ -82,26 +77,15 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
 def draw_images(
     parts: GenerationParts, variables: Any, config: ConfigDict, count: int
 ) -> Iterator[np.ndarray]:
-    """Yields `count` generated images `f32[*S, C]`, normalised.
-
-    Args:
-      parts: the parts that draw images.
-      variables: the variables of the network.
-      config: the config of the run, for the seed and the batch size.
-      count: number of images.
-    """
-    size = (
-        -(-min(config.batch_size, count) // parts.devices.count) * parts.devices.count
-    )
+    """Yields `count` generated images `f32[*S, C]`, normalised."""
+    devices = parts.devices
+    size = -(-min(config.batch_size, count) // devices.count) * devices.count
     key = jax.random.key(checks.read_section(config, "predict")["seed"])
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
     for start in range(0, count, size):
         # the last batch is drawn whole, so that nothing is compiled for another size
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(
-            key, np.arange(start, start + size)
-        )
-        images = parts.method.sample(
-            variables, parts.devices.put_rows(keys), parts.shape
-        )
+        keys = devices.put_rows(fold(key, np.arange(start, start + size)))
+        images = parts.method.sample(variables, keys, parts.shape)
         yield from np.asarray(images)[: count - start]
 
 
@@ -113,19 +97,15 @@ def score_generator(
     Images may have any size. The middle of each is scored, in the shape of a training
     crop, mirrored where the image is smaller. The sheet shows the first of these real
     images above generated images of the same shape; process 0 adds the latter.
-
-    Args:
-      parts: the parts that score the run.
-      variables: the variables of the network.
-      split: the prefix of the score names.
-      examples: the real images.
     """
     key = jax.random.key(0)
     variables = parts.prediction.inference.devices.put_state(variables)
     per_image, shown = [], []
     for i in range(len(examples)):
         example = examples[i]
-        image = _crop_middle(example["image"], parts.crop)
+        whole, crop = example["image"], parts.crop
+        origin = [(n - c) // 2 for n, c in zip(whole.shape, crop, strict=False)]
+        image = cut_window(whole, origin, crop)
         batch = {"image": image[None], "seed": np.array([i], np.uint32)}
         loss = parts.method.score(variables, batch, key)
         per_image.append({"id": example["id"], "loss": float(loss[0])})
@@ -146,12 +126,6 @@ def score_generator(
     )
 
 
-def _crop_middle(image: np.ndarray, crop: tuple[int, ...]) -> np.ndarray:
-    """Returns the middle `[*crop, C]` of an image, mirrored where it is smaller."""
-    origin = [(n - c) // 2 for n, c in zip(image.shape, crop, strict=False)]
-    return cut_window(image, origin, crop)
-
-
 def _denormalize(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
     """Returns an image with the scale and the dtype of the training images."""
     scale = Scale(np.asarray(about["offset"]), np.asarray(about["width"]))
@@ -165,7 +139,6 @@ def _denormalize(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
 def _write_image(path: Path, image: np.ndarray) -> None:
     """Writes an image `[*S, C]` as PNG, or as TIFF if PNG cannot store it."""
     plain = image[..., 0] if image.shape[-1] == 1 else image
-    path.parent.mkdir(parents=True, exist_ok=True)
     if image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] in (1, 3):
         Image.fromarray(plain).save(path.with_suffix(".png"))
     else:

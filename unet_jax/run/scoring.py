@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -74,20 +74,17 @@ def score_images(
     undefined for a mean over several views. Predictions of resampled images are
     resampled back and measured on the grid of the file.
 
-    Args:
-      parts: the parts that score the run.
-      variables: the variables of the network.
-      split: the prefix of the score names.
-      examples: the images.
-      as_predicted: True to apply the test-time augmentation and the post-processing of
-        `config.predict`, False to score the output of the network alone.
+    With `as_predicted`, the test-time augmentation and the post-processing of
+    `config.predict` are applied; else the output of the network alone is scored.
     """
     views = parts.prediction.views if as_predicted else (View(),)
     metrics = [metric for _, metric in parts.metrics]
     if parts.prediction.task.classes:
         metrics += [CONFUSION, RELIABILITY]
     measured, rows = [], []
-    for index, example, answer in _predict_images(parts, variables, examples, views):
+    mine = range(jax.process_index(), len(examples), jax.process_count())
+    predicted = _predict_images(parts, variables, examples, mine, views)
+    for index, example, answer in predicted:
         case = _make_case(parts, example, answer, postprocess=as_predicted)
         loss = None
         if "output" in answer:
@@ -95,8 +92,9 @@ def score_images(
         measures = [np.asarray(metric.measure(case)) for metric in metrics]
         measured.append(ImageMeasures(index, example["id"], loss, measures))
         if index < PICTURES * jax.process_count():
-            row = drawing.row(parts, resample_image_back(parts, example), case)
-            rows.append((index, row))
+            image = pictures.draw_image(resample_image_back(parts, example))
+            row = [image, *drawing.panels(parts, case).values()]
+            rows.append((index, pictures.make_contact_sheet(row, len(row))))
     picture = pictures.join_rows([row for _, row in sorted(rows, key=lambda r: r[0])])
     gathered = sorted(_gather_processes(measured))
     return _compute_scores(parts, split, gathered, picture)
@@ -105,24 +103,10 @@ def score_images(
 def predict_case(
     parts: EvaluationParts, variables: Any, examples: Examples, index: int
 ) -> EvaluatedImage:
-    """Predicts one image again, for the report.
-
-    Args:
-      parts: the parts that score the run.
-      variables: the variables of the network.
-      examples: the images.
-      index: which of them.
-    """
-    example = examples[index]
-    shape = example["image"].shape[:-1]
-    options = {"views": parts.prediction.views, "request": Request(prediction=True)}
-    here = parts.prediction.inference.devices
-    read = [lambda box: example["image"][tuple(box)]]
-    members = [here.put_state(variables)]
-    answer = next(
-        parts.prediction.inference.predict_images(members, shape, read, **options)
-    )
-    answer = _resample_results(parts, example, answer)
+    """Predicts one image again, for the report."""
+    views = parts.prediction.views
+    predicted = _predict_images(parts, variables, examples, [index], views)
+    _, example, answer = next(predicted)
     return _make_case(parts, example, answer, postprocess=True)
 
 
@@ -136,22 +120,17 @@ def _resampling(parts: EvaluationParts, example: Example) -> Resampling:
     return parts.prediction.plan_resampling(own, spacing)
 
 
-def _resample_results(
-    parts: EvaluationParts, example: Example, answer: Results
-) -> Results:
-    """Resamples the results for an image back to the grid of its truth."""
-    task = parts.prediction.task
-    return _resampling(parts, example).invert_results(answer, task.decide, task.vectors)
-
-
 def _predict_images(
-    parts: EvaluationParts, variables: Any, examples: Examples, views: tuple[View, ...]
+    parts: EvaluationParts,
+    variables: Any,
+    examples: Examples,
+    indices: Sequence[int],
+    views: tuple[View, ...],
 ) -> Iterator[tuple[int, Example, Results]]:
-    """Yields this process's images with their results, grouped by shape."""
-    inference = parts.prediction.inference
+    """Yields images and their results on the grid of the truth, grouped by shape."""
+    inference, task = parts.prediction.inference, parts.prediction.task
     members = [inference.devices.put_state(variables)]
     request = Request(prediction=True, output=len(views) == 1)
-    mine = range(jax.process_index(), len(examples), jax.process_count())
     loaded: dict[int, Example] = {}  # kept from reading until scoring
 
     def load(index: int) -> Example:
@@ -159,18 +138,16 @@ def _predict_images(
             loaded[index] = examples[index]
         return loaded[index]
 
-    def reader(index: int) -> Any:
-        return lambda box: load(index)["image"][tuple(box)]
-
-    by_shape = sorted(mine, key=examples.shape)
+    by_shape = sorted(indices, key=examples.shape)
     for shape, group in itertools.groupby(by_shape, examples.shape):
-        indices = list(group)
-        reads = list(map(reader, indices))
+        same = list(group)
+        reads = [lambda box, i=i: load(i)["image"][tuple(box)] for i in same]
         answers = inference.predict_images(
             members, shape, reads, views=views, request=request
         )
-        for index, answer in zip(indices, answers, strict=True):
-            yield index, load(index), _resample_results(parts, load(index), answer)
+        for index, answer in zip(same, answers, strict=True):
+            back = _resampling(parts, load(index)).invert_results
+            yield index, load(index), back(answer, task.decide, task.vectors)
             del loaded[index]
 
 

@@ -44,12 +44,7 @@ def catch_signals() -> Iterator[list[int]]:
 
 
 def should_stop(received: list[int], step: int) -> bool:
-    """Returns True if the run should stop after this step, the same in all processes.
-
-    Args:
-      received: the list of `catch_signals`.
-      step: the step that has just finished.
-    """
+    """Returns True if the run should stop after a step, the same in all processes."""
     if jax.process_count() == 1:
         return bool(received)
     return multihost_utils.reached_preemption_sync_point(step)

@@ -25,10 +25,6 @@ def train(config: ConfigDict, workdir: Path) -> int:
     An unfinished run of this config resumes exactly as if it had never stopped; a
     finished one is only scored again. SIGTERM and Ctrl-C save a checkpoint first.
 
-    Args:
-      config: the config of the run.
-      workdir: the run folder.
-
     Returns:
       0, or 128 plus the number of the signal that stopped the run.
 

@@ -5,7 +5,7 @@ import numpy as np
 from jax.scipy import special as jax_special
 from scipy import special
 
-from unet_jax.arrays import Batch, Example
+from unet_jax.arrays import Example
 from unet_jax.errors import UserError
 from unet_jax.tasks.task import Array, Data, Task
 
@@ -15,9 +15,6 @@ def semantic(data: Data) -> Task:
 
     The target is `label i32[*S]`. A prediction is `f32[*S, K]`, K probabilities with a
     sum of 1.
-
-    Args:
-      data: the properties of the data set.
     """
     return Task(
         channels=len(data.classes),
@@ -26,7 +23,7 @@ def semantic(data: Data) -> Task:
         metrics=("label", "objects"),
         needs=("label",),
         prepare=_check_exclusive,
-        targets=_get_targets,
+        targets=lambda batch: {"label": batch["label"]},
         outputs=lambda output: {"label": output},
         activate=jax.nn.softmax,
         decide=choose_most_likely,
@@ -40,9 +37,6 @@ def multilabel(data: Data) -> Task:
 
     The target is `label i32[*S, K]` of 0 and 1; a label of class ids `i32[*S]` is
     converted to channels. A prediction is `f32[*S, K]`, one probability per class.
-
-    Args:
-      data: the properties of the data set.
     """
     classes = data.classes[1:]
 
@@ -59,7 +53,7 @@ def multilabel(data: Data) -> Task:
         metrics=("label", "objects"),
         needs=("label",),
         prepare=prepare,
-        targets=_get_targets,
+        targets=lambda batch: {"label": batch["label"]},
         outputs=lambda output: {"label": output},
         activate=jax.nn.sigmoid,
         decide=lambda prediction: (prediction > 0.5).astype(np.uint8),
@@ -81,10 +75,6 @@ def entr(p: Array) -> Array:
     NumPy arrays are computed on the host, JAX arrays on the device.
     """
     return (special if isinstance(p, np.ndarray) else jax_special).entr(p)
-
-
-def _get_targets(batch: Batch) -> dict[str, jax.Array]:
-    return {"label": batch["label"]}
 
 
 def _check_exclusive(example: Example) -> Example:

@@ -88,7 +88,7 @@ def compute_vectors(potential: Array, instances: Array, axes: int) -> Array:
     Returns:
       `f32[..., *S, axes]`.
     """
-    xp = _get_numpy(potential)
+    xp = np if isinstance(potential, np.ndarray) else jnp
     heat = (xp, potential, instances)
     rises = [_differentiate_heat(*heat, axis, axes) for axis in range(-axes, 0)]
     rise = xp.stack(rises, axis=-1) * (instances > 0)[..., None]
@@ -298,7 +298,3 @@ def _differentiate_heat(
     start = xp.where(same[first], 2 - after[first], 0)
     after = xp.concatenate([after, beyond], axis=axis)
     return after - xp.concatenate([start, before], axis=axis)
-
-
-def _get_numpy(array: Array) -> ModuleType:
-    return np if isinstance(array, np.ndarray) else jnp

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from unet_jax import parallel
 from unet_jax.build import binding
 from unet_jax.build.dataset import survey_splits
 from unet_jax.configs import base
@@ -81,7 +82,7 @@ def fake_memory(monkeypatch, free, memory):
     monkeypatch.setattr(cost, "compile_step", compile_step)
     here = types.SimpleNamespace(read_free_memory=lambda: free)
     monkeypatch.setattr(memory_search.parallel, "local_devices", lambda: here)
-    layout = types.SimpleNamespace(replicas=1, space=1)
+    layout = parallel.pmap()._replace(replicas=1, space=1)
     monkeypatch.setattr(memory_search.parallel, "pmap", lambda: layout)
     return tried
 

@@ -115,11 +115,8 @@ def _example(
 def _draw(record: Record, colours: pictures.Colours) -> pictures.Picture:
     """Draws the classes and the outlines of the objects, if any, over the image."""
     axes = record["image"].ndim - 1
-    planes = {
-        key: _plane(record[key], axes)
-        for key in ("image", "label", "instances")
-        if key in record
-    }
+    keys = [key for key in ("image", "label", "instances") if key in record]
+    planes = {key: _plane(record[key], axes) for key in keys}
     if "label" not in planes:
         return pictures.draw_image(planes["image"])
     return pictures.draw_overlay(
@@ -129,7 +126,4 @@ def _draw(record: Record, colours: pictures.Colours) -> pictures.Picture:
 
 def _plane(array: np.ndarray, axes: int) -> np.ndarray:
     """Returns the middle slice of a volume; if it is large, every n-th pixel."""
-    for _ in range(axes - 2):
-        array = array[len(array) // 2]
-    step = -(-max(array.shape[:2]) // MAX_SIZE)
-    return array[::step, ::step]
+    return pictures.thin_out(pictures.take_slice(array, axes), MAX_SIZE)

@@ -18,8 +18,6 @@ from unet_jax.report.formatting import (
 )
 from unet_jax.text import listing
 
-ISSUE = ("level", "kind", "text")  # the keys of an issue in inspect.json
-
 
 def describe_inspection(inspection: Inspection) -> Iterator[str]:
     """Yields the lines of the terminal: errors, warnings, decisions, statistics."""
@@ -81,9 +79,7 @@ def as_json(report: DatasetReport, inspection: Inspection) -> dict[str, Any]:
             "data": report.root,
             "errors": levels.count("error"),
             "warnings": levels.count("warning"),
-            "issues": [
-                dict(zip(ISSUE, each, strict=True)) for each in inspection.issues
-            ],
+            "issues": inspection.issues,
             "decisions": report.decisions,
             "classes": report.classes,
             "mask_values": inspection.mask_values,

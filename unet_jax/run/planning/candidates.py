@@ -54,11 +54,6 @@ def fit_box(
     The box is cubic in physical units, not in pixels: its edges are inverse to
     `aspect`. An axis on which the image is shorter than the cube is taken whole, and
     the other axes become longer instead.
-
-    Args:
-      shape: spatial shape of the image, in pixels.
-      aspect: size of a pixel along each axis.
-      pixels: largest number of pixels in the box.
     """
     whole: set[int] = set()
     while True:
@@ -81,10 +76,7 @@ def compute_output_shape(crop: tuple[int, ...], geometry: Geometry) -> tuple[int
 def extend_widths(given: tuple[int, ...], levels: int, axes: int) -> tuple[int, ...]:
     """Returns the channels of each level: the first given ones, then doubled ones.
 
-    Args:
-      given: channels of the levels of the network as it is.
-      levels: number of levels that are needed.
-      axes: number of spatial axes, which limits the channels of added levels.
+    The number of spatial axes limits the channels of added levels.
     """
     more = list(given[:levels])
     while len(more) < levels:

@@ -10,10 +10,7 @@ WIDTH = 88  # columns
 
 
 def format_config(
-    config: ConfigDict,
-    title: str,
-    notes: Mapping[str, str],
-    reasons: Mapping[str, str],
+    config: ConfigDict, title: str, notes: Mapping[str, str], reasons: Mapping[str, str]
 ) -> str:
     """Returns the source of a file whose `get_config` sets every field of the config.
 

@@ -34,10 +34,6 @@ class CompiledStep(NamedTuple):
 def compile_step(config: ConfigDict, splits: Splits) -> CompiledStep | None:
     """Compiles the training step for batches like those of the run.
 
-    Args:
-      config: the config of the run.
-      splits: its data.
-
     Returns:
       The compiled step; None if the compiler runs out of memory.
 
@@ -65,10 +61,6 @@ def measure_step_time(config: ConfigDict, compiled: CompiledStep) -> float:
     The result is the mean of `TIMED_STEPS` steps. One step and the batches that the
     pipeline has read ahead come first and are not timed: with batches ready in memory,
     reading would seem to take no time.
-
-    Args:
-      config: the config of the run.
-      compiled: its step, from `compile_step`.
 
     Raises:
       UserError: the devices do not have enough memory, or a record is wrong.

@@ -7,6 +7,7 @@ candidate's step is measured by compiling the whole step for the available devic
 import copy
 import functools
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,6 @@ from unet_jax.data import resample
 from unet_jax.data.record import RecordStats
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, prefix_errors
-from unet_jax.geometry import Geometry
 from unet_jax.run.planning import candidates, cost, rules
 from unet_jax.run.planning.rules import PlannedField
 from unet_jax.text import dimensions
@@ -58,20 +58,14 @@ class FittedConfig(NamedTuple):
 def resample_shapes(
     records: Sequence[RecordStats], spacing: tuple[float, ...]
 ) -> ImageShapes:
-    """Returns the shapes of images after resampling to a spacing.
-
-    Args:
-      records: the measurements of the images.
-      spacing: size of a pixel along each axis after resampling; () for no resampling.
+    """Returns the shapes of images after resampling to a spacing, if there is one.
 
     Raises:
       UserError: an image cannot be resampled.
     """
     with prefix_errors("config.spacing"):
         shapes = tuple(
-            resample.make_resampling(
-                record.shape, record.spacing or None, spacing
-            ).shape
+            resample.make_resampling(record.shape, record.spacing, spacing).shape
             for record in records
         )
     own = records[0].spacing if all(record.spacing for record in records) else ()
@@ -91,17 +85,10 @@ def fit_to_memory(
     follows from the last measurement, assuming that all memory but that of the state
     and the gradient is proportional to the number of pixels.
 
-    Args:
-      config: the config; its other fields are kept.
-      splits: the data.
-      records: the measurements of the training images.
-      images: their shapes after resampling.
-
     Raises:
       UserError: the config is wrong, or the smallest step needs too much memory.
     """
-    with prefix_errors("config.parallel"):
-        layout = binding.bind_field(parallel, config, "parallel")()
+    layout = binding.build_part(parallel, config, "parallel", parallel.Layout)
     given = binding.build_model(config, None)
     margin = given.geometry(len(images.median)).margin
     single = config.batch_size == 1 and any(margin)  # the paper's one large tile
@@ -118,8 +105,7 @@ def fit_to_memory(
     for model, crop in candidates.list_candidates(
         given, images.median, images.aspect, layout.space
     ):
-        geometry = model.geometry(len(crop))
-        output = candidates.compute_output_shape(crop, geometry)
+        output = candidates.compute_output_shape(crop, model.geometry(len(crop)))
         pixels = math.prod(crop)
         while smallest * pixels <= most_pixels:
             most = min(1 if single else rules.MAX_BATCH, most_pixels // pixels)
@@ -127,7 +113,7 @@ def fit_to_memory(
             limited = most_pixels < math.inf
             fields = (
                 _explain_crop(crop, output, images, limited=limited),
-                _explain_widths(model, geometry, output),
+                _explain_widths(model, output),
                 _explain_batch(batch, smallest, layout.replicas, limited=limited),
                 *_choose_sampling(config, records, output, images),
             )
@@ -178,10 +164,7 @@ def _explain_crop(
     reason = f"it {holds} the median image, {dimensions(images.median)}"
     if output != crop:
         reason += f"; the output of the network is {dimensions(output)}"
-    smaller = sum(
-        any(w > n for w, n in zip(output, shape, strict=True))
-        for shape in images.shapes
-    )
+    smaller = sum(any(map(operator.gt, output, shape)) for shape in images.shapes)
     if smaller:
         count = f"{smaller} of {len(images.shapes)} images are"
         reason += f"; {count} smaller along some axis, and mirrored there"
@@ -190,11 +173,9 @@ def _explain_crop(
     return PlannedField("crop", crop, reason)
 
 
-def _explain_widths(
-    model: nn.Module, geometry: Geometry, output: tuple[int, ...]
-) -> PlannedField:
-    pairs = zip(output, geometry.multiple, strict=True)
-    lowest = min(size // stride for size, stride in pairs)
+def _explain_widths(model: nn.Module, output: tuple[int, ...]) -> PlannedField:
+    strides = model.geometry(len(output)).multiple
+    lowest = min(size // stride for size, stride in zip(output, strides, strict=True))
     reason = f"{len(model.widths)} levels; the lowest one keeps {lowest} pixels"
     return PlannedField("model.widths", model.widths, reason)
 

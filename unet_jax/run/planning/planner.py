@@ -44,11 +44,6 @@ def plan_training(
     the batch size and the sampling. It keeps a spacing, a weight map or a sampling that
     the config sets, and all other fields.
 
-    Args:
-      config: the config to begin with.
-      report: the measurements of the data.
-      splits: the data.
-
     Raises:
       UserError: the config is wrong, there are no training images, or the devices do
         not have enough memory.
@@ -59,7 +54,7 @@ def plan_training(
             "--mode=inspect measures its plan in one process; start a single process"
         )
     records = _select_training_records(report)
-    spacing = rules.choose_spacing(report.records if report.records else records)
+    spacing = rules.choose_spacing(report.records)
     if config.spacing:
         kept = tuple(config.spacing)
         spacing = PlannedField("spacing", kept, "kept from the config")
@@ -74,8 +69,8 @@ def plan_training(
     times = config.steps * config.batch_size / len(records)
     steps = (
         f"kept from the config: {times:.3g} times each of the {len(records)} images, "
+        f"in {format_duration(config.steps * seconds)}"
     )
-    steps += f"in {format_duration(config.steps * seconds)}"
     return TrainingPlan(
         config=config,
         fields=(*of_data, *fitted.fields, PlannedField("steps", config.steps, steps)),
@@ -86,12 +81,7 @@ def plan_training(
 
 
 def format_plan(plan: TrainingPlan, title: str) -> str:
-    """Returns the plan as the Python source of a config file.
-
-    Args:
-      plan: from `plan_training`.
-      title: the name of the data set, for the docstring.
-    """
+    """Returns a plan for a data set, the title, as the source of a config file."""
     reasons: dict[str, str] = {}
     for field, _, reason in plan.fields:
         outer, _, inner = field.partition(".")

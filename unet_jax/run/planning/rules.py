@@ -36,11 +36,8 @@ class PlannedField(NamedTuple):
 def choose_spacing(records: Sequence[RecordStats]) -> PlannedField:
     """Chooses the spacing: the median along each axis if the spacings differ.
 
-    If all images have the same spacing, volumes keep it, so that files with another
-    one are resampled later; for images the field stays empty.
-
-    Args:
-      records: the measurements of the images.
+    If all images have the same spacing, volumes keep it, so that files with another one
+    are resampled later; for images the field stays empty.
     """
     known = [record.spacing for record in records if record.spacing]
     if not known:
@@ -90,9 +87,6 @@ def choose_normalization(records: Sequence[RecordStats]) -> PlannedField:
 
     Hot pixels are not clipped if the foreground is so rare that they may be the
     foreground.
-
-    Args:
-      records: the measurements of the training images.
     """
     hot = sum(any(map(_is_hot, record.intensity)) for record in records)
     low, high = _range(records)
@@ -121,9 +115,6 @@ def compute_class_shares(records: Sequence[RecordStats]) -> dict[int, float]:
     """Returns the share of each class id among the annotated pixels.
 
     A pixel may have several independent classes; the shares then sum to more than 1.
-
-    Args:
-      records: the measurements of the training images.
     """
     total = {k: pixels for k, pixels in total_pixels(records).items() if k >= 0}
     return {k: pixels / sum(total.values()) for k, pixels in total.items()}
@@ -133,10 +124,6 @@ def find_rarest_class(
     shares: Mapping[int, float], classes: Sequence[str]
 ) -> tuple[bool, str]:
     """Finds the rarest class among those that occur.
-
-    Args:
-      shares: from `compute_class_shares`.
-      classes: class names by id.
 
     Returns:
       True if the class is so rare that it should get a larger weight; and a sentence
@@ -154,10 +141,8 @@ def describe_sparse_foreground(
 ) -> str:
     """Returns a sentence about the foreground if many crops would miss it, else ''.
 
-    Args:
-      shares: from `compute_class_shares`.
-      output: spatial shape of the network's output for a crop.
-      shape: spatial shape of the median image.
+    `output` is the spatial shape of the network's output for a crop, and `shape` that
+    of the median image.
     """
     foreground = 1 - shares.get(0, 0)
     smaller = any(w < n for w, n in zip(output, shape, strict=True))
