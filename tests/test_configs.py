@@ -15,7 +15,6 @@ from unet_jax import models
 from unet_jax.build.training import build
 from unet_jax.configs import base, saved
 from unet_jax.run import run_folder
-from unet_jax.run.batches import read_batches
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = sorted({p.stem for p in CONFIGS.glob("*.py")} - {"__init__", "base", "saved"})
@@ -55,7 +54,7 @@ def test_every_config_builds_and_takes_one_step(name, published, tmp_path):
         config.data.update(given)
     parts = build(config)
     state = parts.layout.put_state(parts.init(jax.random.key(0)))
-    batch = parts.layout.put_batch(next(read_batches(config, parts, 0, 1)))
+    batch = parts.layout.put_batch(next(parts.read_batches(0, 1)))
     state, scalars = parts.train_step(state, batch, jax.random.key(0))
     assert int(state.step) == 1
     assert math.isfinite(scalars["loss"])

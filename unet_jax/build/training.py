@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import optax
 from ml_collections import ConfigDict
 
 from unet_jax import augment, optimizers, parallel
-from unet_jax.arrays import Example
+from unet_jax.arrays import Batch, Example
 from unet_jax.build import binding, checks
 from unet_jax.build.dataset import get_network_shapes, load_splits
 from unet_jax.build.prediction import (
@@ -23,7 +23,7 @@ from unet_jax.build.prediction import (
     make_value_scale,
     read_task_data,
 )
-from unet_jax.data import examples, normalize, sampling, weights
+from unet_jax.data import examples, normalize, pipeline, sampling, weights
 from unet_jax.data.examples import Examples
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import prefix_errors
@@ -70,7 +70,8 @@ class TrainingParts(NamedTuple):
       train: the training split.
       val: the validation split.
       unlabelled: the images without labels; None if the method uses none.
-      unlabelled_size: the number of unlabelled examples in a batch.
+      read_batches: `(start, stop) -> iterator` of this process's rows of the batches of
+        the steps `start` to `stop - 1`. Threads read ahead of the steps.
       notes: JSON data for the run folder, by file name.
     """
 
@@ -83,7 +84,7 @@ class TrainingParts(NamedTuple):
     train: Examples
     val: Examples
     unlabelled: Examples | None
-    unlabelled_size: int
+    read_batches: Callable[[int, int], Iterator[Batch]]
     notes: Mapping[str, Any]
 
 
@@ -174,6 +175,22 @@ def build(
             memory=memory,
             spacing=tuple(config.spacing),
         )
+
+    def read_batches(start: int, stop: int) -> Iterator[Batch]:
+        batches = pipeline.batch_dataset(
+            train,
+            seed=config.seed,
+            crop=config.crop,
+            margin=margin,
+            batch_size=config.batch_size,
+            shard=(jax.process_index(), jax.process_count()),
+            unlabelled=unlabelled,
+            unlabelled_size=unlabelled_size,
+        )
+        return pipeline.iterate_batches(
+            batches, start=start, stop=stop, threads=config.threads
+        )
+
     return TrainingParts(
         evaluation=_collect_evaluation(config, preprocessing, learning, test),
         model=learning.model,
@@ -184,7 +201,7 @@ def build(
         train=train,
         val=val,
         unlabelled=unlabelled,
-        unlabelled_size=unlabelled_size,
+        read_batches=read_batches,
         notes=splits.notes,
     )
 

@@ -13,7 +13,6 @@ from unet_jax.checkpoint import Checkpoints, list_steps
 from unet_jax.errors import UserError
 from unet_jax.methods.method import Scalars, State
 from unet_jax.run import run_folder, stopping
-from unet_jax.run.batches import read_batches
 from unet_jax.run.evaluate import score_best_checkpoint, score_split
 from unet_jax.run.initial_state import check_source, create_initial_state
 from unet_jax.run.scoring import Scores
@@ -73,7 +72,7 @@ def _run_steps(
     select_variables = parts.evaluation.method.variables
     writer = jax.process_index() == 0
     clock, first_speed = logs.Clock(), None
-    batches = read_batches(config, parts, start, config.steps)
+    batches = parts.read_batches(start, config.steps)
     with (
         logs.Log(workdir, start, config.steps, writer=writer) as log,
         stopping.catch_signals() as received,

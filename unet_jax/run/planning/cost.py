@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from unet_jax.build.training import TrainingParts, build
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
-from unet_jax.run.batches import read_batches
 
 TIMED_STEPS = 2
 
@@ -46,7 +45,7 @@ def compile_step(config: ConfigDict, splits: Splits) -> CompiledStep | None:
     fixed = _tree_bytes(shapes) + _tree_bytes(shapes.params)
     state = parts.layout.abstract(shapes)
     try:
-        batch = parts.layout.put_batch(next(read_batches(config, parts, 0, 1)))
+        batch = parts.layout.put_batch(next(parts.read_batches(0, 1)))
         step = parts.train_step.lower(state, batch, key).compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -66,7 +65,7 @@ def measure_step_time(config: ConfigDict, compiled: CompiledStep) -> float:
       UserError: the devices do not have enough memory, or a record is wrong.
     """
     parts, step, key = compiled.parts, compiled.step, jax.random.key(config.seed)
-    ahead = read_batches(config, parts, 0, 1 + 2 * config.threads + TIMED_STEPS)
+    ahead = parts.read_batches(0, 1 + 2 * config.threads + TIMED_STEPS)
     try:
         state = parts.layout.put_state(parts.init(key))
         state, _ = step(state, parts.layout.put_batch(next(ahead)), key)
