@@ -1,4 +1,4 @@
-"""Nuclei of the 2018 Data Science Bowl: many microscopes, and unseen kinds to test.
+"""Nuclei of the 2018 Data Science Bowl: many microscopes, tested on unseen kinds.
 
 Paper     Caicedo et al. 2019, Nat. Methods 16:1247: the challenge; its ranking used a
           second stage with other images

@@ -24,7 +24,7 @@ from unet_jax.configs import dic_hela
 
 
 def get_config() -> ConfigDict:
-    """Returns the paper's recipe for cells, on its other data set."""
+    """Returns the paper's recipe for the U373 cells."""
     config = dic_hela.get_config()
     config.name = config.data.name = "phc_u373"
     return config

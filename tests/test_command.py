@@ -146,7 +146,7 @@ HEAD = """from unet_jax.configs import base
 def get_config():
     config = base.get_config()"""
 MISTAKES = {
-    "--config.loss[7].smooth=1": ["--config.loss[7].smooth", "not so many", "[0]"],
+    "--config.loss[7].smooth=1": ["--config.loss[7].smooth", "no such element", "[0]"],
     "--config.crop[0]=64": ["--config.crop[0]", "whole tuple"],
     "--config.data={'name':'cells'": ["--config.data=", "quotes and braces"],
     "--config.name.x=3": ["--config.name.x: string indices"],
@@ -162,7 +162,7 @@ MISTAKES = {
     "--count=0": ["--count=0"],
     "--trust=maybe": ["--trust=maybe"],
     "config.steps=3": ["did you mean --config.steps=3?"],
-    "--config.augment.flip=1": ["--config.augment.flip: a tuple has elements"],
+    "--config.augment.flip=1": ["--config.augment.flip: is a tuple"],
     "configs/isbi.py": ["unexpected", "did you mean --config=configs/isbi.py"],
     "--config=configs/isbbi.py": ["configs/isbbi.py", "did you mean 'isbi'", "folder"],
     "--config=isbi.pi": ["isbi.pi", "did you mean 'isbi'"],
@@ -215,7 +215,7 @@ def test_a_config_file_without_a_config_is_named(parse, tmp_path, text, words):
 def test_an_error_of_the_system_gets_one_line(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(SystemExit) as stop, command.one_line():
+    with pytest.raises(SystemExit) as stop, command.report_user_errors():
         (file / "runs").mkdir()
     assert stop.value.code == f"error: Not a directory: {file}/runs"
 

@@ -14,9 +14,9 @@ from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry
 from unet_jax.inference import Inference, Request
 from unet_jax.models import UNet
-from unet_jax.tasks import Data
+from unet_jax.tasks import TaskData
 
-DATA = Data(("background", "a", "b", "c"), axes=2, channels=1)
+DATA = TaskData(("background", "a", "b", "c"), axes=2, channels=1)
 SOFTMAX, SIGMOID = tasks.semantic(DATA), tasks.multilabel(DATA)
 ALL = Request(prediction=True, member_entropy=True)
 

@@ -13,7 +13,7 @@ import pytest
 
 from unet_jax import losses
 from unet_jax.build import binding
-from unet_jax.tasks import Data, semantic
+from unet_jax.tasks import TaskData, semantic
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "unet_jax").rglob("*.py"))
@@ -49,7 +49,8 @@ def test_to_add_a_loss_is_one_function_and_its_name(tiny, monkeypatch):
     monkeypatch.setattr(losses, "__all__", [*losses.__all__, "fresh"])
     with tiny.ignore_type():
         tiny.loss = ({"name": "fresh", "factor": 3.0, "scale": 2.0},)
-    total, _ = binding.build_loss(tiny, semantic(Data(("background", "cell"), 2, 1)))
+    task = semantic(TaskData(("background", "cell"), 2, 1))
+    total, _ = binding.build_loss(tiny, task)
     logits, label = jnp.zeros((4, 8, 8, 2)), jnp.zeros((4, 8, 8), jnp.int32)
     value = jax.jit(total)({"label": logits}, {"label": label}, jnp.ones((4, 8, 8)))
     assert value.tolist() == [6.0] * 4

@@ -63,7 +63,7 @@ def test_a_loss_a_model_and_a_data_set_may_have_external_names(theirs):
     assert bind(module, {"name": "theirs.losses:vague", "rate": 3}, "loss")(2.0) == 6.0
 
     spec = {"name": "theirs.nets:Pixelwise", "width": 3}
-    make = bind(module, spec, "config.model", given=("outputs",))
+    make = bind(module, spec, "config.model", reserved=("outputs",))
     image = jnp.zeros((1, 4, 4, 1))
     logits, variables = make(outputs=5).init_with_output(jax.random.key(0), image)
     assert logits.shape == (1, 4, 4, 5)

@@ -24,7 +24,9 @@ CONFIG = config_flags.DEFINE_config_file(
     lock_config=False,  # a spec may have more keys than in the file; build/ checks them
     accept_new_attributes=True,
 )
-WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; runs/<config.name>.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The run folder. Default: runs/<config.name>."
+)
 MODE = flags.DEFINE_enum(
     "mode",
     "train",
@@ -32,7 +34,9 @@ MODE = flags.DEFINE_enum(
     "What to do.",
 )
 INPUT = flags.DEFINE_string("input", None, "What to predict: a file, folder or glob.")
-OUTPUT = flags.DEFINE_string("output", None, "The folder for predictions.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "The folder for predictions or generated images."
+)
 ENSEMBLE = flags.DEFINE_list("ensemble", None, "More run folders to predict with.")
 COUNT = flags.DEFINE_integer(
     "count", None, "The number of images for --mode=sample.", lower_bound=1
@@ -43,7 +47,7 @@ TRUST = flags.DEFINE_boolean(
     "Import the code that the config in a run folder names, 'package.module:function'. "
     "Use it only for run folders that you trust.",
 )
-OPTIONS = (INPUT, OUTPUT, ENSEMBLE, COUNT)  # keywords of some of the modes
+OPTIONS = (INPUT, OUTPUT, ENSEMBLE, COUNT)  # each is used by some of the modes
 SHOWN = (CONFIG, WORKDIR, MODE, *OPTIONS, TRUST)  # by --help
 
 
@@ -61,7 +65,7 @@ def _run_mode(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and JAX log a lot
     config = CONFIG.value
     workdir = Path(WORKDIR.value or Path("runs") / config.name).expanduser()
-    with command.at_once(), command.one_line():
+    with command.exit_immediately(), command.report_user_errors():
         # late, so that --help and a typo are answered at once
         from unet_jax import parallel, run
         from unet_jax.run import run_folder
@@ -71,8 +75,8 @@ def _run_mode(_: list[str]) -> None:
             stored = run_folder.read_config(source)
             run_folder.check_trusted(stored, source, trust=TRUST.value, used=config)
         parallel.connect_processes()
-        verb = command.with_flags(getattr(run, MODE.value), OPTIONS)
-        code = verb(config, workdir)
+        mode = command.with_flags(getattr(run, MODE.value), OPTIONS)
+        code = mode(config, workdir)
     sys.exit(code)
 
 

@@ -46,8 +46,8 @@ def load_config(source: str | Path) -> ConfigDict:
 def train(config: ConfigDict | str | Path, workdir: str | Path | None = None) -> Scores:
     """Trains a run, or continues it, and scores its best checkpoint on the test split.
 
-    A run that has taken its steps is only scored again. The Stop button of a notebook
-    saves a checkpoint first.
+    A finished run is not trained further, only scored again. The Stop button of a
+    notebook saves a checkpoint first.
 
     Args:
       config: the config, or what `load_config` takes.
@@ -85,8 +85,7 @@ def evaluate(
       workdir: the run folder.
       metrics: names or specs that replace `config.metrics`. The best checkpoint stays
         the one that the run's first metric chose.
-      trust: import the code from outside this package that the run's config names, if
-        it does.
+      trust: allows imports of the external code that the config of the run names.
       options: fields of `config.predict` that replace those of the run's config, such
         as `tta='d4'`.
 

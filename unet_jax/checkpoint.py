@@ -36,7 +36,7 @@ class Checkpoints:
       workdir: the run folder.
       selection_score: the name of the score that selects the best checkpoint, such as
         'val/dice'. The highest score is the best, and the lowest loss. A checkpoint
-        that was saved without scores cannot be the best.
+        without scores is the best only if no checkpoint has scores.
     """
 
     def __init__(self, workdir: Path, selection_score: str) -> None:

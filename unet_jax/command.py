@@ -18,18 +18,18 @@ CONFIGS = (Path(__file__).parent / "configs").resolve()
 SAVED = CONFIGS / "saved.py"  # reads the config of a run folder
 FLAGS = r"--?(config|config[.\[].*|workdir|mode|input|output|ensemble|count|trust)"
 RUN = ("config.json", "checkpoints")  # a folder with one of these holds a run
-MEANINGS = {
+REWORDINGS = {
     "as a ConfigDict": "{0}={1}: this is a spec; write {0}.name={1}, or all of it, "
     "{0}=\"{{'name':'{1}'}}\"",
     "Non-boolean": "{0} must be True or False, not {1!r}",
     "for int()": "{0} must be a whole number, not {1!r}",
     "to float": "{0} must be a number, not {1!r}",
-    "as tuple": "{0}={1}: not a tuple of Python; mind quotes and brackets",
+    "as tuple": "{0}={1}: not a Python tuple; check quotes and brackets",
 }
 
 
 @contextlib.contextmanager
-def one_line() -> Iterator[None]:
+def report_user_errors() -> Iterator[None]:
     """Prints a mistake of the user in one line and exits with code 1."""
     try:
         yield
@@ -42,7 +42,7 @@ def one_line() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def at_once() -> Iterator[None]:
+def exit_immediately() -> Iterator[None]:
     """Ends the process on an exit or Ctrl-C, without waiting for its threads.
 
     Otherwise threads that read a damaged checkpoint or run compiled code would print
@@ -64,8 +64,8 @@ def at_once() -> Iterator[None]:
 
 def parse(argv: list[str]) -> list[str]:
     """Parses `sys.argv` for `app.run`, and exits with one line at a mistake."""
-    with one_line():
-        argv = sys.argv[:] = _with_config(_joined(argv))  # read there too
+    with report_user_errors():
+        argv = sys.argv[:] = _with_config(_joined(argv))  # absl reads sys.argv
         try:
             rest = flags.FLAGS(argv)
         except Exception as error:
@@ -131,25 +131,25 @@ def _holds_run(workdir: Path) -> bool:
     return any((workdir / name).exists() for name in RUN)
 
 
-def with_flags(verb: Callable, holders: Sequence[flags.FlagHolder]) -> Callable:
-    """Binds the flags that are given to the keywords of a verb that have their names.
+def with_flags(mode: Callable, holders: Sequence[flags.FlagHolder]) -> Callable:
+    """Passes the flags that are set to the keywords of the function of a mode.
 
     Raises:
-      UserError: a flag that the verb needs is missing, or it takes no such flag.
+      UserError: a required flag is missing, or the mode takes no such flag.
     """
     given = {h.name: h.value for h in holders if h.value}
     keywords = {
         name: keyword.default is keyword.empty
-        for name, keyword in inspect.signature(verb).parameters.items()
+        for name, keyword in inspect.signature(mode).parameters.items()
         if keyword.kind == keyword.KEYWORD_ONLY
     }
     for name in given:
         if name not in keywords:
-            raise UserError(f"--mode={verb.__name__} takes no --{name}")
+            raise UserError(f"--mode={mode.__name__} takes no --{name}")
     missing = [f"--{n}" for n, needed in keywords.items() if needed and n not in given]
     if missing:
-        raise UserError(f"--mode={verb.__name__} also needs {' and '.join(missing)}")
-    return functools.partial(verb, **given)
+        raise UserError(f"--mode={mode.__name__} also needs {' and '.join(missing)}")
+    return functools.partial(mode, **given)
 
 
 def _joined(argv: list[str]) -> list[str]:
@@ -193,7 +193,7 @@ def _field(argument: str) -> str | None:
 def _in_file(error: BaseException | None, file: str) -> str | None:
     """Line and message of an error in a config file; None if it is not in the file."""
     while error:
-        if isinstance(error, UserError):  # it says where by itself
+        if isinstance(error, UserError):  # its text names the file
             return str(error)
         if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():
             return f"{error.filename}, line {error.lineno}: {error.msg}"
@@ -227,10 +227,10 @@ def _explain(error: Exception, argv: list[str]) -> str | None:
         return _reword(text)
     if "tuple indices" in text:
         dotted = ", ".join(path for path in paths if "[" not in path)
-        return f"{dotted}: a tuple has elements, as in --config.loss[0].name"
+        return f"{dotted}: is a tuple; name one element, as in --config.loss[0].name"
     if isinstance(error, IndexError):
         indexed = ", ".join(path for path in paths if "[" in path)
-        return f"{indexed}: there are not so many; the first one is [0]"
+        return f"{indexed}: there is no such element; the first one is [0]"
     if not isinstance(error, AttributeError | KeyError | TypeError) or not paths:
         return None
     word = next(iter(re.findall(r"\w+", text)), "")
@@ -243,9 +243,9 @@ def _explain(error: Exception, argv: list[str]) -> str | None:
 def _reword(text: str) -> str:
     """Rewords the message of absl for a value that it cannot parse."""
     flag = re.match(r"flag (--?config[.\[][^=]*)=(.*?): ", text)
-    meant = next((m for words, m in MEANINGS.items() if words in text), None)
+    meant = next((m for words, m in REWORDINGS.items() if words in text), None)
     if not flag or not meant:
         return text
     if "ConfigDict" in text and flag[2].startswith("{"):
-        return f"{flag[1]}={flag[2]}: not a dict of Python; mind quotes and braces"
+        return f"{flag[1]}={flag[2]}: not a Python dict; check quotes and braces"
     return meant.format(*flag.groups())

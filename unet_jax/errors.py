@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
-    """Returns a list of the known names, after the one most like the wrong name.
+    """Returns the most similar known name and a list of all, as text for an error.
 
     `suggest('dyce', ['dice', 'iou'])` is `"did you mean 'dice'? available: dice, iou"`.
     """
@@ -30,7 +30,7 @@ def suggest_nearest(wrong: str, known: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def prefix_errors(place: str) -> Iterator[None]:
-    """Puts a field or a file before the text of a `UserError` of the context."""
+    """Adds a field or a file as prefix to a `UserError` that is raised inside."""
     try:
         yield
     except UserError as error:

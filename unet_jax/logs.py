@@ -34,7 +34,7 @@ def program() -> str:
 
 
 def say(line: str) -> None:
-    """Prints one line on the terminal, from one of the processes of a run."""
+    """Prints one line on the terminal, in process 0 only."""
     if jax.process_index() == 0:
         print(line, flush=True)
 
@@ -120,7 +120,7 @@ class Log:
 
 
 class Clock:
-    """A clock for the speed of training, which can leave out time."""
+    """A clock for the speed of training; `pause` excludes the time of other work."""
 
     def __init__(self) -> None:
         self._since, self._images = time.perf_counter(), 0

@@ -134,9 +134,9 @@ def dice(
     """Computes 1 - the soft Dice coefficient, averaged over the classes.
 
     Per class `1 - (2 sum w p g + s) / (sum w p + sum w g + s)`: Milletari et al. 2016,
-    with plain instead of squared sums in the denominator. The code computes the equal
-    form `(FP + FN) / (2 TP + FP + FN + s)` of soft true and false positives and
-    negatives, which keeps its precision near 0.
+    with plain instead of squared sums in the denominator. The code computes the
+    equivalent form `(FP + FN) / (2 TP + FP + FN + s)` of soft true and false positives
+    and negatives, which keeps its precision near 0.
 
     Args:
       logits: `f32[B, *S, K]`.

@@ -79,7 +79,7 @@ def is_distributed(environ: Mapping[str, str]) -> bool:
         or "," in environ.get("TPU_WORKER_HOSTNAMES", "")
         # Every TPU VM, even a single one, asks Google's metadata server for the other
         # processes. JAX sets the variable on machines without TPUs, and some TPU hosts
-        # set it to prevent the question.
+        # set it to prevent this request.
         or (find_spec("libtpu") is not None and "TPU_SKIP_MDS_QUERY" not in environ)
     )
 

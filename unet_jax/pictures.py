@@ -15,8 +15,8 @@ from unet_jax.arrays import IGNORE
 Picture = np.ndarray  # u8[H, W, 3]
 Colours = Sequence[Sequence[int]]  # one for each class
 
-# Colours of a pixel whose prediction is correct, below the truth (missed), or above it
-# (invented), and of one without a truth.
+# Colours of a pixel whose predicted class id is correct, too low (a false negative) or
+# too high (a false positive), and of a pixel without annotation.
 CORRECT, TOO_LOW, TOO_HIGH, IGNORED = (
     (24, 24, 24),
     (230, 75, 60),
@@ -111,9 +111,9 @@ def draw_label(label: np.ndarray, colours: Colours, *, axes: int) -> Picture:
 def draw_errors(truth: np.ndarray, prediction: np.ndarray, *, axes: int) -> Picture:
     """Draws a class id below the truth in red, and one above it in blue.
 
-    With two classes, red is missed foreground, and blue is invented foreground. With
-    independent classes, red pixels miss a class; blue ones have a wrong one and miss
-    none.
+    With two classes, red is a false negative, and blue is a false positive. With
+    independent classes, red pixels miss a class; blue pixels miss none and have a wrong
+    one.
 
     Args:
       truth: class ids `[*S]`, or `[*S, K]` of 0 and 1.

@@ -5,8 +5,8 @@ Segmentation`. A function that finds objects is `(label, probabilities, *, <opti
 Segmentation`; it is for tasks that do not find objects themselves.
 
 The probabilities are `f32[*S, K]`. With exclusive classes, the background is the first
-channel. With independent classes it has no channel, and each class is corrected by
-itself. The pixels of a component, or of a hole, are connected through faces.
+channel. With independent classes it has no channel, and each class is corrected
+separately. The pixels of a component, or of a hole, are connected through faces.
 
 Objects cover exactly the foreground, that is every class above 0. The functions that
 run after the objects are found preserve this.
@@ -187,8 +187,9 @@ def find_foreground_objects(
 
 def _find_foreground(label: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Returns `bool[*S]`: True for every class but the background."""
-    there = label > 0
-    return np.asarray(there.any(-1)) if label.ndim == probabilities.ndim else there
+    foreground = label > 0
+    independent = label.ndim == probabilities.ndim
+    return np.asarray(foreground.any(-1)) if independent else foreground
 
 
 def _mask_objects(

@@ -49,7 +49,7 @@ Count = Annotated[int, Domain("of 1 or more", lambda x: x >= 1)]
 
 
 def bind(
-    module: ModuleType, spec: Spec, field: str, *, given: tuple[str, ...] = ()
+    module: ModuleType, spec: Spec, field: str, *, reserved: tuple[str, ...] = ()
 ) -> Callable[..., Any]:
     """Returns the function that a spec names, with its keyword arguments bound.
 
@@ -58,7 +58,7 @@ def bind(
         `__all__`. A function with an external name is imported instead.
       spec: `{'name': ..., **kwargs}`.
       field: the config field of the spec, for errors: `config.loss[0]`.
-      given: keyword arguments that the caller passes later. A spec may not have them.
+      reserved: keyword arguments that the caller passes later; a spec may not set them.
 
     Raises:
       UserError: the name or a keyword is unknown, an external name cannot be imported,
@@ -73,7 +73,7 @@ def bind(
     else:
         function = _get_public(module, name, f"{field}.name")
     try:
-        _check_keywords(function, kwargs, field, name, given)
+        _check_keywords(function, kwargs, field, name, reserved)
     except UserError as error:
         place = f" (defined in {find_source_file(name)})" if external else ""
         raise UserError(f"{error}{place}") from error
@@ -122,11 +122,11 @@ def _check_keywords(
     kwargs: Mapping[str, Any],
     field: str,
     name: str,
-    given: tuple[str, ...],
+    reserved: tuple[str, ...],
 ) -> None:
     """Raises UserError if a keyword is unknown, missing, or of another type."""
     subject = f"{field}: {name!r}"
-    keywords = _read_keywords(function, given)
+    keywords = _read_keywords(function, reserved)
     for key, value in kwargs.items():
         if key not in keywords:
             positional = key in inspect.signature(function).parameters
@@ -229,7 +229,9 @@ class _Keyword(NamedTuple):
     required: bool
 
 
-def _read_keywords(function: Callable, given: tuple[str, ...]) -> dict[str, _Keyword]:
+def _read_keywords(
+    function: Callable, reserved: tuple[str, ...]
+) -> dict[str, _Keyword]:
     """Returns the keywords that a spec may set.
 
     Those are the keyword-only parameters of a function, or all fields of a Flax module.
@@ -238,7 +240,7 @@ def _read_keywords(function: Callable, given: tuple[str, ...]) -> dict[str, _Key
         hints = typing.get_type_hints(function, include_extras=True)
     except Exception:  # annotations of an external function may be any text
         hints = {}
-    hidden = {"parent", "name", *given}  # Flax adds the first two to every module
+    hidden = {"parent", "name", *reserved}  # Flax adds the first two to every module
     return {
         name: _Keyword(hints.get(name, Any), p.default is p.empty)
         for name, p in inspect.signature(function).parameters.items()

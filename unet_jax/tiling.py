@@ -93,8 +93,8 @@ def plan_tiles(
       network: the geometry of the network for this number of axes.
       pixels: the maximal number of pixels of a tile. Tiles are cubes, except along axes
         on which the image is shorter.
-      edges: the maximal size of a tile along each axis; replaces `pixels`. A size that
-        leaves no pixels between the halos is raised to the smallest that does.
+      edges: the maximal size of a tile along each axis; replaces `pixels`. A size
+        without any usable output is raised to that of the smallest usable tile.
       fill: True to use tiles with exactly these edges, even if the image fits into
         smaller ones; the rest is mirrored. Only for VALID padding.
     """
@@ -236,7 +236,7 @@ def _blend(tiles: Tiles, results: Iterator[Results]) -> Iterator[Results]:
     """Joins tiles that overlap: the weighted mean of their results."""
     sizes = zip(tiles.shape, tiles.margin, strict=True)
     gaussian = _make_gaussian([size - 2 * margin for size, margin in sizes])
-    above: Results = {}  # the sums of rows that the row of tiles above has begun
+    above: Results = {}  # the unfinished sums of rows that the tiles above have begun
     nexts = [*(row.first for row in tiles.spans[0][1:]), tiles.image[0]]
     for row, complete in zip(tiles.spans[0], nexts, strict=True):
         sums: Results = {}  # of each array, and of the weights under the name ""

@@ -13,7 +13,7 @@ from unet_jax import losses, tasks
 from unet_jax.arrays import IGNORE
 from unet_jax.methods import Ingredients
 
-CLASSES = tasks.Data(classes=("background", "cell"), axes=2, channels=1)
+CLASSES = tasks.TaskData(classes=("background", "cell"), axes=2, channels=1)
 
 
 def augment_nothing(key, example):

@@ -271,7 +271,7 @@ def test_an_exact_network_has_loss_zero(predict):
     state = state._replace(params=known, opt_state=optax.sgd(0.0).init(known))
     _, scalars = jax.jit(method.update)(state, data, jax.random.key(1))
     assert scalars["loss"] < 1e-6
-    score = jax.jit(method.score)({"params": known}, data, jax.random.key(1))
+    score = jax.jit(method.val_loss)({"params": known}, data, jax.random.key(1))
     assert score.max() < 1e-6
     wrong = make_method(model, predict="noise" if predict == "velocity" else "velocity")
     _, scalars = jax.jit(wrong.update)(state, data, jax.random.key(1))
@@ -433,7 +433,7 @@ def test_training_and_sampling_of_volumes():
 def test_the_score_is_the_loss_at_ten_times_spread_evenly(steps, times):
     data = batch() | {"image": np.zeros((8, 8, 8, 1), "f4")}
     method = make_method(Cubic(cosine(steps)), steps=steps, sampling_steps=1)
-    found = jax.jit(method.score)({}, data, jax.random.key(1))
+    found = jax.jit(method.val_loss)({}, data, jax.random.key(1))
     expected = np.mean([(t / steps) ** 6 for t in times])
     np.testing.assert_allclose(found, np.full(8, expected), rtol=1e-4)
 
@@ -441,7 +441,7 @@ def test_the_score_is_the_loss_at_ten_times_spread_evenly(steps, times):
 def test_the_score_of_an_image_does_not_depend_on_the_other_images():
     method, data, key = make_method(Denoiser()), batch(), jax.random.key(1)
     variables = method.variables(jax.jit(method.init)(key, data["image"]))
-    score = jax.jit(method.score)
+    score = jax.jit(method.val_loss)
     whole = score(variables, data, key)
     np.testing.assert_array_equal(whole, score(variables, data, key))
     weighted = score(variables, data | {"weight": np.zeros((8, 8, 8), "f4")}, key)

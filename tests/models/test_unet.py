@@ -547,7 +547,7 @@ def test_a_network_without_a_time_has_the_same_other_parameters():
         ({"strides": ((1, 2), (2, 2, 2), (2,), (2,))}, "strides needs entries of 1"),
         ({"kernels": ((),)}, "kernels needs entries of 1 number"),
         ({"downsample": "conv"}, "downsample='conv' needs padding='SAME'"),
-        ({"activation": "one_hot"}, "activation: 'one_hot' is no activation"),
+        ({"activation": "one_hot"}, "activation: 'one_hot' is not a function"),
     ],
 )
 def test_a_wrong_field_is_described_in_one_line(fields, words):

@@ -163,7 +163,7 @@ def test_where_no_plan_can_be_made_that_is_an_error(of, monkeypatch, planned, tm
         raise UserError("config.crop is odd")
 
     monkeypatch.setattr(verb.planning, "plan_training", plan)
-    with pytest.raises(UserError, match="^plot: there is no plan: config.crop is odd$"):
+    with pytest.raises(UserError, match="^plot: cannot plan: config.crop is odd$"):
         of(report())
     data = json.loads((tmp_path / "inspect.json").read_text())
     assert data["issues"][0]["text"] == "config.crop is odd"
@@ -209,7 +209,7 @@ def test_independent_classes_share_pixels():
     (split,) = statistics.split_statistics(data)
     assert [each.share for each in split.classes] == [1 / 3, 2 / 3, 1 / 3]
     assert split.ignored == 1 / 4
-    assert statistics.foreground(found) == pytest.approx(2 / 3)
+    assert statistics.compute_foreground_share(found) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(("scale", "odd"), [(9, False), (11, True), (0, True)])

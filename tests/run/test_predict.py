@@ -146,7 +146,7 @@ def test_inputs_and_outputs_that_cannot_work_are_refused(trained, tmp_path):
     config, run = trained
     Image.fromarray(grey(20, 20)).save(tmp_path / "a.png")
     image, out = str(tmp_path / "a.png"), str(tmp_path / "out")
-    with pytest.raises(UserError, match="no such file; known endings are .png"):
+    with pytest.raises(UserError, match="no such file; known extensions are .png"):
         predict(config, run, input=str(tmp_path / "b.png"), output=out)
     with pytest.raises(UserError, match="holds no finished checkpoint"):
         predict(config, tmp_path / "no", input=image, output=out)

@@ -239,7 +239,7 @@ def test_a_larger_count_only_adds_generated_images(tiny, tmp_path, monkeypatch):
         raise AssertionError("drew an image that cannot be written")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules[sample.__module__], "draw_images", fail)
+        patch.setattr(sys.modules[sample.__module__], "generate_images", fail)
         (tmp_path / "file").touch()
         with pytest.raises(UserError, match=r"--output=.*file.*name a folder") as error:
             sample(config, tmp_path / "run", output=str(tmp_path / "file"))
@@ -264,7 +264,7 @@ def test_a_generator_is_scored_on_the_middle_of_images_of_any_size(tiny, monkeyp
     evaluation = score_generator(parts.evaluation, variables, "val", examples)
     for i, middle in enumerate(middles):
         batch = {"image": middle[None], "seed": np.array([i], np.uint32)}
-        loss = parts.evaluation.method.score(variables, batch, jax.random.key(0))
+        loss = parts.evaluation.method.val_loss(variables, batch, jax.random.key(0))
         assert evaluation.per_image[i] == {
             "id": "ab"[i],
             "loss": pytest.approx(float(loss[0]), rel=1e-4),

@@ -12,7 +12,7 @@ from skimage.segmentation import expand_labels
 from unet_jax import augment, losses, views
 from unet_jax.arrays import IGNORE
 from unet_jax.data import cells
-from unet_jax.tasks import Data, flow
+from unet_jax.tasks import TaskData, flow
 from unet_jax.tasks.vector_field import (
     compute_potential,
     compute_vectors,
@@ -24,7 +24,7 @@ CLASSES = ("background", "cell")
 
 
 def make_task(axes=2, **options):
-    return flow(Data(CLASSES, axes, 1), **options)
+    return flow(TaskData(CLASSES, axes, 1), **options)
 
 
 def draw_ball(shape, centre, radius):
@@ -369,7 +369,8 @@ def test_channels_and_classes(axes):
     assert task.channels == axes + 1
     assert task.vectors == axes
     assert task.classes == CLASSES
-    assert flow(Data(("sky", "a", "b"), axes, 1)).classes == ("background", "object")
+    data = TaskData(("sky", "a", "b"), axes, 1)
+    assert flow(data).classes == ("background", "object")
 
 
 # Objects.

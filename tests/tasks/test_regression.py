@@ -16,7 +16,7 @@ CLEAN = RNG.integers(0, 100, (6, 6, 2)).astype(np.uint16)
 
 
 def make_data(channels=1, target_channels=1):
-    return tasks.Data((), 2, channels, target_channels)
+    return tasks.TaskData((), 2, channels, target_channels)
 
 
 def prepare_example(task, judged=False, **record):

@@ -7,8 +7,8 @@ displacement of zeros is the identity.
 
 A spatial operation appends its displacement to the tuple `example['displacements']`.
 `apply_displacements` then reads the pixels through all of them. Pixels are therefore
-interpolated only once, and an operation that is left to chance selects between a few
-numbers, not between two images.
+interpolated only once, and an operation with a probability below 1 selects between a
+few numbers, not between two images.
 """
 
 import itertools

@@ -1,1 +1,1 @@
-"""The parts of a run, built from its config. No lower floor reads a config."""
+"""Builders of the parts of a run from its config. No lower layer reads a config."""

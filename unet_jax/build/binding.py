@@ -23,10 +23,10 @@ from unet_jax.methods import Ingredients, Method
 from unet_jax.metrics.metric import Metric
 from unet_jax.parallel import Layout
 from unet_jax.specs import NonNegative, bind, check_type, is_external
-from unet_jax.tasks import Data, Task
+from unet_jax.tasks import Task, TaskData
 
-# Facts about a data set that is not read yet, to check a config before its data.
-ANY_DATA = Data(("background", "foreground"), axes=2, channels=1, target_channels=1)
+# Assumed facts about a data set, to check a config before the data are read.
+ANY_DATA = TaskData(("background", "foreground"), axes=2, channels=1, target_channels=1)
 # The results that a metric reads, in words, by its kind.
 RESULT_NAMES = {"label": "labels", "objects": "objects", "value": "values"}
 
@@ -51,7 +51,7 @@ def build_part(
 
     Args:
       module: the module that defines the function.
-      config: of the run.
+      config: the config of the run.
       name: the name of the field.
       kind: the type of the result, one of `EXAMPLES`.
       *args: positional arguments of the function.
@@ -88,7 +88,7 @@ def bind_terms(
     return terms
 
 
-def build_task(config: ConfigDict, data: Data) -> Task:
+def build_task(config: ConfigDict, data: TaskData) -> Task:
     """Returns the task of a run; raises UserError if it does not fit the data set."""
     return build_part(tasks, config, "task", Task, data)
 
@@ -182,7 +182,7 @@ def build_model(config: ConfigDict, axis_name: str | None) -> nn.Module:
       UserError: the spec is wrong, or the network lacks a method or an attribute.
     """
     given = {"dtype": jnp.dtype(config.precision), "axis_name": axis_name}
-    make = bind_field(models, config, "model", given=("outputs", *given))
+    make = bind_field(models, config, "model", reserved=("outputs", *given))
     with prefix_errors("config.model"):
         name = config.model.name
         network = call_checked(make, nn.Module, name, **given)
@@ -199,7 +199,7 @@ def build_model(config: ConfigDict, axis_name: str | None) -> nn.Module:
         _check_arguments(apply, f"{name}.__call__", example, "image", **inputs)
     if fault := network.fault():
         raise UserError(f"config.model.{fault}")
-    with prefix_errors("config.model"):  # after `fault`, as a fault may break it
+    with prefix_errors("config.model"):  # after `fault`: it needs valid fields
         call_checked(network.geometry, Geometry, f"{name}.geometry", len(config.crop))
     return network
 

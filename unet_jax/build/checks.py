@@ -168,7 +168,7 @@ def check_crop(
     It prints a line if some images are smaller than the crop.
 
     Args:
-      config: of the run.
+      config: the config of the run.
       source: the training images.
       shapes: the spatial shapes of all of them, or of the first one.
       margin: the pixels that the output of the network lacks on each side, per axis.

@@ -27,12 +27,12 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def load_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
-    """Returns the splits of the data set, without errors; prints its warnings.
+    """Returns the splits of the data set; prints its warnings, raises its errors.
 
     Args:
-      config: of the run.
-      notes: files of the run folder, by the keyword of the data set that takes them.
-        Keywords that the data set does not have are ignored.
+      config: the config of the run.
+      notes: paths of saved files, by keyword argument of the data set: 'split' and
+        'survey'. Keywords that the data set does not have are ignored.
 
     Raises:
       UserError: the spec is wrong, the data cannot be found, or the data have errors,

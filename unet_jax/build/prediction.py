@@ -17,7 +17,7 @@ from unet_jax.data.resample import Resampling, make_resampling
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import Inference
 from unet_jax.specs import bind
-from unet_jax.tasks import Data, Task
+from unet_jax.tasks import Task, TaskData
 from unet_jax.views import View
 
 
@@ -91,7 +91,7 @@ def build_prediction(
     """Builds the parts of a run that predict.
 
     Args:
-      config: of the run.
+      config: the config of the run.
       preprocessing: the JSON data about pre-processing from its checkpoint.
 
     Raises:
@@ -178,11 +178,11 @@ def bind_options(config: ConfigDict, task: Task) -> tuple[SimpleNamespace, Calla
     return options, chained
 
 
-def read_task_data(preprocessing: dict[str, Any]) -> Data:
+def read_task_data(preprocessing: dict[str, Any]) -> TaskData:
     """Returns the facts about the training data that a task depends on."""
     axes, channels = preprocessing["spatial_axes"], preprocessing["channels"]
     classes = tuple(preprocessing["classes"])
-    return Data(classes, axes, channels, preprocessing["target_channels"])
+    return TaskData(classes, axes, channels, preprocessing["target_channels"])
 
 
 def _expand_tile(tile: tuple[int, ...], axes: int) -> tuple[int, ...]:

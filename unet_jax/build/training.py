@@ -32,7 +32,7 @@ from unet_jax.methods import Ingredients, Method
 from unet_jax.methods.method import count_unlabelled_rows
 from unet_jax.metrics.metric import Metric
 from unet_jax.specs import Proportion
-from unet_jax.tasks import Data, Task
+from unet_jax.tasks import Task, TaskData
 
 MAX_MEASURED = 64  # training images for the scale of generated images
 
@@ -128,8 +128,8 @@ def build(
     The config is checked before the data are read.
 
     Args:
-      config: of the run.
-      notes: files of the run folder, by the keyword of the data set that takes them.
+      config: the config of the run.
+      notes: as in `dataset.load_splits`.
       splits: the data, if they have already been read.
 
     Raises:
@@ -252,7 +252,9 @@ def build_generation(
 def _make_task(config: ConfigDict, source: Source) -> Task:
     """Returns the task of a run for the data set of its training images."""
     channels = source.channels, source.target_channels
-    return binding.build_task(config, Data(source.classes, len(config.crop), *channels))
+    return binding.build_task(
+        config, TaskData(source.classes, len(config.crop), *channels)
+    )
 
 
 def _build_learning(config: ConfigDict, task: Task, axis_name: str | None) -> _Learning:
@@ -277,7 +279,8 @@ def _build_learning(config: ConfigDict, task: Task, axis_name: str | None) -> _L
     method = binding.build_method(config, parts)
     if method.sample:
         method = method._replace(
-            sample=jax.jit(method.sample, static_argnums=2), score=jax.jit(method.score)
+            sample=jax.jit(method.sample, static_argnums=2),
+            val_loss=jax.jit(method.val_loss),
         )
     metrics = binding.build_metrics(config, task)
     checks.check_metrics(config, method, metrics)

@@ -42,7 +42,7 @@ from unet_jax.specs import Count, NonNegative, Proportion
 
 Schedule = Literal["cosine", "linear"]
 
-SCORE_TIMES = 10  # number of times t at which `Method.score` computes the loss
+LOSS_TIMES = 10  # number of times t at which the validation loss is computed
 
 
 def diffusion(
@@ -122,7 +122,7 @@ def diffusion(
 
         return take_step(parts, state, objective, axis_name)
 
-    def score(variables: Variables, batch: Batch, key: jax.Array) -> jax.Array:
+    def val_loss(variables: Variables, batch: Batch, key: jax.Array) -> jax.Array:
         image, keys = batch["image"], _make_keys(key, batch["seed"])
 
         def compute_error_at(t: jax.Array) -> jax.Array:
@@ -131,7 +131,7 @@ def diffusion(
             return _compute_error(apply_network(variables, noisy, t), target)
 
         # The middles of equal parts of 1..T.
-        times = (2 * np.arange(SCORE_TIMES) + 1) * steps // (2 * SCORE_TIMES) + 1
+        times = (2 * np.arange(LOSS_TIMES) + 1) * steps // (2 * LOSS_TIMES) + 1
         return jax.lax.map(compute_error_at, jnp.asarray(times)).mean(0)
 
     def sample(variables: Variables, keys: jax.Array, shape: tuple[int, ...]) -> Image:
@@ -158,7 +158,7 @@ def diffusion(
         update=update,
         variables=select_variables,
         sample=sample,
-        score=score,
+        val_loss=val_loss,
     )
 
 
@@ -200,10 +200,10 @@ def _make_sampling_steps(
     """Returns the sampling steps; the last of them gives x_0."""
     t = np.rint(np.linspace(len(alpha_bars) - 1, 1, sampling_steps)).astype(np.int32)
     s = np.append(t[1:], np.int32(0))
-    here, there = alpha_bars[t], alpha_bars[s]
-    fresh = eta * np.sqrt((1 - there) / (1 - here) * (1 - here / there))
-    noise = np.sqrt(1 - there - fresh**2)
-    numbers = (np.sqrt(here), np.sqrt(1 - here), np.sqrt(there), noise, fresh)
+    a_t, a_s = alpha_bars[t], alpha_bars[s]
+    fresh = eta * np.sqrt((1 - a_s) / (1 - a_t) * (1 - a_t / a_s))
+    noise = np.sqrt(1 - a_s - fresh**2)
+    numbers = (np.sqrt(a_t), np.sqrt(1 - a_t), np.sqrt(a_s), noise, fresh)
     return _SamplingStep(t, s, *(number.astype(np.float32) for number in numbers))
 
 

@@ -18,7 +18,7 @@ from unet_jax.losses import Loss, compute_deep_supervision
 from unet_jax.tasks import Task
 
 Augment = Callable[[jax.Array, Batch], Batch]
-OfGenerators = Any  # a function; None for methods that learn to predict
+GeneratorFunction = Any  # a function; None for methods that learn to predict
 Scalars = dict[str, Any]  # numbers: JAX arrays on the device, floats on the host
 Variables = dict[str, Any]  # params and batch_stats, for `model.apply`
 
@@ -75,7 +75,7 @@ class Method(NamedTuple):
       sample: `(variables, keys, shape) -> f32[B, *shape]`: generates one image of
         `shape` = (*S, C) per key. An image depends on its own key only. None for
         methods that learn to predict.
-      score: `(variables, batch, key) -> f32[B]`: a loss of the generator for each
+      val_loss: `(variables, batch, key) -> f32[B]`: a loss of the generator for each
         image, from `image` and `seed` of the batch. It is deterministic. None for
         methods that learn to predict.
     """
@@ -84,8 +84,8 @@ class Method(NamedTuple):
     update: Callable[..., tuple[State, Scalars]]
     variables: Callable[[State], Variables]
     unlabelled: float = 0.0
-    sample: OfGenerators = None
-    score: OfGenerators = None
+    sample: GeneratorFunction = None
+    val_loss: GeneratorFunction = None
 
 
 def count_unlabelled_rows(share: float, size: int) -> int:

@@ -1,9 +1,9 @@
 """Distances between the surfaces of truth and prediction, for each class.
 
-Exclusive classes have surfaces from class 1 on (the background, class 0, is undefined),
-independent classes all have. The surface of a mask is the set of pixels that an erosion
-through faces removes; outside the image there is background. The distance of a surface
-pixel is that to the nearest surface pixel of the other mask, in the units of
+Exclusive classes have surfaces from class 1 on; class 0, the background, is undefined.
+Independent classes all have surfaces. The surface of a mask is the set of pixels that
+an erosion through faces removes; outside the image is background. The distance of a
+surface pixel is that to the nearest surface pixel of the other mask, in the units of
 `EvaluatedImage.spacing`. Where a class is not annotated, both masks are empty.
 
 A class is undefined in an image where both masks are empty. If only one mask is empty,
@@ -70,7 +70,7 @@ def surface_dice(*, tolerance: NonNegative = 1.0) -> Metric:
     the paper weights it by an estimate of its area.
 
     Args:
-      tolerance: the distance that is not an error, in the units of
+      tolerance: the largest distance that is not an error, in the units of
         `EvaluatedImage.spacing`.
     """
 

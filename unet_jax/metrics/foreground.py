@@ -36,6 +36,6 @@ def get_probability(image: EvaluatedImage) -> np.ndarray:
     return np.where(get_annotated(image), p, 0)
 
 
-def _merge_classes(image: EvaluatedImage, there: np.ndarray) -> np.ndarray:
-    some = np.asarray(there.any(axis=-1)) if image.independent else there
+def _merge_classes(image: EvaluatedImage, present: np.ndarray) -> np.ndarray:
+    some = np.asarray(present.any(axis=-1)) if image.independent else present
     return get_annotated(image) & some

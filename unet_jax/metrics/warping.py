@@ -2,8 +2,8 @@
 
 Jain et al. 2010, 'Boundary learning by optimization with topological constraints'. The
 true foreground is warped towards the predicted one by flipping pixels whose flip does
-not change the topology. Pixels that still disagree belong to cells that are split,
-merged, missed or false, or to such holes. Unit: the share of the annotated pixels.
+not change the topology. Pixels that still disagree belong to cells or holes that are
+split, merged, missed or falsely predicted. Unit: the share of the annotated pixels.
 """
 
 import numpy as np

@@ -313,8 +313,8 @@ class TimeEmbedding(nn.Module):
 class Block(nn.Module):
     """Convolutions, each with norm and activation, and an optional shortcut.
 
-    The shortcut is added before the last activation (He et al. 2016). It is averaged
-    over the pixels of a stride, and cropped to the output of VALID convolutions.
+    The shortcut is added before the last activation (He et al. 2016). It is average-
+    pooled by the strides, and cropped to the output of VALID convolutions.
 
     Attributes:
       features: the number of output channels.
@@ -345,8 +345,8 @@ class Block(nn.Module):
           inputs: `[B, *S, C_i]` each, used as if they were concatenated.
           train: uses the statistics of the batch for batch norm.
           time: the output of `TimeEmbedding`. A dense layer converts it to one number
-            per channel, which is added after the first norm; a norm after it would
-            remove it.
+            per channel. It is added after the first norm, because the norm would
+            cancel it.
 
         Returns:
           `[B, *S', features]`; S' = S - convolutions (kernel - 1) with VALID padding.
@@ -365,7 +365,7 @@ class Block(nn.Module):
 
     def _make_conv(self, strides: Sizes) -> Conv:
         padding, norm, conv_bias, *_ = self.options
-        bias = conv_bias or norm == "none"  # a norm removes it and has its own offset
+        bias = conv_bias or norm == "none"  # a norm cancels it and has its own offset
         size, dtype = self.kernel_size, self.options.dtype
         return Conv(self.features, size, padding, bias, dtype, strides)
 

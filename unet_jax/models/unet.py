@@ -36,10 +36,10 @@ Even = Annotated[
     int, Domain("that is even, 0 or more", lambda n: n >= 0 and n % 2 == 0)
 ]
 
-TIMES = 1000.0  # steps for which the time embedding is made (Ho et al. 2020)
+TIME_SCALE = 1000.0  # the embedding is made for times of 0 to 1000 (Ho et al. 2020)
 
 # Fields with one entry per level, and the number of levels without an entry.
-ENTRIES = {"encoder_depths": 0, "decoder_depths": 1, "strides": 1, "kernels": 0}
+WITHOUT_ENTRY = {"encoder_depths": 0, "decoder_depths": 1, "strides": 1, "kernels": 0}
 
 
 class UNet(nn.Module):
@@ -233,7 +233,7 @@ class UNet(nn.Module):
                 "config.model.time_features is 0, and the method needs a network that "
                 "reads the time; set --config.model.time_features=32"
             )
-        time = jnp.zeros(batch) if time is None else TIMES * time
+        time = jnp.zeros(batch) if time is None else TIME_SCALE * time
         return TimeEmbedding(self.time_features, self.dtype, name="time")(time)
 
     def fault(self) -> str | None:
@@ -241,7 +241,7 @@ class UNet(nn.Module):
         levels = len(self.widths)
         if levels < 2:
             return f"widths needs two or more numbers, not {self.widths}"
-        for field, fewer in ENTRIES.items():
+        for field, fewer in WITHOUT_ENTRY.items():
             count, given = levels - fewer, len(getattr(self, field))
             if given not in (1, count):
                 return (
@@ -259,7 +259,7 @@ class UNet(nn.Module):
             return "downsample='conv' needs padding='SAME'; set it, or use 'pool'"
         if not _is_elementwise(self.activation):
             return (
-                f"activation: {self.activation!r} is no activation of jax.nn; set one "
+                f"activation: {self.activation!r} is not a function of jax.nn; set one "
                 "such as relu, leaky_relu, elu, gelu or silu"
             )
         return None
@@ -267,16 +267,16 @@ class UNet(nn.Module):
     def geometry(self, axes: int) -> Geometry:
         """Returns the input and output sizes for images with the given number of axes.
 
-        A training crop must have a legal shape with VALID padding, where padding the
-        crop would waste computation, and with deep supervision, where padding would
-        shift the middle that the coarse outputs are compared with.
+        A training crop must have a legal shape in two cases. With VALID padding, a
+        padded crop would waste computation. With deep supervision, it would misalign
+        the coarse outputs and their targets.
 
         Raises:
           UserError: `strides` or `kernels` are for another number of axes.
         """
         each = [self._make_axis(i, axes) for i in range(axes)]
         scales = zip(*(axis.scales for axis in each), strict=True)
-        unbounded = self.norm in ("group", "instance")  # by their statistics
+        unbounded = self.norm in ("group", "instance")  # statistics over all pixels
         return Geometry(
             strides=tuple(scales),
             margin=tuple(map(sizes.compute_margin, each)),
@@ -292,7 +292,8 @@ class UNet(nn.Module):
     def _expand_field(self, field: str) -> tuple:
         """Returns the entries of a field, one for each level or each stride."""
         given = getattr(self, field)
-        return given * (len(self.widths) - ENTRIES[field]) if len(given) == 1 else given
+        count = len(self.widths) - WITHOUT_ENTRY[field]
+        return given * count if len(given) == 1 else given
 
     def _make_axis(self, i: int, axes: int) -> sizes.UNetAxis:
         """Returns the architecture along axis i."""

@@ -144,8 +144,8 @@ class IntensityRange(NamedTuple):
     low: float  # the 0.5th percentile
     middle: float
     high: float  # the 99.5th percentile
-    times: float  # high - low, over the median of it in the data set
-    odd: bool  # True if `times` is far from 1
+    times: float  # high - low, divided by its median over the data set
+    odd: bool  # an outlier: `times` is far from 1
 
 
 class ChannelStatistics(NamedTuple):

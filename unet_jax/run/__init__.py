@@ -1,4 +1,4 @@
-"""The verbs that `--mode` names. Loops and files, no mathematics."""
+"""The functions that `--mode` names: loops and files, no mathematics."""
 
 from unet_jax.run.evaluate import evaluate
 from unet_jax.run.inspect import inspect

@@ -1,4 +1,4 @@
-"""Pictures of judged images, whatever their task."""
+"""Pictures of evaluated images, for any task."""
 
 import functools
 
@@ -9,7 +9,7 @@ from unet_jax.pictures import Picture
 
 
 def panels(parts: EvaluationParts, case: EvaluatedImage) -> dict[str, Picture]:
-    """Draws the truth, the prediction and the error of a judged image."""
+    """Draws the truth, the prediction and the error of an evaluated image."""
     if case.value is not None:
         return {
             "truth": pictures.draw_image(case.target),

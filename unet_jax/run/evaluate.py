@@ -1,4 +1,4 @@
-"""The verb `evaluate`: scores the best checkpoint of a run on the test split."""
+"""Mode `evaluate`: scores the best checkpoint of a run on the test split."""
 
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def score_best_checkpoint(
         "images": images,
         **evaluation.scores,
         "predict": run_folder.config_to_json(config)["predict"],
-        "true_objects": reporting.true_objects(parts),
+        "true_objects": reporting.describe_true_objects(parts),
         "reductions": {name: metric.reduction for name, metric in parts.metrics},
         "confusion": None if confusion is None else confusion.tolist(),
         "reliability": _reliability_to_json(evaluation),
@@ -78,7 +78,7 @@ def score_best_checkpoint(
     run_folder.write_json(workdir / run_folder.SCORES, content)
     png = pictures.encode_png(evaluation.picture)
     logs.write_file(workdir / run_folder.PICTURE, png)
-    page = reporting.html(config, workdir, parts, variables, evaluation, best)
+    page = reporting.render_html(config, workdir, parts, variables, evaluation, best)
     logs.write_file(workdir / run_folder.REPORT, page.encode())
     title = f"{config.name}: {images} test images, checkpoint of step {best}"
     logs.print_scores(title, evaluation.scores, parts.prediction.task.classes)

@@ -17,7 +17,7 @@ from unet_jax.optimizers import format_path
 from unet_jax.run import run_folder
 from unet_jax.text import listing
 
-MOST = 0.5  # a smaller share of the values gets a warning
+MIN_SHARE = 0.5  # of the values that are loaded; less gives a warning
 
 
 def create_initial_state(
@@ -121,7 +121,7 @@ def _merge_arrays(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
     )
     if kept:
         logs.say(f"not loaded, with random initial values: {listing(kept)}")
-    if share < MOST:
+    if share < MIN_SHARE:
         logs.say(
             "warning: most of the network has random initial values; start from a run "
             "with the same config.model"

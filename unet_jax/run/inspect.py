@@ -1,4 +1,4 @@
-"""The verb `inspect`: reads the whole data set, and reports statistics and problems."""
+"""Mode `inspect`: reads the whole data set, and reports statistics and problems."""
 
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
         issue = Issue("error", "plan", str(error))
         _write(workdir, report, inspection._replace(issues=(issue, *inspection.issues)))
         logs.say(f"wrote {workdir}/: {JSON}, {PAGE}")
-        raise UserError(f"{report.root}: there is no plan: {error}") from error
+        raise UserError(f"{report.root}: cannot plan: {error}") from error
     for line in text.describe_plan(plan):
         logs.say(line)
     _write(workdir, report, inspection._replace(plan=plan))

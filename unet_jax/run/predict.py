@@ -1,4 +1,4 @@
-"""The verb `predict`: predicts files, and prints one line for each."""
+"""Mode `predict`: predicts files, and prints one line for each."""
 
 import contextlib
 import math
@@ -111,22 +111,27 @@ def _show_progress(count: int) -> Iterator[tuple[Callable, Callable]]:
 
 
 def _predict_file(
-    predictor: Predictor, path: Path, target: Path, name: str, passed: Callable
+    predictor: Predictor, path: Path, target: Path, name: str, on_progress: Callable
 ) -> str:
     """Predicts one file, with smaller tiles if memory runs out; returns its line."""
     setup = predictor.setup
-    kind = setup.preprocessing
-    with files.open_images(path, axes=kind["spatial_axes"]) as grid:
-        grid = files.convert_channels(grid, kind["channels"], convert=setup.convert)
+    preprocessing = setup.preprocessing
+    with files.open_images(path, axes=preprocessing["spatial_axes"]) as grid:
+        channels = preprocessing["channels"]
+        grid = files.convert_channels(grid, channels, convert=setup.convert)
         while True:
             try:
-                return _predict_grid(predictor, grid, target, name, passed)
+                return _predict_grid(predictor, grid, target, name, on_progress)
             except DeviceError as error:
                 setup.inference.reduce_memory(error)
 
 
 def _predict_grid(
-    predictor: Predictor, grid: ImageFile, target: Path, name: str, passed: Callable
+    predictor: Predictor,
+    grid: ImageFile,
+    target: Path,
+    name: str,
+    on_progress: Callable,
 ) -> str:
     options, plane = predictor.setup.options, preview.choose_plane(grid)
     request = Request(
@@ -134,7 +139,7 @@ def _predict_grid(
         member_entropy=options.save_uncertainty,
     )
     raws = [_make_finite_reader(grid, image) for image in range(grid.count)]
-    how = {"spacing": grid.spacing, "passed": passed}
+    how = {"spacing": grid.spacing, "on_progress": on_progress}
     counts = ResultCounts(predictor)
     shown: dict[str, list[np.ndarray]] = {"label": [], "objects": [], "values": []}
     done = 0

@@ -217,7 +217,7 @@ class Predictor:
         raws: Sequence[ReadBox],
         request: Request,
         spacing: Sequence[float] | None = None,
-        passed: Callable[[int, int], None] = lambda done, of: None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Iterator[Results]:
         """Yields the results for raw images of one shape, a block of rows at a time.
 
@@ -231,7 +231,7 @@ class Predictor:
           request: the results besides `label` or `values`; `objects` are added if
             found.
           spacing: size of a pixel along each axis, if it is known.
-          passed: called with the number of finished tiles and of all tiles.
+          on_progress: called with the number of finished tiles and of all tiles.
         """
         setup = self.setup
         change = setup.plan_resampling(shape, spacing)
@@ -240,7 +240,7 @@ class Predictor:
             lambda box, raw=raw, scale=scale: scale()(raw(box))  # normalised
             for raw, scale in zip(raws, scales, strict=True)
         ]
-        how: dict[str, Any] = {"views": setup.views, "on_progress": passed}
+        how: dict[str, Any] = {"views": setup.views, "on_progress": on_progress}
         whole = setup.options.postprocess or setup.task.segment or change.changes
         if not whole:
             rows = setup.inference.predict_rows(

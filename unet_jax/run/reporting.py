@@ -23,7 +23,7 @@ from unet_jax.run.scoring import Evaluation, predict_case, resample_image_back
 MAX_SIZE = 1024  # pixels along the longer side of a picture
 
 
-def html(
+def render_html(
     config: ConfigDict,
     workdir: Path,
     parts: EvaluationParts,
@@ -56,7 +56,7 @@ def html(
     return render_report(report)
 
 
-def true_objects(parts: EvaluationParts) -> str | None:
+def describe_true_objects(parts: EvaluationParts) -> str | None:
     """Returns the origin of the true objects in words; None without classes."""
     if not parts.prediction.task.classes:
         return None
@@ -76,7 +76,7 @@ def _facts(
     if options.postprocess:
         names = (spec["name"] for spec in options.postprocess)
         facts.append(("post-processing", ", ".join(names)))
-    objects = true_objects(parts)
+    objects = describe_true_objects(parts)
     return [*facts, ("true objects", objects)] if objects else facts
 
 
@@ -149,14 +149,16 @@ def _reliability(evaluation: Evaluation) -> ReliabilityBins | None:
 
 def _legend(parts: EvaluationParts) -> Legend:
     """Returns the colours of the errors and, unless objects are drawn, the classes."""
-    task, kind = parts.prediction.task, parts.prediction.preprocessing
+    task = parts.prediction.task
+    preprocessing = parts.prediction.preprocessing
     if parts.method.sample:
         return []
     if not task.classes:
         return [("error: too low", pictures.TOO_LOW), ("too high", pictures.TOO_HIGH)]
-    classes = zip(kind["classes"], map(tuple, kind["colours"]), strict=True)
+    names, colours = preprocessing["classes"], preprocessing["colours"]
+    classes = zip(names, map(tuple, colours), strict=True)
     return [
         *(() if task.finds_objects else classes),
-        ("error: a class too low, missed", pictures.TOO_LOW),
-        ("error: a class too high, invented", pictures.TOO_HIGH),
+        ("error: class id too low (false negative)", pictures.TOO_LOW),
+        ("error: class id too high (false positive)", pictures.TOO_HIGH),
     ]

@@ -45,7 +45,7 @@ def create_or_check(workdir: Path, config: ConfigDict) -> None:
     wrong, changes = [], []
     for name, old, new in differences:
         if name == "steps":
-            changes.append(f"steps: {old} before, {new} now; the schedule ends there")
+            changes.append(f"steps: {old} before; the schedule now ends at step {new}")
         elif old is ABSENT and "." not in name:
             changes.append(f"{name}: the run is older than this field; it is now {new}")
         elif not may_change(name):
@@ -194,13 +194,13 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def find_notes(workdir: Path, config: ConfigDict) -> dict[str, str]:
-    """Finds the notes in a run folder that the data set of a config can reuse.
+    """Finds the saved split and survey that the data set of a config can reuse.
 
     The survey can always be reused, because it is checked against the files. The split
     is reused only if the folder holds a run on the same data set.
 
     Returns:
-      Paths by keyword of the data set: 'survey' and 'split'.
+      Paths by keyword argument of the data set: 'survey' and 'split', if they exist.
     """
     names = ["survey"]
     if list_steps(workdir) and read_config(workdir)["data"]["name"] == config.data.name:

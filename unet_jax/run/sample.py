@@ -1,4 +1,4 @@
-"""The verb `sample`: draws images with a generator; and the scores of a generator."""
+"""Mode `sample`: generates images with a diffusion model, and scores such a model."""
 
 import math
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ SHEET = "samples.png"
 
 
 def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -> int:
-    """Draws images with the best checkpoint of a generator.
+    """Generates images with the best checkpoint of a generator.
 
     Image i depends only on the run, `config.predict.seed` and i: a larger count adds
     images, and another seed gives other images. `config.method.sampling_steps` may be
-    smaller than in training, which is faster. With several processes, process 0 draws
-    and writes all images.
+    smaller than in training, which is faster. With several processes, process 0
+    generates and writes all images.
 
     Args:
       config: the config of the run; `predict` and the sampling options of `method` may
@@ -64,7 +64,7 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     if jax.process_index() != 0:
         return 0
     drawn = []
-    for i, image in enumerate(draw_images(parts, variables, config, count)):
+    for i, image in enumerate(generate_images(parts, variables, config, count)):
         raw = _denormalize(image, preprocessing["samples"])
         _write_image(target / f"sample_{i:04d}", raw)
         drawn.append(pictures.draw_image(image))
@@ -74,7 +74,7 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     return 0
 
 
-def draw_images(
+def generate_images(
     parts: GenerationParts, variables: Any, config: ConfigDict, count: int
 ) -> Iterator[np.ndarray]:
     """Yields `count` generated images `f32[*S, C]`, normalised."""
@@ -83,7 +83,7 @@ def draw_images(
     key = jax.random.key(checks.read_section(config, "predict")["seed"])
     fold = jax.vmap(jax.random.fold_in, (None, 0))
     for start in range(0, count, size):
-        # the last batch is drawn whole, so that nothing is compiled for another size
+        # the last batch is generated whole, to avoid compiling another batch size
         keys = devices.put_rows(fold(key, np.arange(start, start + size)))
         images = parts.method.sample(variables, keys, parts.shape)
         yield from np.asarray(images)[: count - start]
@@ -107,7 +107,7 @@ def score_generator(
         origin = [(n - c) // 2 for n, c in zip(whole.shape, crop, strict=False)]
         image = cut_window(whole, origin, crop)
         batch = {"image": image[None], "seed": np.array([i], np.uint32)}
-        loss = parts.method.score(variables, batch, key)
+        loss = parts.method.val_loss(variables, batch, key)
         per_image.append({"id": example["id"], "loss": float(loss[0])})
         shown += [image] if i < PICTURES else []
     columns = len(shown)

@@ -1,4 +1,4 @@
-"""The verb `train`: trains a run from its last checkpoint, or from the start."""
+"""Mode `train`: trains a run from its last checkpoint, or from the start."""
 
 import math
 from pathlib import Path

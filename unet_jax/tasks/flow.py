@@ -18,7 +18,7 @@ import numpy as np
 from unet_jax.arrays import IGNORE, Batch, Example, Segmentation
 from unet_jax.specs import Count, NonNegative, Proportion
 from unet_jax.tasks.semantic import entr
-from unet_jax.tasks.task import Array, Data, Task
+from unet_jax.tasks.task import Array, Task, TaskData
 from unet_jax.tasks.vector_field import (
     compute_potential,
     compute_vectors,
@@ -30,7 +30,7 @@ VECTOR_SCALE = 5  # length of the network's vectors: 5 H and 5 V in the paper's 
 
 
 def flow(
-    data: Data,
+    data: TaskData,
     *,
     steps: Count = 200,
     probability: Proportion = 0.5,

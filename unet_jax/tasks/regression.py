@@ -6,11 +6,11 @@ import numpy as np
 
 from unet_jax.arrays import Example
 from unet_jax.errors import UserError
-from unet_jax.tasks.task import Data, Task
+from unet_jax.tasks.task import Task, TaskData
 
 
 def regression(
-    data: Data,
+    data: TaskData,
     *,
     target: Literal["file", "image"] = "file",
     units: Literal["image", "own"] = "image",

@@ -7,10 +7,10 @@ from scipy import special
 
 from unet_jax.arrays import Example
 from unet_jax.errors import UserError
-from unet_jax.tasks.task import Array, Data, Task
+from unet_jax.tasks.task import Array, Task, TaskData
 
 
-def semantic(data: Data) -> Task:
+def semantic(data: TaskData) -> Task:
     """Predicts one class per pixel, by a softmax over K classes including background.
 
     The target is `label i32[*S]`. A prediction is `f32[*S, K]`, K probabilities with a
@@ -32,7 +32,7 @@ def semantic(data: Data) -> Task:
     )
 
 
-def multilabel(data: Data) -> Task:
+def multilabel(data: TaskData) -> Task:
     """Predicts any number of classes for each pixel, by a sigmoid per foreground class.
 
     The target is `label i32[*S, K]` of 0 and 1; a label of class ids `i32[*S]` is

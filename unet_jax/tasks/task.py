@@ -11,10 +11,10 @@ from unet_jax.specs import Spec
 
 Kind = Literal["label", "value", "objects"]
 Array = Any  # a NumPy array on the host, a JAX array on the device
-OfClasses = Any  # a function of an Array that returns one; None without classes
+ClassFunction = Any  # a function of an Array that returns one; None without classes
 
 
-class Data(NamedTuple):
+class TaskData(NamedTuple):
     """The properties of a data set that a task depends on.
 
     Attributes:
@@ -77,12 +77,12 @@ class Task(NamedTuple):
     outputs: Callable[[jax.Array], dict[str, jax.Array]]
     activate: Callable[[jax.Array], jax.Array]
     vectors: int = 0
-    decide: OfClasses = None
+    decide: ClassFunction = None
     segment: Callable[[np.ndarray, np.ndarray], Segmentation] | None = None
     finds_objects: bool = False
-    probabilities: OfClasses = None
+    probabilities: ClassFunction = None
     truth: Callable[[np.ndarray], np.ndarray] = lambda label: label
-    entropy: OfClasses = None
+    entropy: ClassFunction = None
     overlapping: bool = False
     fallback: tuple[Spec, ...] = ()
     units: Literal["", "image", "own"] = ""

@@ -38,7 +38,7 @@ def compute_potential(instances: np.ndarray) -> np.ndarray:
     Each face-connected piece of an object has its own centre. Along thin objects the
     heat falls by orders of magnitude. Its logarithm falls linearly, which float32 and
     linear interpolation can represent. Pixels outside take the value of the nearest
-    object, with which the edge of an object is interpolated.
+    object, so that its edge is interpolated correctly.
 
     Args:
       instances: `int[*S]`, ids above 0; other values are background or ignored.
@@ -76,8 +76,8 @@ def compute_vectors(potential: Array, instances: Array, axes: int) -> Array:
 
     Vectors have length 1 inside objects, and less where the heat is flat, as it can be
     at the centre. Outside objects they are 0. The direction is that of the central
-    difference of the heat, where neighbours that are not in the same object count as 0,
-    the cold outside. Beyond the border of the array, where a crop can cut an object,
+    difference of the heat, where neighbours outside the object have heat 0. Beyond the
+    border of the array, where a crop can cut an object,
     the heat is extrapolated linearly.
 
     Args:
@@ -131,10 +131,10 @@ def follow_vectors(vectors: np.ndarray, inside: np.ndarray, steps: int) -> np.nd
 def group_end_points(ends: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Groups end points into objects and returns the object of each, `i32[N]` from 1.
 
-    Positions at which three or more end points meet are the core of an object, together
-    with all such positions within 2 pixels of one of them (in the paper: adjacent to
-    one). End points adjacent to a core belong to it. Of the rest, such as the pixels of
-    a tiny object, adjacent positions form one object.
+    A position at which three or more end points meet is a core. Cores within 2 pixels
+    of each other are one object (in the paper: adjacent cores). End points adjacent to
+    a core belong to it. Of the remaining end points, such as the pixels of a tiny
+    object, adjacent positions form one object.
 
     Args:
       ends: `f32[axes, N]`, in pixels.
@@ -207,9 +207,9 @@ def _solve_log_heat(
 ) -> np.ndarray:
     """Returns the logarithm of the solution of `heat = mean @ (heat + source)`.
 
-    The error of a solver is relative to the hottest pixel of a piece. Pixels whose heat
-    is too small for that are solved again, from the known heat of the pixels around
-    them, in units of the largest of it. So the hottest pixel is always about 1.
+    The error of a solver is relative to the hottest pixel of a piece. Pixels that are
+    too cold for this accuracy are solved again, from the known heat around them. The
+    largest heat around them is then the unit, so that the hottest pixel is about 1.
     """
     log = np.full(piece.size, -np.inf)
     unit = np.zeros(piece[-1] + 1)  # logarithm of the unit of each piece
@@ -236,7 +236,7 @@ def _solve_heat(
     """Solves `heat = mean @ heat + inflow` for all pieces at once.
 
     Conjugate gradients (Hestenes and Stiefel 1952) with two changes. Each piece has its
-    own step lengths, so that it needs no more steps than alone. The sums of the
+    own step lengths, so that it converges as fast as alone. The sums of the
     residual over blocks are corrected by a direct solve (a two-level additive
     preconditioner); without it the number of steps would grow with the radius of a
     piece.

@@ -13,7 +13,7 @@ from unet_jax.data.record import Record, RecordStats
 from unet_jax.data.source import Source, Splits
 from unet_jax.report.contents import DatasetExample, DuplicatePair
 from unet_jax.report.formatting import format_percent
-from unet_jax.run.inspection.statistics import foreground
+from unet_jax.run.inspection.statistics import compute_foreground_share
 from unet_jax.text import dimensions
 
 MAX_SIZE = 384  # pixels along the longer side of a picture
@@ -33,12 +33,12 @@ def draw_examples(splits: Splits, report: DatasetReport) -> list[DatasetExample]
 
 
 def choose_examples(records: Sequence[RecordStats]) -> dict[int, str]:
-    """Chooses images: those of the most and the least foreground, and evenly spaced.
+    """Chooses the images with the most and the least foreground, and some others.
 
     Returns:
-      Their indices, each with the reason, which is empty for the evenly spaced.
+      Their indices, each with the reason. The others are evenly spaced, without reason.
     """
-    shares = [foreground(record) for record in records]
+    shares = [compute_foreground_share(record) for record in records]
     chosen = {}
     if shares and max(shares) > min(shares):
         chosen[int(np.argmax(shares))] = "most foreground"
@@ -64,16 +64,16 @@ def draw_duplicates(splits: Splits, report: DatasetReport) -> list[DuplicatePair
     """Draws pairs of similar images of two splits, identical ones first."""
     records = report.records
     across = [
-        twin
-        for twin in find_duplicates(records)
-        if records[twin.a].split != records[twin.b].split
-        and {records[twin.a].split, records[twin.b].split} <= splits.sources.keys()
+        pair
+        for pair in find_duplicates(records)
+        if records[pair.a].split != records[pair.b].split
+        and {records[pair.a].split, records[pair.b].split} <= splits.sources.keys()
     ]
     drawn = []
-    for twin in sorted(across, key=lambda twin: (not twin.identical, twin))[:MAX_PAIRS]:
-        first, second = (_image(splits, report, records[i]) for i in (twin.a, twin.b))
+    for pair in sorted(across, key=lambda pair: (not pair.identical, pair))[:MAX_PAIRS]:
+        first, second = (_image(splits, report, records[i]) for i in (pair.a, pair.b))
         if first and second:
-            drawn.append(DuplicatePair(twin.identical, first, second))
+            drawn.append(DuplicatePair(pair.identical, first, second))
     return drawn
 
 
@@ -105,7 +105,8 @@ def _example(
     record = source.load(index)
     caption = dimensions(stats.shape)
     if stats.labelled:
-        caption += f", foreground {format_percent(foreground(stats))}"
+        share = compute_foreground_share(stats)
+        caption += f", foreground {format_percent(share)}"
     if len(stats.shape) > 2:
         caption += ", the middle slice"
     png = pictures.encode_png(_draw(record, source.colours))

@@ -18,7 +18,7 @@ from unet_jax.report.contents import (
 )
 from unet_jax.report.formatting import spread_of
 
-ODD = 10  # an intensity range is odd above 10 times the median, or below a tenth of it
+ODD = 10  # an outlier is a range above 10 times the median, or below a tenth
 ALL = "all"  # the splits together
 
 Key = TypeVar("Key", bound=Hashable)
@@ -56,7 +56,7 @@ def channel_statistics(report: DatasetReport) -> list[ChannelStatistics]:
     return [_channel(report.records, i) for i in range(count)]
 
 
-def foreground(record: RecordStats) -> float:
+def compute_foreground_share(record: RecordStats) -> float:
     """Returns the fraction of an image's annotated pixels that are not background."""
     annotated = _annotated(record)
     return 1 - record.pixels.get(0, 0) / annotated if annotated else 0.0
@@ -93,7 +93,9 @@ def _split(
             for k, name in enumerate(classes)
         ],
         ignored=ignored / (ignored + total) if ignored else 0.0,
-        empty=tuple(r.id for r in records if r.labelled and not foreground(r)),
+        empty=tuple(
+            r.id for r in records if r.labelled and not compute_foreground_share(r)
+        ),
         objects=tuple(r.objects for r in records if r.objects is not None),
     )
 

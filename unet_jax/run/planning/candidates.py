@@ -32,7 +32,7 @@ def list_candidates(
     The first crop holds the whole image unless that exceeds `MAX_EDGE`.
 
     Args:
-      model: a network with `widths`, which are cut short or continued by doubling.
+      model: a network with `widths`, which are shortened, or extended by doubling.
       shape: spatial shape of the median image, in pixels.
       aspect: size of its pixels along each axis.
       space: number of devices that share the first axis.

@@ -57,9 +57,9 @@ def compile_step(config: ConfigDict, splits: Splits) -> CompiledStep | None:
 def measure_step_time(config: ConfigDict, compiled: CompiledStep) -> float:
     """Returns the seconds of one training step, including reading its batch.
 
-    The result is the mean of `TIMED_STEPS` steps. One step and the batches that the
-    pipeline has read ahead come first and are not timed: with batches ready in memory,
-    reading would seem to take no time.
+    The result is the mean of `TIMED_STEPS` steps. One step, and the batches that the
+    pipeline has read ahead, come first and are not timed. Otherwise the time of reading
+    would be hidden.
 
     Raises:
       UserError: the devices do not have enough memory, or a record is wrong.

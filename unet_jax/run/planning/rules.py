@@ -97,8 +97,8 @@ def choose_normalization(records: Sequence[RecordStats]) -> PlannedField:
     if hot > MANY_IMAGES * len(records) and 1 - shares.get(0, 0) > RARE_CLASS:
         value = {"name": "percentile", "low": 0.5, "high": 99.5}
         reason = (
-            f"in {hot} of {len(records)} images a few pixels are farther from the "
-            f"others than {HOT_DISTANCE:g} times the others' range"
+            f"in {hot} of {len(records)} images a few pixels differ from the others by "
+            f"more than {HOT_DISTANCE:g} times the range of the others"
         )
         return PlannedField("normalize", value, reason)
     if flat > MANY_IMAGES * len(records) and fills:
