@@ -224,7 +224,7 @@ def class_names(classes: tuple[str, ...], count: int) -> tuple[str, ...]:
     return ("background", *(f"class {k}" for k in range(1, count)))
 
 
-def class_colours(colours: tuple[Colour, ...], count: int) -> tuple[Colour, ...]:
+def class_colours(colours: tuple, count: int) -> tuple[Colour, ...]:
     """Returns the colours of the classes, or default colours of `count` classes.
 
     Raises:
@@ -241,7 +241,7 @@ def class_colours(colours: tuple[Colour, ...], count: int) -> tuple[Colour, ...]
     return colours
 
 
-def check_colours(colours: tuple[Colour, ...]) -> None:
+def check_colours(colours: tuple) -> None:
     """Raises UserError unless these can be the colours of several classes."""
     for colour in colours:
         three = isinstance(colour, tuple) and len(colour) == 3

@@ -1,9 +1,10 @@
 """2018 Data Science Bowl, stage 1: nuclei under several microscopes, BBBC038."""
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,6 @@ from unet_jax.data.source import Source, Splits
 from unet_jax.data.splitting import SPLITS, Share, split_kinds, split_random
 from unet_jax.errors import UserError
 from unet_jax.specs import Whole
-from unet_jax.text import listing
 
 CLASSES = ("background", "nucleus")
 ARCHIVE = Archive(
@@ -34,8 +34,6 @@ ARCHIVE = Archive(
 )
 
 _NAME = re.compile(r"(?:^|/)(?P<id>[^/]+)/(?P<kind>images|masks)/[^/.][^/]*\.png$")
-
-Places = dict[str, list[tuple[str, int]]]  # kinds and indices in them, by split
 
 
 class ImageFiles(NamedTuple):
@@ -79,63 +77,44 @@ def dsb2018(
         raise UserError(f"val + test must be below 1, not {val + test}")
     builder = prepare(DATASET, manual_dir, data_dir)
     sizes = {kind: info.num_examples for kind, info in builder.info.splits.items()}
+    places: dict[str, list[tuple[str, int]]] = {name: [] for name in SPLITS}
     if grouped:
         split_of = split_kinds(sizes, val=val, test=test, seed=seed)
-        places: Places = {name: [] for name in SPLITS}
         for kind, name in split_of.items():
             places[name] += [(kind, i) for i in range(sizes[kind])]
     else:
-        places = divide_each_kind(sizes, val, test, seed)
+        rng = np.random.default_rng(seed)
+        for kind, size in sizes.items():
+            tested = round(test * size)
+            parts = {"test": tested, "val": round((test + val) * size) - tested}
+            for name, part in split_random(size, parts, rng).items():
+                places[name] += [(kind, i) for i in part]
+    if empty := [name for name, chosen in places.items() if not chosen]:
+        raise UserError(
+            f"these shares of {sum(sizes.values())} images leave none for "
+            f"{' and '.join(empty)}; raise val or test, or lower the other"
+        )
     loaders = {kind: read_records(builder, kind)["load"] for kind in sizes}
     convert = channel_converter(3, channels, convert=True)
 
-    def source(name: str) -> Source:
-        def load(index: int) -> Record:
-            kind, i = places[name][index]
-            record = loaders[kind](i)
-            return record | {"image": convert(record["image"])}
+    def load(name: str, index: int) -> Record:
+        kind, i = places[name][index]
+        record = loaders[kind](i)
+        return record | {"image": convert(record["image"])}
 
-        return Source(
+    sources: dict[str, Any] = {
+        name: Source(
             name=f"dsb2018/{name}",
             classes=CLASSES,
             colours=MICROSCOPY,
             channels=channels,
             length=len(places[name]),
-            load=load,
+            load=functools.partial(load, name),
             convert=True,
         )
-
-    return Splits(train=source("train"), val=source("val"), test=source("test"))
-
-
-def divide_each_kind(
-    sizes: Mapping[str, int], val: float, test: float, seed: int
-) -> Places:
-    """Divides the images of each kind at random.
-
-    Args:
-      sizes: the number of images of each kind.
-      val: the share to validate with.
-      test: the share to test on.
-      seed: another seed gives another split.
-
-    Raises:
-      UserError: a split would be empty.
-    """
-    places: Places = {name: [] for name in SPLITS}
-    rng = np.random.default_rng(seed)
-    for kind, size in sizes.items():
-        tested = round(test * size)
-        parts = {"test": tested, "val": round((test + val) * size) - tested}
-        for name, part in split_random(size, parts, rng).items():
-            places[name] += [(kind, i) for i in part]
-    empty = [name for name, chosen in places.items() if not chosen]
-    if empty:
-        raise UserError(
-            f"these shares of {sum(sizes.values())} images leave none for "
-            f"{' and '.join(empty)}; raise val or test, or lower the other"
-        )
-    return places
+        for name in SPLITS
+    }
+    return Splits(**sources)
 
 
 def _read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
@@ -160,19 +139,16 @@ def _examples(path: Path, files: Mapping[str, ImageFiles]) -> TfdsExamples:
 
 
 def _read_files(path: Path) -> dict[str, ImageFiles]:
-    found, names = read_archive(
-        ARCHIVE, path, lambda name: _NAME.search(name) is not None
+    found = read_archive(
+        ARCHIVE,
+        path,
+        _NAME.search,
+        lambda found: () if found else ("ID/images/ID.png",),
     )
     files: dict[str, ImageFiles] = {}
-    for name, content in found.items():
-        match = _NAME.search(name)
+    for match, content in found.items():
         parts = files.setdefault(match["id"], ImageFiles({}, {}))
-        getattr(parts, match["kind"])[name] = content
-    if not files:
-        raise UserError(
-            f"{path} has no ID/images/ID.png; it holds {listing(names) or 'nothing'}; "
-            f"get {ARCHIVE.file} from {ARCHIVE.url}"
-        )
+        getattr(parts, match["kind"])[match.string] = content
     for name, parts in files.items():
         if len(parts.images) != 1 or not parts.masks:
             raise UserError(
@@ -238,6 +214,5 @@ Licence: CC0. Cite the paper of the citation.""",
 }""",
     release_notes="A split for each size and mode, in the order of ids.",
     features=lambda: make_features(CLASSES, channels=3, instances=True),
-    supervised_keys=("image", "label"),
     read_splits=_read_splits,
 )

@@ -108,26 +108,20 @@ def _examples(split: str, volume: np.ndarray, labels: np.ndarray) -> TfdsExample
 
 def _read_stacks(path: Path) -> dict[str, np.ndarray]:
     """Returns the stacks by file name, from any folder of the archive."""
-    found, names = read_archive(
-        ARCHIVE, path, lambda name: PurePosixPath(name).name in STACKS
+    files = read_archive(
+        ARCHIVE,
+        path,
+        lambda member: next(filter(PurePosixPath(member).match, STACKS), None),
+        lambda found: [name for name in REQUIRED if name not in found],
     )
-    files = {PurePosixPath(name).name: content for name, content in found.items()}
-    missing = [name for name in REQUIRED if name not in files]
-    if missing:
-        raise UserError(
-            f"{path} has no {', '.join(missing)}; it holds "
-            f"{listing(names) or 'nothing'}; get {ARCHIVE.file} from {ARCHIVE.url}"
-        )
-    return {name: _decode_stack(path, name, files[name]) for name in files}
-
-
-def _decode_stack(path: Path, name: str, content: bytes) -> np.ndarray:
-    stack = decode_grey_tiff(content, f"{path}: {name}")
-    if stack.dtype != np.uint8:
-        raise UserError(
-            f"{path}: {name} must be a stack of 8-bit sections, not {stack.dtype}"
-        )
-    return stack
+    stacks = {}
+    for name, content in files.items():
+        stacks[name] = stack = decode_grey_tiff(content, f"{path}: {name}")
+        if stack.dtype != np.uint8:
+            raise UserError(
+                f"{path}: {name} must be a stack of 8-bit sections, not {stack.dtype}"
+            )
+    return stacks
 
 
 def _images_and_labels(
@@ -189,6 +183,5 @@ papers of the citation.""",
 }""",
     release_notes="The sections in the order of the stack.",
     features=lambda: make_features(CLASSES, channels=1, instances=False),
-    supervised_keys=("image", "label"),
     read_splits=_read_splits,
 )

@@ -85,15 +85,12 @@ def _examples(path: Path, trimaps: Mapping[str, bytes]) -> TfdsExamples:
 
 def _read_trimaps(path: Path) -> dict[str, dict[str, bytes]]:
     """Returns the trimap of each photograph of each split, as a PNG."""
-    found, names = read_archive(ANNOTATIONS, path, _is_annotation)
-    files = {PurePosixPath(name).name: content for name, content in found.items()}
-    missing = [name for name in LISTS.values() if name not in files]
-    if missing:
-        raise UserError(
-            f"{path} has no {', '.join(missing)}; it holds "
-            f"{listing(names) or 'nothing'}; get {ANNOTATIONS.file} from "
-            f"{ANNOTATIONS.url}"
-        )
+    files = read_archive(
+        ANNOTATIONS,
+        path,
+        _annotation_name,
+        lambda found: [name for name in LISTS.values() if name not in found],
+    )
     trimaps: dict[str, dict[str, bytes]] = {}
     for split, name in LISTS.items():
         lines = files[name].decode("utf-8", "replace").splitlines()
@@ -109,10 +106,11 @@ def _read_trimaps(path: Path) -> dict[str, dict[str, bytes]]:
     return trimaps
 
 
-def _is_annotation(name: str) -> bool:
-    path = PurePosixPath(name)
-    trimap = path.parent.name == "trimaps" and path.suffix == ".png"
-    return path.name in LISTS.values() or (trimap and not path.name.startswith("."))
+def _annotation_name(member: str) -> str | None:
+    """Returns the file name of a list or a trimap; None for other members."""
+    path = PurePosixPath(member)
+    trimap = path.match("trimaps/*.png") and not path.name.startswith(".")
+    return path.name if trimap or path.name in LISTS.values() else None
 
 
 def _image_file(name: str, content: bytes, trimap: bytes) -> bytes:

@@ -40,9 +40,9 @@ class PublicDataset(NamedTuple):
       citation: BibTeX entries.
       release_notes: what version 1.0.0 contains.
       features: returns the TFDS features of an example.
-      supervised_keys: the features for input and truth.
       read_splits: `(find_archive) -> examples of each TFDS split`. Raises UserError if
         an archive is missing or damaged.
+      supervised_keys: the features for input and truth.
       shuffle: True if TFDS may store the examples in another order.
     """
 
@@ -51,8 +51,8 @@ class PublicDataset(NamedTuple):
     citation: str
     release_notes: str
     features: Callable[[], "tfds.features.FeaturesDict"]
-    supervised_keys: tuple[str, str]
     read_splits: Callable[[FindArchive], Mapping[str, TfdsExamples]]
+    supervised_keys: tuple[str, str] = ("image", "label")
     shuffle: bool = False
 
 
@@ -199,7 +199,9 @@ def decode_grey_tiff(content: bytes, name: str) -> np.ndarray:
 def _builder_class(dataset: PublicDataset, manual_dir: str, downloads: Path) -> Any:
     import tensorflow_datasets as tfds
 
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    base: Any = tfds.core.GeneratorBasedBuilder
+
+    class Builder(base, skip_registration=True):
         name = dataset.name
         VERSION = tfds.core.Version(TFDS_VERSION)
         RELEASE_NOTES = {TFDS_VERSION: dataset.release_notes}
