@@ -5,11 +5,9 @@ A file holds [X, Y, Z]; an `ImageFile`, like a TIFF stack, is [Z, Y, X].
 
 import contextlib
 import functools
-import importlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -82,12 +80,13 @@ def open_nifti(path: Path, axes: int) -> Iterator[ImageFile]:
     )
 
 
-def import_nibabel() -> ModuleType:
+def import_nibabel() -> Any:
     """Returns nibabel; raises UserError with the command that installs it."""
     try:
-        return importlib.import_module("nibabel")
+        import nibabel
     except ImportError as error:
         raise UserError("NIfTI needs nibabel; python -m pip install nibabel") from error
+    return nibabel
 
 
 def make_nifti(array: np.ndarray, like: ImageFile) -> Any:

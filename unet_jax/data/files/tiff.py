@@ -69,7 +69,7 @@ def open_tiff(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
         grey nor RGB, the file is cut off, or neither tifffile nor Pillow can decode it.
     """
     with contextlib.ExitStack() as stack:
-        with _raise_logged_errors():
+        with _logged_errors_raised():
             file = stack.enter_context(tifffile.TiffFile(source))
             if file.is_shaped and len(file.series) > 1:  # pages written one by one
                 file = stack.enter_context(tifffile.TiffFile(source, is_shaped=False))
@@ -82,8 +82,15 @@ def open_tiff(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
             pixels = _through_pillow(image, series.keyframe, layout, problem)
         else:
             pixels = _through_tifffile(file, series, layout, read_plane)
-        yield _image_file(source, layout, pixels)._replace(
-            palette=_palette(file, series)
+        yield ImageFile(
+            source,
+            "tiff",
+            len(layout.planes),
+            layout.shape,
+            pixels.channels,
+            pixels.dtype,
+            functools.partial(_read_window, layout, pixels),
+            palette=_palette(file, series),
         )
 
 
@@ -136,28 +143,17 @@ def find_layout(series: tifffile.TiffPageSeries, axes: int) -> PageLayout:
     return PageLayout(planes, shape, separate * samples)
 
 
-def _image_file(
-    source: Path | io.BytesIO, layout: PageLayout, pixels: _Pixels
-) -> ImageFile:
-    def read(image: int, box: Box) -> np.ndarray:
-        *slices, rows, columns = box
-        chosen = layout.planes[image, slices[0] if slices else slice(None)]
-        parts = [pixels.read_plane(int(n), rows, columns) for n in chosen.ravel()]
-        stored = parts[0][None]
-        if len(parts) > 1:
-            stored = np.stack(parts).reshape(*chosen.shape, *parts[0].shape)
-            stored = np.moveaxis(stored, 1, -2)  # [depth, rows, columns, C, samples]
-        return pixels.convert(stored.reshape(*box_shape(box), -1))
-
-    return ImageFile(
-        source,
-        "tiff",
-        len(layout.planes),
-        layout.shape,
-        pixels.channels,
-        pixels.dtype,
-        read,
-    )
+def _read_window(
+    layout: PageLayout, pixels: _Pixels, image: int, box: Box
+) -> np.ndarray:
+    *slices, rows, columns = box
+    chosen = layout.planes[image, slices[0] if slices else slice(None)]
+    parts = [pixels.read_plane(int(n), rows, columns) for n in chosen.ravel()]
+    stored = parts[0][None]
+    if len(parts) > 1:
+        stored = np.stack(parts).reshape(*chosen.shape, *parts[0].shape)
+        stored = np.moveaxis(stored, 1, -2)  # [depth, rows, columns, C, samples]
+    return pixels.convert(stored.reshape(*box_shape(box), -1))
 
 
 def _only_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
@@ -228,7 +224,8 @@ def _through_pillow(
     sixteen = page.bitspersample == 16 and page.photometric == BLACK_IS_ZERO
     correct = page.bitspersample in (1, 8) or (sixteen and image.mode in pillow.GREY_16)
     one_plane = page.planarconfig == 1 and layout.planes.shape[-1] == 1
-    if not (correct and one_plane and image.n_frames == layout.planes.size):
+    pages = getattr(image, "n_frames", 1)
+    if not (correct and one_plane and pages == layout.planes.size):
         raise UserError(
             f"cannot be decoded: {problem}; pip install imagecodecs, or save it "
             "uncompressed"
@@ -257,27 +254,23 @@ def _palette(
     return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8).T
 
 
-class _RaisingHandler(logging.Handler):
-    """A log handler that raises errors which tifffile only logs, and prints nothing.
+@contextlib.contextmanager
+def _logged_errors_raised() -> Iterator[None]:
+    """Raises errors that tifffile only logs, and drops its other messages.
 
     If the chain of pages is broken, tifffile would continue with the pages before it,
     or never end. Broken tags are ignored: if the tag matters, another error follows.
     """
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Raises UserError for an error."""
+    def raise_error(record: logging.LogRecord) -> bool:
         message = record.getMessage()
         if record.levelno >= logging.ERROR and "TiffTag" not in message:
             raise UserError(f"is damaged ({message[:200]!r}); save it again")
+        return False
 
-
-@contextlib.contextmanager
-def _raise_logged_errors() -> Iterator[None]:
-    logger, handler = logging.getLogger("tifffile"), _RaisingHandler()
-    propagated, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(raise_error)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagated
+        logger.removeFilter(raise_error)

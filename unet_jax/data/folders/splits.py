@@ -41,7 +41,7 @@ def assign_splits(
     duplicates = find_duplicates([page.stats for page in pages])
     try:
         if file:
-            split, issues = _use_file(Path(file).expanduser(), ids)
+            split, issues = _read_split(Path(file).expanduser(), ids)
         else:
             split, issues = _make_split(pages, duplicates, options, group)
     except UserError as error:
@@ -101,16 +101,8 @@ def split_to_json(split: Mapping[str, str]) -> dict[str, list[str]]:
     return {name: [i for i, s in split.items() if s == name] for name in SPLITS}
 
 
-def read_split(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Returns the split of a file, and the ids that it does not have.
-
-    Args:
-      path: a split.json.
-      ids: of all records.
-
-    Raises:
-      UserError: it cannot be read, holds no split, or names a record that is missing.
-    """
+def _read_split(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[Issue]]:
+    """Returns the split of a split.json, and an issue of the ids that it lacks."""
     try:
         parts = json.loads(path.read_text())
         split = {str(i): name for name in SPLITS for i in parts[name]}
@@ -131,15 +123,9 @@ def read_split(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[str
             f"{path} names {missing[0]}{and_more(len(missing) - 1)}, missing in the "
             "data; restore the files, or remove the names from the split"
         )
-    return split, [i for i in ids if i not in split]
-
-
-def _use_file(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[Issue]]:
-    split, new = read_split(path, ids)
-    if not new:
-        return split, []
+    new = [i for i in ids if i not in split]
     text = f"{listing(new)}: not in {path}, and therefore left out"
-    return split, [Issue("warning", "split", text)]
+    return split, [Issue("warning", "split", text)] if new else []
 
 
 def _make_split(

@@ -5,11 +5,12 @@ entry is not as `survey_to_json` writes it is read again.
 """
 
 import base64
+import contextlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,6 @@ FROM_FILES = {"pair", "stats", "id", "split", "image", "mask", "kind", "target"}
 INVALID = (KeyError, OverflowError, TypeError, ValueError)  # raised by invalid data
 
 Stamp = tuple[str, str, int, int | str]  # from `cache.file_stamps`
-T = TypeVar("T")
 
 
 def survey_to_json(
@@ -81,28 +81,27 @@ def survey_from_json(
       The result of each pair; None for a pair that must be read.
     """
     entries: dict[tuple[Stamp, ...], Any] = {}
-    valid = isinstance(data, dict) and data.get("version") == VERSION
-    if valid and data.get("options") == _options_to_json(options):
-        for entry in _or_none(lambda: _list(data["pairs"])) or ():
-            if key := _or_none(lambda entry=entry: _stamps(entry["files"])):
+    known: list[PairSurvey | None] = [None] * len(pairs)
+    with contextlib.suppress(*INVALID):
+        _require(data["version"] == VERSION)
+        _require(data["options"] == _options_to_json(options))
+        for entry in _list(data["pairs"]):
+            with contextlib.suppress(*INVALID):
+                key = tuple(tuple(_list(stamp)) for stamp in _list(entry["files"]))
                 entries[key] = entry
-    return [
-        _or_none(lambda e=entries[stamp], p=pair: _pair_survey(e, p, root, options))
-        if stamp in entries
-        else None
-        for pair, stamp in zip(pairs, stamps, strict=True)
-    ]
+    for i, (pair, stamp) in enumerate(zip(pairs, stamps, strict=True)):
+        with contextlib.suppress(*INVALID):
+            known[i] = _pair_survey(entries[stamp], pair, root, options)
+    return known
 
 
 def _page_to_json(page: Page) -> dict[str, Any]:
     """Returns a page without the attributes that follow from the names of files."""
     stats = page.stats
     data = page._asdict() | stats._asdict()
-    data |= {
-        "pixels": list(stats.pixels.items()),
-        "values": list(stats.values.items()),
-        "thumbnail": base64.b64encode(stats.thumbnail.tobytes()).decode(),
-    }
+    data["pixels"] = list(stats.pixels.items())
+    data["values"] = list(stats.values.items())
+    data["thumbnail"] = base64.b64encode(stats.thumbnail.tobytes()).decode()
     return {key: value for key, value in data.items() if key not in FROM_FILES}
 
 
@@ -196,13 +195,6 @@ def _intensity(data: Any, channels: int) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(map(_number, row)) for row in rows)
 
 
-def _stamps(files: Any) -> tuple[Stamp, ...]:
-    """Returns the stamps of a pair as a key of a dict."""
-    key = tuple(tuple(_list(stamp)) for stamp in _list(files))
-    hash(key)  # raises TypeError
-    return key
-
-
 def _list(data: Any, length: int | None = None) -> list[Any]:
     _require(isinstance(data, list) and length in (None, len(data)))
     return data
@@ -231,11 +223,3 @@ def _text(data: Any, pattern: re.Pattern) -> str:
 def _require(condition: bool) -> None:
     if not condition:
         raise ValueError
-
-
-def _or_none(read: Callable[[], T]) -> T | None:
-    """Returns the result of a reader, or None if the data are invalid."""
-    try:
-        return read()
-    except INVALID:
-        return None
