@@ -45,8 +45,8 @@ class Page(NamedTuple):
       grey: True if all channels are equal.
       finite: True if neither image nor target has NaN or infinite values.
       classes: the number of mask channels, if each is a class of its own; else 0.
-      target_grey: True if all channels of the target are equal.
       orientation: the directions of the axes, 'RAS'; '' if the file does not state it.
+      target_grey: True if all channels of the target are equal.
     """
 
     pair: Pair
@@ -55,8 +55,8 @@ class Page(NamedTuple):
     grey: bool
     finite: bool
     classes: int
-    target_grey: bool
     orientation: str = ""
+    target_grey: bool = False
 
 
 class PairSurvey(NamedTuple):
