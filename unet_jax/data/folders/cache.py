@@ -30,10 +30,7 @@ def file_stamps(pairs: Sequence[Pair], root: Path) -> list[tuple[Stamp, ...]]:
     its time of modification in ns. For a folder, an OME-Zarr, the time is a hash of the
     names, sizes and times of the files in it.
     """
-    return [
-        tuple(_file_stamp(role, path, root) for role, path in _files_by_role(pair))
-        for pair in pairs
-    ]
+    return [_pair_stamps(pair, root) for pair in pairs]
 
 
 def read_survey(path: Path) -> Any:
@@ -99,10 +96,10 @@ def cached_loader(
     return lambda page: load(index[page.pair, page.number])
 
 
-def _files_by_role(pair: Pair) -> list[tuple[str, Path]]:
+def _pair_stamps(pair: Pair, root: Path) -> tuple[Stamp, ...]:
     found = [("image", pair.image), *(("mask", path) for path in pair.masks)]
-    found += [("instances", pair.instances)] if pair.instances else []
-    return found + ([("target", pair.target)] if pair.target else [])
+    found += [("instances", pair.instances), ("target", pair.target)]
+    return tuple(_file_stamp(role, path, root) for role, path in found if path)
 
 
 def _file_stamp(role: str, path: Path, root: Path) -> Stamp:

@@ -196,12 +196,7 @@ def _pair(
 ) -> Iterator[Pair]:
     """Yields every image with its partners, and reports files that lack one.
 
-    Args:
-      finder: collects the issues.
-      home: the folder of the images.
-      images: by key.
-      partners: the files to pair them with.
-      reported: keys whose files have an issue already.
+    Keys in `reported` have an issue already.
     """
     unrelated = [each for each in partners if not images.keys() & each.files.keys()]
     if unrelated and len(images) > 1:
@@ -216,7 +211,7 @@ def _pair(
     every = {key for each in partners for key in each.files}
     for key in sorted({*images, *every} - reported - finder.refused):
         present = [each for each in partners if key in each.files]
-        masks = [each.files[key] for each in present if each.noun == "mask"]
+        drawn = [each.files[key] for each in present if each.noun == "mask"]
         if key not in images:
             noun, name = present[0].noun, finder.name(present[0].files[key])
             finder.report(
@@ -226,21 +221,14 @@ def _pair(
             for each in partners:
                 if key not in each.files:
                     _report_missing(finder, key, images, each)
-        elif jpeg := [path for path in masks if path.suffix.lower() in JPEG]:
+        elif jpeg := [path for path in drawn if path.suffix.lower() in JPEG]:
             text = f"{finder.name(jpeg[0])}: a JPEG does not keep the values of a mask;"
             finder.report(f"{text} export it again as PNG or TIFF", "JPEG mask")
         else:
-            of = {field: [] for field in Patterns._fields}
-            for each in present:
-                of[each.field].append(each.files[key])
-            yield Pair(
-                key or files.stem(images[key]),
-                "",
-                images[key],
-                tuple(of["masks"]),
-                next(iter(of["instances"]), None),
-                next(iter(of["targets"]), None),
-            )
+            of = {each.field: each.files[key] for each in present}
+            masks = tuple(e.files[key] for e in present if e.field == "masks")
+            name, image = key or files.stem(images[key]), images[key]
+            yield Pair(name, "", image, masks, of.get("instances"), of.get("targets"))
 
 
 def _find_unlabelled(

@@ -1,7 +1,7 @@
 """The files of a pair: opened and compared, and one page read as a record."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -135,7 +135,9 @@ def find_alignment_issue(pair: PairFiles) -> Issue | None:
             if offset > TOLERANCE * min(image.spacing):
                 text = f"{file.path}: its affine map differs from that of its image; "
                 return Issue("warning", "place", text + "the affine maps are ignored")
-        elif image.spacing and file.spacing and _differ(image.spacing, file.spacing):
+        elif image.spacing and file.spacing:
+            if np.allclose(image.spacing, file.spacing, rtol=1e-3):
+                continue
             text = f"{file.path}: its pixels measure {dimensions(file.spacing)}, those "
             text += f"of its image {dimensions(image.spacing)}; the image's spacing is "
             return Issue("warning", "spacing", text + "used")
@@ -216,11 +218,6 @@ def make_label(pixels: PagePixels, options: ReadOptions) -> np.ndarray | None:
     if options.multilabel:
         return channels_to_label(pixels.mask, options.ignore_value)
     return apply_label_map(pixels.mask, options.ids)
-
-
-def _differ(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Returns True if two spacings differ."""
-    return not np.allclose(one, other, rtol=1e-3)
 
 
 def _converted(image: np.ndarray, channels: int) -> np.ndarray:
