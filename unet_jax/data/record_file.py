@@ -6,14 +6,12 @@ holds no code; array_record compresses each record with zstd.
 """
 
 import contextlib
-import importlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,7 +72,11 @@ def write_records(
         note = {"version": VERSION, "length": count, "about": dict(about)}
         with _naming_unwritable(folder):
             (part / ABOUT).write_text(json.dumps(note, default=np.generic.item))
-            _move(part, folder)
+            try:
+                os.rename(part, folder)
+            except OSError:
+                if not is_complete(folder):  # another process may have written it
+                    raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -132,14 +134,6 @@ def _write_file(path: Path, records: Iterable[Record], folder: Path) -> int:
     return count
 
 
-def _move(part: Path, folder: Path) -> None:
-    try:
-        os.rename(part, folder)
-    except OSError:
-        if not is_complete(folder):  # another process may have written it first
-            raise
-
-
 def _pack(record: Record) -> bytes:
     """Returns a record as msgpack: its arrays, and its other values as JSON text."""
     arrays, values = {}, {}
@@ -164,14 +158,15 @@ def _unpack(packed: bytes) -> Record:
     return record
 
 
-def _import_array_record() -> ModuleType:
+def _import_array_record() -> Any:
     try:
-        return importlib.import_module("array_record.python.array_record_module")
+        from array_record.python import array_record_module
     except ImportError as error:
         raise UserError(
             "records on disk need array_record, which exists for Linux and macOS; "
             "pip install array_record"
         ) from error
+    return array_record_module
 
 
 @contextlib.contextmanager

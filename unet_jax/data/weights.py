@@ -151,9 +151,7 @@ def pixel_counter(source: Source) -> CountPixels:
 
     @functools.cache
     def count() -> np.ndarray:
-        first = source.load(0)
-        exclusive = _label(first).ndim < first["image"].ndim
-        if source.pixels is not None and exclusive:
+        if source.pixels is not None and not source.independent:
             return np.array([source.pixels.get(k, 0) for k in range(classes)])
         total = np.zeros(classes, np.int64)
         for record in map(source.load, range(source.length)):
