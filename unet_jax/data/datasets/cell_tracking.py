@@ -15,17 +15,8 @@ from typing import Literal
 import numpy as np
 
 from unet_jax.arrays import IGNORE
+from unet_jax.data.datasets import prepared
 from unet_jax.data.datasets.archives import Archive, read_archive
-from unet_jax.data.datasets.prepared import (
-    FindArchive,
-    PublicDataset,
-    TfdsExamples,
-    decode_grey_tiff,
-    make_example,
-    make_features,
-    prepare,
-    read_records,
-)
 from unet_jax.data.label_map import MICROSCOPY
 from unet_jax.data.source import Source, Splits, subset
 from unet_jax.errors import UserError
@@ -87,17 +78,17 @@ def phc_u373(
 
 
 def _videos(
-    dataset: PublicDataset, sequence: int, manual_dir: str, data_dir: str
+    dataset: prepared.PublicDataset, sequence: int, manual_dir: str, data_dir: str
 ) -> Splits:
     name = dataset.name
-    builder = prepare(dataset, manual_dir, data_dir)
+    builder = prepared.prepare(dataset, manual_dir, data_dir)
     tested, other = (
         Source(
             name=name,
             classes=CLASSES,
             colours=MICROSCOPY,
             channels=1,
-            **read_records(builder, f"sequence_{number}"),
+            **prepared.read_records(builder, f"sequence_{number}"),
         )
         for number in (sequence, 3 - sequence)
     )
@@ -135,20 +126,20 @@ def ignore_missing_cells(gold: np.ndarray, known: list[np.ndarray]) -> np.ndarra
     return label
 
 
-def _dataset(name: str, description: str) -> PublicDataset:
-    def read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
+def _dataset(name: str, description: str) -> prepared.PublicDataset:
+    def read_splits(find: prepared.FindArchive) -> Mapping[str, prepared.TfdsExamples]:
         archive = ARCHIVES[name]
         path = find(archive)
         # all files are read first, so that a damaged archive is found at once
         files = read_archive(archive, path, _key, _missing_gold)
         return {f"sequence_{int(v)}": _examples(path, files, v) for v in VIDEOS}
 
-    return PublicDataset(
+    return prepared.PublicDataset(
         name=name,
         description=description + LABELS_AND_TERMS,
         citation=CITATION,
         release_notes="The frames that have gold truth.",
-        features=lambda: make_features(CLASSES, channels=1, instances=True),
+        features=lambda: prepared.make_features(CLASSES, channels=1, instances=True),
         read_splits=read_splits,
     )
 
@@ -157,7 +148,7 @@ def _missing_gold(files: Files) -> list[str]:
     return [f"{v}_{GOLD}/man_seg*.tif" for v in VIDEOS if not _times(files, v)]
 
 
-def _examples(path: Path, files: Files, video: str) -> TfdsExamples:
+def _examples(path: Path, files: Files, video: str) -> prepared.TfdsExamples:
     """Yields an example for each frame with gold truth, in the order of time."""
     for time in _times(files, video):
         name = f"{video}-t{time:03d}"
@@ -170,7 +161,7 @@ def _examples(path: Path, files: Files, video: str) -> TfdsExamples:
         _check_frame(place, frame)
         known = [frame[kind] for kind in (SILVER, MARKER) if kind in frame]
         label = ignore_missing_cells(frame[GOLD], known)
-        yield time, make_example(name, frame[FRAME], label, frame[GOLD])
+        yield time, prepared.make_example(name, frame[FRAME], label, frame[GOLD])
 
 
 def _times(files: Files, video: str) -> list[int]:
@@ -189,7 +180,7 @@ def _key(name: str) -> FileKey | None:
 
 
 def _decode(name: str, content: bytes) -> np.ndarray:
-    pages = decode_grey_tiff(content, name)
+    pages = prepared.decode_grey_tiff(content, name)
     if len(pages) > 1:
         raise UserError(f"{name} has {len(pages)} pages, but must have one")
     return pages[0]

@@ -8,16 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from unet_jax.data.datasets import prepared
 from unet_jax.data.datasets.archives import Archive, read_archive
-from unet_jax.data.datasets.prepared import (
-    FindArchive,
-    PublicDataset,
-    TfdsExamples,
-    make_example,
-    make_features,
-    prepare,
-    read_records,
-)
 from unet_jax.data.files import channel_converter, decode_image
 from unet_jax.data.label_map import MICROSCOPY
 from unet_jax.data.record import Record
@@ -75,7 +67,7 @@ def dsb2018(
     """
     if val + test >= 1:
         raise UserError(f"val + test must be below 1, not {val + test}")
-    builder = prepare(DATASET, manual_dir, data_dir)
+    builder = prepared.prepare(DATASET, manual_dir, data_dir)
     sizes = {kind: info.num_examples for kind, info in builder.info.splits.items()}
     places: dict[str, list[tuple[str, int]]] = {name: [] for name in SPLITS}
     if grouped:
@@ -94,7 +86,7 @@ def dsb2018(
             f"these shares of {sum(sizes.values())} images leave none for "
             f"{' and '.join(empty)}; raise val or test, or lower the other"
         )
-    loaders = {kind: read_records(builder, kind)["load"] for kind in sizes}
+    loaders = {kind: prepared.read_records(builder, kind)["load"] for kind in sizes}
     convert = channel_converter(3, channels, convert=True)
 
     def load(name: str, index: int) -> Record:
@@ -117,7 +109,7 @@ def dsb2018(
     return Splits(**sources)
 
 
-def _read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
+def _read_splits(find: prepared.FindArchive) -> Mapping[str, prepared.TfdsExamples]:
     """Returns the examples of each kind of image."""
     path = find(ARCHIVE)
     files = _read_files(path)
@@ -131,11 +123,11 @@ def _read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
     }
 
 
-def _examples(path: Path, files: Mapping[str, ImageFiles]) -> TfdsExamples:
+def _examples(path: Path, files: Mapping[str, ImageFiles]) -> prepared.TfdsExamples:
     for i, (name, parts) in enumerate(files.items()):
         image = _decode_image(path, name, parts)
         instances = _decode_instances(path, name, parts, image.shape[:2])
-        yield i, make_example(name, image, instances > 0, instances)
+        yield i, prepared.make_example(name, image, instances > 0, instances)
 
 
 def _read_files(path: Path) -> dict[str, ImageFiles]:
@@ -189,7 +181,7 @@ def _decode_instances(
     return instances
 
 
-DATASET = PublicDataset(
+DATASET = prepared.PublicDataset(
     name="dsb2018",
     description="""\
 Nuclei under several microscopes: `stage1_train` of the 2018 Data Science Bowl, image
@@ -213,6 +205,6 @@ Licence: CC0. Cite the paper of the citation.""",
   year = {2019}, doi = {10.1038/s41592-019-0612-7}
 }""",
     release_notes="A split for each size and mode, in the order of ids.",
-    features=lambda: make_features(CLASSES, channels=3, instances=True),
+    features=lambda: prepared.make_features(CLASSES, channels=3, instances=True),
     read_splits=_read_splits,
 )

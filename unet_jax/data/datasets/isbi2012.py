@@ -6,18 +6,8 @@ from typing import Annotated
 
 import numpy as np
 
+from unet_jax.data.datasets import prepared
 from unet_jax.data.datasets.archives import Archive, read_archive
-from unet_jax.data.datasets.prepared import (
-    STORED_IGNORE,
-    FindArchive,
-    PublicDataset,
-    TfdsExamples,
-    decode_grey_tiff,
-    make_example,
-    make_features,
-    prepare,
-    read_records,
-)
 from unet_jax.data.label_map import MICROSCOPY
 from unet_jax.data.source import Source, Splits, subset, withhold_labels
 from unet_jax.data.splitting import check_fold, split_folds
@@ -66,13 +56,13 @@ def isbi2012(
       UserError: an argument is out of range, or the archive is missing or damaged.
     """
     check_fold(fold, folds)
-    builder = prepare(DATASET, manual_dir, data_dir)
+    builder = prepared.prepare(DATASET, manual_dir, data_dir)
     sections = Source(
         name="isbi2012",
         classes=CLASSES,
         colours=MICROSCOPY,
         channels=1,
-        **read_records(builder, "train"),
+        **prepared.read_records(builder, "train"),
     )
     names = split_folds(sections.length, folds, fold)
 
@@ -92,7 +82,7 @@ def isbi2012(
     )
 
 
-def _read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
+def _read_splits(find: prepared.FindArchive) -> Mapping[str, prepared.TfdsExamples]:
     path = find(ARCHIVE)
     stacks = _read_stacks(path)  # all of them, to find a damaged archive at once
     return {
@@ -101,9 +91,11 @@ def _read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
     }
 
 
-def _examples(split: str, volume: np.ndarray, labels: np.ndarray) -> TfdsExamples:
+def _examples(
+    split: str, volume: np.ndarray, labels: np.ndarray
+) -> prepared.TfdsExamples:
     for i, (image, label) in enumerate(zip(volume, labels, strict=True)):
-        yield i, make_example(f"{split}-{i:02d}", image, label)
+        yield i, prepared.make_example(f"{split}-{i:02d}", image, label)
 
 
 def _read_stacks(path: Path) -> dict[str, np.ndarray]:
@@ -116,7 +108,7 @@ def _read_stacks(path: Path) -> dict[str, np.ndarray]:
     )
     stacks = {}
     for name, content in files.items():
-        stacks[name] = stack = decode_grey_tiff(content, f"{path}: {name}")
+        stacks[name] = stack = prepared.decode_grey_tiff(content, f"{path}: {name}")
         if stack.dtype != np.uint8:
             raise UserError(
                 f"{path}: {name} must be a stack of 8-bit sections, not {stack.dtype}"
@@ -130,7 +122,7 @@ def _images_and_labels(
     """Returns the volume of a split and its class ids, `u8[N, H, W]` both."""
     volume, labels = stacks[f"{split}-volume.tif"], stacks.get(f"{split}-labels.tif")
     if labels is None:
-        return volume, np.full_like(volume, STORED_IGNORE)
+        return volume, np.full_like(volume, prepared.STORED_IGNORE)
     if labels.shape != volume.shape:
         raise UserError(
             f"{path}: {split}-labels.tif is {labels.shape} but {split}-volume.tif is "
@@ -145,7 +137,7 @@ def _images_and_labels(
     return volume, labels // 255
 
 
-DATASET = PublicDataset(
+DATASET = prepared.PublicDataset(
     name="isbi2012",
     description="""\
 Serial section transmission electron microscopy of the ventral nerve cord of a
@@ -182,6 +174,6 @@ papers of the citation.""",
   year = {2015}, doi = {10.3389/fnana.2015.00142}
 }""",
     release_notes="The sections in the order of the stack.",
-    features=lambda: make_features(CLASSES, channels=1, instances=False),
+    features=lambda: prepared.make_features(CLASSES, channels=1, instances=False),
     read_splits=_read_splits,
 )

@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from unet_jax.data.datasets import prepared
 from unet_jax.data.datasets.archives import Archive, read_archive, read_members
-from unet_jax.data.datasets.prepared import (
-    FindArchive,
-    PublicDataset,
-    TfdsExamples,
-    png_bytes,
-)
 from unet_jax.data.files import decode_image
 from unet_jax.errors import UserError
 from unet_jax.text import listing
@@ -54,13 +49,13 @@ def _features() -> "tfds.features.FeaturesDict":
     )
 
 
-def _read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
+def _read_splits(find: prepared.FindArchive) -> Mapping[str, prepared.TfdsExamples]:
     trimaps = _read_trimaps(find(ANNOTATIONS))
     path = find(IMAGES)
     return {split: _examples(path, trimaps[split]) for split in LISTS}
 
 
-def _examples(path: Path, trimaps: Mapping[str, bytes]) -> TfdsExamples:
+def _examples(path: Path, trimaps: Mapping[str, bytes]) -> prepared.TfdsExamples:
     left = dict(trimaps)
 
     def wanted(name: str) -> bool:
@@ -128,10 +123,10 @@ def _image_file(name: str, content: bytes, trimap: bytes) -> bytes:
     with Image.open(io.BytesIO(content)) as file:
         if file.format == "JPEG" and file.mode == "RGB":
             return content
-    return png_bytes(np.broadcast_to(image, (*image.shape[:2], 3)))
+    return prepared.png_bytes(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
-DATASET = PublicDataset(
+DATASET = prepared.PublicDataset(
     name="oxford_iiit_pet",
     description="""\
 Photographs of cats and dogs of 37 breeds, some 200 each, of various sizes, with a
