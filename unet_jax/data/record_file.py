@@ -87,6 +87,8 @@ def open_records(folder: Path) -> StoredRecords:
     Raises:
       UserError: the folder has no records, is damaged, or has another version.
     """
+    from array_record.python import array_record_module
+
     if not is_complete(folder):
         raise UserError(f"{folder} holds no records (it has no {ABOUT}); write them")
     with _naming_damaged(folder):
@@ -99,7 +101,7 @@ def open_records(folder: Path) -> StoredRecords:
         )
     with _naming_damaged(folder):
         open(folder / DATA, "rb").close()  # has clearer errors than the reader
-        reader = _import_array_record().ArrayRecordReader(
+        reader = array_record_module.ArrayRecordReader(
             str(folder / DATA), READER_OPTIONS, file_reader_buffer_size=BUFFER
         )
         if reader.num_records() != length:  # 0 if the file is cut off, or missing
@@ -116,9 +118,11 @@ def open_records(folder: Path) -> StoredRecords:
 
 def _write_file(path: Path, records: Iterable[Record], folder: Path) -> int:
     """Writes the records to a file and returns their number."""
-    library, count = _import_array_record(), 0
+    from array_record.python import array_record_module
+
+    count = 0
     with _naming_unwritable(folder):
-        writer = library.ArrayRecordWriter(str(path), WRITER_OPTIONS)
+        writer = array_record_module.ArrayRecordWriter(str(path), WRITER_OPTIONS)
     try:
         for record in records:
             packed = _pack(record)
@@ -156,17 +160,6 @@ def _unpack(packed: bytes) -> Record:
             raise ValueError(f"{name} is no array of numbers")
         record[name] = array.copy()  # which may be changed, unlike the buffer
     return record
-
-
-def _import_array_record() -> Any:
-    try:
-        from array_record.python import array_record_module
-    except ImportError as error:
-        raise UserError(
-            "records on disk need array_record, which exists for Linux and macOS; "
-            "pip install array_record"
-        ) from error
-    return array_record_module
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ Archives are never extracted. Most have no published checksum, so the reader lim
 sizes that an entry, a header or the whole archive may inflate to.
 """
 
-import contextlib
 import gzip
 import io
 import sys
@@ -139,12 +138,9 @@ def _download(archive: Archive, folder: Path) -> Path:
 
     pooch.get_logger().setLevel("WARNING")
     downloader = pooch.HTTPDownloader(timeout=TIMEOUT, progressbar=sys.stderr.isatty())
+    known_hash = f"sha256:{archive.sha256}" if archive.sha256 else None
     path = pooch.retrieve(
-        archive.url,
-        known_hash=f"sha256:{archive.sha256}" if archive.sha256 else None,
-        fname=archive.file,
-        path=folder,
-        downloader=downloader,
+        archive.url, known_hash, archive.file, folder, downloader=downloader
     )
     return Path(path)
 
@@ -183,18 +179,16 @@ def _read_zip(path: Path, wanted: Wanted) -> Iterator[Member]:
 
 
 def _read_tar(path: Path, wanted: Wanted) -> Iterator[Member]:
-    with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(path.open("rb"))
-        if stream.read(len(GZIP)) == GZIP:
-            stream = stack.enter_context(gzip.open(path))
-        stream.seek(0)
+    with path.open("rb") as start:
+        opener = gzip.open if start.read(len(GZIP)) == GZIP else open
+    with opener(path, "rb") as stream:
         bounded: Any = _BoundedStream(path, stream)
-        file = stack.enter_context(tarfile.open(fileobj=bounded, mode="r:"))
-        for entry in file:
-            if entry.isreg() and not entry.issparse() and wanted(entry.name):
-                _check_size(path, entry.name, entry.size)
-                content = file.extractfile(entry)
-                yield entry.name, content.read() if content else b""
+        with tarfile.open(fileobj=bounded, mode="r:") as file:
+            for entry in file:
+                if entry.isreg() and not entry.issparse() and wanted(entry.name):
+                    _check_size(path, entry.name, entry.size)
+                    content = file.extractfile(entry)
+                    yield entry.name, content.read() if content else b""
         while bounded.read(2**16):  # gzip checks its content only at the end
             pass
 

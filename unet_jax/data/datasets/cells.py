@@ -22,6 +22,7 @@ from unet_jax.geometry import Shape
 from unet_jax.specs import Count, Domain, Positive, Whole
 
 _Diameter = Annotated[float, Domain("of 4 or more", lambda d: d >= 4)]
+PARTS = ("train", "val", "test", "unlabelled")
 _Cover = Annotated[float, Domain("above 0, to 0.8", lambda c: 0 < c <= 0.8)]
 
 
@@ -74,9 +75,9 @@ def cells(
     Raises:
       UserError: `shape` has fewer than two axes.
     """
-    sizes = {"train": train, "val": val, "test": test, "unlabelled": unlabelled}
     draw = _scene_drawer(shape, diameter, cover, photons)
-    return _make_splits("cells", draw, sizes, seed, targets=False)
+    lengths = (train, val, test, unlabelled)
+    return _make_splits("cells", draw, lengths, seed, targets=False)
 
 
 def noisy_cells(
@@ -102,13 +103,13 @@ def noisy_cells(
     Raises:
       UserError: `shape` has fewer than two axes.
     """
-    sizes = {"train": train, "val": val, "test": test, "unlabelled": unlabelled}
     draw = _scene_drawer(shape, diameter, cover, photons)
-    return _make_splits("noisy_cells", draw, sizes, seed, targets=True)
+    lengths = (train, val, test, unlabelled)
+    return _make_splits("noisy_cells", draw, lengths, seed, targets=True)
 
 
 def _make_splits(
-    name: str, draw: _DrawScene, sizes: dict[str, int], seed: int, *, targets: bool
+    name: str, draw: _DrawScene, lengths: tuple[int, ...], seed: int, *, targets: bool
 ) -> Splits:
     """Makes the splits; each has its own stream of random numbers."""
 
@@ -133,7 +134,7 @@ def _make_splits(
             load=functools.partial(load, split, stream),
             target_channels=int(targets and split != "unlabelled"),
         )
-        for stream, (split, length) in enumerate(sizes.items())
+        for stream, (split, length) in enumerate(zip(PARTS, lengths, strict=True))
         if length or split != "unlabelled"
     }
     return Splits(**sources)

@@ -109,20 +109,16 @@ def find_layout(series: tifffile.TiffPageSeries, axes: int) -> PageLayout:
         f"its axes {series.axes} {series.shape} are not those of images of {axes} "
         "axes; save it as pages YX, ZYX, ZCYX or TZCYX"
     )
-    names = [
-        (name, n)
-        for name, n in zip(series.axes, series.shape, strict=True)
-        if n != 1 or name in "YX"
-    ]
-    letters = "".join(name for name, _ in names)
-    outer, inner = letters.partition("YX")[::2]
+    pairs = zip(series.axes, series.shape, strict=True)
+    axis_sizes = [(name, n) for name, n in pairs if n != 1 or name in "YX"]
+    letters = "".join(name for name, _ in axis_sizes)
+    sizes = [n for _, n in axis_sizes]
+    outer, _, inner = letters.partition("YX")
     _, _, height, width, samples = series.keyframe.shaped
-    sizes = [n for _, n in names]
     plane = [height, width, samples][: 2 + len(inner)]
-    if "YX" not in letters or sizes[len(outer) :] != plane or len(inner) > 1:
-        raise unclear
     channel = [i for i, name in enumerate(outer) if name in CHANNEL]
-    if len(channel) + len(inner) > 1:
+    known = "YX" in letters and sizes[len(outer) :] == plane
+    if not known or len(channel) + len(inner) > 1:
         raise unclear
     others = [i for i in range(len(outer)) if i not in channel]
     depth = []

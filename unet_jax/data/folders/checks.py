@@ -48,11 +48,8 @@ def choose_target_channels(pages: Sequence[Page]) -> tuple[int, list[Issue]]:
     It is the number that all files have. A mixture of grey and RGB files is converted
     as images are.
     """
-    targets = [
-        _Channels(page.stats.target, page.stats.target_channels, page.target_grey)
-        for page in pages
-        if page.stats.target
-    ]
+    stats = [(page.stats, page.target_grey) for page in pages if page.stats.target]
+    targets = [_Channels(s.target, s.target_channels, grey) for s, grey in stats]
     counts = {target.count for target in targets}
     count = counts.pop() if len(counts) == 1 else _common_count(targets)
     expected, others = "most targets have", "the other targets are"
@@ -72,8 +69,9 @@ def check_unlabelled_channels(pages: Sequence[Page], count: int) -> Iterator[Iss
 
 def check_dtypes(pages: Sequence[Page]) -> Iterator[Issue]:
     """Yields a warning if images, or targets, differ in the type of their pixels."""
-    images = [(page.stats.image, page.stats.dtype) for page in pages]
-    targets = [(p.stats.target, p.stats.target_dtype) for p in pages if p.stats.target]
+    stats = [page.stats for page in pages]
+    images = [(s.image, s.dtype) for s in stats]
+    targets = [(s.target, s.target_dtype) for s in stats if s.target]
     for files, remedy in (
         (images, "normalize=unit would scale them differently"),
         (targets, "save all targets with one type"),

@@ -170,10 +170,8 @@ def _find_masks(
     found = [finder.by_key(home, f"{pattern}/{name}") for name in names]
     for name, of_class in zip(names, found, strict=True):
         if not of_class:
-            finder.report(
-                f"{finder.name(home / pattern / name)}: no masks in it; put the masks "
-                "of the class there, or remove it"
-            )
+            text = f"{finder.name(home / pattern / name)}: no masks in it; put the "
+            finder.report(text + "masks of the class there, or remove it")
     return [of_class for of_class in found if of_class], names
 
 
@@ -326,19 +324,17 @@ def _report_differences(
         having = [home for home, of_home in nouns.items() if noun in of_home]
         for home in nouns:
             if having and home not in having:
-                finder.report(
-                    f"{home}: there are no {noun}s, and {having[0]} has some; add them "
-                    "here, or remove them there"
-                )
-    first = next(iter(class_folders), "")
-    for other, names in class_folders.items():
-        if names != class_folders[first]:
-            here, there = (
-                f"a folder for each of {', '.join(n)}" if n else "no folders"
-                for n in (names, class_folders[first])
-            )
-            text = f"{other}: has {here}, and {first} has {there}; they must be equal"
-            finder.report(text)
+                text = f"{home}: there are no {noun}s, and {having[0]} has some; add "
+                finder.report(text + "them here, or remove them there")
+    found = {
+        home: f"a folder for each of {', '.join(names)}" if names else "no folders"
+        for home, names in class_folders.items()
+    }
+    first = next(iter(found), "")
+    for home, here in found.items():
+        if here != found[first]:
+            text = f"{home}: has {here}, and {first} has {found[first]}; they must be "
+            finder.report(text + "equal")
 
 
 def _report_empty_places(

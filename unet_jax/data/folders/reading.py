@@ -96,9 +96,10 @@ def open_pair(pair: Pair, options: ReadOptions) -> Iterator[PairFiles]:
 def find_size_error(pair: PairFiles) -> str:
     """Returns an error message if the sizes of the files differ, else ''."""
     image = pair.image
-    others = [("mask", file) for file in (*pair.masks, pair.instances) if file]
-    others += [("target", pair.target)] if pair.target else []
-    for noun, file in others:
+    others = [("mask", file) for file in (*pair.masks, pair.instances)]
+    for noun, file in (*others, ("target", pair.target)):
+        if file is None:
+            continue
         if file.shape != image.shape:
             pages = _channels_as_pages(file) or _channels_as_pages(image)
             remedy = pages or "save it with the size of the image"

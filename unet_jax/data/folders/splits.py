@@ -14,7 +14,6 @@ from unet_jax.data.duplicates import (
     join_groups,
 )
 from unet_jax.data.folders.survey import Page
-from unet_jax.data.record import RecordStats
 from unet_jax.data.splitting import SPLITS, Item, SplitOptions, split_groups
 from unet_jax.errors import UserError
 from unet_jax.text import and_more, listing
@@ -57,8 +56,7 @@ def assign_splits(
         if record.id in split
     ]
     if group and not any(issue.level == "error" for issue in issues):
-        records = [page.stats for page in pages]
-        issues += _check_groups(records, find_groups(pages, group), leaks)
+        issues += _check_groups(pages, find_groups(pages, group), leaks)
     return pages, issues
 
 
@@ -78,17 +76,13 @@ def find_groups(pages: Sequence[Page], pattern: str) -> list[str]:
     if not pattern:
         return list(map(str, paths))
     try:
-        expression = re.compile(pattern)
+        search = re.compile(pattern).search
     except re.error as error:
-        raise UserError(
-            f"group={pattern!r} is no regular expression: {error}"
-        ) from None
-    found = [
-        expression.search(path.name) or expression.search(str(path)) for path in paths
-    ]
+        text = f"group={pattern!r} is no regular expression: {error}"
+        raise UserError(text) from None
+    found = [search(path.name) or search(str(path)) for path in paths]
     pairs = zip(pages, found, strict=True)
-    missing = [page.stats.id for page, match in pairs if match is None]
-    if missing:
+    if missing := [page.stats.id for page, match in pairs if match is None]:
         raise UserError(
             f"group={pattern!r} is not found in {len(missing)} of {len(pages)} names, "
             f"such as {missing[0]}; correct the pattern"
@@ -180,12 +174,12 @@ def _check_shares(
 
 
 def _check_groups(
-    records: Sequence[RecordStats], groups: Sequence[str], leaks: str
+    pages: Sequence[Page], groups: Sequence[str], leaks: str
 ) -> Iterator[Issue]:
     """Yields issues of groups whose images are in several splits."""
     splits_of: dict[str, set[str]] = {}
-    for record, group in zip(records, groups, strict=True):
-        splits_of.setdefault(group, set()).add(record.split)
+    for page, group in zip(pages, groups, strict=True):
+        splits_of.setdefault(group, set()).add(page.stats.split)
     level = "warning" if leaks == "allow" else "error"
     for group, splits in splits_of.items():
         if len(splits) > 1:
