@@ -79,10 +79,8 @@ def check_leaks(
 ) -> Iterator[Issue]:
     """Yields issues of images that are in two splits, or twice in one.
 
-    Args:
-      records: all records.
-      duplicates: from `find_duplicates`.
-      leaks: 'allow' makes equal images of two splits a warning.
+    The duplicates are from `find_duplicates`. If `leaks` is 'allow', equal images of
+    two splits are a warning.
     """
     similar = []
     for a, b, identical in duplicates:
@@ -113,10 +111,7 @@ def check_unlabelled_leaks(
 ) -> Iterator[Issue]:
     """Yields an issue if unlabelled images are also in the validation or test split.
 
-    Args:
-      records: records with labels.
-      unlabelled: images without labels.
-      leaks: 'allow' makes it a warning.
+    If `leaks` is 'allow', it is a warning.
     """
     held_out = {r.digest: r for r in records if r.split in ("val", "test")}
     same = [(r, held_out[r.digest]) for r in unlabelled if r.digest in held_out]

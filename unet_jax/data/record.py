@@ -125,9 +125,7 @@ def measure_record(record: Record, split: str = "", **known: Any) -> RecordStats
 def count_pixels(label: np.ndarray, *, independent: bool) -> dict[int, int]:
     """Counts the pixels of each class id, and of -1 for ignored pixels.
 
-    Args:
-      label: `i32[*S]`; `i32[*S, K]` if the classes are independent.
-      independent: True if the classes are independent.
+    The label is `i32[*S]`, or `i32[*S, K]` if the classes are independent.
     """
     total: Counter[int] = Counter()
     for chunk in chunks(label):

@@ -88,9 +88,8 @@ def withhold_labels(
         if it is known, `spacing`.
     """
     others = [i for i in range(source.length) if i not in set(labelled)]
-    return subset(source, labelled, source.name), only_images(
-        subset(source, others, name)
-    )
+    rest = only_images(subset(source, others, name))
+    return subset(source, labelled, source.name), rest
 
 
 def only_images(source: Source) -> Source:

@@ -8,7 +8,7 @@ Distances are in pixels; the spacing is not used.
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
@@ -183,20 +183,16 @@ def _two_distances(cells: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndar
     term is below 4e-6 w0.
     """
     nearest = np.full(cells.shape, np.inf)
-    second = nearest.copy()
-    for number, box in _boxes(cells, int(np.ceil(reach))):
+    second, pad = nearest.copy(), int(np.ceil(reach))
+    for number, tight in enumerate(ndimage.find_objects(cells), start=1):
+        if tight is None:
+            continue
+        box = tuple(slice(max(s.start - pad, 0), s.stop + pad) for s in tight)
         distance = ndimage.distance_transform_edt(cells[box] != number)
         loser = np.maximum(nearest[box], distance)
         second[box] = np.minimum(second[box], loser)
         nearest[box] = np.minimum(nearest[box], distance)
     return nearest, second
-
-
-def _boxes(cells: np.ndarray, pad: int) -> Iterator[tuple[int, tuple[slice, ...]]]:
-    """Yields each cell's number and its bounding box, padded within the image."""
-    for number, box in enumerate(ndimage.find_objects(cells), start=1):
-        if box is not None:
-            yield number, tuple(slice(max(s.start - pad, 0), s.stop + pad) for s in box)
 
 
 def _balance(label: np.ndarray) -> np.ndarray:

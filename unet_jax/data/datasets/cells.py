@@ -22,8 +22,9 @@ from unet_jax.geometry import Shape
 from unet_jax.specs import Count, Domain, Positive, Whole
 
 _Diameter = Annotated[float, Domain("of 4 or more", lambda d: d >= 4)]
-PARTS = ("train", "val", "test", "unlabelled")
 _Cover = Annotated[float, Domain("above 0, to 0.8", lambda c: 0 < c <= 0.8)]
+
+PARTS = ("train", "val", "test", "unlabelled")  # the order numbers their streams
 
 
 class _Scene(NamedTuple):

@@ -93,10 +93,6 @@ def data_home(data_dir: str) -> Path:
 def read_rows(builder: Any, split: str) -> Sequence[dict[str, Any]]:
     """Returns the examples of a split, with images as the bytes of their files.
 
-    Args:
-      builder: a TFDS builder.
-      split: its split.
-
     Raises:
       UserError: the files are damaged.
     """
@@ -157,10 +153,7 @@ def make_features(
 
 
 def make_example(
-    name: str,
-    image: np.ndarray,
-    label: np.ndarray,
-    instances: np.ndarray | None = None,
+    name: str, image: np.ndarray, label: np.ndarray, instances: np.ndarray | None = None
 ) -> dict[str, Any]:
     """Returns a TFDS example.
 
@@ -199,31 +192,33 @@ def decode_grey_tiff(content: bytes, name: str) -> np.ndarray:
 def _builder_class(dataset: PublicDataset, manual_dir: str, downloads: Path) -> Any:
     import tensorflow_datasets as tfds
 
-    base: Any = tfds.core.GeneratorBasedBuilder
+    with tfds.core.registered.skip_registration():
 
-    class Builder(base, skip_registration=True):
-        name = dataset.name
-        VERSION = tfds.core.Version(TFDS_VERSION)
-        RELEASE_NOTES = {TFDS_VERSION: dataset.release_notes}
+        class Builder(tfds.core.GeneratorBasedBuilder):
+            name = dataset.name
+            VERSION = tfds.core.Version(TFDS_VERSION)
+            RELEASE_NOTES = {TFDS_VERSION: dataset.release_notes}
 
-        def _info(self) -> tfds.core.DatasetInfo:
-            return tfds.core.DatasetInfo(
-                builder=self,
-                description=dataset.description,
-                citation=dataset.citation,
-                features=dataset.features(),
-                supervised_keys=dataset.supervised_keys,
-                disable_shuffling=not dataset.shuffle,
-            )
+            def _info(self) -> tfds.core.DatasetInfo:
+                return tfds.core.DatasetInfo(
+                    builder=self,
+                    description=dataset.description,
+                    citation=dataset.citation,
+                    features=dataset.features(),
+                    supervised_keys=dataset.supervised_keys,
+                    disable_shuffling=not dataset.shuffle,
+                )
 
-        def _split_generators(self, dl_manager: Any) -> Mapping[str, TfdsExamples]:
-            del dl_manager  # it retries for minutes if there is no network
-            manual = _manual_folder(manual_dir)
-            find = functools.partial(find_archive, manual=manual, downloads=downloads)
-            return dataset.read_splits(find)
+            def _split_generators(self, dl_manager: Any) -> Mapping[str, TfdsExamples]:
+                del dl_manager  # it retries for minutes if there is no network
+                manual = _manual_folder(manual_dir)
+                find = functools.partial(
+                    find_archive, manual=manual, downloads=downloads
+                )
+                return dataset.read_splits(find)
 
-        def _generate_examples(self) -> TfdsExamples:
-            raise NotImplementedError  # the splits are made above
+            def _generate_examples(self) -> TfdsExamples:
+                raise NotImplementedError  # the splits are made above
 
     return Builder
 

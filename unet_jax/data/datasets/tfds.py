@@ -113,12 +113,12 @@ def tfds(
             name = row[id] if id else f"{split}-{index:05d}"
             name = name.decode() if isinstance(name, bytes) else str(name)
             with prefix_errors(f"{dataset}, {name}"):
-                values = _mask_values(row[mask], axes)
-                return {
-                    "image": _image_array(row[image], channels),
-                    "label": apply_label_map(values, ids),
-                    "id": name,
-                }
+                label = apply_label_map(_mask_values(row[mask], axes), ids)
+                pixels = row[image]
+                if isinstance(pixels, bytes):
+                    pixels = decode_image(pixels, "its image")
+                convert = channel_converter(pixels.shape[-1], channels, convert=True)
+                return {"image": convert(pixels), "label": label, "id": name}
 
         return Source(
             name=f"{dataset}/{split}",
@@ -136,10 +136,7 @@ def tfds(
 def find_builder(dataset: str, manual_dir: str, data_dir: str) -> Any:
     """Returns the TFDS builder of a data set that can be read; prepares it if needed.
 
-    Args:
-      dataset: `name`, `name/config` or `name/config:version`.
-      manual_dir: the folder of the archives of a `PREPARABLE` data set.
-      data_dir: the folder of prepared data sets; '' is TFDS's own folder.
+    The arguments are those of `tfds`.
 
     Raises:
       UserError: there is no such data set, its format needs TensorFlow, or it names
@@ -272,12 +269,6 @@ def _class_ids(
     ids = parse_label_map(label_map, classes, ignore_value)
     ids = ids or {str(k): k for k in range(len(classes))}
     return ids | ({ignore_value: IGNORE} if ignore_value else {})
-
-
-def _image_array(stored: bytes | np.ndarray, channels: int) -> np.ndarray:
-    """Returns `[*S, C]`, converted between grey and RGB if needed."""
-    image = decode_image(stored, "its image") if isinstance(stored, bytes) else stored
-    return channel_converter(image.shape[-1], channels, convert=True)(image)
 
 
 def _mask_values(stored: bytes | np.ndarray, axes: int) -> np.ndarray:

@@ -76,7 +76,13 @@ def open_tiff(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
             series = _only_series(file)
             layout = find_layout(series, axes)
             read_plane = plane_reader(file, series)
-            problem = _decoding_problem(read_plane)
+            problem = ""
+            try:
+                read_plane(0, slice(0, 1), slice(0, 1))
+            except (ValueError, NotImplementedError) as error:
+                problem = str(error)
+                if "imagecodecs" not in problem:
+                    raise
         if problem:
             image = stack.enter_context(pillow.open_with_pillow(source, ("TIFF",)))
             pixels = _through_pillow(image, series.keyframe, layout, problem)
@@ -178,17 +184,6 @@ def _only_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     if math.prod(series.shape) // math.prod(page.shape) > file.filehandle.size:
         raise UserError(CUT_OFF)  # more pages than bytes; to count them takes memory
     return series
-
-
-def _decoding_problem(read_plane: ReadPlane) -> str:
-    """Returns tifffile's message if it cannot decode without imagecodecs, else ''."""
-    try:
-        read_plane(0, slice(0, 1), slice(0, 1))
-    except (ValueError, NotImplementedError) as error:
-        if "imagecodecs" not in str(error):
-            raise
-        return str(error)
-    return ""
 
 
 def _through_tifffile(

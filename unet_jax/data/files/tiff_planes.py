@@ -130,14 +130,9 @@ def decode_segment(
     index: int,
     segment: int,
 ) -> np.ndarray:
-    """Decodes one strip or tile of one page: `[z, y, x, samples]`.
+    """Decodes one strip or tile of page `index`: `[z, y, x, samples]`.
 
-    Args:
-      file: an open file.
-      series: its pages.
-      size: the most bytes that the segment may inflate to.
-      index: the page.
-      segment: the strip or tile.
+    It may inflate to at most `size` bytes.
     """
     page, key, handle = _page(series, index), series.keyframe, file.filehandle
     offset, count = page.dataoffsets[segment], page.databytecounts[segment]

@@ -48,19 +48,13 @@ def record_cache(
 ) -> Path:
     """Returns the cache path prefix: a hash of the files' stamps and of the options.
 
-    Args:
-      folder: the folder that holds all caches of records.
-      stamps: from `file_stamps`.
-      *options: everything else that a record depends on.
+    The options are everything else that a record depends on.
     """
     return Path(folder).expanduser() / _hash([stamps, repr(options)])
 
 
 def cached_survey(prefix: Path) -> Any:
     """Returns the survey that was stored with the records of the same files, or None.
-
-    Args:
-      prefix: from `record_cache`.
 
     Raises:
       UserError: the records are damaged.

@@ -23,11 +23,9 @@ class _Channels(NamedTuple):
 def choose_channels(pages: Sequence[Page], requested: int) -> tuple[int, list[Issue]]:
     """Returns the number of channels for all images, and issues of different images.
 
-    Args:
-      pages: all pages.
-      requested: 1 for grey, 3 for RGB, or the number that all images have; 0 takes RGB
-        for a mixture of grey and RGB files, and otherwise what most images have. RGB
-        files that are grey in every pixel count as grey.
+    It is `requested`: 1 for grey, 3 for RGB, or the number that all images have. 0
+    takes RGB for a mixture of grey and RGB files, and otherwise what most images have.
+    RGB files that are grey in every pixel count as grey.
     """
     images = _image_channels(pages)
     count = requested or _common_count(images) or 1
@@ -57,12 +55,7 @@ def choose_target_channels(pages: Sequence[Page]) -> tuple[int, list[Issue]]:
 
 
 def check_unlabelled_channels(pages: Sequence[Page], count: int) -> Iterator[Issue]:
-    """Returns issues of unlabelled images that differ from the training images.
-
-    Args:
-      pages: without labels.
-      count: the channels of the training images.
-    """
+    """Returns issues of unlabelled images without `count` channels as in training."""
     noun = "the images to train on"
     return _check_channels(_image_channels(pages), count, f"{noun} have", f"{noun} are")
 
@@ -99,10 +92,8 @@ def check_orientations(pages: Sequence[Page]) -> Iterator[Issue]:
 def check_mask_channels(pages: Sequence[Page], classes: int) -> Iterator[Issue]:
     """Yields issues of masks that do not have one channel for each class.
 
-    Args:
-      pages: all pages.
-      classes: the number of named classes, with the background; 0 if they have no
-        names, and most masks decide.
+    `classes` counts the named classes, with the background; if it is 0, most masks
+    decide.
     """
     pages = [page for page in pages if page.classes]
     counts = Counter(page.classes for page in pages)

@@ -11,12 +11,7 @@ from unet_jax.data.dataset_report import DatasetReport, merge_issues, total_pixe
 from unet_jax.data.duplicates import check_unlabelled_leaks
 from unet_jax.data.folders import cache, checks
 from unet_jax.data.folders.masks import ClassOptions, LabelMap, find_label_map
-from unet_jax.data.folders.pairing import (
-    UNLABELLED,
-    FoundPairs,
-    Patterns,
-    find_pairs,
-)
+from unet_jax.data.folders.pairing import UNLABELLED, FoundPairs, Patterns, find_pairs
 from unet_jax.data.folders.reading import ReadOptions, load_record
 from unet_jax.data.folders.splits import SPLIT_FILE, assign_splits, split_to_json
 from unet_jax.data.folders.survey import Page, survey_pairs
@@ -112,7 +107,9 @@ def folder(
       UserError: there is no such folder, no image in it, or an argument is wrong.
     """
     # 1. Find the files and decide how to read them.
-    home = _root_folder(root, images)
+    if not root and not Path(images).expanduser().is_absolute():
+        raise UserError("root: name the folder of your images, --config.data.root=PATH")
+    home = Path(root).expanduser()
     classes = tuple(name.strip() for part in classes for name in part.split(","))
     class_options = ClassOptions(
         classes=classes or named_classes(label_map),
@@ -204,15 +201,10 @@ def folder(
         independent=options.multilabel,
         target_channels=target_channels,
     )
-    train, val, test, rest = (_part(whole, every, p) for p in (*SPLITS, UNLABELLED))
-    unlabelled_source = rest._replace(target_channels=0) if rest.length else None
-    return Splits(train, val, test, report, notes, unlabelled_source)
-
-
-def _root_folder(root: str, images: str) -> Path:
-    if not root and not Path(images).expanduser().is_absolute():
-        raise UserError("root: name the folder of your images, --config.data.root=PATH")
-    return Path(root).expanduser()
+    parts: dict[str, Any] = {name: _part(whole, every, name) for name in SPLITS}
+    rest = _part(whole, every, UNLABELLED)._replace(target_channels=0)
+    parts[UNLABELLED] = rest if rest.length else None
+    return Splits(**parts, report=report, notes=notes)
 
 
 def _read_options(

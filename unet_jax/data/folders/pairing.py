@@ -1,6 +1,7 @@
 """Pairs: images with their masks, object ids and targets, found by their names."""
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -100,12 +101,8 @@ def find_pairs(
     The root holds images with masks, instances or targets; or else `train`, `val` and
     `test` that do, of which `val` and `test` are left out if they have only images.
     Images stand alone if `masks` is '' and there is nothing else to pair them with.
-
-    Args:
-      root: the folder.
-      patterns: the places of the files.
-      classes: the order of the folders of masks, if each class has one.
-      links: True allows links that leave the root.
+    `classes` is the order of the folders of masks, if each class has one; `links` is
+    True to allow links that leave the root.
 
     Raises:
       UserError: there is no such folder, or no image in it.
@@ -271,14 +268,12 @@ def _report_unknown_formats(
     """
     kinds = patterns[:-1]
     unknown = [unknown_files(home, pattern) for pattern in kinds]
-    if not any(unknown):
-        return set()
     known = [dict(finder.match_files(home, pattern)).keys() for pattern in kinds]
-    every = [{*one, *other} for one, other in zip(unknown, known, strict=True)]
+    pairs = zip(unknown, known, strict=True)
+    times = Counter(key for one, other in pairs for key in {*one, *other})
     reported = set()
     for i, of_kind in enumerate(unknown):
-        rest = {key for j, found in enumerate(every) if j != i for key in found}
-        lacking = of_kind.keys() & rest - known[i]
+        lacking = {key for key in of_kind.keys() - known[i] if times[key] > 1}
         for key in sorted(lacking):
             text = f"{finder.name(of_kind[key])}: an unknown format; save it as one of "
             finder.report(text + ", ".join(files.ENDINGS), "unknown format")

@@ -178,13 +178,9 @@ def read_page(pair: PairFiles, page: int) -> PagePixels:
 
 
 def load_record(pair: Pair, page: int, name: str, options: ReadOptions) -> Record:
-    """Loads one page of a pair as a record.
+    """Loads one page of a pair as a record with the id `name`.
 
-    Args:
-      pair: the files.
-      page: the number of the page.
-      name: the id of the record.
-      options: with the channels and class ids that the survey found.
+    The options have the channels and class ids that the survey found.
 
     Raises:
       UserError: a file has changed since the survey and is now wrong.

@@ -63,11 +63,9 @@ def assign_splits(
 def find_groups(pages: Sequence[Page], pattern: str) -> list[str]:
     """Returns the group of each page: its file, or what a pattern finds in its name.
 
-    Args:
-      pages: pages of one file are a group if there is no pattern.
-      pattern: a regular expression. It is searched in the name of the image file, and
-        only if it is not there in the whole path. Its first group counts, or else the
-        whole match. '' for none.
+    The pattern is a regular expression, or ''. It is searched in the name of the image
+    file, and only if it is not there in the whole path. Its first group counts, or else
+    the whole match.
 
     Raises:
       UserError: it is not a regular expression, or not found in a name.

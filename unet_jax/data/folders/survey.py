@@ -81,11 +81,7 @@ def survey_pairs(
 ) -> list[PairSurvey]:
     """Reads pairs, several at a time, with a progress bar on a terminal.
 
-    Args:
-      pairs: the files.
-      root: the folder that file names are relative to.
-      options: how to read the files.
-      known: the result of each pair if it need not be read; else None.
+    `known` has the result of each pair that need not be read, and else None.
     """
     unknown = [pair for pair, result in zip(pairs, known, strict=True) if not result]
     survey = functools.partial(_survey_pair, root=root, options=options)
@@ -100,11 +96,7 @@ def survey_pairs(
 def page_names(pair: Pair, number: int, count: int, root: Path) -> dict[str, str]:
     """Returns the attributes of `RecordStats` that follow from the names of files.
 
-    Args:
-      pair: the files.
-      number: the number of the page.
-      count: the number of pages of the file.
-      root: the folder that file names are relative to.
+    They are those of page `number` of `count`; names are relative to `root`.
     """
     drawn = pair.masks or ((pair.instances,) if pair.instances else ())
     return {

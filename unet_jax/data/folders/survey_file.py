@@ -38,15 +38,10 @@ def survey_to_json(
     stamps: Sequence[tuple[Stamp, ...]],
     options: ReadOptions,
 ) -> dict[str, Any]:
-    """Returns the results as JSON data.
+    """Returns the results of pairs, with the stamps of their files, as JSON data.
 
     Files that could not be read are left out: the cause may be a missing library or a
     permission, which stamps do not show.
-
-    Args:
-      surveys: the result of each pair.
-      stamps: of the files of each pair.
-      options: that the files were read with.
     """
     pairs = [
         {
@@ -72,13 +67,10 @@ def survey_from_json(
 
     Args:
       data: from `survey_to_json`, or anything else.
-      pairs: the pairs to find results for.
+      pairs: the pairs to find results for; a pair that must be read gets None.
       stamps: of the files of each, as they are now.
       root: the folder that file names are relative to.
       options: to read the files with.
-
-    Returns:
-      The result of each pair; None for a pair that must be read.
     """
     entries: dict[tuple[Stamp, ...], Any] = {}
     known: list[PairSurvey | None] = [None] * len(pairs)
@@ -148,24 +140,23 @@ def _page(
 def _stats(
     data: dict[str, Any], names: Mapping[str, str], pair: Pair, options: ReadOptions
 ) -> RecordStats:
-    shape = tuple(_whole(size, least=1) for size in _list(data["shape"], options.axes))
-    spacing = tuple(_number(size) for size in _list(data["spacing"]))
-    _require(len(spacing) in (0, options.axes) and all(size > 0 for size in spacing))
+    axes = options.axes
+    shape = tuple(_whole(size, least=1) for size in _list(data["shape"], axes))
+    spacing = tuple(map(_number, _list(data["spacing"])))
+    _require(len(spacing) in (0, axes) and all(size > 0 for size in spacing))
     channels = _whole(data["channels"], least=1)
     values = {_text(v, VALUE): _whole(n, least=1) for v, n in _list(data["values"])}
     mapped = bool(pair.masks) and not options.multilabel
     _require(sum(values.values()) == (math.prod(shape) if mapped else 0))
-    pixels = {
-        _whole(k, least=IGNORE): _whole(n, least=1) for k, n in _list(data["pixels"])
-    }
+    counts = _list(data["pixels"])
+    pixels = {_whole(k, least=IGNORE): _whole(n, least=1) for k, n in counts}
     _require(bool(pixels) == (pair.labelled and not mapped))
     objects = data["objects"]
     _require((objects is None) == (pair.instances is None))
-    blocks = [THUMBNAIL_SIZE[options.axes]] * options.axes
+    blocks = [THUMBNAIL_SIZE[axes]] * axes
     thumbnail = base64.b64decode(data["thumbnail"], validate=True)
     target_channels = _whole(data["target_channels"])
     _require((target_channels > 0) == (pair.target is not None))
-    target_dtype = data["target_dtype"]
     return RecordStats(
         **names,
         shape=shape,
@@ -179,7 +170,7 @@ def _stats(
         digest=_text(data["digest"], DIGEST),
         thumbnail=np.frombuffer(thumbnail, np.int8).reshape(blocks),
         target_channels=target_channels,
-        target_dtype=_text(target_dtype, DTYPE) if target_channels else "",
+        target_dtype=_text(data["target_dtype"], DTYPE) if target_channels else "",
         target_intensity=_intensity(data["target_intensity"], target_channels),
     )
 
