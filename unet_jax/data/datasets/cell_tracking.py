@@ -39,11 +39,13 @@ ARCHIVES = {
 }
 
 FRAME, GOLD, MARKER, SILVER = KINDS = ("frame", "GT/SEG", "GT/TRA", "ST/SEG")
-STEMS = {FRAME: "t", GOLD: "man_seg", MARKER: "man_track", SILVER: "man_seg"}
-_NAME = re.compile(
-    r"(?:^|/)(?P<video>01|02)(?:/|_(?P<kind>GT/SEG|GT/TRA|ST/SEG)/)"
-    r"(?P<stem>t|man_seg|man_track)(?P<time>\d+)\.tif$"
-)
+KIND_OF = {  # by what is between the video and the time in the name of a file
+    "/t": FRAME,
+    "_GT/SEG/man_seg": GOLD,
+    "_GT/TRA/man_track": MARKER,
+    "_ST/SEG/man_seg": SILVER,
+}
+_NAME = re.compile(rf"(?:^|/)(01|02)({'|'.join(KIND_OF)})(\d+)\.tif$")
 
 FileKey = tuple[str, str, int]  # the video, kind and time of a file
 Files = dict[FileKey, bytes]
@@ -171,12 +173,7 @@ def _times(files: Files, video: str) -> list[int]:
 def _key(name: str) -> FileKey | None:
     """Returns the key of a file of the data set, or None for any other file."""
     match = _NAME.search(name)
-    if not match:
-        return None
-    kind = match["kind"] or FRAME
-    if STEMS[kind] != match["stem"]:
-        return None
-    return match["video"], kind, int(match["time"])
+    return (match[1], KIND_OF[match[2]], int(match[3])) if match else None
 
 
 def _decode(name: str, content: bytes) -> np.ndarray:

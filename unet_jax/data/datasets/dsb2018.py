@@ -4,7 +4,7 @@ import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,11 +28,9 @@ ARCHIVE = Archive(
 _NAME = re.compile(r"(?:^|/)(?P<id>[^/]+)/(?P<kind>images|masks)/[^/.][^/]*\.png$")
 
 
-class ImageFiles(NamedTuple):
-    """The files of one image, not yet decoded."""
-
-    images: dict[str, bytes]  # by name; there should be one
-    masks: dict[str, bytes]  # one nucleus each
+# The files of one image by their names, not yet decoded: 'images', of which there
+# should be one, and 'masks', one nucleus each.
+ImageFiles = dict[str, dict[str, bytes]]
 
 
 def dsb2018(
@@ -139,20 +137,21 @@ def _read_files(path: Path) -> dict[str, ImageFiles]:
     )
     files: dict[str, ImageFiles] = {}
     for match, content in found.items():
-        parts = files.setdefault(match["id"], ImageFiles({}, {}))
-        getattr(parts, match["kind"])[match.string] = content
+        parts = files.setdefault(match["id"], {"images": {}, "masks": {}})
+        parts[match["kind"]][match.string] = content
     for name, parts in files.items():
-        if len(parts.images) != 1 or not parts.masks:
+        images, masks = len(parts["images"]), len(parts["masks"])
+        if images != 1 or not masks:
             raise UserError(
-                f"{path}, {name} has {len(parts.images)} images and {len(parts.masks)} "
-                "masks, but must have one image and a mask; get the archive again"
+                f"{path}, {name} has {images} images and {masks} masks, but must have "
+                "one image and a mask; get the archive again"
             )
     return files
 
 
 def _decode_image(path: Path, name: str, parts: ImageFiles) -> np.ndarray:
     """Returns `u8[H, W, 3]`."""
-    (content,) = parts.images.values()
+    (content,) = parts["images"].values()
     image = decode_image(content, f"{path}, {name}")
     if image.dtype != np.uint8:
         raise UserError(f"{path}, {name}: its image has {image.dtype}, not 8 bits")
@@ -170,8 +169,8 @@ def _decode_instances(
 ) -> np.ndarray:
     """Numbers the nuclei from 1 in the order of file names; the first one wins."""
     instances = np.zeros(shape, np.int32)
-    for number, file in enumerate(sorted(parts.masks), start=1):
-        mask = decode_image(parts.masks[file], f"{path}, {file}")[..., 0]
+    for number, file in enumerate(sorted(parts["masks"]), start=1):
+        mask = decode_image(parts["masks"][file], f"{path}, {file}")[..., 0]
         if mask.shape != shape or not np.isin(mask, (0, 255)).all():
             raise UserError(
                 f"{path}, {file} must hold 0 and 255 only and have the shape of its "

@@ -5,7 +5,6 @@ takes seconds.
 """
 
 import contextlib
-import functools
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -212,10 +211,7 @@ def _builder_class(dataset: PublicDataset, manual_dir: str, downloads: Path) -> 
             def _split_generators(self, dl_manager: Any) -> Mapping[str, TfdsExamples]:
                 del dl_manager  # it retries for minutes if there is no network
                 manual = _manual_folder(manual_dir)
-                find = functools.partial(
-                    find_archive, manual=manual, downloads=downloads
-                )
-                return dataset.read_splits(find)
+                return dataset.read_splits(lambda a: find_archive(a, manual, downloads))
 
             def _generate_examples(self) -> TfdsExamples:
                 raise NotImplementedError  # the splits are made above
