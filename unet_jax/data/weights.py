@@ -74,8 +74,11 @@ def frequency(
         raise UserError(f"shares must have a number for each class, here {most + 1}")
     if not total.any():
         raise UserError("shares are all 0: no pixel of the training set is annotated")
-    weight = _inverse(total / total.sum(), power)[np.maximum(label, 0)]
-    return np.where(label >= 0, weight, 0).astype(np.float32)
+    share = total / total.sum()
+    there, of_class = share > 0, np.ones(len(share))
+    of_class[there] = share[there] ** -power
+    of_class[there] /= (share[there] * of_class[there]).sum()
+    return np.where(label >= 0, of_class[np.maximum(label, 0)], 0).astype(np.float32)
 
 
 def border(
@@ -164,15 +167,6 @@ def pixel_counter(source: Source) -> CountPixels:
             return count()
 
     return counted
-
-
-def _inverse(shares: np.ndarray, power: float) -> np.ndarray:
-    """Returns weights `f64[K]` of shares `f64[K]`; 1 for a share of 0."""
-    there = shares > 0
-    weight = np.ones(len(shares))
-    weight[there] = shares[there] ** -power
-    weight[there] /= (shares[there] * weight[there]).sum()
-    return weight
 
 
 def _two_distances(cells: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:

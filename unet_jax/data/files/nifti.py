@@ -40,13 +40,13 @@ def open_nifti(path: Path, axes: int) -> Iterator[ImageFile]:
     stored = file.dataobj
     shape, channels = _shape_and_channels(stored.shape, axes)
     compressed = path.suffix == ".gz"
-    most = path.stat().st_size * (GZIP_RATIO if compressed else 1)
-    if stored.offset + byte_count(stored.shape, stored.dtype) > most:
+    size = byte_count(stored.shape, stored.dtype)
+    if stored.offset + size > path.stat().st_size * (GZIP_RATIO if compressed else 1):
         raise UserError(
             f"is too short for its {stored.shape} pixels of {stored.dtype}; copy or "
             "save it again"
         )
-    if compressed and byte_count(stored.shape, stored.dtype) > LIMIT:
+    if compressed and size > LIMIT:
         raise UserError(
             f"has {stored.shape} pixels of {stored.dtype}, more than {LIMIT} bytes; "
             "save it as .nii, which is read piece by piece"

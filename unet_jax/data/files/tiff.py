@@ -11,7 +11,7 @@ import functools
 import io
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,12 +45,11 @@ class PageLayout(NamedTuple):
 
 
 class _Pixels(NamedTuple):
-    """The function that reads planes, and the conversion of their numbers."""
+    """The function that reads planes, and the channels to keep, without alpha."""
 
     read_plane: ReadPlane
     channels: int
     dtype: np.dtype
-    convert: Callable[[np.ndarray], np.ndarray]  # [..., stored channels] -> [..., C]
 
 
 @contextlib.contextmanager
@@ -155,7 +154,7 @@ def _read_window(
     if len(parts) > 1:
         stored = np.stack(parts).reshape(*chosen.shape, *parts[0].shape)
         stored = np.moveaxis(stored, 1, -2)  # [depth, rows, columns, C, samples]
-    return pixels.convert(stored.reshape(*box_shape(box), -1))
+    return stored.reshape(*box_shape(box), -1)[..., : pixels.channels]
 
 
 def _only_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
@@ -194,18 +193,17 @@ def _through_tifffile(
 ) -> _Pixels:
     page = series.keyframe
     alpha = page.extrasamples[-1:] in ((1,), (2,))  # associated, unassociated
-    channels, dtype = layout.channels - alpha, series.dtype
+    two_values = page.bitspersample == 1
+    dtype = np.dtype(np.uint8) if two_values else series.dtype
     white_is_zero = page.photometric == WHITE_IS_ZERO and not file.is_imagej
-    if page.bitspersample == 1:
-        dtype = np.dtype(np.uint8)
 
-    def convert(block: np.ndarray) -> np.ndarray:
-        block = block[..., :channels]
-        if page.bitspersample == 1:
+    def read(number: int, rows: slice, columns: slice) -> np.ndarray:
+        block = read_plane(number, rows, columns)
+        if two_values:
             block = np.where(block, 255, 0).astype(np.uint8)
         return ~block if white_is_zero and dtype.kind == "u" else block
 
-    return _Pixels(read_plane, channels, dtype, convert)
+    return _Pixels(read, layout.channels - alpha, dtype)
 
 
 def _through_pillow(
@@ -230,7 +228,6 @@ def _through_pillow(
     return _Pixels(
         lambda number, rows, columns: whole(number)[rows, columns],
         *pillow.channels_and_dtype(image),
-        lambda block: block,
     )
 
 
