@@ -17,8 +17,7 @@ import numpy as np
 from unet_jax.arrays import IGNORE
 from unet_jax.data.datasets import prepared
 from unet_jax.data.datasets.archives import Archive, read_archive
-from unet_jax.data.label_map import MICROSCOPY
-from unet_jax.data.source import Source, Splits, subset
+from unet_jax.data.source import Splits, subset
 from unet_jax.errors import UserError
 
 CLASSES = ("background", "cell")
@@ -85,13 +84,7 @@ def _videos(
     name = dataset.name
     builder = prepared.prepare(dataset, manual_dir, data_dir)
     tested, other = (
-        Source(
-            name=name,
-            classes=CLASSES,
-            colours=MICROSCOPY,
-            channels=1,
-            **prepared.read_records(builder, f"sequence_{number}"),
-        )
+        prepared.read_source(builder, f"sequence_{number}")
         for number in (sequence, 3 - sequence)
     )
     if other.length < 2:

@@ -4,14 +4,13 @@ import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from unet_jax.data.datasets import prepared
 from unet_jax.data.datasets.archives import Archive, read_archive
 from unet_jax.data.files import channel_converter, decode_image
-from unet_jax.data.label_map import MICROSCOPY
 from unet_jax.data.record import Record
 from unet_jax.data.source import Source, Splits
 from unet_jax.data.splitting import SPLITS, Share, split_kinds, split_random
@@ -66,7 +65,8 @@ def dsb2018(
     if val + test >= 1:
         raise UserError(f"val + test must be below 1, not {val + test}")
     builder = prepared.prepare(DATASET, manual_dir, data_dir)
-    sizes = {kind: info.num_examples for kind, info in builder.info.splits.items()}
+    kinds = {kind: prepared.read_source(builder, kind) for kind in builder.info.splits}
+    sizes = {kind: source.length for kind, source in kinds.items()}
     places: dict[str, list[tuple[str, int]]] = {name: [] for name in SPLITS}
     if grouped:
         split_of = split_kinds(sizes, val=val, test=test, seed=seed)
@@ -84,27 +84,23 @@ def dsb2018(
             f"these shares of {sum(sizes.values())} images leave none for "
             f"{' and '.join(empty)}; raise val or test, or lower the other"
         )
-    loaders = {kind: prepared.read_records(builder, kind)["load"] for kind in sizes}
     convert = channel_converter(3, channels, convert=True)
 
     def load(name: str, index: int) -> Record:
         kind, i = places[name][index]
-        record = loaders[kind](i)
+        record = kinds[kind].load(i)
         return record | {"image": convert(record["image"])}
 
-    sources: dict[str, Any] = {
-        name: Source(
+    def part(name: str) -> Source:
+        return next(iter(kinds.values()))._replace(
             name=f"dsb2018/{name}",
-            classes=CLASSES,
-            colours=MICROSCOPY,
             channels=channels,
             length=len(places[name]),
             load=functools.partial(load, name),
             convert=True,
         )
-        for name in SPLITS
-    }
-    return Splits(**sources)
+
+    return Splits(train=part("train"), val=part("val"), test=part("test"))
 
 
 def _read_splits(find: prepared.FindArchive) -> Mapping[str, prepared.TfdsExamples]:

@@ -8,7 +8,6 @@ import numpy as np
 
 from unet_jax.data.datasets import prepared
 from unet_jax.data.datasets.archives import Archive, read_archive
-from unet_jax.data.label_map import MICROSCOPY
 from unet_jax.data.source import Source, Splits, subset, withhold_labels
 from unet_jax.data.splitting import check_fold, split_folds
 from unet_jax.errors import UserError
@@ -57,13 +56,7 @@ def isbi2012(
     """
     check_fold(fold, folds)
     builder = prepared.prepare(DATASET, manual_dir, data_dir)
-    sections = Source(
-        name="isbi2012",
-        classes=CLASSES,
-        colours=MICROSCOPY,
-        channels=1,
-        **prepared.read_records(builder, "train"),
-    )
+    sections = prepared.read_source(builder, "train")
     names = split_folds(sections.length, folds, fold)
 
     def part(name: str) -> Source:

@@ -17,7 +17,9 @@ from PIL import Image
 from unet_jax.arrays import IGNORE
 from unet_jax.data.datasets.archives import Archive, find_archive
 from unet_jax.data.files import decode_image, decode_tiff
+from unet_jax.data.label_map import MICROSCOPY
 from unet_jax.data.record import Record
+from unet_jax.data.source import Source
 from unet_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -114,9 +116,9 @@ def read_rows(builder: Any, split: str) -> Sequence[dict[str, Any]]:
     return rows
 
 
-def read_records(builder: Any, split: str) -> dict[str, Any]:
-    """Returns `length` and `load` of a split whose examples `make_example` made."""
-    rows = read_rows(builder, split)
+def read_source(builder: Any, split: str) -> Source:
+    """Returns the source of a split whose examples `make_example` made."""
+    rows, features = read_rows(builder, split), builder.info.features
 
     def load(index: int) -> Record:
         row = rows[index]
@@ -129,7 +131,14 @@ def read_records(builder: Any, split: str) -> dict[str, Any]:
             record["instances"] = row["instances"][..., 0].astype(np.int32)
         return record
 
-    return {"length": len(rows), "load": load}
+    return Source(
+        name=builder.name,
+        classes=tuple(features["label"].names),
+        colours=MICROSCOPY,
+        channels=features["image"].shape[-1],
+        length=len(rows),
+        load=load,
+    )
 
 
 def make_features(
