@@ -64,13 +64,28 @@ def write_records(
     Raises:
       UserError: the disk is full, or the folder exists or cannot be written.
     """
+    from array_record.python import array_record_module
+
     part = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    count = 0
     try:
         with _naming_unwritable(folder):
             part.mkdir(parents=True)
-        count = _write_file(part / DATA, records, folder)
+            path = str(part / DATA)
+            writer = array_record_module.ArrayRecordWriter(path, WRITER_OPTIONS)
+        try:
+            for record in records:
+                packed = _pack(record)
+                with _naming_unwritable(folder):
+                    writer.write(packed)
+                count += 1
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # the same error again
+                writer.close()
+            raise
         note = {"version": VERSION, "length": count, "about": dict(about)}
         with _naming_unwritable(folder):
+            writer.close()
             (part / ABOUT).write_text(json.dumps(note, default=np.generic.item))
             try:
                 os.rename(part, folder)
@@ -114,28 +129,6 @@ def open_records(folder: Path) -> StoredRecords:
             return _unpack(reader.read([int(index)])[0])
 
     return StoredRecords(about, length, load)
-
-
-def _write_file(path: Path, records: Iterable[Record], folder: Path) -> int:
-    """Writes the records to a file and returns their number."""
-    from array_record.python import array_record_module
-
-    count = 0
-    with _naming_unwritable(folder):
-        writer = array_record_module.ArrayRecordWriter(str(path), WRITER_OPTIONS)
-    try:
-        for record in records:
-            packed = _pack(record)
-            with _naming_unwritable(folder):
-                writer.write(packed)
-            count += 1
-    except BaseException:
-        with contextlib.suppress(RuntimeError):  # the same error again
-            writer.close()
-        raise
-    with _naming_unwritable(folder):
-        writer.close()
-    return count
 
 
 def _pack(record: Record) -> bytes:

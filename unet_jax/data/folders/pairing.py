@@ -177,9 +177,8 @@ def _class_folders(path: Path) -> tuple[str, ...]:
     if not path.is_dir() or files.is_image(path):
         return ()
     inside = [p for p in path.iterdir() if not p.name.startswith(".")]
-    if any(map(files.is_image, inside)):
-        return ()
-    return tuple(sorted(p.name for p in inside if p.is_dir()))
+    found = any(map(files.is_image, inside))
+    return () if found else tuple(sorted(p.name for p in inside if p.is_dir()))
 
 
 def _pair(
@@ -251,11 +250,9 @@ def _report_missing(
     folder = finder.name(next(iter(others.values())).parent)
     text = f"{finder.name(images[key])}: an image without a {noun} in {folder}; add the"
     text += f" {noun} or remove the image"
-    longer = [k for k in others if key and key in k and k not in images]
-    if longer:
+    if longer := [k for k in others if key and key in k and k not in images]:
         path = others[min(longer, key=len)]
-        end = files.ending(path)
-        text += f" (is it {path.name}? then rename it to {key}{end})"
+        text += f" (is it {path.name}? then rename it to {key}{files.ending(path)})"
     finder.report(text)
 
 
