@@ -91,7 +91,7 @@ def dsb2018(
         record = kinds[kind].load(i)
         return record | {"image": convert(record["image"])}
 
-    def part(name: str) -> Source:
+    def source(name: str) -> Source:
         return next(iter(kinds.values()))._replace(
             name=f"dsb2018/{name}",
             channels=channels,
@@ -100,21 +100,20 @@ def dsb2018(
             convert=True,
         )
 
-    return Splits(train=part("train"), val=part("val"), test=part("test"))
+    return Splits(train=source("train"), val=source("val"), test=source("test"))
 
 
 def _read_splits(find: prepared.FindArchive) -> Mapping[str, prepared.TfdsExamples]:
     """Returns the examples of each kind of image."""
     path = find(ARCHIVE)
     files = _read_files(path)
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[str, dict[str, ImageFiles]] = {}
     for name in sorted(files):
-        kind = _kind(_decode_image(path, name, files[name]))
-        kinds.setdefault(kind, []).append(name)
-    return {
-        kind: _examples(path, {name: files[name] for name in names})
-        for kind, names in sorted(kinds.items())
-    }
+        image = _decode_image(path, name, files[name])
+        mode = "grey" if (image == image[..., :1]).all() else "colour"
+        kind = f"{mode}_{image.shape[0]}x{image.shape[1]}"
+        kinds.setdefault(kind, {})[name] = files[name]
+    return {kind: _examples(path, kinds[kind]) for kind in sorted(kinds)}
 
 
 def _examples(path: Path, files: Mapping[str, ImageFiles]) -> prepared.TfdsExamples:
@@ -152,12 +151,6 @@ def _decode_image(path: Path, name: str, parts: ImageFiles) -> np.ndarray:
     if image.dtype != np.uint8:
         raise UserError(f"{path}, {name}: its image has {image.dtype}, not 8 bits")
     return np.broadcast_to(image, (*image.shape[:2], 3))
-
-
-def _kind(image: np.ndarray) -> str:
-    height, width = image.shape[:2]
-    mode = "grey" if (image == image[..., :1]).all() else "colour"
-    return f"{mode}_{height}x{width}"
 
 
 def _decode_instances(
