@@ -251,7 +251,8 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_record_that_is_none_is_refused(tmp_path, kind):
     written(tmp_path / "set", count=1)
-    library = record_file._import_array_record()
+    from array_record.python import array_record_module as library
+
     path = str(tmp_path / "set" / record_file.DATA)
     writer = library.ArrayRecordWriter(path, record_file.WRITER_OPTIONS)
     writer.write(HOSTILE[kind])

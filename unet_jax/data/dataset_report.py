@@ -1,5 +1,6 @@
 """The report of a data set: measurements of its records, and its problems."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -73,8 +74,7 @@ def merge_issues(*issues: Issue) -> tuple[Issue, ...]:
 
 def total_pixels(records: Iterable[RecordStats]) -> dict[int, int]:
     """Sums the pixels of each class id over records."""
-    total: dict[int, int] = {}
+    total: Counter[int] = Counter()
     for record in records:
-        for k, pixels in record.pixels.items():
-            total[k] = total.get(k, 0) + pixels
+        total.update(record.pixels)
     return dict(sorted(total.items()))

@@ -79,10 +79,8 @@ def check_leaks(
 ) -> Iterator[Issue]:
     """Yields issues of images that are in two splits, or twice in one.
 
-    Args:
-      records: all records.
-      duplicates: from `find_duplicates`.
-      leaks: 'allow' makes equal images of two splits a warning.
+    The duplicates are from `find_duplicates`. If `leaks` is 'allow', equal images of
+    two splits are a warning.
     """
     similar = []
     for a, b, identical in duplicates:
@@ -90,19 +88,17 @@ def check_leaks(
         if not (one.split and other.split):
             continue
         names = [r.image if one.image != other.image else r.id for r in (one, other)]
-        if one.split == other.split:
-            if identical:
-                text = f"{names[1]}: the same pixels as {names[0]}; remove one"
-                yield Issue("warning", "duplicate", text)
-            continue
         pair = f"image as {names[0]} ({one.split})"
-        if not identical:
+        if one.split == other.split and identical:
+            text = f"{names[1]}: the same pixels as {names[0]}; remove one"
+            yield Issue("warning", "duplicate", text)
+        elif one.split != other.split and identical:
+            text = f"{names[1]} ({other.split}): the same {pair}; remove one, because "
+            text += "the scores would say nothing about new images"
+            refused = leaks != "allow" and one.image != other.image
+            yield _leak(text, refused=refused)
+        elif one.split != other.split:
             similar.append(f"{names[1]} ({other.split}): nearly the same {pair}")
-            continue
-        refused = leaks != "allow" and one.image != other.image
-        text = f"{names[1]} ({other.split}): the same {pair}; remove one, because the "
-        text += "scores would say nothing about new images"
-        yield _leak(text, refused=refused)
     if similar:
         text = f"{similar[0]}{_others(similar)}; the scores will say less about new "
         yield Issue("warning", "leak", text + "images")
@@ -113,10 +109,7 @@ def check_unlabelled_leaks(
 ) -> Iterator[Issue]:
     """Yields an issue if unlabelled images are also in the validation or test split.
 
-    Args:
-      records: records with labels.
-      unlabelled: images without labels.
-      leaks: 'allow' makes it a warning.
+    If `leaks` is 'allow', it is a warning.
     """
     held_out = {r.digest: r for r in records if r.split in ("val", "test")}
     same = [(r, held_out[r.digest]) for r in unlabelled if r.digest in held_out]

@@ -11,7 +11,7 @@ from unet_jax.data import sampling
 from unet_jax.data.normalize import Scale
 from unet_jax.data.record import Record
 from unet_jax.data.resample import Resampling, make_resampling
-from unet_jax.data.source import Source
+from unet_jax.data.source import Source, only_images
 from unet_jax.data.weights import exclusive_ids
 from unet_jax.errors import UserError, prefix_errors
 
@@ -133,14 +133,10 @@ def prepare_examples(
         return example | {"weight": weight, "places": places}
 
     def load(index: int) -> Example:
-        record = source.load(index)
-        name = f"{source.name}, {record['id']}"
-        if problem := _find_problem(record, source, needs):
-            raise UserError(f"{name}: {problem}")
-        resampling = record_resampling(source, record, spacing)
+        record, resampling = _load_record(source, index, needs, spacing)
         scale = measure(record["image"])
         example = _with_example_types(record)
-        with prefix_errors(name):
+        with prefix_errors(f"{source.name}, {record['id']}"):
             if evaluation:
                 example = with_truth(example) | {"scale": value_scale(scale)}
             elif "target" in example:
@@ -182,12 +178,10 @@ def prepare_unlabelled(
     axes = like["image"].ndim - 1
     arrays = {k: v for k, v in like.items() if isinstance(v, np.ndarray)}
     spatial_names = [name for name in list_spatial(like) if name != "image"]
+    source = only_images(source)
 
     def load(index: int) -> Example:
-        record = source.load(index)
-        if problem := _find_problem({"image": record["image"]}, source, ()):
-            raise UserError(f"{source.name}, {record['id']}: {problem}")
-        resampling = record_resampling(source, record, spacing)
+        record, resampling = _load_record(source, index, (), spacing)
         image = resampling.image(measure(record["image"])(record["image"]))
         example = {k: np.zeros_like(v) for k, v in arrays.items()}
         for name in spatial_names:
@@ -200,17 +194,16 @@ def prepare_unlabelled(
     return Examples(load, source.length, memory or MemoryBudget(0))
 
 
-def record_resampling(
-    source: Source, record: Record, spacing: tuple[float, ...]
-) -> Resampling:
-    """Returns the resampling of a record to pixels of the size `spacing`.
-
-    Raises:
-      UserError: it is not possible; the message names the source and the record.
-    """
+def _load_record(
+    source: Source, index: int, needs: tuple[str, ...], spacing: tuple[float, ...]
+) -> tuple[Record, Resampling]:
+    """Loads and checks a record; returns it and its resampling to `spacing`."""
+    record = source.load(index)
     with prefix_errors(f"{source.name}, {record['id']}"):
+        if problem := _find_problem(record, source, needs):
+            raise UserError(problem)
         shape = record["image"].shape[:-1]
-        return make_resampling(shape, record.get("spacing"), spacing)
+        return record, make_resampling(shape, record.get("spacing"), spacing)
 
 
 def _with_example_types(record: Record) -> Example:

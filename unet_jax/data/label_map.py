@@ -100,17 +100,16 @@ def apply_label_map(mask: np.ndarray, ids: Mapping[str, int]) -> np.ndarray:
     known = sorted((parse_value(value), k) for value, k in ids.items())
     codes, class_ids = map(np.array, zip(*known, strict=True))
     label, done = np.empty(mask.shape[:-1], np.int32), 0
-    for chunk in chunks(mask):
-        found = value_codes(chunk)
+    for found in map(value_codes, chunks(mask)):
         place = np.searchsorted(codes, found).clip(max=len(codes) - 1)
         if (codes[place] != found).any():
-            unknown = np.unique(found[codes[place] != found]).tolist()
+            unknown = map(value_text, np.unique(found[codes[place] != found]).tolist())
             raise UserError(
-                f"the mask values {listing(map(value_text, unknown), separator='; ')}"
-                " have no class; give them one in label_map, or -1 to ignore them"
+                f"the mask values {listing(unknown, separator='; ')} have no class; "
+                "give them one in label_map, or -1 to ignore them"
             )
-        label[done : done + len(chunk)] = class_ids[place]
-        done += len(chunk)
+        label[done : done + len(found)] = class_ids[place]
+        done += len(found)
     return label
 
 
@@ -224,7 +223,7 @@ def class_names(classes: tuple[str, ...], count: int) -> tuple[str, ...]:
     return ("background", *(f"class {k}" for k in range(1, count)))
 
 
-def class_colours(colours: tuple[Colour, ...], count: int) -> tuple[Colour, ...]:
+def class_colours(colours: tuple, count: int) -> tuple[Colour, ...]:
     """Returns the colours of the classes, or default colours of `count` classes.
 
     Raises:
@@ -241,7 +240,7 @@ def class_colours(colours: tuple[Colour, ...], count: int) -> tuple[Colour, ...]
     return colours
 
 
-def check_colours(colours: tuple[Colour, ...]) -> None:
+def check_colours(colours: tuple) -> None:
     """Raises UserError unless these can be the colours of several classes."""
     for colour in colours:
         three = isinstance(colour, tuple) and len(colour) == 3

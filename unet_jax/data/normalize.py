@@ -64,10 +64,8 @@ def standard(chunks: Chunks) -> Scale:
         squares += apart**2 * count * more / (count + more)
         mean = mean + apart * more / (count + more)
         count += more
-        low, high = (
-            np.minimum(low, chunk.min(space)),
-            np.maximum(high, chunk.max(space)),
-        )
+        low = np.minimum(low, chunk.min(space))
+        high = np.maximum(high, chunk.max(space))
     return Scale(np.asarray(mean), np.where(high > low, np.sqrt(squares / count), 0))
 
 
@@ -100,9 +98,7 @@ def percentile(chunks: Chunks, *, low: _Percent = 1.0, high: _Percent = 99.0) ->
     return Scale(bottom, top - bottom, clip=True)
 
 
-def in_memory(
-    measure: Callable[[Chunks], Scale],
-) -> Callable[[np.ndarray], Scale]:
+def in_memory(measure: Callable[[Chunks], Scale]) -> Callable[[np.ndarray], Scale]:
     """Returns the function from a whole image `[*S, C]` to its scale."""
     return lambda image: measure(
         lambda: (image[rows] for rows in chunk_slices(image.shape[:-1]))

@@ -91,45 +91,41 @@ def measure_record(record: Record, split: str = "", **known: Any) -> RecordStats
     Args:
       record: with at least `image` and `id`.
       split: the split of the record.
-      **known: attributes of the result that do not follow from the record. If `pixels`
-        is not among them, the label is counted.
+      **known: attributes of the result that do not follow from the record.
     """
     image, label, target = record["image"], record.get("label"), record.get("target")
-    known = {"image": "", "mask": "", "kind": "array", "values": {}} | known
-    if label is None:
-        known = {"pixels": {}} | known
-    elif "pixels" not in known:
-        known["pixels"] = count_pixels(label, independent=label.ndim == image.ndim)
-    if target is not None:
-        known |= {
-            "target_channels": target.shape[-1],
-            "target_dtype": str(target.dtype),
-            "target_intensity": measure_intensity(target),
-        }
-    objects = None
-    if "instances" in record:
-        objects = int((np.unique(record["instances"]) > 0).sum())
-    return RecordStats(
+    stats = RecordStats(
         id=record["id"],
         split=split,
+        image="",
+        mask="",
+        kind="array",
         shape=tuple(image.shape[:-1]),
         channels=image.shape[-1],
         dtype=str(image.dtype),
         spacing=tuple(record.get("spacing", ())),
         intensity=measure_intensity(image),
-        objects=objects,
+        pixels={},
+        values={},
+        objects=None,
         digest=hash_pixels(image),
         thumbnail=make_thumbnail(image),
-        **known,
     )
+    if label is not None:
+        known["pixels"] = count_pixels(label, independent=label.ndim == image.ndim)
+    if "instances" in record:
+        known["objects"] = int((np.unique(record["instances"]) > 0).sum())
+    if target is not None:
+        known["target_channels"] = target.shape[-1]
+        known["target_dtype"] = str(target.dtype)
+        known["target_intensity"] = measure_intensity(target)
+    return stats._replace(**known)
 
 
 def count_pixels(label: np.ndarray, *, independent: bool) -> dict[int, int]:
     """Counts the pixels of each class id, and of -1 for ignored pixels.
 
-    Args:
-      label: `i32[*S]`; `i32[*S, K]` if the classes are independent.
-      independent: True if the classes are independent.
+    The label is `i32[*S]`, or `i32[*S, K]` if the classes are independent.
     """
     total: Counter[int] = Counter()
     for chunk in chunks(label):

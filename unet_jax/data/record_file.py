@@ -6,14 +6,12 @@ holds no code; array_record compresses each record with zstd.
 """
 
 import contextlib
-import importlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,15 +64,34 @@ def write_records(
     Raises:
       UserError: the disk is full, or the folder exists or cannot be written.
     """
+    from array_record.python import array_record_module
+
     part = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    count = 0
     try:
         with _naming_unwritable(folder):
             part.mkdir(parents=True)
-        count = _write_file(part / DATA, records, folder)
+            path = str(part / DATA)
+            writer = array_record_module.ArrayRecordWriter(path, WRITER_OPTIONS)
+        try:
+            for record in records:
+                packed = _pack(record)
+                with _naming_unwritable(folder):
+                    writer.write(packed)
+                count += 1
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # the same error again
+                writer.close()
+            raise
         note = {"version": VERSION, "length": count, "about": dict(about)}
         with _naming_unwritable(folder):
+            writer.close()
             (part / ABOUT).write_text(json.dumps(note, default=np.generic.item))
-            _move(part, folder)
+            try:
+                os.rename(part, folder)
+            except OSError:
+                if not is_complete(folder):  # another process may have written it
+                    raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -85,6 +102,8 @@ def open_records(folder: Path) -> StoredRecords:
     Raises:
       UserError: the folder has no records, is damaged, or has another version.
     """
+    from array_record.python import array_record_module
+
     if not is_complete(folder):
         raise UserError(f"{folder} holds no records (it has no {ABOUT}); write them")
     with _naming_damaged(folder):
@@ -97,7 +116,7 @@ def open_records(folder: Path) -> StoredRecords:
         )
     with _naming_damaged(folder):
         open(folder / DATA, "rb").close()  # has clearer errors than the reader
-        reader = _import_array_record().ArrayRecordReader(
+        reader = array_record_module.ArrayRecordReader(
             str(folder / DATA), READER_OPTIONS, file_reader_buffer_size=BUFFER
         )
         if reader.num_records() != length:  # 0 if the file is cut off, or missing
@@ -110,34 +129,6 @@ def open_records(folder: Path) -> StoredRecords:
             return _unpack(reader.read([int(index)])[0])
 
     return StoredRecords(about, length, load)
-
-
-def _write_file(path: Path, records: Iterable[Record], folder: Path) -> int:
-    """Writes the records to a file and returns their number."""
-    library, count = _import_array_record(), 0
-    with _naming_unwritable(folder):
-        writer = library.ArrayRecordWriter(str(path), WRITER_OPTIONS)
-    try:
-        for record in records:
-            packed = _pack(record)
-            with _naming_unwritable(folder):
-                writer.write(packed)
-            count += 1
-    except BaseException:
-        with contextlib.suppress(RuntimeError):  # the same error again
-            writer.close()
-        raise
-    with _naming_unwritable(folder):
-        writer.close()
-    return count
-
-
-def _move(part: Path, folder: Path) -> None:
-    try:
-        os.rename(part, folder)
-    except OSError:
-        if not is_complete(folder):  # another process may have written it first
-            raise
 
 
 def _pack(record: Record) -> bytes:
@@ -162,16 +153,6 @@ def _unpack(packed: bytes) -> Record:
             raise ValueError(f"{name} is no array of numbers")
         record[name] = array.copy()  # which may be changed, unlike the buffer
     return record
-
-
-def _import_array_record() -> ModuleType:
-    try:
-        return importlib.import_module("array_record.python.array_record_module")
-    except ImportError as error:
-        raise UserError(
-            "records on disk need array_record, which exists for Linux and macOS; "
-            "pip install array_record"
-        ) from error
 
 
 @contextlib.contextmanager

@@ -71,10 +71,7 @@ class Resampling(NamedTuple):
         return self._interpolated(array, self.file_shape, 1)
 
     def invert_results(
-        self,
-        results: dict[str, np.ndarray],
-        decide: Callable | None,
-        vectors: int = 0,
+        self, results: dict[str, np.ndarray], decide: Callable | None, vectors: int = 0
     ) -> dict[str, np.ndarray]:
         """Resamples the results of inference to the shape of the file.
 

@@ -88,10 +88,15 @@ def withhold_labels(
         if it is known, `spacing`.
     """
     others = [i for i in range(source.length) if i not in set(labelled)]
-    rest = subset(source, others, name)
+    rest = only_images(subset(source, others, name))
+    return subset(source, labelled, source.name), rest
+
+
+def only_images(source: Source) -> Source:
+    """Returns a source whose records have `image`, `id` and, if known, `spacing`."""
 
     def load(index: int) -> Record:
-        record = rest.load(index)
+        record = source.load(index)
         return {k: record[k] for k in ("image", "id", "spacing") if k in record}
 
-    return subset(source, labelled, source.name), rest._replace(load=load)
+    return source._replace(load=load)

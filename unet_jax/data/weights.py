@@ -8,7 +8,7 @@ Distances are in pixels; the spacing is not used.
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
@@ -74,8 +74,11 @@ def frequency(
         raise UserError(f"shares must have a number for each class, here {most + 1}")
     if not total.any():
         raise UserError("shares are all 0: no pixel of the training set is annotated")
-    weight = _inverse(total / total.sum(), power)[np.maximum(label, 0)]
-    return np.where(label >= 0, weight, 0).astype(np.float32)
+    share = total / total.sum()
+    there, of_class = share > 0, np.ones(len(share))
+    of_class[there] = share[there] ** -power
+    of_class[there] /= (share[there] * of_class[there]).sum()
+    return np.where(label >= 0, of_class[np.maximum(label, 0)], 0).astype(np.float32)
 
 
 def border(
@@ -151,9 +154,7 @@ def pixel_counter(source: Source) -> CountPixels:
 
     @functools.cache
     def count() -> np.ndarray:
-        first = source.load(0)
-        exclusive = _label(first).ndim < first["image"].ndim
-        if source.pixels is not None and exclusive:
+        if source.pixels is not None and not source.independent:
             return np.array([source.pixels.get(k, 0) for k in range(classes)])
         total = np.zeros(classes, np.int64)
         for record in map(source.load, range(source.length)):
@@ -168,15 +169,6 @@ def pixel_counter(source: Source) -> CountPixels:
     return counted
 
 
-def _inverse(shares: np.ndarray, power: float) -> np.ndarray:
-    """Returns weights `f64[K]` of shares `f64[K]`; 1 for a share of 0."""
-    there = shares > 0
-    weight = np.ones(len(shares))
-    weight[there] = shares[there] ** -power
-    weight[there] /= (shares[there] * weight[there]).sum()
-    return weight
-
-
 def _two_distances(cells: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns distances to the nearest and second nearest cell, inf beyond `reach`.
 
@@ -185,20 +177,16 @@ def _two_distances(cells: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndar
     term is below 4e-6 w0.
     """
     nearest = np.full(cells.shape, np.inf)
-    second = nearest.copy()
-    for number, box in _boxes(cells, int(np.ceil(reach))):
+    second, pad = nearest.copy(), int(np.ceil(reach))
+    for number, tight in enumerate(ndimage.find_objects(cells), start=1):
+        if tight is None:
+            continue
+        box = tuple(slice(max(s.start - pad, 0), s.stop + pad) for s in tight)
         distance = ndimage.distance_transform_edt(cells[box] != number)
         loser = np.maximum(nearest[box], distance)
         second[box] = np.minimum(second[box], loser)
         nearest[box] = np.minimum(nearest[box], distance)
     return nearest, second
-
-
-def _boxes(cells: np.ndarray, pad: int) -> Iterator[tuple[int, tuple[slice, ...]]]:
-    """Yields each cell's number and its bounding box, padded within the image."""
-    for number, box in enumerate(ndimage.find_objects(cells), start=1):
-        if box is not None:
-            yield number, tuple(slice(max(s.start - pad, 0), s.stop + pad) for s in box)
 
 
 def _balance(label: np.ndarray) -> np.ndarray:

@@ -121,9 +121,9 @@ def test_all_training_slices_keep_their_labels_unless_told(labelled, tiny):
 
 def test_the_challenge_volume_is_all_ignored(tiny):
     builder = prepared.prepare(isbi2012.DATASET, **tiny)
-    records = prepared.read_records(builder, "test")
-    assert records["length"] == 10
-    np.testing.assert_array_equal(records["load"](3)["label"], -1)
+    source = prepared.read_source(builder, "test")
+    assert source.length == 10
+    np.testing.assert_array_equal(source.load(3)["label"], -1)
 
 
 def test_a_prepared_data_set_is_used_as_it_is(tiny, tmp_path):

@@ -4,22 +4,20 @@ Archives are never extracted. Most have no published checksum, so the reader lim
 sizes that an entry, a header or the whole archive may inflate to.
 """
 
-import contextlib
 import gzip
+import io
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from unet_jax.errors import UserError
-from unet_jax.text import one_line
+from unet_jax.text import listing, one_line
 
 LARGEST_MEMBER = 2**28  # bytes of one inflated member
-LARGEST_ARCHIVE = (
-    2**31
-)  # bytes of all members that are read; the largest set has 0.8 GB
+LARGEST_ARCHIVE = 2**31  # bytes of all members; the largest set has 0.8 GB
 TIMEOUT = (5, 60)  # seconds to connect, and to wait for data
 
 SAFE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # other methods inflate without limit
@@ -27,6 +25,7 @@ GZIP = b"\x1f\x8b"
 
 Member = tuple[str, bytes]  # the name, with '/', and the content
 Wanted = Callable[[str], bool]  # True for the name of a member to read
+Key = TypeVar("Key")
 
 
 class Archive(NamedTuple):
@@ -44,11 +43,6 @@ class Archive(NamedTuple):
     contents: tuple[str, ...]
     sha256: str = ""
 
-    @property
-    def stem(self) -> str:
-        """The name of the extracted folder."""
-        return self.file.removesuffix(".zip").removesuffix(".tar.gz")
-
 
 def find_archive(archive: Archive, manual: Path | None, downloads: Path) -> Path:
     """Returns the path of an archive, or of its extracted folder.
@@ -63,7 +57,8 @@ def find_archive(archive: Archive, manual: Path | None, downloads: Path) -> Path
     """
     if manual and (manual / archive.file).is_file():
         return manual / archive.file
-    for folder in (manual / archive.stem, manual) if manual else ():
+    stem = archive.file.removesuffix(".zip").removesuffix(".tar.gz")
+    for folder in (manual / stem, manual) if manual else ():
         if any(any(folder.glob(pattern)) for pattern in archive.contents):
             return folder
     try:
@@ -105,16 +100,37 @@ def read_members(archive: Archive, path: Path, wanted: Wanted) -> Iterator[Membe
 
 
 def read_archive(
-    archive: Archive, path: Path, wanted: Wanted
-) -> tuple[dict[str, bytes], list[str]]:
-    """Returns the wanted members by name, and the names of all; see `read_members`."""
-    names = []
+    archive: Archive,
+    path: Path,
+    find_key: Callable[[str], Key | None],
+    find_missing: Callable[[dict[Key, bytes]], Sequence[str]],
+) -> dict[Key, bytes]:
+    """Returns the content of all members that have a key; see `read_members`.
 
-    def note(name: str) -> bool:
-        names.append(name)
-        return wanted(name)
+    Args:
+      archive: the archive.
+      path: from `find_archive`.
+      find_key: returns the key of a member's name; None if it is not read.
+      find_missing: returns the names of members that are missing in the result.
 
-    return dict(read_members(archive, path, note)), names
+    Raises:
+      UserError: as `read_members` does, or a member is missing.
+    """
+    keys: dict[str, Key | None] = {}
+
+    def wanted(name: str) -> bool:
+        keys[name] = find_key(name)
+        return keys[name] is not None
+
+    files: dict[Any, bytes] = {
+        keys[name]: content for name, content in read_members(archive, path, wanted)
+    }
+    if missing := find_missing(files):
+        raise UserError(
+            f"{path} has no {', '.join(missing)}; it holds "
+            f"{listing(keys) or 'nothing'}; get {archive.file} from {archive.url}"
+        )
+    return files
 
 
 def _download(archive: Archive, folder: Path) -> Path:
@@ -122,12 +138,9 @@ def _download(archive: Archive, folder: Path) -> Path:
 
     pooch.get_logger().setLevel("WARNING")
     downloader = pooch.HTTPDownloader(timeout=TIMEOUT, progressbar=sys.stderr.isatty())
+    known_hash = f"sha256:{archive.sha256}" if archive.sha256 else None
     path = pooch.retrieve(
-        archive.url,
-        known_hash=f"sha256:{archive.sha256}" if archive.sha256 else None,
-        fname=archive.file,
-        path=folder,
-        downloader=downloader,
+        archive.url, known_hash, archive.file, folder, downloader=downloader
     )
     return Path(path)
 
@@ -166,18 +179,16 @@ def _read_zip(path: Path, wanted: Wanted) -> Iterator[Member]:
 
 
 def _read_tar(path: Path, wanted: Wanted) -> Iterator[Member]:
-    with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(path.open("rb"))
-        if stream.read(len(GZIP)) == GZIP:
-            stream = stack.enter_context(gzip.open(path))
-        stream.seek(0)
+    with path.open("rb") as start:
+        opener = gzip.open if start.read(len(GZIP)) == GZIP else open
+    with opener(path, "rb") as stream:
         bounded: Any = _BoundedStream(path, stream)
-        file = stack.enter_context(tarfile.open(fileobj=bounded, mode="r:"))
-        for entry in file:
-            if entry.isreg() and not entry.issparse() and wanted(entry.name):
-                _check_size(path, entry.name, entry.size)
-                content = file.extractfile(entry)
-                yield entry.name, content.read() if content else b""
+        with tarfile.open(fileobj=bounded, mode="r:") as file:
+            for entry in file:
+                if entry.isreg() and not entry.issparse() and wanted(entry.name):
+                    _check_size(path, entry.name, entry.size)
+                    content = file.extractfile(entry)
+                    yield entry.name, content.read() if content else b""
         while bounded.read(2**16):  # gzip checks its content only at the end
             pass
 
@@ -185,7 +196,7 @@ def _read_tar(path: Path, wanted: Wanted) -> Iterator[Member]:
 class _BoundedStream:
     """A stream for tarfile that only moves forward, and not beyond the limits."""
 
-    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+    def __init__(self, path: Path, stream: io.BufferedIOBase) -> None:
         self._path = path
         self._stream = stream
 

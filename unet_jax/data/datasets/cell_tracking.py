@@ -15,49 +15,39 @@ from typing import Literal
 import numpy as np
 
 from unet_jax.arrays import IGNORE
+from unet_jax.data.datasets import prepared
 from unet_jax.data.datasets.archives import Archive, read_archive
-from unet_jax.data.datasets.prepared import (
-    FindArchive,
-    PublicDataset,
-    TfdsExamples,
-    decode_grey_tiff,
-    make_example,
-    make_features,
-    prepare,
-    read_records,
-)
-from unet_jax.data.label_map import MICROSCOPY
-from unet_jax.data.source import Source, Splits, subset
+from unet_jax.data.source import Splits, subset
 from unet_jax.errors import UserError
-from unet_jax.text import listing
 
 CLASSES = ("background", "cell")
 VIDEOS = ("01", "02")
 URL = "http://data.celltrackingchallenge.net/training-datasets"
-GOLD_MASKS = ("0[12]_GT/SEG/man_seg*.tif",)
+SHA256 = {
+    "DIC-C2DH-HeLa": "832fed2d05bb7488cf9c51a2994b75f8f3f53b3c3098856211f2d39023c34e1a",
+    "PhC-C2DH-U373": "b18185c18fce54e8eeb93e4bbb9b201d757add9409bbf2283b8114185a11bc9e",
+}
 ARCHIVES = {
-    "dic_hela": Archive(
-        file="DIC-C2DH-HeLa.zip",
-        url=f"{URL}/DIC-C2DH-HeLa.zip",
-        contents=GOLD_MASKS,
-        sha256="832fed2d05bb7488cf9c51a2994b75f8f3f53b3c3098856211f2d39023c34e1a",
-    ),
-    "phc_u373": Archive(
-        file="PhC-C2DH-U373.zip",
-        url=f"{URL}/PhC-C2DH-U373.zip",
-        contents=GOLD_MASKS,
-        sha256="b18185c18fce54e8eeb93e4bbb9b201d757add9409bbf2283b8114185a11bc9e",
-    ),
+    name: Archive(
+        file=f"{stem}.zip",
+        url=f"{URL}/{stem}.zip",
+        contents=("0[12]_GT/SEG/man_seg*.tif",),
+        sha256=SHA256[stem],
+    )
+    for name, stem in (("dic_hela", "DIC-C2DH-HeLa"), ("phc_u373", "PhC-C2DH-U373"))
 }
 
 FRAME, GOLD, MARKER, SILVER = KINDS = ("frame", "GT/SEG", "GT/TRA", "ST/SEG")
-STEMS = {FRAME: "t", GOLD: "man_seg", MARKER: "man_track", SILVER: "man_seg"}
-_NAME = re.compile(
-    r"(?:^|/)(?P<video>01|02)(?:/|_(?P<kind>GT/SEG|GT/TRA|ST/SEG)/)"
-    r"(?P<stem>t|man_seg|man_track)(?P<time>\d+)\.tif$"
-)
+KIND_OF = {  # by what is between the video and the time in the name of a file
+    "/t": FRAME,
+    "_GT/SEG/man_seg": GOLD,
+    "_GT/TRA/man_track": MARKER,
+    "_ST/SEG/man_seg": SILVER,
+}
+_NAME = re.compile(rf"(?:^|/)(01|02)({'|'.join(KIND_OF)})(\d+)\.tif$")
 
-Files = dict[tuple[str, str, int], bytes]  # by video, kind and time
+FileKey = tuple[str, str, int]  # the video, kind and time of a file
+Files = dict[FileKey, bytes]
 
 
 def dic_hela(
@@ -89,18 +79,12 @@ def phc_u373(
 
 
 def _videos(
-    dataset: PublicDataset, sequence: int, manual_dir: str, data_dir: str
+    dataset: prepared.PublicDataset, sequence: int, manual_dir: str, data_dir: str
 ) -> Splits:
     name = dataset.name
-    builder = prepare(dataset, manual_dir, data_dir)
+    builder = prepared.prepare(dataset, manual_dir, data_dir)
     tested, other = (
-        Source(
-            name=name,
-            classes=CLASSES,
-            colours=MICROSCOPY,
-            channels=1,
-            **read_records(builder, f"sequence_{number}"),
-        )
+        prepared.read_source(builder, f"sequence_{number}")
         for number in (sequence, 3 - sequence)
     )
     if other.length < 2:
@@ -137,88 +121,74 @@ def ignore_missing_cells(gold: np.ndarray, known: list[np.ndarray]) -> np.ndarra
     return label
 
 
-def _dataset(name: str, description: str) -> PublicDataset:
-    def read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
+def _dataset(name: str, description: str) -> prepared.PublicDataset:
+    def read_splits(find: prepared.FindArchive) -> Mapping[str, prepared.TfdsExamples]:
         archive = ARCHIVES[name]
         path = find(archive)
-        files = _read_files(archive, path)
+        # all files are read first, so that a damaged archive is found at once
+        files = read_archive(archive, path, _key, _missing_gold)
         return {f"sequence_{int(v)}": _examples(path, files, v) for v in VIDEOS}
 
-    return PublicDataset(
+    return prepared.PublicDataset(
         name=name,
         description=description + LABELS_AND_TERMS,
         citation=CITATION,
         release_notes="The frames that have gold truth.",
-        features=lambda: make_features(CLASSES, channels=1, instances=True),
-        supervised_keys=("image", "label"),
+        features=lambda: prepared.make_features(CLASSES, channels=1, instances=True),
         read_splits=read_splits,
     )
 
 
-def _read_files(archive: Archive, path: Path) -> Files:
-    """Reads all files, so that a damaged archive is found at once."""
-    found, names = read_archive(archive, path, lambda name: _key(name) is not None)
-    files = {_key(name): content for name, content in found.items()}
-    for video in VIDEOS:
-        if not _times(files, video):
-            raise UserError(
-                f"{path} has no {video}_{GOLD}/man_seg*.tif; it holds "
-                f"{listing(names) or 'nothing'}; get {archive.file} from {archive.url}"
-            )
-    return files
+def _missing_gold(files: Files) -> list[str]:
+    return [f"{v}_{GOLD}/man_seg*.tif" for v in VIDEOS if not _times(files, v)]
 
 
-def _examples(path: Path, files: Files, video: str) -> TfdsExamples:
+def _examples(path: Path, files: Files, video: str) -> prepared.TfdsExamples:
     """Yields an example for each frame with gold truth, in the order of time."""
     for time in _times(files, video):
         name = f"{video}-t{time:03d}"
-        frame = {kind: _decode(path, files, (video, kind, time)) for kind in KINDS}
-        _check_frame(f"{path}, {name}", frame)
-        known = [frame[k] for k in (SILVER, MARKER) if frame[k] is not None]
+        place = f"{path}, {name}"
+        frame = {
+            kind: _decode(f"{place} ({kind})", files[video, kind, time])
+            for kind in KINDS
+            if (video, kind, time) in files
+        }
+        _check_frame(place, frame)
+        known = [frame[kind] for kind in (SILVER, MARKER) if kind in frame]
         label = ignore_missing_cells(frame[GOLD], known)
-        yield time, make_example(name, frame[FRAME], label, frame[GOLD])
+        yield time, prepared.make_example(name, frame[FRAME], label, frame[GOLD])
 
 
 def _times(files: Files, video: str) -> list[int]:
     return sorted(key[2] for key in files if key[:2] == (video, GOLD))
 
 
-def _key(name: str) -> tuple[str, str, int] | None:
-    """Returns the video, kind and time of a file, or None for any other file."""
+def _key(name: str) -> FileKey | None:
+    """Returns the key of a file of the data set, or None for any other file."""
     match = _NAME.search(name)
-    if not match:
-        return None
-    kind = match["kind"] or FRAME
-    if STEMS[kind] != match["stem"]:
-        return None
-    return match["video"], kind, int(match["time"])
+    return (match[1], KIND_OF[match[2]], int(match[3])) if match else None
 
 
-def _decode(path: Path, files: Files, key: tuple[str, str, int]) -> np.ndarray | None:
-    content = files.get(key)
-    if content is None:
-        return None
-    name = f"{path}, {key[0]}-t{key[2]:03d} ({key[1]})"
-    pages = decode_grey_tiff(content, name)
+def _decode(name: str, content: bytes) -> np.ndarray:
+    pages = prepared.decode_grey_tiff(content, name)
     if len(pages) > 1:
         raise UserError(f"{name} has {len(pages)} pages, but must have one")
     return pages[0]
 
 
-def _check_frame(name: str, frame: dict[str, np.ndarray | None]) -> None:
+def _check_frame(name: str, frame: dict[str, np.ndarray]) -> None:
     """Raises UserError unless everything that an example needs is there."""
-    image = frame[FRAME]
+    image = frame.get(FRAME)
     if image is None or image.dtype != np.uint8:
         found = "missing" if image is None else f"{image.dtype} of shape {image.shape}"
         raise UserError(f"{name}: its frame must be an 8-bit image, but it is {found}")
-    if frame[SILVER] is None and frame[MARKER] is None:
+    if SILVER not in frame and MARKER not in frame:
         raise UserError(
             f"{name} has neither tracking markers (GT/TRA) nor silver truth (ST/SEG), "
             "which distinguish missing cells from background; get the archive again"
         )
-    for kind in (GOLD, MARKER, SILVER):
-        ids = frame[kind]
-        if ids is not None and (ids.shape != image.shape or ids.dtype != np.uint16):
+    for kind, ids in frame.items():
+        if kind != FRAME and (ids.shape != image.shape or ids.dtype != np.uint16):
             raise UserError(
                 f"{name}: its {kind} must hold 16-bit ids of shape {image.shape}, not "
                 f"{ids.dtype} of {ids.shape}"

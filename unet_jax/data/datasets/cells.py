@@ -9,7 +9,7 @@ of 0.84, and a U-Net of 16 to 128 channels 0.94 after 250 steps.
 import functools
 import math
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -24,6 +24,8 @@ from unet_jax.specs import Count, Domain, Positive, Whole
 _Diameter = Annotated[float, Domain("of 4 or more", lambda d: d >= 4)]
 _Cover = Annotated[float, Domain("above 0, to 0.8", lambda c: 0 < c <= 0.8)]
 
+PARTS = ("train", "val", "test", "unlabelled")  # the order numbers their streams
+
 
 class _Scene(NamedTuple):
     """Two exposures of the same cells.
@@ -37,6 +39,9 @@ class _Scene(NamedTuple):
     image: np.ndarray
     clean: np.ndarray
     instances: np.ndarray
+
+
+_DrawScene = Callable[[np.random.Generator], _Scene]
 
 
 def cells(
@@ -71,9 +76,9 @@ def cells(
     Raises:
       UserError: `shape` has fewer than two axes.
     """
-    draw = _scene_drawer(shape, diameter=diameter, cover=cover, photons=photons)
-    sizes = {"train": train, "val": val, "test": test, "unlabelled": unlabelled}
-    return _make_splits("cells", draw, sizes, seed, targets=False)
+    draw = _scene_drawer(shape, diameter, cover, photons)
+    lengths = (train, val, test, unlabelled)
+    return _make_splits("cells", draw, lengths, seed, targets=False)
 
 
 def noisy_cells(
@@ -99,26 +104,13 @@ def noisy_cells(
     Raises:
       UserError: `shape` has fewer than two axes.
     """
-    draw = _scene_drawer(shape, diameter=diameter, cover=cover, photons=photons)
-    sizes = {"train": train, "val": val, "test": test, "unlabelled": unlabelled}
-    return _make_splits("noisy_cells", draw, sizes, seed, targets=True)
-
-
-def _scene_drawer(
-    shape: Shape, **options: float
-) -> Callable[[np.random.Generator], _Scene]:
-    if len(shape) < 2:
-        raise UserError(f"shape must have two sizes or more, not {shape}")
-    return functools.partial(_draw_scene, shape=shape, **options)
+    draw = _scene_drawer(shape, diameter, cover, photons)
+    lengths = (train, val, test, unlabelled)
+    return _make_splits("noisy_cells", draw, lengths, seed, targets=True)
 
 
 def _make_splits(
-    name: str,
-    draw: Callable[[np.random.Generator], _Scene],
-    sizes: dict[str, int],
-    seed: int,
-    *,
-    targets: bool,
+    name: str, draw: _DrawScene, lengths: tuple[int, ...], seed: int, *, targets: bool
 ) -> Splits:
     """Makes the splits; each has its own stream of random numbers."""
 
@@ -133,7 +125,7 @@ def _make_splits(
             record["target"] = scene.clean[..., None]
         return record
 
-    sources = {
+    sources: dict[str, Any] = {
         split: Source(
             name=f"{name}/{split}",
             classes=("background", "cell"),
@@ -143,28 +135,29 @@ def _make_splits(
             load=functools.partial(load, split, stream),
             target_channels=int(targets and split != "unlabelled"),
         )
-        for stream, (split, length) in enumerate(sizes.items())
+        for stream, (split, length) in enumerate(zip(PARTS, lengths, strict=True))
         if length or split != "unlabelled"
     }
     return Splits(**sources)
 
 
-def _draw_scene(
-    rng: np.random.Generator,
-    *,
-    shape: Shape,
-    diameter: float,
-    cover: float,
-    photons: float,
-) -> _Scene:
-    """Draws cells and their image through a microscope."""
-    share = cover * rng.uniform(0.7, 1.2)
-    centres, radii = _place_cells(rng, shape, diameter / 2, share)
-    owner, level = _draw_cells(rng, shape, centres, radii, warp=0.08 * diameter)
-    instances = _separate(owner, smallest=(diameter / 4) ** len(shape))
-    light = _fluorescence(rng, instances, level, diameter)
-    light += _debris(rng, shape, diameter)
-    return _Scene(*_expose(rng, light, diameter, photons), instances)
+def _scene_drawer(
+    shape: Shape, diameter: float, cover: float, photons: float
+) -> _DrawScene:
+    """Returns a function that draws cells and their image through a microscope."""
+    if len(shape) < 2:
+        raise UserError(f"shape must have two sizes or more, not {shape}")
+
+    def draw(rng: np.random.Generator) -> _Scene:
+        share = cover * rng.uniform(0.7, 1.2)
+        centres, radii = _place_cells(rng, shape, diameter / 2, share)
+        owner, level = _draw_cells(rng, shape, centres, radii, warp=0.08 * diameter)
+        instances = _separate(owner, smallest=(diameter / 4) ** len(shape))
+        light = _fluorescence(rng, instances, level, diameter)
+        light += _debris(rng, shape, diameter)
+        return _Scene(*_expose(rng, light, diameter, photons), instances)
+
+    return draw
 
 
 def _place_cells(

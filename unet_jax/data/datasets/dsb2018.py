@@ -1,30 +1,21 @@
 """2018 Data Science Bowl, stage 1: nuclei under several microscopes, BBBC038."""
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
+from unet_jax.data.datasets import prepared
 from unet_jax.data.datasets.archives import Archive, read_archive
-from unet_jax.data.datasets.prepared import (
-    FindArchive,
-    PublicDataset,
-    TfdsExamples,
-    make_example,
-    make_features,
-    prepare,
-    read_records,
-)
 from unet_jax.data.files import channel_converter, decode_image
-from unet_jax.data.label_map import MICROSCOPY
 from unet_jax.data.record import Record
 from unet_jax.data.source import Source, Splits
 from unet_jax.data.splitting import SPLITS, Share, split_kinds, split_random
 from unet_jax.errors import UserError
 from unet_jax.specs import Whole
-from unet_jax.text import listing
 
 CLASSES = ("background", "nucleus")
 ARCHIVE = Archive(
@@ -35,14 +26,10 @@ ARCHIVE = Archive(
 
 _NAME = re.compile(r"(?:^|/)(?P<id>[^/]+)/(?P<kind>images|masks)/[^/.][^/]*\.png$")
 
-Places = dict[str, list[tuple[str, int]]]  # kinds and indices in them, by split
 
-
-class ImageFiles(NamedTuple):
-    """The files of one image, not yet decoded."""
-
-    images: dict[str, bytes]  # by name; there should be one
-    masks: dict[str, bytes]  # one nucleus each
+# The files of one image by their names, not yet decoded: 'images', of which there
+# should be one, and 'masks', one nucleus each.
+ImageFiles = dict[str, dict[str, bytes]]
 
 
 def dsb2018(
@@ -77,124 +64,93 @@ def dsb2018(
     """
     if val + test >= 1:
         raise UserError(f"val + test must be below 1, not {val + test}")
-    builder = prepare(DATASET, manual_dir, data_dir)
-    sizes = {kind: info.num_examples for kind, info in builder.info.splits.items()}
+    builder = prepared.prepare(DATASET, manual_dir, data_dir)
+    kinds = {kind: prepared.read_source(builder, kind) for kind in builder.info.splits}
+    sizes = {kind: source.length for kind, source in kinds.items()}
+    places: dict[str, list[tuple[str, int]]] = {name: [] for name in SPLITS}
     if grouped:
         split_of = split_kinds(sizes, val=val, test=test, seed=seed)
-        places: Places = {name: [] for name in SPLITS}
         for kind, name in split_of.items():
             places[name] += [(kind, i) for i in range(sizes[kind])]
     else:
-        places = divide_each_kind(sizes, val, test, seed)
-    loaders = {kind: read_records(builder, kind)["load"] for kind in sizes}
+        rng = np.random.default_rng(seed)
+        for kind, size in sizes.items():
+            tested = round(test * size)
+            parts = {"test": tested, "val": round((test + val) * size) - tested}
+            for name, part in split_random(size, parts, rng).items():
+                places[name] += [(kind, i) for i in part]
+    if empty := [name for name, chosen in places.items() if not chosen]:
+        raise UserError(
+            f"these shares of {sum(sizes.values())} images leave none for "
+            f"{' and '.join(empty)}; raise val or test, or lower the other"
+        )
     convert = channel_converter(3, channels, convert=True)
 
-    def source(name: str) -> Source:
-        def load(index: int) -> Record:
-            kind, i = places[name][index]
-            record = loaders[kind](i)
-            return record | {"image": convert(record["image"])}
+    def load(name: str, index: int) -> Record:
+        kind, i = places[name][index]
+        record = kinds[kind].load(i)
+        return record | {"image": convert(record["image"])}
 
-        return Source(
+    def source(name: str) -> Source:
+        return next(iter(kinds.values()))._replace(
             name=f"dsb2018/{name}",
-            classes=CLASSES,
-            colours=MICROSCOPY,
             channels=channels,
             length=len(places[name]),
-            load=load,
+            load=functools.partial(load, name),
             convert=True,
         )
 
     return Splits(train=source("train"), val=source("val"), test=source("test"))
 
 
-def divide_each_kind(
-    sizes: Mapping[str, int], val: float, test: float, seed: int
-) -> Places:
-    """Divides the images of each kind at random.
-
-    Args:
-      sizes: the number of images of each kind.
-      val: the share to validate with.
-      test: the share to test on.
-      seed: another seed gives another split.
-
-    Raises:
-      UserError: a split would be empty.
-    """
-    places: Places = {name: [] for name in SPLITS}
-    rng = np.random.default_rng(seed)
-    for kind, size in sizes.items():
-        tested = round(test * size)
-        parts = {"test": tested, "val": round((test + val) * size) - tested}
-        for name, part in split_random(size, parts, rng).items():
-            places[name] += [(kind, i) for i in part]
-    empty = [name for name, chosen in places.items() if not chosen]
-    if empty:
-        raise UserError(
-            f"these shares of {sum(sizes.values())} images leave none for "
-            f"{' and '.join(empty)}; raise val or test, or lower the other"
-        )
-    return places
-
-
-def _read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
+def _read_splits(find: prepared.FindArchive) -> Mapping[str, prepared.TfdsExamples]:
     """Returns the examples of each kind of image."""
     path = find(ARCHIVE)
     files = _read_files(path)
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[str, dict[str, ImageFiles]] = {}
     for name in sorted(files):
-        kind = _kind(_decode_image(path, name, files[name]))
-        kinds.setdefault(kind, []).append(name)
-    return {
-        kind: _examples(path, {name: files[name] for name in names})
-        for kind, names in sorted(kinds.items())
-    }
+        image = _decode_image(path, name, files[name])
+        mode = "grey" if (image == image[..., :1]).all() else "colour"
+        kind = f"{mode}_{image.shape[0]}x{image.shape[1]}"
+        kinds.setdefault(kind, {})[name] = files[name]
+    return {kind: _examples(path, kinds[kind]) for kind in sorted(kinds)}
 
 
-def _examples(path: Path, files: Mapping[str, ImageFiles]) -> TfdsExamples:
+def _examples(path: Path, files: Mapping[str, ImageFiles]) -> prepared.TfdsExamples:
     for i, (name, parts) in enumerate(files.items()):
         image = _decode_image(path, name, parts)
         instances = _decode_instances(path, name, parts, image.shape[:2])
-        yield i, make_example(name, image, instances > 0, instances)
+        yield i, prepared.make_example(name, image, instances > 0, instances)
 
 
 def _read_files(path: Path) -> dict[str, ImageFiles]:
-    found, names = read_archive(
-        ARCHIVE, path, lambda name: _NAME.search(name) is not None
+    found = read_archive(
+        ARCHIVE,
+        path,
+        _NAME.search,
+        lambda found: () if found else ("ID/images/ID.png",),
     )
     files: dict[str, ImageFiles] = {}
-    for name, content in found.items():
-        match = _NAME.search(name)
-        parts = files.setdefault(match["id"], ImageFiles({}, {}))
-        getattr(parts, match["kind"])[name] = content
-    if not files:
-        raise UserError(
-            f"{path} has no ID/images/ID.png; it holds {listing(names) or 'nothing'}; "
-            f"get {ARCHIVE.file} from {ARCHIVE.url}"
-        )
+    for match, content in found.items():
+        parts = files.setdefault(match["id"], {"images": {}, "masks": {}})
+        parts[match["kind"]][match.string] = content
     for name, parts in files.items():
-        if len(parts.images) != 1 or not parts.masks:
+        images, masks = len(parts["images"]), len(parts["masks"])
+        if images != 1 or not masks:
             raise UserError(
-                f"{path}, {name} has {len(parts.images)} images and {len(parts.masks)} "
-                "masks, but must have one image and a mask; get the archive again"
+                f"{path}, {name} has {images} images and {masks} masks, but must have "
+                "one image and a mask; get the archive again"
             )
     return files
 
 
 def _decode_image(path: Path, name: str, parts: ImageFiles) -> np.ndarray:
     """Returns `u8[H, W, 3]`."""
-    (content,) = parts.images.values()
+    (content,) = parts["images"].values()
     image = decode_image(content, f"{path}, {name}")
     if image.dtype != np.uint8:
         raise UserError(f"{path}, {name}: its image has {image.dtype}, not 8 bits")
     return np.broadcast_to(image, (*image.shape[:2], 3))
-
-
-def _kind(image: np.ndarray) -> str:
-    height, width = image.shape[:2]
-    mode = "grey" if (image == image[..., :1]).all() else "colour"
-    return f"{mode}_{height}x{width}"
 
 
 def _decode_instances(
@@ -202,8 +158,8 @@ def _decode_instances(
 ) -> np.ndarray:
     """Numbers the nuclei from 1 in the order of file names; the first one wins."""
     instances = np.zeros(shape, np.int32)
-    for number, file in enumerate(sorted(parts.masks), start=1):
-        mask = decode_image(parts.masks[file], f"{path}, {file}")[..., 0]
+    for number, file in enumerate(sorted(parts["masks"]), start=1):
+        mask = decode_image(parts["masks"][file], f"{path}, {file}")[..., 0]
         if mask.shape != shape or not np.isin(mask, (0, 255)).all():
             raise UserError(
                 f"{path}, {file} must hold 0 and 255 only and have the shape of its "
@@ -213,7 +169,7 @@ def _decode_instances(
     return instances
 
 
-DATASET = PublicDataset(
+DATASET = prepared.PublicDataset(
     name="dsb2018",
     description="""\
 Nuclei under several microscopes: `stage1_train` of the 2018 Data Science Bowl, image
@@ -237,7 +193,6 @@ Licence: CC0. Cite the paper of the citation.""",
   year = {2019}, doi = {10.1038/s41592-019-0612-7}
 }""",
     release_notes="A split for each size and mode, in the order of ids.",
-    features=lambda: make_features(CLASSES, channels=3, instances=True),
-    supervised_keys=("image", "label"),
+    features=lambda: prepared.make_features(CLASSES, channels=3, instances=True),
     read_splits=_read_splits,
 )

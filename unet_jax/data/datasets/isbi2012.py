@@ -6,19 +6,8 @@ from typing import Annotated
 
 import numpy as np
 
+from unet_jax.data.datasets import prepared
 from unet_jax.data.datasets.archives import Archive, read_archive
-from unet_jax.data.datasets.prepared import (
-    STORED_IGNORE,
-    FindArchive,
-    PublicDataset,
-    TfdsExamples,
-    decode_grey_tiff,
-    make_example,
-    make_features,
-    prepare,
-    read_records,
-)
-from unet_jax.data.label_map import MICROSCOPY
 from unet_jax.data.source import Source, Splits, subset, withhold_labels
 from unet_jax.data.splitting import check_fold, split_folds
 from unet_jax.errors import UserError
@@ -66,14 +55,8 @@ def isbi2012(
       UserError: an argument is out of range, or the archive is missing or damaged.
     """
     check_fold(fold, folds)
-    builder = prepare(DATASET, manual_dir, data_dir)
-    sections = Source(
-        name="isbi2012",
-        classes=CLASSES,
-        colours=MICROSCOPY,
-        channels=1,
-        **read_records(builder, "train"),
-    )
+    builder = prepared.prepare(DATASET, manual_dir, data_dir)
+    sections = prepared.read_source(builder, "train")
     names = split_folds(sections.length, folds, fold)
 
     def part(name: str) -> Source:
@@ -92,7 +75,7 @@ def isbi2012(
     )
 
 
-def _read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
+def _read_splits(find: prepared.FindArchive) -> Mapping[str, prepared.TfdsExamples]:
     path = find(ARCHIVE)
     stacks = _read_stacks(path)  # all of them, to find a damaged archive at once
     return {
@@ -101,33 +84,29 @@ def _read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
     }
 
 
-def _examples(split: str, volume: np.ndarray, labels: np.ndarray) -> TfdsExamples:
+def _examples(
+    split: str, volume: np.ndarray, labels: np.ndarray
+) -> prepared.TfdsExamples:
     for i, (image, label) in enumerate(zip(volume, labels, strict=True)):
-        yield i, make_example(f"{split}-{i:02d}", image, label)
+        yield i, prepared.make_example(f"{split}-{i:02d}", image, label)
 
 
 def _read_stacks(path: Path) -> dict[str, np.ndarray]:
     """Returns the stacks by file name, from any folder of the archive."""
-    found, names = read_archive(
-        ARCHIVE, path, lambda name: PurePosixPath(name).name in STACKS
+    files = read_archive(
+        ARCHIVE,
+        path,
+        lambda member: next(filter(PurePosixPath(member).match, STACKS), None),
+        lambda found: [name for name in REQUIRED if name not in found],
     )
-    files = {PurePosixPath(name).name: content for name, content in found.items()}
-    missing = [name for name in REQUIRED if name not in files]
-    if missing:
-        raise UserError(
-            f"{path} has no {', '.join(missing)}; it holds "
-            f"{listing(names) or 'nothing'}; get {ARCHIVE.file} from {ARCHIVE.url}"
-        )
-    return {name: _decode_stack(path, name, files[name]) for name in files}
-
-
-def _decode_stack(path: Path, name: str, content: bytes) -> np.ndarray:
-    stack = decode_grey_tiff(content, f"{path}: {name}")
-    if stack.dtype != np.uint8:
-        raise UserError(
-            f"{path}: {name} must be a stack of 8-bit sections, not {stack.dtype}"
-        )
-    return stack
+    stacks = {}
+    for name, content in files.items():
+        stacks[name] = stack = prepared.decode_grey_tiff(content, f"{path}: {name}")
+        if stack.dtype != np.uint8:
+            raise UserError(
+                f"{path}: {name} must be a stack of 8-bit sections, not {stack.dtype}"
+            )
+    return stacks
 
 
 def _images_and_labels(
@@ -136,7 +115,7 @@ def _images_and_labels(
     """Returns the volume of a split and its class ids, `u8[N, H, W]` both."""
     volume, labels = stacks[f"{split}-volume.tif"], stacks.get(f"{split}-labels.tif")
     if labels is None:
-        return volume, np.full_like(volume, STORED_IGNORE)
+        return volume, np.full_like(volume, prepared.STORED_IGNORE)
     if labels.shape != volume.shape:
         raise UserError(
             f"{path}: {split}-labels.tif is {labels.shape} but {split}-volume.tif is "
@@ -151,7 +130,7 @@ def _images_and_labels(
     return volume, labels // 255
 
 
-DATASET = PublicDataset(
+DATASET = prepared.PublicDataset(
     name="isbi2012",
     description="""\
 Serial section transmission electron microscopy of the ventral nerve cord of a
@@ -188,7 +167,6 @@ papers of the citation.""",
   year = {2015}, doi = {10.3389/fnana.2015.00142}
 }""",
     release_notes="The sections in the order of the stack.",
-    features=lambda: make_features(CLASSES, channels=1, instances=False),
-    supervised_keys=("image", "label"),
+    features=lambda: prepared.make_features(CLASSES, channels=1, instances=False),
     read_splits=_read_splits,
 )

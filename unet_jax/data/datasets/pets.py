@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from unet_jax.data.datasets import prepared
 from unet_jax.data.datasets.archives import Archive, read_archive, read_members
-from unet_jax.data.datasets.prepared import (
-    FindArchive,
-    PublicDataset,
-    TfdsExamples,
-    png_bytes,
-)
 from unet_jax.data.files import decode_image
 from unet_jax.errors import UserError
 from unet_jax.text import listing
@@ -54,13 +49,13 @@ def _features() -> "tfds.features.FeaturesDict":
     )
 
 
-def _read_splits(find: FindArchive) -> Mapping[str, TfdsExamples]:
+def _read_splits(find: prepared.FindArchive) -> Mapping[str, prepared.TfdsExamples]:
     trimaps = _read_trimaps(find(ANNOTATIONS))
     path = find(IMAGES)
     return {split: _examples(path, trimaps[split]) for split in LISTS}
 
 
-def _examples(path: Path, trimaps: Mapping[str, bytes]) -> TfdsExamples:
+def _examples(path: Path, trimaps: Mapping[str, bytes]) -> prepared.TfdsExamples:
     left = dict(trimaps)
 
     def wanted(name: str) -> bool:
@@ -85,15 +80,12 @@ def _examples(path: Path, trimaps: Mapping[str, bytes]) -> TfdsExamples:
 
 def _read_trimaps(path: Path) -> dict[str, dict[str, bytes]]:
     """Returns the trimap of each photograph of each split, as a PNG."""
-    found, names = read_archive(ANNOTATIONS, path, _is_annotation)
-    files = {PurePosixPath(name).name: content for name, content in found.items()}
-    missing = [name for name in LISTS.values() if name not in files]
-    if missing:
-        raise UserError(
-            f"{path} has no {', '.join(missing)}; it holds "
-            f"{listing(names) or 'nothing'}; get {ANNOTATIONS.file} from "
-            f"{ANNOTATIONS.url}"
-        )
+    files = read_archive(
+        ANNOTATIONS,
+        path,
+        _annotation_name,
+        lambda found: [name for name in LISTS.values() if name not in found],
+    )
     trimaps: dict[str, dict[str, bytes]] = {}
     for split, name in LISTS.items():
         lines = files[name].decode("utf-8", "replace").splitlines()
@@ -109,10 +101,11 @@ def _read_trimaps(path: Path) -> dict[str, dict[str, bytes]]:
     return trimaps
 
 
-def _is_annotation(name: str) -> bool:
-    path = PurePosixPath(name)
-    trimap = path.parent.name == "trimaps" and path.suffix == ".png"
-    return path.name in LISTS.values() or (trimap and not path.name.startswith("."))
+def _annotation_name(member: str) -> str | None:
+    """Returns the file name of a list or a trimap; None for other members."""
+    path = PurePosixPath(member)
+    trimap = path.match("trimaps/*.png") and not path.name.startswith(".")
+    return path.name if trimap or path.name in LISTS.values() else None
 
 
 def _image_file(name: str, content: bytes, trimap: bytes) -> bytes:
@@ -130,10 +123,10 @@ def _image_file(name: str, content: bytes, trimap: bytes) -> bytes:
     with Image.open(io.BytesIO(content)) as file:
         if file.format == "JPEG" and file.mode == "RGB":
             return content
-    return png_bytes(np.broadcast_to(image, (*image.shape[:2], 3)))
+    return prepared.png_bytes(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
-DATASET = PublicDataset(
+DATASET = prepared.PublicDataset(
     name="oxford_iiit_pet",
     description="""\
 Photographs of cats and dogs of 37 breeds, some 200 each, of various sizes, with a

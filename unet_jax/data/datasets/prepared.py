@@ -5,7 +5,6 @@ takes seconds.
 """
 
 import contextlib
-import functools
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,9 @@ from PIL import Image
 from unet_jax.arrays import IGNORE
 from unet_jax.data.datasets.archives import Archive, find_archive
 from unet_jax.data.files import decode_image, decode_tiff
+from unet_jax.data.label_map import MICROSCOPY
 from unet_jax.data.record import Record
+from unet_jax.data.source import Source
 from unet_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ class PublicDataset(NamedTuple):
       citation: BibTeX entries.
       release_notes: what version 1.0.0 contains.
       features: returns the TFDS features of an example.
-      supervised_keys: the features for input and truth.
       read_splits: `(find_archive) -> examples of each TFDS split`. Raises UserError if
         an archive is missing or damaged.
+      supervised_keys: the features for input and truth.
       shuffle: True if TFDS may store the examples in another order.
     """
 
@@ -51,8 +52,8 @@ class PublicDataset(NamedTuple):
     citation: str
     release_notes: str
     features: Callable[[], "tfds.features.FeaturesDict"]
-    supervised_keys: tuple[str, str]
     read_splits: Callable[[FindArchive], Mapping[str, TfdsExamples]]
+    supervised_keys: tuple[str, str] = ("image", "label")
     shuffle: bool = False
 
 
@@ -93,10 +94,6 @@ def data_home(data_dir: str) -> Path:
 def read_rows(builder: Any, split: str) -> Sequence[dict[str, Any]]:
     """Returns the examples of a split, with images as the bytes of their files.
 
-    Args:
-      builder: a TFDS builder.
-      split: its split.
-
     Raises:
       UserError: the files are damaged.
     """
@@ -119,9 +116,9 @@ def read_rows(builder: Any, split: str) -> Sequence[dict[str, Any]]:
     return rows
 
 
-def read_records(builder: Any, split: str) -> dict[str, Any]:
-    """Returns `length` and `load` of a split whose examples `make_example` made."""
-    rows = read_rows(builder, split)
+def read_source(builder: Any, split: str) -> Source:
+    """Returns the source of a split whose examples `make_example` made."""
+    rows, features = read_rows(builder, split), builder.info.features
 
     def load(index: int) -> Record:
         row = rows[index]
@@ -134,7 +131,14 @@ def read_records(builder: Any, split: str) -> dict[str, Any]:
             record["instances"] = row["instances"][..., 0].astype(np.int32)
         return record
 
-    return {"length": len(rows), "load": load}
+    return Source(
+        name=builder.name,
+        classes=tuple(features["label"].names),
+        colours=MICROSCOPY,
+        channels=features["image"].shape[-1],
+        length=len(rows),
+        load=load,
+    )
 
 
 def make_features(
@@ -157,10 +161,7 @@ def make_features(
 
 
 def make_example(
-    name: str,
-    image: np.ndarray,
-    label: np.ndarray,
-    instances: np.ndarray | None = None,
+    name: str, image: np.ndarray, label: np.ndarray, instances: np.ndarray | None = None
 ) -> dict[str, Any]:
     """Returns a TFDS example.
 
@@ -199,29 +200,30 @@ def decode_grey_tiff(content: bytes, name: str) -> np.ndarray:
 def _builder_class(dataset: PublicDataset, manual_dir: str, downloads: Path) -> Any:
     import tensorflow_datasets as tfds
 
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        name = dataset.name
-        VERSION = tfds.core.Version(TFDS_VERSION)
-        RELEASE_NOTES = {TFDS_VERSION: dataset.release_notes}
+    with tfds.core.registered.skip_registration():
 
-        def _info(self) -> tfds.core.DatasetInfo:
-            return tfds.core.DatasetInfo(
-                builder=self,
-                description=dataset.description,
-                citation=dataset.citation,
-                features=dataset.features(),
-                supervised_keys=dataset.supervised_keys,
-                disable_shuffling=not dataset.shuffle,
-            )
+        class Builder(tfds.core.GeneratorBasedBuilder):
+            name = dataset.name
+            VERSION = tfds.core.Version(TFDS_VERSION)
+            RELEASE_NOTES = {TFDS_VERSION: dataset.release_notes}
 
-        def _split_generators(self, dl_manager: Any) -> Mapping[str, TfdsExamples]:
-            del dl_manager  # it retries for minutes if there is no network
-            manual = _manual_folder(manual_dir)
-            find = functools.partial(find_archive, manual=manual, downloads=downloads)
-            return dataset.read_splits(find)
+            def _info(self) -> tfds.core.DatasetInfo:
+                return tfds.core.DatasetInfo(
+                    builder=self,
+                    description=dataset.description,
+                    citation=dataset.citation,
+                    features=dataset.features(),
+                    supervised_keys=dataset.supervised_keys,
+                    disable_shuffling=not dataset.shuffle,
+                )
 
-        def _generate_examples(self) -> TfdsExamples:
-            raise NotImplementedError  # the splits are made above
+            def _split_generators(self, dl_manager: Any) -> Mapping[str, TfdsExamples]:
+                del dl_manager  # it retries for minutes if there is no network
+                manual = _manual_folder(manual_dir)
+                return dataset.read_splits(lambda a: find_archive(a, manual, downloads))
+
+            def _generate_examples(self) -> TfdsExamples:
+                raise NotImplementedError  # the splits are made above
 
     return Builder
 

@@ -16,13 +16,12 @@ from unet_jax.data.files import channel_converter, decode_image
 from unet_jax.data.label_map import apply_label_map, class_colours, parse_label_map
 from unet_jax.data.record import Record
 from unet_jax.data.source import Source, Splits, subset
-from unet_jax.data.splitting import split_random
+from unet_jax.data.splitting import SPLITS, split_random
 from unet_jax.errors import UserError, prefix_errors, suggest
 from unet_jax.specs import BelowOne, Whole
 from unet_jax.text import one_line
 
 READABLE = "array_record"  # the format that can be read without TensorFlow
-GIVEN = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
 PREPARABLE = {  # data sets that can be prepared without TensorFlow
     dataset.name: dataset
     for dataset in (
@@ -38,8 +37,6 @@ _OWN_CODE = "tensorflow_datasets."
 _CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # of TFDS 4 and before
 _NAME = re.compile(r"(?P<name>\w+)(?:/(?P<config>[^/:]+))?(?::(?P<version>[\d.]+))?")
 
-_Ints = tuple[int, ...]
-
 
 def tfds(
     *,
@@ -53,7 +50,7 @@ def tfds(
     label_map: tuple = (),
     ignore_label: int = IGNORE,
     classes: tuple[str, ...] = (),
-    colours: tuple[_Ints, ...] = (),
+    colours: tuple[tuple[int, ...], ...] = (),
     manual_dir: str = "",
     data_dir: str = "",
 ) -> Splits:
@@ -93,7 +90,8 @@ def tfds(
     named = {"image": image, "mask": mask} | ({"id": id} if id else {})
     for option, name in named.items():
         _check_exists(f"{option}: {dataset} has no feature", name, features)
-    _check_arrays(dataset, features, image, mask)
+        if option != "id":
+            _check_array(f"{option}: {name!r} of {dataset}", features[name])
     for name in splits:
         _check_exists(f"splits: {dataset} has no", name, builder.info.splits)
     names = classes or tuple(getattr(features[mask], "names", None) or ())
@@ -112,14 +110,15 @@ def tfds(
 
         def load(index: int) -> Record:
             row = rows[index]
-            name = _text(row[id]) if id else f"{split}-{index:05d}"
+            name = row[id] if id else f"{split}-{index:05d}"
+            name = name.decode() if isinstance(name, bytes) else str(name)
             with prefix_errors(f"{dataset}, {name}"):
-                values = _mask_values(row[mask], axes)
-                return {
-                    "image": _image_array(row[image], channels),
-                    "label": apply_label_map(values, ids),
-                    "id": name,
-                }
+                label = apply_label_map(_mask_values(row[mask], axes), ids)
+                pixels = row[image]
+                if isinstance(pixels, bytes):
+                    pixels = decode_image(pixels, "its image")
+                convert = channel_converter(pixels.shape[-1], channels, convert=True)
+                return {"image": convert(pixels), "label": label, "id": name}
 
         return Source(
             name=f"{dataset}/{split}",
@@ -137,10 +136,7 @@ def tfds(
 def find_builder(dataset: str, manual_dir: str, data_dir: str) -> Any:
     """Returns the TFDS builder of a data set that can be read; prepares it if needed.
 
-    Args:
-      dataset: `name`, `name/config` or `name/config:version`.
-      manual_dir: the folder of the archives of a `PREPARABLE` data set.
-      data_dir: the folder of prepared data sets; '' is TFDS's own folder.
+    The arguments are those of `tfds`.
 
     Raises:
       UserError: there is no such data set, its format needs TensorFlow, or it names
@@ -158,9 +154,14 @@ def find_builder(dataset: str, manual_dir: str, data_dir: str) -> Any:
     formats: set[str] = set()
     for folder in folders:
         _check_features(folder)
-        with _naming(folder):
+        try:
             builder = tensorflow_datasets.builder_from_directory(folder)
             formats = {form.value for form in builder.info.available_file_formats()}
+        except Exception as error:  # damaged files raise exceptions of many types
+            raise UserError(
+                f"{folder} cannot be read ({one_line(error)}); delete it, or prepare "
+                "it again"
+            ) from error
         if READABLE in formats:
             return builder
     only_named = not (match["config"] or match["version"])
@@ -236,23 +237,12 @@ def _feature_classes(value: Any) -> Iterator[str]:
             yield from _feature_classes(json.loads(value))
 
 
-@contextlib.contextmanager
-def _naming(folder: Path) -> Iterator[None]:
-    """Turns any exception of TFDS into a UserError that names the folder."""
-    try:
-        yield
-    except Exception as error:  # damaged files raise exceptions of many types
-        reason = one_line(error)
-        raise UserError(
-            f"{folder} cannot be read ({reason}); delete it, or prepare it again"
-        ) from error
-
-
 def _with_missing_splits(
     given: tuple[Source, ...], dataset: str, val: float, seed: int
 ) -> Splits:
-    """Draws the splits that are not given from the first."""
-    sources = dict(zip(GIVEN[len(given)], given, strict=True))
+    """Draws the splits that are not given from the first; of two, the second tests."""
+    names = SPLITS if len(given) == len(SPLITS) else ("train", "test")[: len(given)]
+    sources = dict(zip(names, given, strict=True))
     missing = [name for name in ("val", "test") if name not in sources]
     first = sources["train"]
     size = max(1, round(val * first.length))
@@ -264,9 +254,11 @@ def _with_missing_splits(
     rng = np.random.default_rng(seed)
     parts = split_random(first.length, dict.fromkeys(missing, size), rng)
     sources |= {name: subset(first, part, "") for name, part in parts.items()}
-    return Splits(
-        **{name: s._replace(name=f"{dataset}/{name}") for name, s in sources.items()}
-    )
+    named: dict[str, Any] = {
+        name: source._replace(name=f"{dataset}/{name}")
+        for name, source in sources.items()
+    }
+    return Splits(**named)
 
 
 def _class_ids(
@@ -279,17 +271,10 @@ def _class_ids(
     return ids | ({ignore_value: IGNORE} if ignore_value else {})
 
 
-def _image_array(stored: bytes | np.ndarray, channels: int) -> np.ndarray:
-    """Returns `[*S, C]`, converted between grey and RGB if needed."""
-    image = decode_image(stored, "its image") if isinstance(stored, bytes) else stored
-    return channel_converter(image.shape[-1], channels, convert=True)(image)
-
-
 def _mask_values(stored: bytes | np.ndarray, axes: int) -> np.ndarray:
     """Returns the values of a mask, `[*S, 1]`."""
-    mask = stored
-    if isinstance(stored, bytes):
-        mask = decode_image(stored, "its mask", indices=True)
+    decoded = isinstance(stored, bytes)
+    mask = decode_image(stored, "its mask", indices=True) if decoded else stored
     if mask.ndim == axes:
         mask = mask[..., None]
     if mask.ndim != axes + 1 or mask.shape[-1] != 1:
@@ -297,27 +282,18 @@ def _mask_values(stored: bytes | np.ndarray, axes: int) -> np.ndarray:
     return mask
 
 
-def _text(stored: Any) -> str:
-    return stored.decode() if isinstance(stored, bytes) else str(stored)
-
-
 def _check_exists(problem: str, name: str, existing: Iterable[str]) -> None:
     if name not in existing:
         raise UserError(f"{problem} {name!r}; {suggest(name, existing)}")
 
 
-def _check_arrays(dataset: str, features: Any, image: str, mask: str) -> None:
-    """Raises UserError unless the features are an image and a mask."""
+def _check_array(place: str, feature: Any) -> None:
+    """Raises UserError unless the feature is an image or a mask."""
     import tensorflow_datasets
 
     kinds = tensorflow_datasets.features
-    for option, name in (("image", image), ("mask", mask)):
-        feature = features[name]
-        if (
-            not isinstance(feature, kinds.Image | kinds.Tensor)
-            or len(feature.shape) < 2
-        ):
-            raise UserError(
-                f"{option}: {name!r} of {dataset} is no image, but "
-                f"{type(feature).__name__} of shape {feature.shape}"
-            )
+    if not isinstance(feature, kinds.Image | kinds.Tensor) or len(feature.shape) < 2:
+        raise UserError(
+            f"{place} is no image, but {type(feature).__name__} of shape "
+            f"{feature.shape}"
+        )

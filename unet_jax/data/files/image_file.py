@@ -1,5 +1,6 @@
 """The images of one file: described when it is opened, read in windows."""
 
+import functools
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -82,7 +83,8 @@ def channel_converter(
     """
     if stored == channels:
         return lambda block: block
-    change = {(1, 3): _repeat_grey, (3, 1): _luma}.get((stored, channels))
+    repeat_grey = functools.partial(np.repeat, repeats=3, axis=-1)
+    change = {(1, 3): repeat_grey, (3, 1): _luma}.get((stored, channels))
     differ = f"has {_channels(stored)}, the network takes {channels}"
     if change is None:
         raise UserError(f"{differ}; save the image with {_channels(channels)}")
@@ -129,10 +131,6 @@ def box_shape(box: Box) -> tuple[int, ...]:
 def byte_count(shape: Sequence[int], dtype: np.dtype) -> int:
     """Returns the size of an array in bytes."""
     return math.prod(shape) * np.dtype(dtype).itemsize
-
-
-def _repeat_grey(block: np.ndarray) -> np.ndarray:
-    return np.repeat(block, 3, axis=-1)
 
 
 def _luma(block: np.ndarray) -> np.ndarray:

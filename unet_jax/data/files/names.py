@@ -77,24 +77,16 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
     If that is not enough, as for equal names in two folders, numbers are added.
     """
     names = [stem(path) for path in paths]
-    endings = [ending(path).replace(".", "_") for path in paths]
-    longer = [f"{name}{end}" for name, end in zip(names, endings, strict=True)]
-    names = _lengthen(names, longer)
-    while len({name.lower() for name in names}) < len(names):
-        longer = [f"{name}_{i}" for i, name in enumerate(names, start=1)]
-        names = _lengthen(names, longer)
+    added = [ending(path).replace(".", "_") for path in paths]
+    times = Counter(name.lower() for name in names)
+    while len(times) < len(names):
+        pairs = zip(names, added, strict=True)
+        names = [n + more if times[n.lower()] > 1 else n for n, more in pairs]
+        times = Counter(name.lower() for name in names)
+        added = [f"_{i}" for i in range(1, len(names) + 1)]
     return names
 
 
 def is_image(path: Path) -> bool:
     """Returns True for an image of a known ending, and for an OME-Zarr folder."""
     return ending(path) != "" and not path.name.startswith(".")
-
-
-def _lengthen(names: list[str], longer: list[str]) -> list[str]:
-    """Takes the longer name wherever the short one is not unique, ignoring case."""
-    times = Counter(name.lower() for name in names)
-    return [
-        long if times[name.lower()] > 1 else name
-        for name, long in zip(names, longer, strict=True)
-    ]

@@ -5,11 +5,9 @@ A file holds [X, Y, Z]; an `ImageFile`, like a TIFF stack, is [Z, Y, X].
 
 import contextlib
 import functools
-import importlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -42,13 +40,13 @@ def open_nifti(path: Path, axes: int) -> Iterator[ImageFile]:
     stored = file.dataobj
     shape, channels = _shape_and_channels(stored.shape, axes)
     compressed = path.suffix == ".gz"
-    most = path.stat().st_size * (GZIP_RATIO if compressed else 1)
-    if stored.offset + byte_count(stored.shape, stored.dtype) > most:
+    size = byte_count(stored.shape, stored.dtype)
+    if stored.offset + size > path.stat().st_size * (GZIP_RATIO if compressed else 1):
         raise UserError(
             f"is too short for its {stored.shape} pixels of {stored.dtype}; copy or "
             "save it again"
         )
-    if compressed and byte_count(stored.shape, stored.dtype) > LIMIT:
+    if compressed and size > LIMIT:
         raise UserError(
             f"has {stored.shape} pixels of {stored.dtype}, more than {LIMIT} bytes; "
             "save it as .nii, which is read piece by piece"
@@ -82,12 +80,13 @@ def open_nifti(path: Path, axes: int) -> Iterator[ImageFile]:
     )
 
 
-def import_nibabel() -> ModuleType:
+def import_nibabel() -> Any:
     """Returns nibabel; raises UserError with the command that installs it."""
     try:
-        return importlib.import_module("nibabel")
+        import nibabel
     except ImportError as error:
         raise UserError("NIfTI needs nibabel; python -m pip install nibabel") from error
+    return nibabel
 
 
 def make_nifti(array: np.ndarray, like: ImageFile) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile as PillowFile
 
 from unet_jax.data.files.image_file import Box, ImageFile, not_a_volume
 from unet_jax.errors import UserError
@@ -22,6 +23,7 @@ FORMATS = ("PNG", "JPEG", "BMP")
 FORMATS_IN_MEMORY = (*FORMATS, "GIF", "WEBP")
 JPEG_PIXELS = 512  # the most that a byte can hold: a bit for each block of 8 x 8
 GREY, GREY_16, COLOUR = ("1", "L", "LA", "P"), ("I;16",), ("PA", "RGB", "RGBA", "RGBX")
+KINDS = ((GREY, 1, np.uint8), (GREY_16, 1, np.uint16), (COLOUR, 3, np.uint8))
 
 
 @contextlib.contextmanager
@@ -40,7 +42,7 @@ def open_pillow(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
         raise not_a_volume(axes)
     formats = FORMATS if isinstance(source, Path) else FORMATS_IN_MEMORY
     with open_with_pillow(source, formats) as image:
-        if image.format == "PNG" and image.n_frames > 1:
+        if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
             raise UserError("is an animation; save its images as the pages of a TIFF")
         if image.format == "PNG" and _loses_bits(image):
             raise UserError(
@@ -71,14 +73,15 @@ def open_pillow(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
 @contextlib.contextmanager
 def open_with_pillow(
     source: Path | io.BytesIO, formats: tuple[str, ...]
-) -> Iterator[Image.Image]:
+) -> Iterator[PillowFile]:
     """Opens an image with Pillow; raises UserError if it is above Pillow's limit."""
     try:
         image = Image.open(source, formats=formats)
     except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise UserError(
-            f"has more than {2 * Image.MAX_IMAGE_PIXELS} pixels; save it as a tiled "
-            "TIFF, which is read piece by piece"
+            f"has more than {limit} pixels; save it as a tiled TIFF, which is read "
+            "piece by piece"
         ) from error
     with image:
         yield image
@@ -90,12 +93,9 @@ def channels_and_dtype(image: Image.Image) -> tuple[int, np.dtype]:
     Raises:
       UserError: the colours are neither grey nor RGB.
     """
-    if image.mode in GREY:
-        return 1, np.dtype(np.uint8)
-    if image.mode in GREY_16:
-        return 1, np.dtype(np.uint16)
-    if image.mode in COLOUR:
-        return 3, np.dtype(np.uint8)
+    for modes, channels, dtype in KINDS:
+        if image.mode in modes:
+            return channels, np.dtype(dtype)
     raise UserError(f"has the colours {image.mode}; save it as RGB or as grey")
 
 
@@ -113,7 +113,7 @@ def _alpha_varies(image: Image.Image) -> bool:
     if "A" not in image.getbands():
         return False
     low, high = image.getchannel("A").getextrema()
-    return low < high
+    return low != high
 
 
 def _palette(image: Image.Image) -> np.ndarray | None:
@@ -129,7 +129,7 @@ def _can_hold_pixels(source: Path | io.BytesIO, image: Image.Image) -> bool:
     return math.prod(image.size) <= JPEG_PIXELS * size
 
 
-def _loses_bits(image: Image.Image) -> bool:
+def _loses_bits(image: PillowFile) -> bool:
     """Returns True if Pillow would silently drop the lower half of the bits."""
     sixteen = any("16" in str(tile.args) for tile in image.tile)
     return sixteen and image.mode not in GREY_16

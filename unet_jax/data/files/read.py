@@ -26,11 +26,11 @@ from unet_jax.data.files.zarr import open_zarr
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.text import one_line
 
-OPENERS = {
-    names.IMAGES: open_pillow,
-    names.TIFFS: open_tiff,
-    names.VOLUMES: open_nifti,
-    names.FOLDERS: open_zarr,
+OPENERS: dict[str, Callable] = {
+    **dict.fromkeys(names.IMAGES, open_pillow),
+    **dict.fromkeys(names.TIFFS, open_tiff),
+    **dict.fromkeys(names.VOLUMES, open_nifti),
+    **dict.fromkeys(names.FOLDERS, open_zarr),
 }
 LIMIT = 2**34  # bytes that one call of `read` may return
 DECODED_PIXELS = 2**26  # of an image in memory, over all pages
@@ -111,10 +111,8 @@ def _prepared(file: ImageFile, *, indices: bool) -> ImageFile:
 
 def _opener(path: Path) -> Callable[..., contextlib.AbstractContextManager[ImageFile]]:
     path.stat()  # raises if there is no such path, before its ending is looked at
-    found = names.ending(path)
-    for endings, opener in OPENERS.items():
-        if found in endings:
-            return opener
+    if opener := OPENERS.get(names.ending(path)):
+        return opener
     what = "is a folder, and no OME-Zarr" if path.is_dir() else "has an unknown ending"
     raise UserError(f"{what}; known endings are {', '.join(names.ENDINGS)}")
 

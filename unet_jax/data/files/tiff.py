@@ -11,7 +11,7 @@ import functools
 import io
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,12 +45,11 @@ class PageLayout(NamedTuple):
 
 
 class _Pixels(NamedTuple):
-    """The function that reads planes, and the conversion of their numbers."""
+    """The function that reads planes, and the channels to keep, without alpha."""
 
     read_plane: ReadPlane
     channels: int
     dtype: np.dtype
-    convert: Callable[[np.ndarray], np.ndarray]  # [..., stored channels] -> [..., C]
 
 
 @contextlib.contextmanager
@@ -69,21 +68,34 @@ def open_tiff(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
         grey nor RGB, the file is cut off, or neither tifffile nor Pillow can decode it.
     """
     with contextlib.ExitStack() as stack:
-        with _raise_logged_errors():
+        with _logged_errors_raised():
             file = stack.enter_context(tifffile.TiffFile(source))
             if file.is_shaped and len(file.series) > 1:  # pages written one by one
                 file = stack.enter_context(tifffile.TiffFile(source, is_shaped=False))
             series = _only_series(file)
             layout = find_layout(series, axes)
             read_plane = plane_reader(file, series)
-            problem = _decoding_problem(read_plane)
+            problem = ""
+            try:
+                read_plane(0, slice(0, 1), slice(0, 1))
+            except (ValueError, NotImplementedError) as error:
+                problem = str(error)
+                if "imagecodecs" not in problem:
+                    raise
         if problem:
             image = stack.enter_context(pillow.open_with_pillow(source, ("TIFF",)))
             pixels = _through_pillow(image, series.keyframe, layout, problem)
         else:
             pixels = _through_tifffile(file, series, layout, read_plane)
-        yield _image_file(source, layout, pixels)._replace(
-            palette=_palette(file, series)
+        yield ImageFile(
+            source,
+            "tiff",
+            len(layout.planes),
+            layout.shape,
+            pixels.channels,
+            pixels.dtype,
+            functools.partial(_read_window, layout, pixels),
+            palette=_palette(file, series),
         )
 
 
@@ -102,20 +114,16 @@ def find_layout(series: tifffile.TiffPageSeries, axes: int) -> PageLayout:
         f"its axes {series.axes} {series.shape} are not those of images of {axes} "
         "axes; save it as pages YX, ZYX, ZCYX or TZCYX"
     )
-    names = [
-        (name, n)
-        for name, n in zip(series.axes, series.shape, strict=True)
-        if n != 1 or name in "YX"
-    ]
-    letters = "".join(name for name, _ in names)
-    outer, inner = letters.partition("YX")[::2]
+    pairs = zip(series.axes, series.shape, strict=True)
+    axis_sizes = [(name, n) for name, n in pairs if n != 1 or name in "YX"]
+    letters = "".join(name for name, _ in axis_sizes)
+    sizes = [n for _, n in axis_sizes]
+    outer, _, inner = letters.partition("YX")
     _, _, height, width, samples = series.keyframe.shaped
-    sizes = [n for _, n in names]
     plane = [height, width, samples][: 2 + len(inner)]
-    if "YX" not in letters or sizes[len(outer) :] != plane or len(inner) > 1:
-        raise unclear
     channel = [i for i, name in enumerate(outer) if name in CHANNEL]
-    if len(channel) + len(inner) > 1:
+    known = "YX" in letters and sizes[len(outer) :] == plane
+    if not known or len(channel) + len(inner) > 1:
         raise unclear
     others = [i for i in range(len(outer)) if i not in channel]
     depth = []
@@ -136,28 +144,17 @@ def find_layout(series: tifffile.TiffPageSeries, axes: int) -> PageLayout:
     return PageLayout(planes, shape, separate * samples)
 
 
-def _image_file(
-    source: Path | io.BytesIO, layout: PageLayout, pixels: _Pixels
-) -> ImageFile:
-    def read(image: int, box: Box) -> np.ndarray:
-        *slices, rows, columns = box
-        chosen = layout.planes[image, slices[0] if slices else slice(None)]
-        parts = [pixels.read_plane(int(n), rows, columns) for n in chosen.ravel()]
-        stored = parts[0][None]
-        if len(parts) > 1:
-            stored = np.stack(parts).reshape(*chosen.shape, *parts[0].shape)
-            stored = np.moveaxis(stored, 1, -2)  # [depth, rows, columns, C, samples]
-        return pixels.convert(stored.reshape(*box_shape(box), -1))
-
-    return ImageFile(
-        source,
-        "tiff",
-        len(layout.planes),
-        layout.shape,
-        pixels.channels,
-        pixels.dtype,
-        read,
-    )
+def _read_window(
+    layout: PageLayout, pixels: _Pixels, image: int, box: Box
+) -> np.ndarray:
+    *slices, rows, columns = box
+    chosen = layout.planes[image, slices[0] if slices else slice(None)]
+    parts = [pixels.read_plane(int(n), rows, columns) for n in chosen.ravel()]
+    stored = parts[0][None]
+    if len(parts) > 1:
+        stored = np.stack(parts).reshape(*chosen.shape, *parts[0].shape)
+        stored = np.moveaxis(stored, 1, -2)  # [depth, rows, columns, C, samples]
+    return stored.reshape(*box_shape(box), -1)[..., : pixels.channels]
 
 
 def _only_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
@@ -188,17 +185,6 @@ def _only_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     return series
 
 
-def _decoding_problem(read_plane: ReadPlane) -> str:
-    """Returns tifffile's message if it cannot decode without imagecodecs, else ''."""
-    try:
-        read_plane(0, slice(0, 1), slice(0, 1))
-    except (ValueError, NotImplementedError) as error:
-        if "imagecodecs" not in str(error):
-            raise
-        return str(error)
-    return ""
-
-
 def _through_tifffile(
     file: tifffile.TiffFile,
     series: tifffile.TiffPageSeries,
@@ -207,18 +193,17 @@ def _through_tifffile(
 ) -> _Pixels:
     page = series.keyframe
     alpha = page.extrasamples[-1:] in ((1,), (2,))  # associated, unassociated
-    channels, dtype = layout.channels - alpha, series.dtype
+    two_values = page.bitspersample == 1
+    dtype = np.dtype(np.uint8) if two_values else series.dtype
     white_is_zero = page.photometric == WHITE_IS_ZERO and not file.is_imagej
-    if page.bitspersample == 1:
-        dtype = np.dtype(np.uint8)
 
-    def convert(block: np.ndarray) -> np.ndarray:
-        block = block[..., :channels]
-        if page.bitspersample == 1:
+    def read(number: int, rows: slice, columns: slice) -> np.ndarray:
+        block = read_plane(number, rows, columns)
+        if two_values:
             block = np.where(block, 255, 0).astype(np.uint8)
         return ~block if white_is_zero and dtype.kind == "u" else block
 
-    return _Pixels(read_plane, channels, dtype, convert)
+    return _Pixels(read, layout.channels - alpha, dtype)
 
 
 def _through_pillow(
@@ -228,7 +213,8 @@ def _through_pillow(
     sixteen = page.bitspersample == 16 and page.photometric == BLACK_IS_ZERO
     correct = page.bitspersample in (1, 8) or (sixteen and image.mode in pillow.GREY_16)
     one_plane = page.planarconfig == 1 and layout.planes.shape[-1] == 1
-    if not (correct and one_plane and image.n_frames == layout.planes.size):
+    pages = getattr(image, "n_frames", 1)
+    if not (correct and one_plane and pages == layout.planes.size):
         raise UserError(
             f"cannot be decoded: {problem}; pip install imagecodecs, or save it "
             "uncompressed"
@@ -242,7 +228,6 @@ def _through_pillow(
     return _Pixels(
         lambda number, rows, columns: whole(number)[rows, columns],
         *pillow.channels_and_dtype(image),
-        lambda block: block,
     )
 
 
@@ -257,27 +242,23 @@ def _palette(
     return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8).T
 
 
-class _RaisingHandler(logging.Handler):
-    """A log handler that raises errors which tifffile only logs, and prints nothing.
+@contextlib.contextmanager
+def _logged_errors_raised() -> Iterator[None]:
+    """Raises errors that tifffile only logs, and drops its other messages.
 
     If the chain of pages is broken, tifffile would continue with the pages before it,
     or never end. Broken tags are ignored: if the tag matters, another error follows.
     """
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Raises UserError for an error."""
+    def raise_error(record: logging.LogRecord) -> bool:
         message = record.getMessage()
         if record.levelno >= logging.ERROR and "TiffTag" not in message:
             raise UserError(f"is damaged ({message[:200]!r}); save it again")
+        return False
 
-
-@contextlib.contextmanager
-def _raise_logged_errors() -> Iterator[None]:
-    logger, handler = logging.getLogger("tifffile"), _RaisingHandler()
-    propagated, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(raise_error)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagated
+        logger.removeFilter(raise_error)

@@ -5,13 +5,13 @@ pages are read row by row. Otherwise the strips and tiles that a window overlaps
 decoded, and cached for the next window.
 """
 
-import collections
 import functools
 import itertools
 import lzma
 import math
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -50,6 +50,7 @@ def _uncompressed_reader(
 ) -> ReadPlane:
     page, handle = series.keyframe, file.filehandle
     separate, depth, _, width, samples = page.shaped
+    assert page.dtype is not None
     dtype = page.dtype.newbyteorder(file.byteorder)
     pixel = samples * dtype.itemsize
     plane = math.prod(page.shaped[2:4]) * pixel
@@ -70,7 +71,8 @@ def _uncompressed_reader(
         first = start(number) + (rows.start * width + columns.start) * pixel
         for row, part in enumerate(parts):
             handle.seek(first + row * width * pixel)
-            if handle.readinto(memoryview(part).cast("B")) < part.nbytes:
+            buffer: Any = part.data.cast("B")
+            if handle.readinto(buffer) < part.nbytes:
                 raise UserError(CUT_OFF)
         return block.astype(dtype.newbyteorder("="), copy=False)
 
@@ -83,7 +85,10 @@ def _segment_reader(
     """Reads planes of which each strip or tile has to be decoded."""
     page = series.keyframe
     separate, depth, height, width, samples = page.shaped
-    shape = _segment_shape(page)
+    shape = 1, min(page.rowsperstrip, height), width  # slices, rows and columns
+    if page.is_tiled:
+        shape = page.tiledepth, page.tilelength, page.tilewidth
+    assert page.dtype is not None
     size = math.prod(shape) * samples * page.dtype.itemsize
     if size > LIMIT:
         raise UserError(
@@ -91,7 +96,10 @@ def _segment_reader(
             "smaller tiles"
         )
     counts = [-(-n // s) for n, s in zip((depth, height, width), shape, strict=True)]
-    segments = _SegmentCache(functools.partial(decode_segment, file, series, size))
+
+    @functools.lru_cache(maxsize=max(CACHE_BYTES // size, 1))
+    def decode(index: int, segment: int) -> np.ndarray:
+        return decode_segment(file, series, size, index, segment)
 
     def read(number: int, rows: slice, columns: slice) -> np.ndarray:
         index, inner = divmod(number, separate * depth)
@@ -105,10 +113,11 @@ def _segment_reader(
             _overlapped_segments(columns, shape[2]),
         ):
             segment = np.ravel_multi_index((sample, *tile), (separate, *counts))
-            pixels = segments.get(index, int(segment))
+            pixels = decode(index, int(segment))
             y, x = tile[1] * shape[1], tile[2] * shape[2]
-            target, source = _overlap(rows, y, shape[1]), _overlap(columns, x, shape[2])
-            block[target[0], source[0]] = pixels[z % shape[0], target[1], source[1]]
+            to_y, from_y = _overlap(rows, y, shape[1])
+            to_x, from_x = _overlap(columns, x, shape[2])
+            block[to_y, to_x] = pixels[z % shape[0], from_y, from_x]
         return block
 
     return read
@@ -121,14 +130,9 @@ def decode_segment(
     index: int,
     segment: int,
 ) -> np.ndarray:
-    """Decodes one strip or tile of one page: `[z, y, x, samples]`.
+    """Decodes one strip or tile of page `index`: `[z, y, x, samples]`.
 
-    Args:
-      file: an open file.
-      series: its pages.
-      size: the most bytes that the segment may inflate to.
-      index: the page.
-      segment: the strip or tile.
+    It may inflate to at most `size` bytes.
     """
     page, key, handle = _page(series, index), series.keyframe, file.filehandle
     offset, count = page.dataoffsets[segment], page.databytecounts[segment]
@@ -148,35 +152,9 @@ def decode_segment(
                 f"a strip or tile of it inflates to more than its {size} bytes; the "
                 "file is damaged, save it again"
             )
-    return key.decode(data, segment, jpegtables=page.jpegtables)[0]
-
-
-class _SegmentCache:
-    """The segments decoded last, up to `CACHE_BYTES`, or one if it is larger."""
-
-    def __init__(self, decode: Callable[[int, int], np.ndarray]) -> None:
-        self._decode = decode
-        self._arrays: collections.OrderedDict = collections.OrderedDict()
-        self._bytes = 0
-
-    def get(self, index: int, segment: int) -> np.ndarray:
-        key = (index, segment)
-        if key not in self._arrays:
-            array = self._decode(index, segment)
-            self._bytes += array.nbytes
-            while self._arrays and self._bytes > CACHE_BYTES:
-                self._bytes -= self._arrays.popitem(last=False)[1].nbytes
-            self._arrays[key] = array
-        self._arrays.move_to_end(key)
-        return self._arrays[key]
-
-
-def _segment_shape(page: tifffile.TiffPage) -> tuple[int, int, int]:
-    """Returns the slices, rows and columns of a strip or tile."""
-    if page.is_tiled:
-        return page.tiledepth, page.tilelength, page.tilewidth
-    _, _, height, width, _ = page.shaped
-    return 1, min(page.rowsperstrip, height), width
+    decoded = key.decode(data, segment, jpegtables=page.jpegtables)[0]
+    assert decoded is not None
+    return decoded
 
 
 def _page(

@@ -83,44 +83,18 @@ def write_images(
 
 def _format(like: ImageFile, dtype: np.dtype, channels: int) -> tuple[str, Callable]:
     if like.kind == "nifti" and dtype.kind != "f":
-        return ".nii.gz", _create_nifti
+        return ".nii.gz", _create_in_memory
     flat = like.count == 1 and len(like.shape) == 2 and like.kind in ("image", "tiff")
     small = math.prod(like.shape) <= PNG_PIXELS and dtype in (np.uint8, np.uint16)
     png = flat and small and not channels
-    return (".png", _create_png) if png else (".tif", _create_tiff)
+    return (".png", _create_in_memory) if png else (".tif", _create_tiff)
 
 
 @contextlib.contextmanager
-def _create_png(
+def _create_in_memory(
     part: Path, like: ImageFile, dtype: np.dtype, channels: int
 ) -> Iterator[Write]:
-    with _in_memory(like, dtype, channels) as (array, write):
-        yield write
-    with _naming(part.parent):
-        Image.fromarray(array[0]).save(part, format="PNG")
-
-
-@contextlib.contextmanager
-def _create_nifti(
-    part: Path, like: ImageFile, dtype: np.dtype, channels: int
-) -> Iterator[Write]:
-    with _in_memory(like, dtype, channels) as (array, write):
-        yield write
-    file = make_nifti(array[0], like)
-    with (
-        _naming(part.parent),
-        open(part, "wb") as stream,
-        # without a name and a time, equal labels give equal bytes
-        gzip.GzipFile("", "wb", compresslevel=1, fileobj=stream, mtime=0) as packed,
-    ):
-        file.to_stream(packed)
-
-
-@contextlib.contextmanager
-def _in_memory(
-    like: ImageFile, dtype: np.dtype, channels: int
-) -> Iterator[tuple[np.ndarray, Write]]:
-    """Yields an array `[count, *S]` or `[count, *S, K]`, and how to fill it."""
+    """Fills an array `[count, *S]` or `[count, *S, K]`, and saves the first image."""
     shape = (like.count, *like.shape, *([channels] if channels else []))
     array = np.empty(shape, dtype)
     rows = array.reshape(-1, *shape[2:])
@@ -131,8 +105,15 @@ def _in_memory(
         rows[done : done + len(block)] = block
         done += len(block)
 
-    yield array, write
+    yield write
     assert done == len(rows), f"{done} of {len(rows)} rows were written"
+    with _naming(part.parent), open(part, "wb") as stream:
+        if like.kind != "nifti":
+            Image.fromarray(array[0]).save(stream, format="PNG")
+            return
+        # without a name and a time, equal labels give equal bytes
+        with gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed:
+            make_nifti(array[0], like).to_stream(packed)
 
 
 @contextlib.contextmanager
@@ -181,7 +162,7 @@ def _create_empty_tiff(
     axes, shape = zip(*images, *depth, *channel, *plane, strict=True)
     size = math.prod(shape) * dtype.itemsize
     imagej = dtype in IMAGEJ and size < IMAGEJ_BYTES
-    offset, _ = tifffile.imwrite(
+    place = tifffile.imwrite(
         part,
         shape=shape,
         dtype=dtype,
@@ -192,7 +173,8 @@ def _create_empty_tiff(
         metadata={"axes": "".join(axes)},
         returnoffset=True,
     )
-    return offset
+    assert place is not None
+    return place[0]
 
 
 @contextlib.contextmanager

@@ -43,11 +43,8 @@ def open_zarr(path: Path, axes: int) -> Iterator[ImageFile]:
     array = path / level["path"]
     if not array.resolve().is_relative_to(path.resolve()):
         raise UserError(f"its pixels are at {array}, outside of it; copy them into it")
-    store = tensorstore.open(
-        {
-            "driver": driver,
-            "kvstore": {"driver": "file", "path": str(array)},
-        },
+    store: Any = tensorstore.open(
+        {"driver": driver, "kvstore": {"driver": "file", "path": str(array)}},
         context=tensorstore.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}}),
         open=True,
         read=True,

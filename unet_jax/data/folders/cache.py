@@ -30,10 +30,7 @@ def file_stamps(pairs: Sequence[Pair], root: Path) -> list[tuple[Stamp, ...]]:
     its time of modification in ns. For a folder, an OME-Zarr, the time is a hash of the
     names, sizes and times of the files in it.
     """
-    return [
-        tuple(_file_stamp(role, path, root) for role, path in _files_by_role(pair))
-        for pair in pairs
-    ]
+    return [_pair_stamps(pair, root) for pair in pairs]
 
 
 def read_survey(path: Path) -> Any:
@@ -51,19 +48,13 @@ def record_cache(
 ) -> Path:
     """Returns the cache path prefix: a hash of the files' stamps and of the options.
 
-    Args:
-      folder: the folder that holds all caches of records.
-      stamps: from `file_stamps`.
-      *options: everything else that a record depends on.
+    The options are everything else that a record depends on.
     """
     return Path(folder).expanduser() / _hash([stamps, repr(options)])
 
 
 def cached_survey(prefix: Path) -> Any:
     """Returns the survey that was stored with the records of the same files, or None.
-
-    Args:
-      prefix: from `record_cache`.
 
     Raises:
       UserError: the records are damaged.
@@ -99,10 +90,10 @@ def cached_loader(
     return lambda page: load(index[page.pair, page.number])
 
 
-def _files_by_role(pair: Pair) -> list[tuple[str, Path]]:
+def _pair_stamps(pair: Pair, root: Path) -> tuple[Stamp, ...]:
     found = [("image", pair.image), *(("mask", path) for path in pair.masks)]
-    found += [("instances", pair.instances)] if pair.instances else []
-    return found + ([("target", pair.target)] if pair.target else [])
+    found += [("instances", pair.instances), ("target", pair.target)]
+    return tuple(_file_stamp(role, path, root) for role, path in found if path)
 
 
 def _file_stamp(role: str, path: Path, root: Path) -> Stamp:

@@ -23,23 +23,21 @@ class _Channels(NamedTuple):
 def choose_channels(pages: Sequence[Page], requested: int) -> tuple[int, list[Issue]]:
     """Returns the number of channels for all images, and issues of different images.
 
-    Args:
-      pages: all pages.
-      requested: 1 for grey, 3 for RGB, or the number that all images have; 0 takes RGB
-        for a mixture of grey and RGB files, and otherwise what most images have. RGB
-        files that are grey in every pixel count as grey.
+    It is `requested`: 1 for grey, 3 for RGB, or the number that all images have. 0
+    takes RGB for a mixture of grey and RGB files, and otherwise what most images have.
+    RGB files that are grey in every pixel count as grey.
     """
     images = _image_channels(pages)
     count = requested or _common_count(images) or 1
     expected = "most have"
     if requested:
         expected = f"--config.data.channels={requested} asks for"
-    issues = [*_check_convertible(images, count, expected)]
+    others = ""
     if any(image.count == count for image in images):
         other = "grey" if count == 3 else "RGB"
-        remedy = f"; --config.data.channels={4 - count} makes all of them {other}"
-        issues += _report_conversions(images, count, f"the others are{remedy}")
-    return count, issues
+        others = "the others are"
+        others += f"; --config.data.channels={4 - count} makes all of them {other}"
+    return count, [*_check_channels(images, count, expected, others)]
 
 
 def choose_target_channels(pages: Sequence[Page]) -> tuple[int, list[Issue]]:
@@ -48,34 +46,25 @@ def choose_target_channels(pages: Sequence[Page]) -> tuple[int, list[Issue]]:
     It is the number that all files have. A mixture of grey and RGB files is converted
     as images are.
     """
-    targets = [
-        _Channels(page.stats.target, page.stats.target_channels, page.target_grey)
-        for page in pages
-        if page.stats.target
-    ]
+    stats = [(page.stats, page.target_grey) for page in pages if page.stats.target]
+    targets = [_Channels(s.target, s.target_channels, grey) for s, grey in stats]
     counts = {target.count for target in targets}
     count = counts.pop() if len(counts) == 1 else _common_count(targets)
-    issues = [*_check_convertible(targets, count, "most targets have")]
-    issues += _report_conversions(targets, count, "the other targets are")
-    return count, issues
+    expected, others = "most targets have", "the other targets are"
+    return count, [*_check_channels(targets, count, expected, others)]
 
 
 def check_unlabelled_channels(pages: Sequence[Page], count: int) -> Iterator[Issue]:
-    """Yields issues of unlabelled images that differ from the training images.
-
-    Args:
-      pages: without labels.
-      count: the channels of the training images.
-    """
-    images = _image_channels(pages)
-    yield from _check_convertible(images, count, "the images to train on have")
-    yield from _report_conversions(images, count, "the images to train on are")
+    """Returns issues of unlabelled images without `count` channels as in training."""
+    noun = "the images to train on"
+    return _check_channels(_image_channels(pages), count, f"{noun} have", f"{noun} are")
 
 
 def check_dtypes(pages: Sequence[Page]) -> Iterator[Issue]:
     """Yields a warning if images, or targets, differ in the type of their pixels."""
-    images = [(page.stats.image, page.stats.dtype) for page in pages]
-    targets = [(p.stats.target, p.stats.target_dtype) for p in pages if p.stats.target]
+    stats = [page.stats for page in pages]
+    images = [(s.image, s.dtype) for s in stats]
+    targets = [(s.target, s.target_dtype) for s in stats if s.target]
     for files, remedy in (
         (images, "normalize=unit would scale them differently"),
         (targets, "save all targets with one type"),
@@ -103,10 +92,8 @@ def check_orientations(pages: Sequence[Page]) -> Iterator[Issue]:
 def check_mask_channels(pages: Sequence[Page], classes: int) -> Iterator[Issue]:
     """Yields issues of masks that do not have one channel for each class.
 
-    Args:
-      pages: all pages.
-      classes: the number of named classes, with the background; 0 if they have no
-        names, and most masks decide.
+    `classes` counts the named classes, with the background; if it is 0, most masks
+    decide.
     """
     pages = [page for page in pages if page.classes]
     counts = Counter(page.classes for page in pages)
@@ -160,23 +147,22 @@ def _common_count(files: Sequence[_Channels]) -> int:
     return max(counts, key=lambda n: (counts[n], n), default=0)
 
 
-def _check_convertible(
-    files: Sequence[_Channels], count: int, expected: str
+def _check_channels(
+    files: Sequence[_Channels], count: int, expected: str, others: str
 ) -> Iterator[Issue]:
-    """Yields an error for each file that cannot be converted to `count` channels."""
+    """Yields errors of files that cannot have `count` channels, then a warning.
+
+    The warning names the files that are converted; without `others` there is none.
+    """
+    names = []
     for file in files:
-        if file.count != count and {file.count, count} != {1, 3}:
+        if {file.count, count} == {1, 3}:
+            names.append(file.name)
+        elif file.count != count:
             text = f"{file.name}: {file.count} channels, where {expected} {count}; "
             text += f"save it with {count}, or remove it"
             yield Issue("error", "channels", text)
-
-
-def _report_conversions(
-    files: Sequence[_Channels], count: int, others: str
-) -> Iterator[Issue]:
-    """Yields a warning that names the files that are converted."""
-    names = [file.name for file in files if {file.count, count} == {1, 3}]
-    if names:
+    if names and others:
         kind = "RGB" if count == 3 else "grey"
         text = f"{listing(names)}: converted to {kind}, as {others}"
         yield Issue("warning", "channels", text)

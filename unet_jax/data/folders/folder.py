@@ -1,6 +1,7 @@
 """The data set of a folder of the user's own images."""
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,16 +11,10 @@ from unet_jax.data.dataset_report import DatasetReport, merge_issues, total_pixe
 from unet_jax.data.duplicates import check_unlabelled_leaks
 from unet_jax.data.folders import cache, checks
 from unet_jax.data.folders.masks import ClassOptions, LabelMap, find_label_map
-from unet_jax.data.folders.pairing import (
-    UNLABELLED,
-    FoundPairs,
-    Pair,
-    Patterns,
-    find_pairs,
-)
+from unet_jax.data.folders.pairing import UNLABELLED, FoundPairs, Patterns, find_pairs
 from unet_jax.data.folders.reading import ReadOptions, load_record
 from unet_jax.data.folders.splits import SPLIT_FILE, assign_splits, split_to_json
-from unet_jax.data.folders.survey import Page, PairSurvey, survey_pairs
+from unet_jax.data.folders.survey import Page, survey_pairs
 from unet_jax.data.folders.survey_file import survey_from_json, survey_to_json
 from unet_jax.data.label_map import (
     class_colours,
@@ -112,7 +107,9 @@ def folder(
       UserError: there is no such folder, no image in it, or an argument is wrong.
     """
     # 1. Find the files and decide how to read them.
-    home = _root_folder(root, images)
+    if not root and not Path(images).expanduser().is_absolute():
+        raise UserError("root: name the folder of your images, --config.data.root=PATH")
+    home = Path(root).expanduser()
     classes = tuple(name.strip() for part in classes for name in part.split(","))
     class_options = ClassOptions(
         classes=classes or named_classes(label_map),
@@ -129,10 +126,15 @@ def folder(
     # 2. Read and measure every file, unless that was done before.
     pairs = (*found.pairs, *found.unlabelled)
     stamps = cache.file_stamps(pairs, home)
+    data = cache.read_survey(Path(survey).expanduser())
+    known = survey_from_json(data, pairs, stamps, home, options)
     prefix = None
     if records:
         prefix = cache.record_cache(records, stamps, options, class_options, channels)
-    known = _known_surveys(pairs, stamps, home, options, survey, prefix)
+        if None in known:
+            data = cache.cached_survey(prefix)
+            cached = survey_from_json(data, pairs, stamps, home, options)
+            known = [one or other for one, other in zip(known, cached, strict=True)]
     surveys = survey_pairs(pairs, home, options, known)
     survey_data = survey_to_json(surveys, stamps, options)
 
@@ -182,9 +184,7 @@ def folder(
         channels=image_channels, target_channels=target_channels, ids=mapping.ids
     )
     count = len(mapping.classes)
-    pages = [page for page in pages if _is_loadable(page, options, count)]
-    extra = [page for page in extra if _is_loadable(page, options, count)]
-    every = [*pages, *extra]
+    every = [page for page in (*pages, *extra) if _is_loadable(page, options, count)]
     load = functools.partial(_load_page, options=options)
     if prefix and not report.errors:
         load = cache.cached_loader(prefix, every, options, survey_data)
@@ -201,19 +201,10 @@ def folder(
         independent=options.multilabel,
         target_channels=target_channels,
     )
-    without = None
-    if extra:
-        indices = range(len(pages), len(every))
-        without = subset(whole, indices, f"{name}/{UNLABELLED}")
-        without = without._replace(target_channels=0)
-    parts = {part: _part(whole, pages, part) for part in SPLITS}
-    return Splits(**parts, report=report, notes=notes, unlabelled=without)
-
-
-def _root_folder(root: str, images: str) -> Path:
-    if not root and not Path(images).expanduser().is_absolute():
-        raise UserError("root: name the folder of your images, --config.data.root=PATH")
-    return Path(root).expanduser()
+    parts: dict[str, Any] = {name: _part(whole, every, name) for name in SPLITS}
+    rest = _part(whole, every, UNLABELLED)._replace(target_channels=0)
+    parts[UNLABELLED] = rest if rest.length else None
+    return Splits(**parts, report=report, notes=notes)
 
 
 def _read_options(
@@ -237,35 +228,6 @@ def _read_options(
         ignore_value=options.ignore_value,
         spacing=spacing,
     )
-
-
-def _known_surveys(
-    pairs: Sequence[Pair],
-    stamps: Sequence[tuple[cache.Stamp, ...]],
-    root: Path,
-    options: ReadOptions,
-    survey: str,
-    prefix: Path | None,
-) -> Sequence[PairSurvey | None]:
-    """Returns the stored result of each pair, or None if it must be read.
-
-    Args:
-      pairs: the files.
-      stamps: of the files of each pair.
-      root: the folder that file names are relative to.
-      options: how to read them.
-      survey: a survey.json; '' for none.
-      prefix: of the cache of records, which holds a survey too; None for none.
-    """
-    known: Sequence[PairSurvey | None] = [None] * len(pairs)
-    if survey:
-        data = cache.read_survey(Path(survey).expanduser())
-        known = survey_from_json(data, pairs, stamps, root, options)
-    if prefix and None in known:
-        data = cache.cached_survey(prefix)
-        cached = survey_from_json(data, pairs, stamps, root, options)
-        known = [one or other for one, other in zip(known, cached, strict=True)]
-    return known
 
 
 def _label_map(
@@ -297,30 +259,25 @@ def _count_classes(stats: RecordStats, label_map: LabelMap) -> RecordStats:
     """Returns the measurements with the pixels of classes, from those of values."""
     if not stats.values:
         return stats
-    pixels: dict[int, int] = {}
+    pixels: Counter[int] = Counter()
     for value, count in stats.values.items():
-        if (k := label_map.ids.get(value)) is not None:
-            pixels[k] = pixels.get(k, 0) + count
+        if value in label_map.ids:
+            pixels[label_map.ids[value]] += count
     return stats._replace(pixels=dict(sorted(pixels.items())))
 
 
 def _is_loadable(page: Page, options: ReadOptions, classes: int) -> bool:
     """Returns False if the page has an error, and cannot be a record."""
     stats = page.stats
+    channels = [(stats.channels, options.channels)]
+    if stats.target:
+        channels.append((stats.target_channels, options.target_channels))
     return (
         page.finite
-        and _convertible(stats.channels, options.channels)
-        and (
-            not stats.target
-            or _convertible(stats.target_channels, options.target_channels)
-        )
-        and (not page.classes or page.classes == classes - 1)
+        and all(a == b or {a, b} == {1, 3} for a, b in channels)
+        and page.classes in (0, classes - 1)
         and stats.values.keys() <= options.ids.keys()
     )
-
-
-def _convertible(stored: int, channels: int) -> bool:
-    return stored == channels or {stored, channels} == {1, 3}
 
 
 def _load_page(page: Page, options: ReadOptions) -> Record:

@@ -90,16 +90,14 @@ def find_label_map(
         ids = ids | {str(IGNORE): IGNORE}
     classes = class_names(options.classes, max(ids.values()) + 1)
     misfits = [(name, found) for name, found in files if not found.keys() <= ids.keys()]
-    if given:
-        decisions = ()
-    else:
+    decisions = ()
+    if not given:
         names = dict(enumerate(classes)) | {IGNORE: "ignored"}
         each = [f"{value} is {names[k]}" for value, k in ids.items() if value in seen]
         decisions = (f"mask values: {', '.join(each)}",)
+    issues = tuple(_misfit(name, found, ids) for name, found in misfits)
     if given and len(misfits) == len(files) > 1:
         issues = (_unknown(files, ids),)
-    else:
-        issues = tuple(_misfit(name, found, ids) for name, found in misfits)
     return LabelMap(ids, classes, decisions, issues)
 
 

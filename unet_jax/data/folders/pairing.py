@@ -1,6 +1,7 @@
 """Pairs: images with their masks, object ids and targets, found by their names."""
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -100,12 +101,8 @@ def find_pairs(
     The root holds images with masks, instances or targets; or else `train`, `val` and
     `test` that do, of which `val` and `test` are left out if they have only images.
     Images stand alone if `masks` is '' and there is nothing else to pair them with.
-
-    Args:
-      root: the folder.
-      patterns: the places of the files.
-      classes: the order of the folders of masks, if each class has one.
-      links: True allows links that leave the root.
+    `classes` is the order of the folders of masks, if each class has one; `links` is
+    True to allow links that leave the root.
 
     Raises:
       UserError: there is no such folder, or no image in it.
@@ -170,10 +167,8 @@ def _find_masks(
     found = [finder.by_key(home, f"{pattern}/{name}") for name in names]
     for name, of_class in zip(names, found, strict=True):
         if not of_class:
-            finder.report(
-                f"{finder.name(home / pattern / name)}: no masks in it; put the masks "
-                "of the class there, or remove it"
-            )
+            text = f"{finder.name(home / pattern / name)}: no masks in it; put the "
+            finder.report(text + "masks of the class there, or remove it")
     return [of_class for of_class in found if of_class], names
 
 
@@ -182,9 +177,8 @@ def _class_folders(path: Path) -> tuple[str, ...]:
     if not path.is_dir() or files.is_image(path):
         return ()
     inside = [p for p in path.iterdir() if not p.name.startswith(".")]
-    if any(map(files.is_image, inside)):
-        return ()
-    return tuple(sorted(p.name for p in inside if p.is_dir()))
+    found = any(map(files.is_image, inside))
+    return () if found else tuple(sorted(p.name for p in inside if p.is_dir()))
 
 
 def _pair(
@@ -196,12 +190,7 @@ def _pair(
 ) -> Iterator[Pair]:
     """Yields every image with its partners, and reports files that lack one.
 
-    Args:
-      finder: collects the issues.
-      home: the folder of the images.
-      images: by key.
-      partners: the files to pair them with.
-      reported: keys whose files have an issue already.
+    Keys in `reported` have an issue already.
     """
     unrelated = [each for each in partners if not images.keys() & each.files.keys()]
     if unrelated and len(images) > 1:
@@ -216,7 +205,7 @@ def _pair(
     every = {key for each in partners for key in each.files}
     for key in sorted({*images, *every} - reported - finder.refused):
         present = [each for each in partners if key in each.files]
-        masks = [each.files[key] for each in present if each.noun == "mask"]
+        drawn = [each.files[key] for each in present if each.noun == "mask"]
         if key not in images:
             noun, name = present[0].noun, finder.name(present[0].files[key])
             finder.report(
@@ -226,21 +215,14 @@ def _pair(
             for each in partners:
                 if key not in each.files:
                     _report_missing(finder, key, images, each)
-        elif jpeg := [path for path in masks if path.suffix.lower() in JPEG]:
+        elif jpeg := [path for path in drawn if path.suffix.lower() in JPEG]:
             text = f"{finder.name(jpeg[0])}: a JPEG does not keep the values of a mask;"
             finder.report(f"{text} export it again as PNG or TIFF", "JPEG mask")
         else:
-            of = {field: [] for field in Patterns._fields}
-            for each in present:
-                of[each.field].append(each.files[key])
-            yield Pair(
-                key or files.stem(images[key]),
-                "",
-                images[key],
-                tuple(of["masks"]),
-                next(iter(of["instances"]), None),
-                next(iter(of["targets"]), None),
-            )
+            of = {each.field: each.files[key] for each in present}
+            masks = tuple(e.files[key] for e in present if e.field == "masks")
+            name, image = key or files.stem(images[key]), images[key]
+            yield Pair(name, "", image, masks, of.get("instances"), of.get("targets"))
 
 
 def _find_unlabelled(
@@ -268,11 +250,9 @@ def _report_missing(
     folder = finder.name(next(iter(others.values())).parent)
     text = f"{finder.name(images[key])}: an image without a {noun} in {folder}; add the"
     text += f" {noun} or remove the image"
-    longer = [k for k in others if key and key in k and k not in images]
-    if longer:
+    if longer := [k for k in others if key and key in k and k not in images]:
         path = others[min(longer, key=len)]
-        end = files.ending(path)
-        text += f" (is it {path.name}? then rename it to {key}{end})"
+        text += f" (is it {path.name}? then rename it to {key}{files.ending(path)})"
     finder.report(text)
 
 
@@ -285,14 +265,12 @@ def _report_unknown_formats(
     """
     kinds = patterns[:-1]
     unknown = [unknown_files(home, pattern) for pattern in kinds]
-    if not any(unknown):
-        return set()
     known = [dict(finder.match_files(home, pattern)).keys() for pattern in kinds]
-    every = [{*one, *other} for one, other in zip(unknown, known, strict=True)]
+    pairs = zip(unknown, known, strict=True)
+    times = Counter(key for one, other in pairs for key in {*one, *other})
     reported = set()
     for i, of_kind in enumerate(unknown):
-        rest = {key for j, found in enumerate(every) if j != i for key in found}
-        lacking = of_kind.keys() & rest - known[i]
+        lacking = {key for key in of_kind.keys() - known[i] if times[key] > 1}
         for key in sorted(lacking):
             text = f"{finder.name(of_kind[key])}: an unknown format; save it as one of "
             finder.report(text + ", ".join(files.ENDINGS), "unknown format")
@@ -338,19 +316,17 @@ def _report_differences(
         having = [home for home, of_home in nouns.items() if noun in of_home]
         for home in nouns:
             if having and home not in having:
-                finder.report(
-                    f"{home}: there are no {noun}s, and {having[0]} has some; add them "
-                    "here, or remove them there"
-                )
-    first = next(iter(class_folders), "")
-    for other, names in class_folders.items():
-        if names != class_folders[first]:
-            here, there = (
-                f"a folder for each of {', '.join(n)}" if n else "no folders"
-                for n in (names, class_folders[first])
-            )
-            text = f"{other}: has {here}, and {first} has {there}; they must be equal"
-            finder.report(text)
+                text = f"{home}: there are no {noun}s, and {having[0]} has some; add "
+                finder.report(text + "them here, or remove them there")
+    found = {
+        home: f"a folder for each of {', '.join(names)}" if names else "no folders"
+        for home, names in class_folders.items()
+    }
+    first = next(iter(found), "")
+    for home, here in found.items():
+        if here != found[first]:
+            text = f"{home}: has {here}, and {first} has {found[first]}; they must be "
+            finder.report(text + "equal")
 
 
 def _report_empty_places(

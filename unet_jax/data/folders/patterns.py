@@ -88,9 +88,7 @@ class FileFinder(NamedTuple):
 def match_files(base: Path, pattern: str) -> list[tuple[str, Path]]:
     """Returns keys and paths of the images that a pattern matches, sorted by path.
 
-    Args:
-      base: the folder that a relative pattern starts from.
-      pattern: a folder, a file or a glob; '' matches nothing.
+    A relative pattern starts from `base`; '' matches nothing.
     """
     if not pattern:
         return []
@@ -123,11 +121,8 @@ def pattern_path(base: Path, pattern: str) -> Path:
 def links_to_outside(paths: Iterable[Path], root: Path, pattern: Path) -> set[Path]:
     """Returns the paths that are links to a place outside of the root.
 
-    Args:
-      paths: files or folders that match the pattern.
-      root: the folder that links may not leave.
-      pattern: from `pattern_path`. If the pattern itself starts outside of the root,
-        links may not leave the folder that it starts from.
+    The paths match a pattern, from `pattern_path`. If that itself starts outside of the
+    root, links may not leave the folder that it starts from.
     """
     fixed = Path(os.path.normpath(WILDCARD.split(str(pattern))[0]))
     bound = root if fixed.is_relative_to(os.path.normpath(root)) else fixed
@@ -148,11 +143,7 @@ def links_to_outside(paths: Iterable[Path], root: Path, pattern: Path) -> set[Pa
 def suggest_globs(base: Path, image: Path, partner: Path, field: str) -> str:
     """Returns flags that pair files if one name is part of the other.
 
-    Args:
-      base: the folder that both files are in.
-      image: one of the images.
-      partner: one of the files to pair them with.
-      field: the argument for the partners: 'masks'.
+    Both files are below `base`; `field` is the argument for the partners: 'masks'.
     """
     first, second = files.stem(image), files.stem(partner)
     shared = first if first in second else second if second in first else ""

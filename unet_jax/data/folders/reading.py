@@ -1,7 +1,7 @@
 """The files of a pair: opened and compared, and one page read as a record."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -96,9 +96,10 @@ def open_pair(pair: Pair, options: ReadOptions) -> Iterator[PairFiles]:
 def find_size_error(pair: PairFiles) -> str:
     """Returns an error message if the sizes of the files differ, else ''."""
     image = pair.image
-    others = [("mask", file) for file in (*pair.masks, pair.instances) if file]
-    others += [("target", pair.target)] if pair.target else []
-    for noun, file in others:
+    others = [("mask", file) for file in (*pair.masks, pair.instances)]
+    for noun, file in (*others, ("target", pair.target)):
+        if file is None:
+            continue
         if file.shape != image.shape:
             pages = _channels_as_pages(file) or _channels_as_pages(image)
             remedy = pages or "save it with the size of the image"
@@ -135,7 +136,9 @@ def find_alignment_issue(pair: PairFiles) -> Issue | None:
             if offset > TOLERANCE * min(image.spacing):
                 text = f"{file.path}: its affine map differs from that of its image; "
                 return Issue("warning", "place", text + "the affine maps are ignored")
-        elif image.spacing and file.spacing and _differ(image.spacing, file.spacing):
+        elif image.spacing and file.spacing:
+            if np.allclose(image.spacing, file.spacing, rtol=1e-3):
+                continue
             text = f"{file.path}: its pixels measure {dimensions(file.spacing)}, those "
             text += f"of its image {dimensions(image.spacing)}; the image's spacing is "
             return Issue("warning", "spacing", text + "used")
@@ -175,13 +178,9 @@ def read_page(pair: PairFiles, page: int) -> PagePixels:
 
 
 def load_record(pair: Pair, page: int, name: str, options: ReadOptions) -> Record:
-    """Loads one page of a pair as a record.
+    """Loads one page of a pair as a record with the id `name`.
 
-    Args:
-      pair: the files.
-      page: the number of the page.
-      name: the id of the record.
-      options: with the channels and class ids that the survey found.
+    The options have the channels and class ids that the survey found.
 
     Raises:
       UserError: a file has changed since the survey and is now wrong.
@@ -216,11 +215,6 @@ def make_label(pixels: PagePixels, options: ReadOptions) -> np.ndarray | None:
     if options.multilabel:
         return channels_to_label(pixels.mask, options.ignore_value)
     return apply_label_map(pixels.mask, options.ids)
-
-
-def _differ(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Returns True if two spacings differ."""
-    return not np.allclose(one, other, rtol=1e-3)
 
 
 def _converted(image: np.ndarray, channels: int) -> np.ndarray:

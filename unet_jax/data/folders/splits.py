@@ -14,7 +14,6 @@ from unet_jax.data.duplicates import (
     join_groups,
 )
 from unet_jax.data.folders.survey import Page
-from unet_jax.data.record import RecordStats
 from unet_jax.data.splitting import SPLITS, Item, SplitOptions, split_groups
 from unet_jax.errors import UserError
 from unet_jax.text import and_more, listing
@@ -41,7 +40,7 @@ def assign_splits(
     duplicates = find_duplicates([page.stats for page in pages])
     try:
         if file:
-            split, issues = _use_file(Path(file).expanduser(), ids)
+            split, issues = _read_split(Path(file).expanduser(), ids)
         else:
             split, issues = _make_split(pages, duplicates, options, group)
     except UserError as error:
@@ -57,19 +56,16 @@ def assign_splits(
         if record.id in split
     ]
     if group and not any(issue.level == "error" for issue in issues):
-        records = [page.stats for page in pages]
-        issues += _check_groups(records, find_groups(pages, group), leaks)
+        issues += _check_groups(pages, find_groups(pages, group), leaks)
     return pages, issues
 
 
 def find_groups(pages: Sequence[Page], pattern: str) -> list[str]:
     """Returns the group of each page: its file, or what a pattern finds in its name.
 
-    Args:
-      pages: pages of one file are a group if there is no pattern.
-      pattern: a regular expression. It is searched in the name of the image file, and
-        only if it is not there in the whole path. Its first group counts, or else the
-        whole match. '' for none.
+    The pattern is a regular expression, or ''. It is searched in the name of the image
+    file, and only if it is not there in the whole path. Its first group counts, or else
+    the whole match.
 
     Raises:
       UserError: it is not a regular expression, or not found in a name.
@@ -78,17 +74,13 @@ def find_groups(pages: Sequence[Page], pattern: str) -> list[str]:
     if not pattern:
         return list(map(str, paths))
     try:
-        expression = re.compile(pattern)
+        search = re.compile(pattern).search
     except re.error as error:
-        raise UserError(
-            f"group={pattern!r} is no regular expression: {error}"
-        ) from None
-    found = [
-        expression.search(path.name) or expression.search(str(path)) for path in paths
-    ]
+        text = f"group={pattern!r} is no regular expression: {error}"
+        raise UserError(text) from None
+    found = [search(path.name) or search(str(path)) for path in paths]
     pairs = zip(pages, found, strict=True)
-    missing = [page.stats.id for page, match in pairs if match is None]
-    if missing:
+    if missing := [page.stats.id for page, match in pairs if match is None]:
         raise UserError(
             f"group={pattern!r} is not found in {len(missing)} of {len(pages)} names, "
             f"such as {missing[0]}; correct the pattern"
@@ -101,16 +93,8 @@ def split_to_json(split: Mapping[str, str]) -> dict[str, list[str]]:
     return {name: [i for i, s in split.items() if s == name] for name in SPLITS}
 
 
-def read_split(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Returns the split of a file, and the ids that it does not have.
-
-    Args:
-      path: a split.json.
-      ids: of all records.
-
-    Raises:
-      UserError: it cannot be read, holds no split, or names a record that is missing.
-    """
+def _read_split(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[Issue]]:
+    """Returns the split of a split.json, and an issue of the ids that it lacks."""
     try:
         parts = json.loads(path.read_text())
         split = {str(i): name for name in SPLITS for i in parts[name]}
@@ -131,15 +115,9 @@ def read_split(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[str
             f"{path} names {missing[0]}{and_more(len(missing) - 1)}, missing in the "
             "data; restore the files, or remove the names from the split"
         )
-    return split, [i for i in ids if i not in split]
-
-
-def _use_file(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[Issue]]:
-    split, new = read_split(path, ids)
-    if not new:
-        return split, []
+    new = [i for i in ids if i not in split]
     text = f"{listing(new)}: not in {path}, and therefore left out"
-    return split, [Issue("warning", "split", text)]
+    return split, [Issue("warning", "split", text)] if new else []
 
 
 def _make_split(
@@ -194,12 +172,12 @@ def _check_shares(
 
 
 def _check_groups(
-    records: Sequence[RecordStats], groups: Sequence[str], leaks: str
+    pages: Sequence[Page], groups: Sequence[str], leaks: str
 ) -> Iterator[Issue]:
     """Yields issues of groups whose images are in several splits."""
     splits_of: dict[str, set[str]] = {}
-    for record, group in zip(records, groups, strict=True):
-        splits_of.setdefault(group, set()).add(record.split)
+    for page, group in zip(pages, groups, strict=True):
+        splits_of.setdefault(group, set()).add(page.stats.split)
     level = "warning" if leaks == "allow" else "error"
     for group, splits in splits_of.items():
         if len(splits) > 1:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from rich.progress import track
@@ -17,7 +17,6 @@ from unet_jax.data.dataset_report import Issue
 from unet_jax.data.folders.pairing import Pair
 from unet_jax.data.folders.reading import (
     PagePixels,
-    PairFiles,
     ReadOptions,
     find_alignment_issue,
     find_size_error,
@@ -27,7 +26,7 @@ from unet_jax.data.folders.reading import (
     read_page,
 )
 from unet_jax.data.label_map import count_values
-from unet_jax.data.record import RecordStats, count_pixels, measure_record
+from unet_jax.data.record import Record, RecordStats, measure_record
 from unet_jax.errors import UserError
 from unet_jax.text import listing
 
@@ -56,8 +55,8 @@ class Page(NamedTuple):
     grey: bool
     finite: bool
     classes: int
-    orientation: str
-    target_grey: bool
+    orientation: str = ""
+    target_grey: bool = False
 
 
 class PairSurvey(NamedTuple):
@@ -82,35 +81,22 @@ def survey_pairs(
 ) -> list[PairSurvey]:
     """Reads pairs, several at a time, with a progress bar on a terminal.
 
-    Args:
-      pairs: the files.
-      root: the folder that file names are relative to.
-      options: how to read the files.
-      known: the result of each pair if it need not be read; else None.
+    `known` has the result of each pair that need not be read, and else None.
     """
     unknown = [pair for pair, result in zip(pairs, known, strict=True) if not result]
     survey = functools.partial(_survey_pair, root=root, options=options)
+    hidden = not sys.stdout.isatty()
     with ThreadPoolExecutor(THREADS) as pool:
-        results = pool.map(survey, unknown)
-        pages = track(
-            results,
-            "reading the data",
-            len(unknown),
-            disable=not sys.stdout.isatty(),
-            transient=True,
-        )
-        news = iter([*pages])
+        found = pool.map(survey, unknown)
+        bar = {"total": len(unknown), "disable": hidden, "transient": True}
+        news = iter([*track(found, "reading the data", **bar)])
     return [result or next(news) for result in known]
 
 
 def page_names(pair: Pair, number: int, count: int, root: Path) -> dict[str, str]:
     """Returns the attributes of `RecordStats` that follow from the names of files.
 
-    Args:
-      pair: the files.
-      number: the number of the page.
-      count: the number of pages of the file.
-      root: the folder that file names are relative to.
+    They are those of page `number` of `count`; names are relative to `root`.
     """
     drawn = pair.masks or ((pair.instances,) if pair.instances else ())
     return {
@@ -147,14 +133,12 @@ def _survey_pair(pair: Pair, root: Path, options: ReadOptions) -> PairSurvey:
                 pixels = read_page(opened, number)
                 names = page_names(pair, number, count, root)
                 try:
-                    counts = _count_label(pixels, options)
+                    page = _measure_page(pair, number, pixels, options, names)
                 except UserError as error:
                     text = f"{names['mask']}: {error}"
                     issues.append(Issue("error", "mask values", text))
                     continue
-                known = names | counts
-                page = _measure_page(pair, opened, number, pixels, options, known)
-                pages.append(page)
+                pages.append(page._replace(orientation=orientation(opened.image)))
                 issues += _find_odd_pixels(page.stats, pixels)
             if any(file.alpha_varies() for file in opened.masks):
                 text = f"{pair.masks[0]}: a mask with transparent parts, which are "
@@ -170,48 +154,37 @@ def _survey_pair(pair: Pair, root: Path, options: ReadOptions) -> PairSurvey:
 
 def _measure_page(
     pair: Pair,
-    opened: PairFiles,
     number: int,
     pixels: PagePixels,
     options: ReadOptions,
-    known: dict[str, Any],
+    names: dict[str, str],
 ) -> Page:
-    """Measures one page; `known` has the attributes of its stats that are known."""
-    name, split = known.pop("id"), known.pop("split")
-    record = {"id": name, "image": _replace_not_finite(pixels.image)}
+    """Measures one page; raises UserError if a mask has values that are not allowed."""
+    target, mask = pixels.target, pixels.mask
+    values, classes = {}, 0
+    record: Record = {"id": names["id"], "image": _replace_not_finite(pixels.image)}
+    if mask is not None and options.multilabel:
+        _check_two_values(mask, options)
+        classes = mask.shape[-1]
+    if mask is not None and not options.multilabel:
+        values = count_values(mask)  # which become classes when all masks are read
+    elif (label := make_label(pixels, options)) is not None:
+        record["label"] = label
     if spacing := pixels.spacing or options.spacing:
         record["spacing"] = spacing
     if pixels.instances is not None:
         record["instances"] = pixels.instances
-    target = pixels.target
     if target is not None:
         record["target"] = _replace_not_finite(target)
-    finite = record["image"] is pixels.image and record.get("target") is target
-    classes = 0
-    if options.multilabel and pixels.mask is not None:
-        classes = pixels.mask.shape[-1]
     return Page(
         pair,
         number,
-        measure_record(record, split, **known),
+        measure_record(record, values=values, **names),
         grey=_is_grey(pixels.image),
-        finite=finite,
+        finite=record["image"] is pixels.image and record.get("target") is target,
         classes=classes,
-        orientation=orientation(opened.image),
         target_grey=target is not None and _is_grey(target),
     )
-
-
-def _count_label(pixels: PagePixels, options: ReadOptions) -> dict[str, Any]:
-    """Counts the values of a mask; or the classes, if values need no label map."""
-    if pixels.mask is not None and not options.multilabel:
-        return {"values": count_values(pixels.mask), "pixels": {}}
-    if pixels.mask is not None:
-        _check_two_values(pixels.mask, options)
-    if (label := make_label(pixels, options)) is None:
-        return {"values": {}, "pixels": {}}
-    independent = label.ndim == pixels.image.ndim
-    return {"values": {}, "pixels": count_pixels(label, independent=independent)}
 
 
 def _find_odd_pixels(stats: RecordStats, pixels: PagePixels) -> Iterator[Issue]:

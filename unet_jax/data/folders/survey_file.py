@@ -5,11 +5,12 @@ entry is not as `survey_to_json` writes it is read again.
 """
 
 import base64
+import contextlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,6 @@ FROM_FILES = {"pair", "stats", "id", "split", "image", "mask", "kind", "target"}
 INVALID = (KeyError, OverflowError, TypeError, ValueError)  # raised by invalid data
 
 Stamp = tuple[str, str, int, int | str]  # from `cache.file_stamps`
-T = TypeVar("T")
 
 
 def survey_to_json(
@@ -38,15 +38,10 @@ def survey_to_json(
     stamps: Sequence[tuple[Stamp, ...]],
     options: ReadOptions,
 ) -> dict[str, Any]:
-    """Returns the results as JSON data.
+    """Returns the results of pairs, with the stamps of their files, as JSON data.
 
     Files that could not be read are left out: the cause may be a missing library or a
     permission, which stamps do not show.
-
-    Args:
-      surveys: the result of each pair.
-      stamps: of the files of each pair.
-      options: that the files were read with.
     """
     pairs = [
         {
@@ -72,37 +67,33 @@ def survey_from_json(
 
     Args:
       data: from `survey_to_json`, or anything else.
-      pairs: the pairs to find results for.
+      pairs: the pairs to find results for; a pair that must be read gets None.
       stamps: of the files of each, as they are now.
       root: the folder that file names are relative to.
       options: to read the files with.
-
-    Returns:
-      The result of each pair; None for a pair that must be read.
     """
     entries: dict[tuple[Stamp, ...], Any] = {}
-    valid = isinstance(data, dict) and data.get("version") == VERSION
-    if valid and data.get("options") == _options_to_json(options):
-        for entry in _or_none(lambda: _list(data["pairs"])) or ():
-            if key := _or_none(lambda entry=entry: _stamps(entry["files"])):
+    known: list[PairSurvey | None] = [None] * len(pairs)
+    with contextlib.suppress(*INVALID):
+        _require(data["version"] == VERSION)
+        _require(data["options"] == _options_to_json(options))
+        for entry in _list(data["pairs"]):
+            with contextlib.suppress(*INVALID):
+                key = tuple(tuple(_list(stamp)) for stamp in _list(entry["files"]))
                 entries[key] = entry
-    return [
-        _or_none(lambda e=entries[stamp], p=pair: _pair_survey(e, p, root, options))
-        if stamp in entries
-        else None
-        for pair, stamp in zip(pairs, stamps, strict=True)
-    ]
+    for i, (pair, stamp) in enumerate(zip(pairs, stamps, strict=True)):
+        with contextlib.suppress(*INVALID):
+            known[i] = _pair_survey(entries[stamp], pair, root, options)
+    return known
 
 
 def _page_to_json(page: Page) -> dict[str, Any]:
     """Returns a page without the attributes that follow from the names of files."""
     stats = page.stats
     data = page._asdict() | stats._asdict()
-    data |= {
-        "pixels": list(stats.pixels.items()),
-        "values": list(stats.values.items()),
-        "thumbnail": base64.b64encode(stats.thumbnail.tobytes()).decode(),
-    }
+    data["pixels"] = list(stats.pixels.items())
+    data["values"] = list(stats.values.items())
+    data["thumbnail"] = base64.b64encode(stats.thumbnail.tobytes()).decode()
     return {key: value for key, value in data.items() if key not in FROM_FILES}
 
 
@@ -149,24 +140,23 @@ def _page(
 def _stats(
     data: dict[str, Any], names: Mapping[str, str], pair: Pair, options: ReadOptions
 ) -> RecordStats:
-    shape = tuple(_whole(size, least=1) for size in _list(data["shape"], options.axes))
-    spacing = tuple(_number(size) for size in _list(data["spacing"]))
-    _require(len(spacing) in (0, options.axes) and all(size > 0 for size in spacing))
+    axes = options.axes
+    shape = tuple(_whole(size, least=1) for size in _list(data["shape"], axes))
+    spacing = tuple(map(_number, _list(data["spacing"])))
+    _require(len(spacing) in (0, axes) and all(size > 0 for size in spacing))
     channels = _whole(data["channels"], least=1)
     values = {_text(v, VALUE): _whole(n, least=1) for v, n in _list(data["values"])}
     mapped = bool(pair.masks) and not options.multilabel
     _require(sum(values.values()) == (math.prod(shape) if mapped else 0))
-    pixels = {
-        _whole(k, least=IGNORE): _whole(n, least=1) for k, n in _list(data["pixels"])
-    }
+    counts = _list(data["pixels"])
+    pixels = {_whole(k, least=IGNORE): _whole(n, least=1) for k, n in counts}
     _require(bool(pixels) == (pair.labelled and not mapped))
     objects = data["objects"]
     _require((objects is None) == (pair.instances is None))
-    blocks = [THUMBNAIL_SIZE[options.axes]] * options.axes
+    blocks = [THUMBNAIL_SIZE[axes]] * axes
     thumbnail = base64.b64decode(data["thumbnail"], validate=True)
     target_channels = _whole(data["target_channels"])
     _require((target_channels > 0) == (pair.target is not None))
-    target_dtype = data["target_dtype"]
     return RecordStats(
         **names,
         shape=shape,
@@ -180,7 +170,7 @@ def _stats(
         digest=_text(data["digest"], DIGEST),
         thumbnail=np.frombuffer(thumbnail, np.int8).reshape(blocks),
         target_channels=target_channels,
-        target_dtype=_text(target_dtype, DTYPE) if target_channels else "",
+        target_dtype=_text(data["target_dtype"], DTYPE) if target_channels else "",
         target_intensity=_intensity(data["target_intensity"], target_channels),
     )
 
@@ -194,13 +184,6 @@ def _issue(level: Any, kind: Any, text: Any) -> Issue:
 def _intensity(data: Any, channels: int) -> tuple[tuple[float, ...], ...]:
     rows = [_list(row, len(PERCENTS)) for row in _list(data, channels)]
     return tuple(tuple(map(_number, row)) for row in rows)
-
-
-def _stamps(files: Any) -> tuple[Stamp, ...]:
-    """Returns the stamps of a pair as a key of a dict."""
-    key = tuple(tuple(_list(stamp)) for stamp in _list(files))
-    hash(key)  # raises TypeError
-    return key
 
 
 def _list(data: Any, length: int | None = None) -> list[Any]:
@@ -231,11 +214,3 @@ def _text(data: Any, pattern: re.Pattern) -> str:
 def _require(condition: bool) -> None:
     if not condition:
         raise ValueError
-
-
-def _or_none(read: Callable[[], T]) -> T | None:
-    """Returns the result of a reader, or None if the data are invalid."""
-    try:
-        return read()
-    except INVALID:
-        return None
