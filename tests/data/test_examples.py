@@ -9,13 +9,13 @@ from unet_jax.data.examples import prepare_examples
 from unet_jax.data.resample import make_resampling
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError
-from unet_jax.tasks import Data
+from unet_jax.tasks import TaskData
 
 RNG = np.random.default_rng(0)
 LABEL = np.repeat(np.array([[0, 1, 2], [2, -1, 1]], np.int32), 4, 0).repeat(4, 1)
 IMAGE = RNG.integers(0, 255, (*LABEL.shape, 1), dtype=np.uint8)
 WANTED = (0.5, 1.5)
-CHANNELS = tasks.multilabel(Data(("none", "a", "b"), axes=2, channels=1)).prepare
+CHANNELS = tasks.multilabel(TaskData(("none", "a", "b"), axes=2, channels=1)).prepare
 
 
 def ready(*spacings, record=(), **kwargs):
@@ -80,7 +80,7 @@ def test_an_image_without_a_spacing_is_named():
 def test_pixels_that_a_task_ignores_weigh_nothing():
     """Negative instances are ignored, and losses of vectors read no label."""
     instances = np.where(LABEL == 2, -1, LABEL)
-    data = Data(("none", "cell"), axes=2, channels=1)
+    data = TaskData(("none", "cell"), axes=2, channels=1)
     record = {"instances": instances, "label": np.maximum(LABEL, 0) % 2}
     examples = ready((), record=record, spacing=(), add_truth=tasks.flow(data).prepare)
     weight = examples[0]["weight"]

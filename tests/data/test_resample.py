@@ -7,7 +7,7 @@ from scipy import ndimage
 from unet_jax import tasks
 from unet_jax.data.resample import make_resampling
 from unet_jax.errors import UserError
-from unet_jax.tasks import Data
+from unet_jax.tasks import TaskData
 
 OWN, SPACING, TARGET = (9, 14, 11), (1.0, 0.7, 2.0), (0.8, 1.1, 1.5)
 
@@ -127,7 +127,7 @@ def test_instances_keep_their_numbers():
 
 def test_an_answer_is_decided_on_the_grid_of_the_file():
     change = make_resampling((4,), (1.0,), (2.0,))
-    kind = Data(("background", "cell"), axes=1, channels=1)
+    kind = TaskData(("background", "cell"), axes=1, channels=1)
     exclusive, overlapping = tasks.semantic(kind), tasks.multilabel(kind)
     p = np.array([0.1, 0.7], np.float32)  # at 1 and 3 mm: 0.1, 0.25, 0.55, 0.7
     said = {

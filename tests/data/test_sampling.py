@@ -179,7 +179,7 @@ def test_independent_classes_are_channels():
     examples = ready({"name": "balanced"}, label)
     hits = sum((part > 0).any() for part in middles(examples, 1000))
     assert hits > 600  # two of three classes are there alone
-    task = tasks.multilabel(tasks.Data(("none", "a", "b"), axes=2, channels=1))
+    task = tasks.multilabel(tasks.TaskData(("none", "a", "b"), axes=2, channels=1))
     exclusive = ready({"name": "foreground"}, add_truth=task.prepare)[0]
     pixels, _ = exclusive["places"]
     assert {tuple(p) for p in pixels.tolist()} >= {(39, 0), (10, 30)}
@@ -188,8 +188,8 @@ def test_independent_classes_are_channels():
 def test_places_are_thinned_evenly_and_counted_in_the_memory():
     label = np.zeros((100, 100), np.int32)
     found, _ = sampling.find_places(label, 2, sampling.balanced)
-    assert len(found) == sampling.MOST_PIXELS
-    assert len(np.unique(found, axis=0)) == sampling.MOST_PIXELS
+    assert len(found) == sampling.MAX_PIXELS
+    assert len(np.unique(found, axis=0)) == sampling.MAX_PIXELS
     per_row = np.bincount(found[:, 0], minlength=100)
     assert set(per_row.tolist()) <= {40, 41, 42}
     example = ready({"name": "balanced"})[0]

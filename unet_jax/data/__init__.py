@@ -4,7 +4,7 @@ A spec names it: `{'name': 'isbi2012', 'fold': 3}`. `datasets/` has public and s
 sets, `folders/` the user's own images, and `files/` the readers of all image formats.
 The other files turn records into batches:
 
-  source.py         what every data set is: sources that load records
+  source.py         the form of every data set: sources that load records
   record.py         one record, and its measurements
   dataset_report.py measurements and problems of a whole set
   label_map.py      mask values -> class ids; names and colours of classes
@@ -13,8 +13,8 @@ The other files turn records into batches:
   normalize.py      raw pixels -> the numbers that the network sees
   resample.py       pixels of one size -> pixels of another
   weights.py        the weight of each pixel in the loss
-  sampling.py       the places of crops
-  examples.py       records -> examples: checked, resampled, normalised, weighed
+  sampling.py       the positions of training crops
+  examples.py       records -> examples: checked, resampled, normalised, with weights
   pipeline.py       examples -> batch = f(seed, step)
   record_file.py    records in a file, for fast reading
 """

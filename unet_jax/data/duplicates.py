@@ -33,12 +33,12 @@ class Duplicate(NamedTuple):
 def find_duplicates(records: Sequence[RecordStats]) -> list[Duplicate]:
     """Finds pairs of images with equal pixels or nearly equal thumbnails.
 
-    Of many images that are alike, only as many pairs are returned as connect them all,
-    pairs of equal pixels first. Constant images are never reported.
+    Of a group of similar images, only the pairs that are needed to connect the group
+    are returned, pairs of equal pixels first. Constant images are never reported.
     """
     if not records:
         return []
-    group = np.arange(len(records))  # the first image that each one is known to equal
+    group = np.arange(len(records))  # the group of each image: the index of one member
     thumbnails = np.stack([r.thumbnail for r in records]).astype(np.float32)
     whole = _unit_rows(thumbnails)
     thumbnails = whole.reshape(thumbnails.shape)
@@ -94,14 +94,14 @@ def check_leaks(
             yield Issue("warning", "duplicate", text)
         elif one.split != other.split and identical:
             text = f"{names[1]} ({other.split}): the same {pair}; remove one, because "
-            text += "the scores would say nothing about new images"
+            text += "the scores would be too high"
             refused = leaks != "allow" and one.image != other.image
             yield _leak(text, refused=refused)
         elif one.split != other.split:
             similar.append(f"{names[1]} ({other.split}): nearly the same {pair}")
     if similar:
-        text = f"{similar[0]}{_others(similar)}; the scores will say less about new "
-        yield Issue("warning", "leak", text + "images")
+        text = f"{similar[0]}{_others(similar)}; the scores may be too high"
+        yield Issue("warning", "leak", text)
 
 
 def check_unlabelled_leaks(

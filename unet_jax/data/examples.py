@@ -1,4 +1,4 @@
-"""Examples: records that are checked, resampled, normalised and weighed, once each."""
+"""Examples: records that are checked, resampled, normalised and given weights."""
 
 import threading
 from collections.abc import Callable
@@ -72,7 +72,7 @@ class Examples:
         return example
 
     def shape(self, index: int) -> tuple[int, ...]:
-        """Returns the spatial shape of an image, which may be loaded for it."""
+        """Returns the spatial shape of an image; loads the image if necessary."""
         if index not in self._shapes:
             self[index]
         return self._shapes[index]
@@ -91,12 +91,12 @@ def prepare_examples(
     evaluation: bool = False,
     chances: sampling.ClassChances = sampling.uniform,
 ) -> Examples:
-    """Prepares the records of a source: checks, resamples, normalises, weighs them.
+    """Prepares the records of a source: checks, resamples, normalises, adds weights.
 
     Args:
       source: the records.
-      measure: image `[*S, C]` -> its `Scale`. The image is that of the file, because
-        interpolation would change integers to floats (nnU-Net normalises first, too).
+      measure: image `[*S, C]` -> its `Scale`. It is called before resampling, which
+        would change integers to floats (nnU-Net normalises first, too).
       weigh: class ids `i32[*S]`, from `weights.exclusive_ids`, and object ids or None
         -> weight `f32[*S]`. Examples without a label have weight 1.
       add_truth: example -> example with more arrays, which a task needs.

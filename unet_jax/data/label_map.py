@@ -30,9 +30,9 @@ PALETTE: tuple[Colour, ...] = (  # a background, then colours easy to tell apart
 )
 MICROSCOPY: tuple[Colour, ...] = ((40, 40, 40), (235, 235, 235))  # of two classes
 
-COLOUR = 2**60  # is added to the code of a colour, which has 16 bits for each channel
-MOST_VALUES = 4096  # of one mask; an image has more
-MOST_CLASSES = 1024  # that a label map may number without naming them
+COLOUR_OFFSET = 2**60  # added to the code of a colour, which has 16 bits a channel
+MAX_VALUES = 4096  # of one mask; an image has more
+MAX_CLASSES = 1024  # that a label map may number without naming them
 
 
 def parse_label_map(
@@ -64,7 +64,7 @@ def parse_label_map(
             ) from error
         if isinstance(class_id, str) and class_id in classes:
             class_id = classes.index(class_id)
-        most = len(classes) or MOST_CLASSES
+        most = len(classes) or MAX_CLASSES
         if not isinstance(class_id, int) or not IGNORE <= class_id < most:
             known = ", ".join(classes) or "whole numbers from 0"
             raise UserError(
@@ -95,7 +95,7 @@ def apply_label_map(mask: np.ndarray, ids: Mapping[str, int]) -> np.ndarray:
       ids: the class id of each value.
 
     Raises:
-      UserError: a value has no class, or as `value_codes` does.
+      UserError: a value has no class; see also `value_codes`.
     """
     known = sorted((parse_value(value), k) for value, k in ids.items())
     codes, class_ids = map(np.array, zip(*known, strict=True))
@@ -130,15 +130,15 @@ def count_values(mask: np.ndarray) -> dict[str, int]:
     """Counts the pixels of each value of a mask `[*S, 1]` or `[*S, 3]`.
 
     Raises:
-      UserError: there are too many values for a mask, or as `value_codes` does.
+      UserError: there are too many values for a mask; see also `value_codes`.
     """
     total: Counter[int] = Counter()
     for chunk in chunks(mask):
         total.update(_count_codes(value_codes(chunk)))
-        if len(total) > MOST_VALUES:
+        if len(total) > MAX_VALUES:
             raise UserError(
-                f"a mask of more than {MOST_VALUES} values; this is an image, or "
-                "object ids, which belong into instances/"
+                f"a mask of more than {MAX_VALUES} values; this is an image, or "
+                "object ids, which belong in instances/"
             )
     return {value_text(code): pixels for code, pixels in sorted(total.items())}
 
@@ -166,14 +166,14 @@ def value_codes(mask: np.ndarray) -> np.ndarray:
         return whole[..., 0]
     red, green, blue = np.moveaxis(whole, -1, 0)
     grey = (red == green) & (green == blue)
-    return np.where(grey, red, COLOUR + (red << 32) + (green << 16) + blue)
+    return np.where(grey, red, COLOUR_OFFSET + (red << 32) + (green << 16) + blue)
 
 
 def value_text(code: int) -> str:
     """Returns the text of a code: '255' or '255,0,0'."""
-    if code < COLOUR // 2:
+    if code < COLOUR_OFFSET // 2:
         return str(code)
-    rest = code - COLOUR
+    rest = code - COLOUR_OFFSET
     return f"{rest >> 32},{rest >> 16 & 0xFFFF},{rest & 0xFFFF}"
 
 
@@ -183,11 +183,11 @@ def parse_value(value: str) -> int:
     if len(parts) == 1 or len(set(parts)) == 1:
         return parts[0]
     red, green, blue = parts
-    return COLOUR + (red << 32) + (green << 16) + blue
+    return COLOUR_OFFSET + (red << 32) + (green << 16) + blue
 
 
 def canonical_value(value: int | tuple[int, ...] | str) -> str:
-    """Returns the one text that a value or a colour is looked up by.
+    """Returns the text of a value or a colour that is the key in a label map.
 
     Raises:
       TypeError, ValueError: it is neither a whole number nor a colour.
@@ -198,7 +198,7 @@ def canonical_value(value: int | tuple[int, ...] | str) -> str:
     return value_text(parse_value(",".join(str(int(part)) for part in parts)))
 
 
-def named_classes(label_map: tuple[tuple[Any, Any], ...]) -> tuple[str, ...]:
+def list_label_map_classes(label_map: tuple[tuple[Any, Any], ...]) -> tuple[str, ...]:
     """Returns the classes that a label map names, the background first.
 
     Raises:

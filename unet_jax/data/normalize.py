@@ -2,8 +2,8 @@
 
 Each function takes the chunks of one image and returns its `Scale`, which then maps any
 part of the image. So an image that does not fit into memory is normalised tile by tile,
-with bitwise equal results. Chunks are arrays `[*S, C]` of any real dtype; each channel
-is normalised by itself.
+with bitwise equal results. Chunks are arrays `[*S, C]` of any real dtype; each
+channel is normalised separately.
 """
 
 from collections.abc import Callable, Iterator

@@ -38,10 +38,10 @@ def batch_dataset(
     """Makes the endless training set; `dataset[step]` is the batch of a step.
 
     Every epoch visits each example once, in its own order. `crop` is the input window.
-    The output window, which is `crop` without `margin` on each side, is anywhere within
-    the image with equal chance (or anywhere around it, if it is larger). The input is
-    mirrored beyond the image: Ronneberger et al. 2015, figure 2. Depending on the
-    `chances` of the examples, some windows must contain a chosen pixel.
+    The output window is `crop` without `margin` on each side. Its position in the image
+    is uniform; a window larger than the image contains all of it. The input is mirrored
+    beyond the image: Ronneberger et al. 2015, figure 2. Depending on the `chances` of
+    the examples, some windows must contain a chosen pixel.
 
     Args:
       examples: from `prepare_examples`.
@@ -132,7 +132,7 @@ def _example_stream(
     Streams of different numbers use independent random numbers.
     """
     length = len(examples)
-    # numpy seeds (seed, epoch, 0) as (seed, epoch), so chosen examples count from 1.
+    # NumPy treats the seed (s, e, 0) like (s, e), so example numbers start at 1.
     more = (0, stream) if stream else ()
     first = int(np.random.SeedSequence([seed, *more]).generate_state(1)[0])
 
@@ -148,7 +148,7 @@ def _example_stream(
         epoch, rank = divmod(position, length)
         chosen = int(order(epoch)[rank])
         rng = np.random.default_rng((seed, epoch, 1 + chosen, *more[1:]))
-        # Seeds are counted, because two of 2^16 random ones would be equal.
+        # Seeds are consecutive: of 2^16 random ones, two would probably be equal.
         own = np.uint32((first + epoch * length + chosen) % 2**32)
         example = examples[chosen]
         if set(_arrays(example)) != set(names()):

@@ -150,7 +150,7 @@ def _unpack(packed: bytes) -> Record:
     record = {k: tuple(v) if isinstance(v, list) else v for k, v in values}
     for name, array in stored["arrays"].items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
-            raise ValueError(f"{name} is no array of numbers")
+            raise ValueError(f"{name} is not an array of numbers")
         record[name] = array.copy()  # which may be changed, unlike the buffer
     return record
 

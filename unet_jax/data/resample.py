@@ -136,8 +136,8 @@ def make_resampling(
     if math.prod(shape) > LARGEST:
         before, pixel, after = map(_as_flag, (file_shape, spacing, shape))
         raise UserError(
-            f"an image of {before} pixels of {pixel} would become one of {after}; is "
-            f"config.spacing={_as_flag(target)} in its units?"
+            f"an image of {before} pixels of {pixel} would become one of {after}; give "
+            f"config.spacing={_as_flag(target)} in the units of the image file"
         )
     nearest_axes = _coarse_axis(spacing) or _coarse_axis(target) or unchanged
     return Resampling(file_shape, shape, nearest_axes)
@@ -152,9 +152,9 @@ def _check_spacing(
     if spacing is None or len(spacing) == 0:
         raise UserError(
             "the size of its pixels is not known, and "
-            f"config.spacing={_as_flag(target)} needs it: NIfTI and OME-Zarr files "
-            "hold it, a Predictor takes it as `spacing`, and a run with "
-            '--config.spacing="()" does without'
+            f"config.spacing={_as_flag(target)} needs it; use NIfTI or OME-Zarr files, "
+            "pass `spacing` to a Predictor, set --config.data.spacing, or train with "
+            '--config.spacing="()"'
         )
     axes = len(file_shape)
     if len(spacing) != axes or len(target) != axes:

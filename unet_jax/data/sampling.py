@@ -1,9 +1,9 @@
-"""The places of crops: the chance that a crop is made to contain a pixel of a class.
+"""Sampling of training crops: the probability that a crop contains a given class.
 
 Each function takes the class ids of an image, `i64[n]` in rising order, and returns a
-chance for each class, `f64[n]`. With that chance, a random pixel of the class is in the
-crop; with the rest, up to 1, the crop is from anywhere. Independent classes are
-numbered from 1, and 0 stands for pixels of no class.
+probability for each class, `f64[n]`. With this probability, the crop must contain a
+random pixel of the class. With the remaining probability, it can be anywhere.
+Independent classes are numbered from 1, and 0 stands for pixels without a class.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from unet_jax.specs import Proportion
 
 __all__ = ["balanced", "foreground", "uniform"]
 
-MOST_PIXELS = 4096  # of a class that are stored for each image
+MAX_PIXELS = 4096  # of a class that are stored for each image
 
 ClassChances = Callable[[np.ndarray], np.ndarray]
 CropPlaces = tuple[np.ndarray, np.ndarray]  # pixels, and cumulative chances
@@ -29,7 +29,7 @@ def foreground(classes: np.ndarray, *, probability: Proportion = 1 / 3) -> np.nd
     """Takes a class above 0 with this probability, each class with the same chance.
 
     This is the oversampling of nnU-Net (Isensee et al. 2021, online methods), which
-    takes a third of every batch; here it is a third of all crops, each drawn by itself.
+    takes a third of every batch; here each crop has this probability independently.
     """
     foreground_classes = classes > 0
     return probability * foreground_classes / max(foreground_classes.sum(), 1)
@@ -51,7 +51,7 @@ def find_places(
       chances: a function of this module.
 
     Returns:
-      The pixels `i32[n, axes]`, at most `MOST_PIXELS` of each class in even steps, and
+      The pixels `i32[n, axes]`, at most `MAX_PIXELS` of each class in even steps, and
       their cumulative chances `f64[n]`; None if all chances are 0.
     """
     classes = _present_classes(label, axes)
@@ -60,8 +60,8 @@ def find_places(
         if chance > 0:
             mask = _class_mask(label, axes, k)
             pixels = np.flatnonzero(mask)
-            if len(pixels) > MOST_PIXELS:
-                even = np.linspace(0, len(pixels) - 1, MOST_PIXELS)
+            if len(pixels) > MAX_PIXELS:
+                even = np.linspace(0, len(pixels) - 1, MAX_PIXELS)
                 pixels = pixels[even.round().astype(int)]
             found.append(np.stack(np.unravel_index(pixels, mask.shape), axis=1))
             chance_of.append(np.full(len(pixels), chance / len(pixels)))

@@ -56,7 +56,7 @@ def split_groups(items: Sequence[Item], options: SplitOptions) -> dict[str, str]
     A validation or test split that is given stays as it is; one that is missing is
     taken from the training records. Groups are ordered by a hash of the seed and their
     name, so that new groups move few of the others. If there are fewer groups than
-    splits, the records are cut into runs of neighbours instead.
+    splits, the records are cut into blocks of consecutive records instead.
 
     Returns:
       The split of each id.
@@ -83,7 +83,7 @@ def split_groups(items: Sequence[Item], options: SplitOptions) -> dict[str, str]
     shares = {name: getattr(options, name) for name in missing}
     ids = [item.id for item in free]
     if len(groups) <= len(shares):
-        return given | _split_runs(ids, shares)
+        return given | _split_blocks(ids, shares)
     return given | dict.fromkeys(ids, "train") | _split_shares(groups, shares)
 
 
@@ -213,8 +213,8 @@ def _groups_of_size(groups: Sequence[list[str]], goal: float) -> list[list[str]]
     return chosen
 
 
-def _split_runs(ids: Sequence[str], shares: Mapping[str, float]) -> dict[str, str]:
-    """Cuts records into runs of neighbours, training first."""
+def _split_blocks(ids: Sequence[str], shares: Mapping[str, float]) -> dict[str, str]:
+    """Cuts records into blocks of consecutive records, training first."""
     names = [*shares, "train"]
     if len(ids) < len(names):
         raise UserError(

@@ -94,7 +94,7 @@ def test_a_bomb_is_refused_by_what_it_says_and_by_what_it_holds(tmp_path, monkey
     assert content.count(honest) == 2
     bomb.write_bytes(content.replace(honest, lie))
     tracemalloc.start()
-    assert "no complete zip" in refused(ZIP, bomb)
+    assert "not a complete zip" in refused(ZIP, bomb)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
@@ -135,7 +135,7 @@ def test_what_is_cut_short_or_foreign_is_refused(given, tmp_path):
     for broken in (content[:-20], content[:40], b"", b"<html>not found</html>" * 99):
         path.write_bytes(broken)
         message = refused(given, path)
-        assert "no complete" in message
+        assert "not a complete" in message
         assert given.url in message
 
 

@@ -192,8 +192,8 @@ def not_tiff(folder):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (truncated, [ZIP, "no complete zip"]),
-        (flipped, [ZIP, "no complete zip", "train-labels.tif"]),
+        (truncated, [ZIP, "not a complete zip"]),
+        (flipped, [ZIP, "not a complete zip", "train-labels.tif"]),
         (foreign, [ZIP, "train-volume.tif", "cats.tif"]),
         (unlike, [ZIP, "train-labels.tif", "(9, 32, 32)", "(10, 32, 32)"]),
         (grey, [ZIP, "train-labels.tif", "1, 254"]),

@@ -151,7 +151,7 @@ def test_pages_of_a_stack_are_images_and_slices_of_a_volume_are_not(tmp_path):
     assert [i[-1] for i in parts["train"] + parts["val"] + parts["test"]] == list(
         "012345678"
     )
-    assert "in runs; neighbours may be alike" in splits.report.issues[0].text
+    assert "consecutive pages, which may be alike" in splits.report.issues[0].text
     whole = folder(root=str(tmp_path), **files, axes=3).report
     assert [record.shape for record in whole.records] == [(9, 16, 12)]
     assert "1 images cannot be split" in whole.errors[0].text

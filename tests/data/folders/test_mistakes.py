@@ -289,7 +289,7 @@ MISTAKES = [
         other_folders,
         {},
         "val/masks: has a folder for each of cell, nucleus, and train/masks has a "
-        "folder for each of cell, debris; they must be equal",
+        "folder for each of cell, debris; make them equal",
     ),
     (mixed, {}, '--config.data.label_map="((0,0),(1,1),(255,1),)"'),
     (bands, {}, '--config.data.label_map="((0,0),(64,1),(128,2),(192,3),(255,4),)"'),
@@ -310,7 +310,7 @@ def test_a_mistake_is_told_and_nothing_is_trained(
     for name, value in options.items():
         config.data[name] = value
     workdir = tmp_path_factory.mktemp("run")
-    with pytest.raises(SystemExit) as end, command.one_line():
+    with pytest.raises(SystemExit) as end, command.report_user_errors():
         run.train(config, workdir)
     assert text in end.value.code
     assert "Traceback" not in end.value.code
@@ -340,7 +340,7 @@ def test_all_mistakes_are_told_at_once(home):
         ({"label_map": (0, 255)}, "label_map must be pairs"),
         ({"label_map": ((255, "cell"),)}, "label_map names cell and no background"),
         ({"group": "case_(.)"}, "group='case_(.)' is not found in 10 of 10 names"),
-        ({"group": "("}, "is no regular expression"),
+        ({"group": "("}, "is not a regular expression"),
         ({"group": "([a-z]*)"}, "finds 1 groups, fewer than there are splits"),
         (
             {"folds": 11},

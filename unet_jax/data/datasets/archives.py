@@ -94,8 +94,8 @@ def read_members(archive: Archive, path: Path, wanted: Wanted) -> Iterator[Membe
         raise
     except Exception as error:  # damaged files raise exceptions of many types
         raise UserError(
-            f"{path} is no complete {kind} file ({one_line(error)}); delete it and get "
-            f"it again from {archive.url}"
+            f"{path} is not a complete {kind} file ({one_line(error)}); delete it and "
+            f"download it again from {archive.url}"
         ) from error
 
 
@@ -153,7 +153,7 @@ def _read_folder(folder: Path, wanted: Wanted) -> Iterator[Member]:
         if path.is_file() and wanted(name):
             if not path.resolve().is_relative_to(inside):
                 raise UserError(
-                    f"{path} is a link that leaves {folder}; put the file there"
+                    f"{path} is a link that leaves {folder}; copy the file into it"
                 )
             _check_size(folder, name, path.stat().st_size)
             yield name, path.read_bytes()

@@ -66,8 +66,8 @@ def tfds(
       image: the feature of the image: a file, or an array `[*S, C]`.
       mask: the feature of the mask, with one channel.
       id: the feature of a text that names the record; '' numbers the records.
-      splits: the TFDS splits that train, validate and test. Of two, the second tests;
-        one split does everything. Missing splits are drawn from the first.
+      splits: the TFDS splits that train, validate and test. With two, the second tests.
+        Splits that are missing are drawn from the first.
       val: the share of the first split for each missing one, at least one record.
       seed: another seed draws other records.
       label_map: pairs of a mask value and a class id or name, where -1 ignores; () if
@@ -215,8 +215,8 @@ def _check_features(folder: Path) -> None:
         for name in names:
             if not name.startswith(_OWN_CODE):
                 raise UserError(
-                    f"{path} names the class {name!r}, code outside of "
-                    "tensorflow_datasets, which is not imported; prepare the data set "
+                    f"{path} names the class {name!r}. It is not part of "
+                    "tensorflow_datasets, so it is not imported; prepare the data set "
                     "with the features of tensorflow_datasets"
                 )
 

@@ -1,4 +1,4 @@
-"""Image files: read in windows, and written in the form of what was read.
+"""Reads image files in windows, and writes results in the format of the input.
 
 with files.open_images(path, axes=2) as file:
     with files.write_images(folder, name, file, "u1") as writer:

@@ -1,4 +1,4 @@
-"""Names of image files: known endings, files to read, stems for files to write."""
+"""Names of image files: known extensions, files to read, stems for files to write."""
 
 import glob
 from collections import Counter
@@ -19,7 +19,7 @@ def find_images(pattern: str) -> list[Path]:
     """Returns one file, the images in a folder, or those that match a glob, sorted.
 
     An OME-Zarr folder counts as one image. Subfolders of a folder are not searched. A
-    file that is named itself may have any ending.
+    single file may have any extension.
 
     Raises:
       UserError: there is no such file.
@@ -37,7 +37,8 @@ def find_images(pattern: str) -> list[Path]:
         what = "no such file"
         if path.is_dir():
             what = f"no images in this folder ('{path}/**/*' includes its subfolders)"
-        raise UserError(f"{pattern}: {what}; known endings are {', '.join(ENDINGS)}")
+        known = ", ".join(ENDINGS)
+        raise UserError(f"{pattern}: {what}; known extensions are {known}")
     return sorted(found)
 
 
@@ -51,7 +52,7 @@ def other_files(pattern: str, images: Sequence[Path]) -> list[Path]:
 
 
 def ending(path: Path) -> str:
-    """Returns the known ending of a file, in lower case, or '' if it has none.
+    """Returns the known extension of a file, in lower case, or '' if it has none.
 
     A folder with the files of a zarr ends in .zarr, whatever its name.
     """

@@ -28,7 +28,7 @@ def open_nifti(path: Path, axes: int) -> Iterator[ImageFile]:
     Decathlon. Pixels with a scale and an offset become float32.
 
     Raises:
-      UserError: nibabel is not installed, the file is no NIfTI, is cut off, has the
+      UserError: nibabel is not installed, the file is not a NIfTI, is cut off, has the
         wrong number of axes, or is compressed and too large.
     """
     nibabel = import_nibabel()
@@ -90,7 +90,7 @@ def import_nibabel() -> Any:
 
 
 def make_nifti(array: np.ndarray, like: ImageFile) -> Any:
-    """Returns a NIfTI image of labels with the shape and the place of a volume.
+    """Returns a NIfTI image of labels with the shape and the affine map of a volume.
 
     Args:
       array: `[Z, Y, X]`, or `[Y, X]` if there is one Z; or one more axis of classes,

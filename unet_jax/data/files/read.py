@@ -43,12 +43,12 @@ def open_images(path: Path, *, axes: int, indices: bool = False) -> Iterator[Ima
     Args:
       path: the file.
       axes: 2 for images, 3 for volumes.
-      indices: True reads the indices of a palette, as masks mean them, and not its
-        colours. A palette of greys only, such as black and white, is always applied.
+      indices: True reads the indices of a palette, which are the values of a mask, and
+        not its colours. A palette of greys only, such as black and white, is applied.
 
     Raises:
-      UserError: there is no such file, its ending is unknown, it is damaged, its
-        content does not match its ending, or it has the wrong number of axes. `read`
+      UserError: there is no such file, its extension is unknown, it is damaged, its
+        content does not match its extension, or it has the wrong number of axes. `read`
         of the file raises it if the damage is found later.
     """
     with contextlib.ExitStack() as stack:
@@ -61,8 +61,8 @@ def open_images(path: Path, *, axes: int, indices: bool = False) -> Iterator[Ima
                 size = byte_count((*box_shape(box), file.channels), file.dtype)
                 if size > LIMIT:  # an OME-Zarr without chunks can claim any size
                     raise UserError(
-                        f"{size} bytes of it are too many at once, the limit is "
-                        f"{LIMIT}; cut it into smaller images"
+                        f"reading {size} bytes at once exceeds the limit of {LIMIT}; "
+                        "cut it into smaller images"
                     )
                 return file.read(image, box)
 
@@ -113,8 +113,10 @@ def _opener(path: Path) -> Callable[..., contextlib.AbstractContextManager[Image
     path.stat()  # raises if there is no such path, before its ending is looked at
     if opener := OPENERS.get(names.ending(path)):
         return opener
-    what = "is a folder, and no OME-Zarr" if path.is_dir() else "has an unknown ending"
-    raise UserError(f"{what}; known endings are {', '.join(names.ENDINGS)}")
+    what = "has an unknown extension"
+    if path.is_dir():
+        what = "is a folder, but not an OME-Zarr image"
+    raise UserError(f"{what}; known extensions are {', '.join(names.ENDINGS)}")
 
 
 @contextlib.contextmanager

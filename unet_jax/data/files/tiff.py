@@ -172,7 +172,7 @@ def _only_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
         raise UserError("is one of several files of a set; save the set as one file")
     page = series.keyframe
     if page.dtype is None or series.transform is not None:
-        raise UserError("its pixels are of no supported type; save it as integers")
+        raise UserError("the type of its pixels is not supported; save it as integers")
     decoded = page.photometric == YCBCR and page.compression in JPEG
     grey_or_rgb = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE)
     if page.photometric not in grey_or_rgb and not decoded:

@@ -1,4 +1,4 @@
-"""Writes labels and probabilities in the form of the images that were read.
+"""Writes labels and probabilities in the format of the images that were read.
 
 Blocks come in order: for each image in turn, consecutive parts along its first axis. A
 TIFF of many pages is written block by block; a PNG and a NIfTI are held in memory until
@@ -49,9 +49,9 @@ def write_images(
     """Creates a file for the results of all images of a file.
 
     Labels of one flat image become a PNG, if a PNG can hold them. Labels of a NIfTI
-    become a NIfTI in the same place of the scanner. Everything else, probabilities
-    included, becomes a TIFF with a page for each image, slice or class, whose axes Fiji
-    knows.
+    become a NIfTI with the same affine map. Everything else, probabilities included,
+    becomes a TIFF with a page for each image, slice or class, and with names of the
+    axes that Fiji reads.
 
     Args:
       folder: the folder to write to; created if it does not exist.

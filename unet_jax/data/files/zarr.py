@@ -33,8 +33,8 @@ def open_zarr(path: Path, axes: int) -> Iterator[ImageFile]:
     the channels.
 
     Raises:
-      UserError: the folder is no OME-Zarr image, an axis has no meaning, or a chunk is
-        too large.
+      UserError: the folder is not an OME-Zarr image, an axis has no meaning, or a
+        chunk is too large.
     """
     import tensorstore  # slow to import, and most images are no OME-Zarr
 
@@ -42,7 +42,7 @@ def open_zarr(path: Path, axes: int) -> Iterator[ImageFile]:
     level = image["datasets"][0]
     array = path / level["path"]
     if not array.resolve().is_relative_to(path.resolve()):
-        raise UserError(f"its pixels are at {array}, outside of it; copy them into it")
+        raise UserError(f"its pixels are at {array}, outside the folder; copy them in")
     store: Any = tensorstore.open(
         {"driver": driver, "kvstore": {"driver": "file", "path": str(array)}},
         context=tensorstore.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}}),
@@ -90,7 +90,9 @@ def _first_multiscale(path: Path) -> tuple[dict[str, Any], str]:
                 found = found.get("attributes", {}).get("ome", {})
             if found.get("multiscales"):
                 return found["multiscales"][0], driver
-    raise UserError("is no OME-Zarr image; give the folder that names its multiscales")
+    raise UserError(
+        "is not an OME-Zarr image; give the folder whose metadata has `multiscales`"
+    )
 
 
 def _axes_by_role(

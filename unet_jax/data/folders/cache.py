@@ -43,7 +43,7 @@ def read_survey(path: Path) -> Any:
         return None
 
 
-def record_cache(
+def make_cache_prefix(
     folder: str, stamps: Sequence[tuple[Stamp, ...]], *options: Any
 ) -> Path:
     """Returns the cache path prefix: a hash of the files' stamps and of the options.
@@ -68,10 +68,10 @@ def cached_survey(prefix: Path) -> Any:
 def cached_loader(
     prefix: Path, pages: Sequence[Page], options: ReadOptions, survey: Any
 ) -> Callable[[Page], Record]:
-    """Returns a function that loads pages from a cache, which is written if missing.
+    """Returns a function that loads pages from a cache; writes the cache if missing.
 
     Args:
-      prefix: from `record_cache`.
+      prefix: from `make_cache_prefix`.
       pages: all pages to load. Other pages, as in another split, or another label map
         have another cache.
       options: how pages are read.

@@ -124,7 +124,7 @@ def check_classes(
             elsewhere = [record.image for record in records if k in record.pixels]
             where = f"only {listing(elsewhere)}" if elsewhere else "no mask"
             text = f"class {k} {name!r} is never present in training; {where} has it. "
-            text += "Split otherwise (--config.data.seed=1), or remove it from classes"
+            text += "Choose another split (--config.data.seed=1), or remove the class"
             yield Issue("error" if k else "warning", "class never present", text)
     if len(pixels.keys() - {IGNORE}) == 1:
         text = f"all masks to train on hold only {classes[max(pixels)]}; check them: "
@@ -132,7 +132,7 @@ def check_classes(
         yield Issue("error", "empty masks", text)
     empty = [record.mask for record in records if not any(k > 0 for k in record.pixels)]
     if empty:
-        yield Issue("warning", "empty masks", f"{listing(empty)}: only {classes[0]}")
+        yield Issue("warning", "empty masks", f"{listing(empty)}: no foreground pixels")
 
 
 def _image_channels(pages: Sequence[Page]) -> list[_Channels]:

@@ -19,7 +19,7 @@ from unet_jax.data.folders.survey_file import survey_from_json, survey_to_json
 from unet_jax.data.label_map import (
     class_colours,
     class_names,
-    named_classes,
+    list_label_map_classes,
     parse_label_map,
 )
 from unet_jax.data.record import Record, RecordStats
@@ -64,14 +64,14 @@ def folder(
 
     Args:
       root: the folder. It holds `images/` and at least one of `masks/`, `instances/`
-        and `targets/`; or else `train/`, `val/` and `test/` that do. Files with the
+        and `targets/`; or `train/`, `val/` and `test/` with these. Files with the
         same stem belong together.
       images: another folder in it, or a glob. Files for which the wildcards match the
         same text belong together: 'raw/*_img.tif' and 'drawn/*_mask.png'.
       masks: the same for masks. '' if there are none; without instances and targets,
         the records are then images alone.
       instances: the same for object ids: whole numbers, 0 = background. Without masks,
-        objects are the one class.
+        all objects have class 1.
       targets: the same for images to restore or to predict. They have the size of their
         image, and any number of channels and any type. With targets, masks and
         instances are optional; without these, there are no labels and no classes.
@@ -91,8 +91,8 @@ def folder(
       test: the share of the records to test on, unless their folder is given.
       folds: the number of folds for cross-validation; 0 uses the shares.
       fold: the fold to test on; the next one validates.
-      group: a regular expression for the names of files. Files for which it finds the
-        same text stay in one split. Without it, the pages of a file and duplicates do.
+      group: a regular expression for the names of files. Files in which it finds the
+        same text stay in one split. '': pages of a file and duplicates stay together.
       seed: another seed gives another split.
       split: the split.json of an earlier run, to use the same split.
       leaks: 'allow' continues if the same image is in two given splits, or unlabelled
@@ -112,7 +112,7 @@ def folder(
     home = Path(root).expanduser()
     classes = tuple(name.strip() for part in classes for name in part.split(","))
     class_options = ClassOptions(
-        classes=classes or named_classes(label_map),
+        classes=classes or list_label_map_classes(label_map),
         colours=colours,
         label_map=label_map,
         ignore_value="" if ignore_label == IGNORE else str(ignore_label),
@@ -130,7 +130,9 @@ def folder(
     known = survey_from_json(data, pairs, stamps, home, options)
     prefix = None
     if records:
-        prefix = cache.record_cache(records, stamps, options, class_options, channels)
+        prefix = cache.make_cache_prefix(
+            records, stamps, options, class_options, channels
+        )
         if None in known:
             data = cache.cached_survey(prefix)
             cached = survey_from_json(data, pairs, stamps, home, options)

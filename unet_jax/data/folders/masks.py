@@ -17,11 +17,11 @@ from unet_jax.data.label_map import (
 from unet_jax.text import listing
 
 WHITE = ("255", "65535")  # the foreground in masks from drawing programs
-MOST_INFERRED = 32  # classes; higher values are not taken for class ids
+MAX_INFERRED = 32  # classes; higher values are not taken for class ids
 SHOWN = 8  # values in a message
-MOST_SUGGESTED = 64  # values; for more no label map is suggested
+MAX_SUGGESTED = 64  # values; for more no label map is suggested
 FEW = 16  # if all masks have the same few values, they are not anti-aliased
-NEAR = 2  # a difference between values that saving may make
+NEAR = 2  # the largest error of a value that lossy saving may cause
 VOID = "255"  # in many data sets, pixels that are not annotated
 
 ValueCounts = Mapping[str, int]  # pixels of each value in one mask file
@@ -64,9 +64,9 @@ def find_label_map(
 ) -> LabelMap:
     """Finds the class of every value of all masks.
 
-    It is `label_map`, if that is given. Otherwise it is the reading that fits most
+    It is `label_map`, if that is given. Otherwise it is the meaning that fits most
     files: 0 and 255 (or 65535) are two classes; 0, 1, 2, ... are class ids; colours are
-    those of `colours`. The other files become issues. If different readings fit equally
+    those of `colours`. The other files become issues. If different meanings fit equally
     well, the label map is empty, with an issue.
 
     Args:
@@ -104,8 +104,8 @@ def find_label_map(
 def _infer_ids(
     files: Sequence[tuple[str, ValueCounts]], options: ClassOptions
 ) -> dict[str, int]:
-    """Returns the reading that fits most files; empty if several do or none does."""
-    most = len(options.classes) or len(options.colours) or MOST_INFERRED
+    """Returns the label map that fits most files; {} if several fit best, or none."""
+    most = len(options.classes) or len(options.colours) or MAX_INFERRED
     readings = [{"0": 0, white: 1} for white in WHITE if most >= 2]
     readings.append({str(k): k for k in range(most)})
     if options.colours:
@@ -174,7 +174,7 @@ def _unclear(files: Sequence[tuple[str, ValueCounts]], options: ClassOptions) ->
     every.pop(options.ignore_value, None)
     text = f"{listing(name for name, _ in files)}: masks have {_values(every)}, whose "
     text += "classes are not known; "
-    if _look_like_object_ids(files) or len(every) > MOST_SUGGESTED:
+    if _look_like_object_ids(files) or len(every) > MAX_SUGGESTED:
         text += "if these are object ids, put the files into instances/; if class ids, "
         text += "name the classes: --config.data.classes=\"('background','a','b')\""
         return _issue(text)
@@ -223,7 +223,7 @@ def _likely_class(
     if number < 0:
         return IGNORE
     near = [k for v, k in known.items() if abs(parse_value(v) - number) <= NEAR]
-    if near and number > MOST_INFERRED:
+    if near and number > MAX_INFERRED:
         return near[0]
     if {value, *known} in ({"0", "1", VOID}, {"0", "1", "65535"}) and len(known) == 2:
         return 1  # masks of two classes that were saved in two ways

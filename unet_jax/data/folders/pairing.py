@@ -98,9 +98,9 @@ def find_pairs(
 ) -> FoundPairs:
     """Pairs the files of a folder by their stems, or by the keys of globs.
 
-    The root holds images with masks, instances or targets; or else `train`, `val` and
-    `test` that do, of which `val` and `test` are left out if they have only images.
-    Images stand alone if `masks` is '' and there is nothing else to pair them with.
+    The root holds images with masks, instances or targets, or it holds `train`, `val`
+    and `test` with these. `val` and `test` are left out if they have only images. If
+    `masks` is '' and there are no other partners, images are returned alone.
     `classes` is the order of the folders of masks, if each class has one; `links` is
     True to allow links that leave the root.
 
@@ -259,7 +259,7 @@ def _report_missing(
 def _report_unknown_formats(
     finder: FileFinder, home: Path, patterns: Patterns
 ) -> set[str]:
-    """Reports files of unknown formats; returns keys that lack only such a file.
+    """Reports files of unknown formats; returns the keys of pairs that lack only these.
 
     A file that would complete a pair is an error; the others are a warning.
     """
@@ -284,7 +284,7 @@ def _report_skipped(
     finder: FileFinder, home: Path, pattern: str, paths: Iterable[Path]
 ) -> None:
     if names := [path.name for path in paths]:
-        text = f"{finder.name(home / pattern)}: skipped files that are no images: "
+        text = f"{finder.name(home / pattern)}: skipped files that are not images: "
         finder.warn(text + listing(names), "left out")
 
 
@@ -323,10 +323,10 @@ def _report_differences(
         for home, names in class_folders.items()
     }
     first = next(iter(found), "")
-    for home, here in found.items():
-        if here != found[first]:
-            text = f"{home}: has {here}, and {first} has {found[first]}; they must be "
-            finder.report(text + "equal")
+    for home, own in found.items():
+        if own != found[first]:
+            text = f"{home}: has {own}, but {first} has {found[first]}; make them equal"
+            finder.report(text)
 
 
 def _report_empty_places(

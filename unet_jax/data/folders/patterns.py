@@ -1,4 +1,4 @@
-"""Patterns, which are folders or globs, and the files that they match, by keys.
+"""Patterns (folders or globs), and the keys of the files that match them.
 
 Files with the same key belong together. In a folder the key is the stem: images/a.png
 and masks/a.tif both have the key 'a'. For a glob it is the text that the wildcards
@@ -26,7 +26,7 @@ class FileFinder(NamedTuple):
     Attributes:
       root: the folder.
       links: True allows links that leave the root.
-      match_files: the function of this name, or one that remembers its results.
+      match_files: the function of this name, with or without a cache.
       issues: found so far.
       refused: keys of files that are not read; each has an issue.
     """
@@ -81,7 +81,7 @@ class FileFinder(NamedTuple):
         self.issues.append(Issue("warning", kind, text))
 
     def _refuse_link(self, path: Path, noun: str) -> None:
-        text = f"{self.name(path)}: a link that leaves {self.root}; put {noun} there, "
+        text = f"{self.name(path)}: a link that leaves {self.root}; copy {noun} there, "
         self.report(text + "or allow links: --config.data.links=True", "link")
 
 

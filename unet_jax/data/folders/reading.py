@@ -146,7 +146,7 @@ def find_alignment_issue(pair: PairFiles) -> Issue | None:
 
 
 def orientation(file: ImageFile) -> str:
-    """Returns where the axes of a NIfTI file point: 'RAS' is right, front and top."""
+    """Returns the orientation of a NIfTI file: 'RAS' is right, anterior, superior."""
     if file.affine is None:
         return ""
     letters = []

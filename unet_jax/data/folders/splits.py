@@ -64,8 +64,7 @@ def find_groups(pages: Sequence[Page], pattern: str) -> list[str]:
     """Returns the group of each page: its file, or what a pattern finds in its name.
 
     The pattern is a regular expression, or ''. It is searched in the name of the image
-    file, and only if it is not there in the whole path. Its first group counts, or else
-    the whole match.
+    file, then in the whole path. Its first group counts, or else the whole match.
 
     Raises:
       UserError: it is not a regular expression, or not found in a name.
@@ -76,7 +75,7 @@ def find_groups(pages: Sequence[Page], pattern: str) -> list[str]:
     try:
         search = re.compile(pattern).search
     except re.error as error:
-        text = f"group={pattern!r} is no regular expression: {error}"
+        text = f"group={pattern!r} is not a regular expression: {error}"
         raise UserError(text) from None
     found = [search(path.name) or search(str(path)) for path in paths]
     pairs = zip(pages, found, strict=True)
@@ -148,8 +147,8 @@ def _make_split(
             f"group={group!r} finds {count} groups, fewer than there are splits; "
             "correct the pattern, or give the splits as folders train/, val/ and test/"
         )
-    text = f"there are too few files ({count}) for splits of their own, so pages of "
-    text += "one file are in several, in runs; neighbours may be alike"
+    text = f"there are too few files ({count}) for three splits, so pages of one file "
+    text += "are in several splits, as blocks of consecutive pages, which may be alike"
     return split, [Issue("warning", "split", text)]
 
 

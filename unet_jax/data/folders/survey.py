@@ -197,7 +197,7 @@ def _find_odd_pixels(stats: RecordStats, pixels: PagePixels) -> Iterator[Issue]:
             text = f"{file}: {count} values are NaN or infinite; replace them, or "
             yield Issue("error", "NaN or Inf", text + "remove the image")
         elif array.size > 1 and (array == array.flat[0]).all():
-            text = f"{file}: every pixel is {array.flat[0]}; is it the right file?"
+            text = f"{file}: every pixel is {array.flat[0]}; check the file"
             yield Issue("warning", "flat", text)
 
 
