@@ -153,7 +153,11 @@ def test_an_answer_is_decided_on_the_grid_of_the_file():
         ((1.0, 1.0, 1.0), (1.0, 1.0), "2 spatial axes, a spacing of 1,1,1"),
         ((0.0, 1.0), (1.0, 1.0), "its spacing is 0,1"),
         ((1.0, np.nan), (1.0, 1.0), "its spacing is 1,nan"),
-        ((1.0, 1.0), (1e-4, 1e-4), "would become one of 300000,300000; .* its units"),
+        (
+            (1.0, 1.0),
+            (1e-4, 1e-4),
+            "would become one of 300000,300000; give .* in the units",
+        ),
     ],
 )
 def test_what_cannot_be_resampled_is_told_in_one_line(spacing, target, words):

@@ -51,7 +51,7 @@ def nested(key, name=FOREIGN):
 )
 def test_a_class_from_outside_tfds_is_refused(place, tmp_path, content):
     (place / "features.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"Foo', code outside") as error:
+    with pytest.raises(UserError, match=r"Foo'. It is not part of") as error:
         find_builder("thing", "", str(tmp_path))
     assert str(error.value).startswith(f"{place}/features.json names the class ")
     assert "\n" not in str(error.value)

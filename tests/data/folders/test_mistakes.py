@@ -288,7 +288,7 @@ MISTAKES = [
     (
         other_folders,
         {},
-        "val/masks: has a folder for each of cell, nucleus, and train/masks has a "
+        "val/masks: has a folder for each of cell, nucleus, but train/masks has a "
         "folder for each of cell, debris; make them equal",
     ),
     (mixed, {}, '--config.data.label_map="((0,0),(1,1),(255,1),)"'),

@@ -294,6 +294,6 @@ def _check_array(place: str, feature: Any) -> None:
     kinds = tensorflow_datasets.features
     if not isinstance(feature, kinds.Image | kinds.Tensor) or len(feature.shape) < 2:
         raise UserError(
-            f"{place} is no image, but {type(feature).__name__} of shape "
+            f"{place} is not an image, but {type(feature).__name__} of shape "
             f"{feature.shape}"
         )

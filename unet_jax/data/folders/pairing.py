@@ -316,8 +316,10 @@ def _report_differences(
         having = [home for home, of_home in nouns.items() if noun in of_home]
         for home in nouns:
             if having and home not in having:
-                text = f"{home}: there are no {noun}s, and {having[0]} has some; add "
-                finder.report(text + "them here, or remove them there")
+                text = (
+                    f"{home}: there are no {noun}s, but {having[0]} has some; add some "
+                )
+                finder.report(text + f"to {home}, or remove those of {having[0]}")
     found = {
         home: f"a folder for each of {', '.join(names)}" if names else "no folders"
         for home, names in class_folders.items()
