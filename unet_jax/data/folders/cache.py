@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from unet_jax.data.folders.pairing import Pair
 from unet_jax.data.folders.reading import ReadOptions, load_record
 from unet_jax.data.folders.survey import Page, relative_path
@@ -38,8 +40,8 @@ def read_survey(path: Path) -> Any:
     try:
         if not path.is_file() or path.stat().st_size > LARGEST:
             return None
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return None
 
 

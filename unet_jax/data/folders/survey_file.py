@@ -4,15 +4,15 @@ The data may come from someone else's run folder, so they are validated: a pair 
 entry is not as `survey_to_json` writes it is read again.
 """
 
-import base64
 import contextlib
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from unet_jax.arrays import IGNORE
 from unet_jax.data.dataset_report import Issue
@@ -21,16 +21,74 @@ from unet_jax.data.folders.reading import ReadOptions
 from unet_jax.data.folders.survey import UNREADABLE, Page, PairSurvey, page_names
 from unet_jax.data.record import PERCENTS, THUMBNAIL_SIZE, RecordStats
 
-VERSION = 2  # of the format, and of the measurements
-TOO_LARGE = 2**63  # for a whole number
-DTYPE = re.compile(r"u?int(8|16|32|64)|float(16|32|64)")
-DIGEST = re.compile(r"[0-9a-f]{40}")
-VALUE = re.compile(r"-?[0-9]{1,18}|[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}")
-ORIENTATION = re.compile(r"|[LRPAIS]{3}")
-FROM_FILES = {"pair", "stats", "id", "split", "image", "mask", "kind", "target"}
-INVALID = (KeyError, OverflowError, TypeError, ValueError)  # raised by invalid data
+VERSION = 3  # of the format, and of the measurements
+LARGEST = 2**63 - 1
+INVALID = (msgspec.MsgspecError, KeyError, TypeError, ValueError)  # of invalid data
 
 Stamp = tuple[str, str, int, int | str]  # from `cache.file_stamps`
+Whole = Annotated[int, Meta(ge=0, le=LARGEST)]
+Count = Annotated[int, Meta(ge=1, le=LARGEST)]
+ClassId = Annotated[int, Meta(ge=IGNORE, le=LARGEST)]
+Finite = Annotated[float, Meta(ge=-1e308, le=1e308)]
+Positive = Annotated[float, Meta(gt=0, le=1e308)]
+Percentiles = Annotated[
+    tuple[Finite, ...], Meta(min_length=len(PERCENTS), max_length=len(PERCENTS))
+]
+Dtype = Annotated[str, Meta(pattern=r"^(u?int(8|16|32|64)|float(16|32|64))?\Z")]
+MaskValue = Annotated[str, Meta(pattern=r"^(-?\d{1,18}|\d{1,5},\d{1,5},\d{1,5})\Z")]
+
+
+class _PageStats(msgspec.Struct):
+    """The attributes of `RecordStats` that do not follow from the names of files."""
+
+    shape: tuple[Count, ...]
+    channels: Count
+    dtype: Dtype
+    spacing: tuple[Positive, ...]
+    intensity: tuple[Percentiles, ...]
+    pixels: tuple[tuple[ClassId, Count], ...]
+    values: tuple[tuple[MaskValue, Count], ...]
+    objects: Whole | None
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{40}\Z")]
+    thumbnail: bytes
+    target_channels: Whole
+    target_dtype: Dtype
+    target_intensity: tuple[Percentiles, ...]
+
+
+class _PageEntry(msgspec.Struct):
+    """The attributes of `Page` that do not follow from the names of files."""
+
+    number: Whole
+    stats: _PageStats
+    grey: bool
+    finite: bool
+    classes: Whole
+    orientation: Annotated[str, Meta(pattern=r"^([LRPAIS]{3})?\Z")]
+    target_grey: bool
+
+
+class _PairEntry(msgspec.Struct):
+    files: tuple[Stamp, ...]
+    count: Count
+    pages: tuple[_PageEntry, ...]
+    issues: tuple[Issue, ...]
+
+
+class _Options(NamedTuple):
+    """The options that a survey depends on."""
+
+    axes: int
+    multilabel: bool
+    coloured: bool
+    ignore_value: str
+    spacing: tuple[float, ...]
+
+
+class _Survey(msgspec.Struct):
+    version: Literal[3]
+    options: _Options
+    pairs: list[Any]  # each is validated by itself
 
 
 def survey_to_json(
@@ -43,17 +101,12 @@ def survey_to_json(
     Files that could not be read are left out: the cause may be a missing library or a
     permission, which stamps do not show.
     """
-    pairs = [
-        {
-            "files": stamp,
-            "count": result.count,
-            "pages": [_page_to_json(page) for page in result.pages],
-            "issues": result.issues,
-        }
+    pairs: list[Any] = [
+        _PairEntry(stamp, result.count, tuple(map(_entry, result.pages)), result.issues)
         for result, stamp in zip(surveys, stamps, strict=True)
         if all(issue.kind != UNREADABLE for issue in result.issues)
     ]
-    return {"version": VERSION, "options": _options_to_json(options), "pairs": pairs}
+    return msgspec.to_builtins(_Survey(VERSION, _select_options(options), pairs))
 
 
 def survey_from_json(
@@ -72,143 +125,77 @@ def survey_from_json(
       root: the folder that file names are relative to.
       options: to read the files with.
     """
-    entries: dict[tuple[Stamp, ...], Any] = {}
+    entries: dict[tuple[Stamp, ...], _PairEntry] = {}
     known: list[PairSurvey | None] = [None] * len(pairs)
     with contextlib.suppress(*INVALID):
-        _require(data["version"] == VERSION)
-        _require(data["options"] == _options_to_json(options))
-        for entry in _list(data["pairs"]):
+        survey = msgspec.convert(data, _Survey)
+        _require(survey.options == _select_options(options))
+        for pair_data in survey.pairs:
             with contextlib.suppress(*INVALID):
-                key = tuple(tuple(_list(stamp)) for stamp in _list(entry["files"]))
-                entries[key] = entry
+                entry = msgspec.convert(pair_data, _PairEntry)
+                entries[entry.files] = entry
     for i, (pair, stamp) in enumerate(zip(pairs, stamps, strict=True)):
         with contextlib.suppress(*INVALID):
             known[i] = _pair_survey(entries[stamp], pair, root, options)
     return known
 
 
-def _page_to_json(page: Page) -> dict[str, Any]:
-    """Returns a page without the attributes that follow from the names of files."""
-    stats = page.stats
-    data = page._asdict() | stats._asdict()
-    data["pixels"] = list(stats.pixels.items())
-    data["values"] = list(stats.values.items())
-    data["thumbnail"] = base64.b64encode(stats.thumbnail.tobytes()).decode()
-    return {key: value for key, value in data.items() if key not in FROM_FILES}
+def _select_options(options: ReadOptions) -> _Options:
+    return _Options(*(getattr(options, name) for name in _Options._fields))
 
 
-def _options_to_json(options: ReadOptions) -> dict[str, Any]:
-    """Returns the options that a survey depends on."""
-    names = ("axes", "multilabel", "coloured", "ignore_value")
-    data = {name: getattr(options, name) for name in names}
-    return data | {"spacing": list(options.spacing)}
+def _entry(page: Page) -> _PageEntry:
+    stats = page.stats._replace(
+        pixels=tuple(page.stats.pixels.items()),
+        values=tuple(page.stats.values.items()),
+        thumbnail=page.stats.thumbnail.tobytes(),
+    )
+    fields = page._replace(stats=_PageStats(*_select(stats, _PageStats)))
+    return _PageEntry(*_select(fields, _PageEntry))
+
+
+def _select(values: Any, struct: type[msgspec.Struct]) -> list[Any]:
+    return [getattr(values, name) for name in struct.__struct_fields__]
 
 
 # The functions below raise one of INVALID if the data cannot be a result of the pair.
 
 
 def _pair_survey(
-    entry: dict[str, Any], pair: Pair, root: Path, options: ReadOptions
+    entry: _PairEntry, pair: Pair, root: Path, options: ReadOptions
 ) -> PairSurvey:
-    count = _whole(entry["count"], least=1)
-    pages = [_page(data, pair, count, root, options) for data in _list(entry["pages"])]
+    pages = [_page(page, entry.count, pair, root, options) for page in entry.pages]
     _require([p.number for p in pages] == sorted({p.number for p in pages}))
-    issues = [_issue(*data) for data in _list(entry["issues"])]
-    _require(bool(pages or issues))
-    return PairSurvey(tuple(pages), tuple(issues), count)
+    _require(bool(pages or entry.issues))
+    _require(all((i.kind + i.text).isprintable() for i in entry.issues))
+    return PairSurvey(tuple(pages), entry.issues, entry.count)
 
 
 def _page(
-    data: dict[str, Any], pair: Pair, count: int, root: Path, options: ReadOptions
+    entry: _PageEntry, count: int, pair: Pair, root: Path, options: ReadOptions
 ) -> Page:
-    number = _whole(data["number"])
-    _require(number < count)
-    classes = _whole(data["classes"])
-    _require((classes > 0) == bool(options.multilabel and pair.masks))
-    return Page(
-        pair,
-        number,
-        _stats(data, page_names(pair, number, count, root), pair, options),
-        grey=_flag(data["grey"]),
-        finite=_flag(data["finite"]),
-        classes=classes,
-        orientation=_text(data["orientation"], ORIENTATION),
-        target_grey=_flag(data["target_grey"]),
-    )
-
-
-def _stats(
-    data: dict[str, Any], names: Mapping[str, str], pair: Pair, options: ReadOptions
-) -> RecordStats:
-    axes = options.axes
-    shape = tuple(_whole(size, least=1) for size in _list(data["shape"], axes))
-    spacing = tuple(map(_number, _list(data["spacing"])))
-    _require(len(spacing) in (0, axes) and all(size > 0 for size in spacing))
-    channels = _whole(data["channels"], least=1)
-    values = {_text(v, VALUE): _whole(n, least=1) for v, n in _list(data["values"])}
+    axes, stats = options.axes, entry.stats
+    _require(entry.number < count)
+    _require((entry.classes > 0) == bool(options.multilabel and pair.masks))
+    _require(len(stats.shape) == axes and len(stats.spacing) in (0, axes))
+    _require(len(stats.intensity) == stats.channels and stats.dtype != "")
     mapped = bool(pair.masks) and not options.multilabel
-    _require(sum(values.values()) == (math.prod(shape) if mapped else 0))
-    counts = _list(data["pixels"])
-    pixels = {_whole(k, least=IGNORE): _whole(n, least=1) for k, n in counts}
+    values, pixels = dict(stats.values), dict(stats.pixels)
+    _require(sum(values.values()) == (math.prod(stats.shape) if mapped else 0))
     _require(bool(pixels) == (pair.labelled and not mapped))
-    objects = data["objects"]
-    _require((objects is None) == (pair.instances is None))
+    _require((stats.objects is None) == (pair.instances is None))
+    _require((stats.target_channels > 0) == (pair.target is not None))
+    _require(len(stats.target_intensity) == stats.target_channels)
+    _require((stats.target_dtype == "") == (pair.target is None))
     blocks = [THUMBNAIL_SIZE[axes]] * axes
-    thumbnail = base64.b64decode(data["thumbnail"], validate=True)
-    target_channels = _whole(data["target_channels"])
-    _require((target_channels > 0) == (pair.target is not None))
-    return RecordStats(
-        **names,
-        shape=shape,
-        channels=channels,
-        dtype=_text(data["dtype"], DTYPE),
-        spacing=spacing,
-        intensity=_intensity(data["intensity"], channels),
-        pixels=pixels,
-        values=values,
-        objects=None if objects is None else _whole(objects),
-        digest=_text(data["digest"], DIGEST),
-        thumbnail=np.frombuffer(thumbnail, np.int8).reshape(blocks),
-        target_channels=target_channels,
-        target_dtype=_text(data["target_dtype"], DTYPE) if target_channels else "",
-        target_intensity=_intensity(data["target_intensity"], target_channels),
-    )
-
-
-def _issue(level: Any, kind: Any, text: Any) -> Issue:
-    _require(level in ("error", "warning"))
-    _require(all(isinstance(t, str) and t.isprintable() for t in (kind, text)))
-    return Issue(level, kind, text)
-
-
-def _intensity(data: Any, channels: int) -> tuple[tuple[float, ...], ...]:
-    rows = [_list(row, len(PERCENTS)) for row in _list(data, channels)]
-    return tuple(tuple(map(_number, row)) for row in rows)
-
-
-def _list(data: Any, length: int | None = None) -> list[Any]:
-    _require(isinstance(data, list) and length in (None, len(data)))
-    return data
-
-
-def _whole(data: Any, least: int = 0) -> int:
-    _require(type(data) is int and least <= data < TOO_LARGE)
-    return data
-
-
-def _number(data: Any) -> float:
-    _require(type(data) in (int, float) and math.isfinite(data))
-    return data
-
-
-def _flag(data: Any) -> bool:
-    _require(isinstance(data, bool))
-    return data
-
-
-def _text(data: Any, pattern: re.Pattern) -> str:
-    _require(pattern.fullmatch(data) is not None)
-    return data
+    measured = msgspec.structs.asdict(stats) | {
+        "pixels": pixels,
+        "values": values,
+        "thumbnail": np.frombuffer(stats.thumbnail, np.int8).reshape(blocks),
+    }
+    names = page_names(pair, entry.number, count, root)
+    fields = msgspec.structs.asdict(entry) | {"stats": RecordStats(**names, **measured)}
+    return Page(pair, **fields)
 
 
 def _require(condition: bool) -> None:
