@@ -35,9 +35,11 @@ def get_config() -> ConfigDict:
     config.eval_every = config.checkpoint_every = 100
     config.data = ConfigDict(
         {
-            "name": "noisy_cells",
+            "name": "cells",
+            "targets": True,  # clean images
+            "photons": 20.0,  # of the brightest pixels: fewer photons, more noise
             "shape": (128, 128),  # pixels per axis; three axes make volumes
-            "train": 64,  # pairs
+            "train": 64,
             "val": 8,
             "test": 16,
         }

@@ -31,12 +31,12 @@ RUNS = {
     "flow": {"task": {"name": "flow", "pixels": 1}, "metrics": (DICE, F1)},
     "regression": {
         "task": {"name": "regression"},
-        "data": {"name": "noisy_cells", **SIZES},
+        "data": {"name": "cells", "targets": True, "photons": 20.0, **SIZES},
         **VALUES,
     },
     "staining": {
         "task": {"name": "regression", "units": "own"},
-        "data": {"name": "noisy_cells", **SIZES},
+        "data": {"name": "cells", "targets": True, "photons": 20.0, **SIZES},
         **VALUES,
     },
     "mean_teacher": {
@@ -107,11 +107,11 @@ def test_a_run_resumes_to_the_bit_and_is_scored_again(
 
 @pytest.fixture
 def raw():
-    return data.noisy_cells(**SIZES).test.load(0)["image"]
+    return data.cells(targets=True, photons=20.0, **SIZES).test.load(0)["image"]
 
 
 def write_file(folder, image):
-    run_folder.mkdir()
+    folder.mkdir()
     Image.fromarray(image[..., 0]).save(folder / "a.png")
     return str(folder)
 
@@ -172,7 +172,7 @@ def test_values_have_the_units_of_their_files(tiny, tmp_path, raw, name):
     predictor = unet_jax.Predictor.load(tmp_path / "run", tta="flips")
     values = predictor.values(raw)
     assert (values.shape, values.dtype) == (raw.shape, np.float32)
-    source = data.noisy_cells(**SIZES).train
+    source = data.cells(targets=True, photons=20.0, **SIZES).train
     records = [source.load(i) for i in range(source.length)]
     if name == "staining":
         targets = np.stack([record["target"] for record in records])
@@ -333,8 +333,10 @@ def test_a_combination_that_does_not_fit_is_refused_in_one_line(tiny, change, wo
 
 
 def test_flow_needs_instances(tiny, monkeypatch):
+    cells = data.cells
+
     def without(*, shape, train, val, test):
-        splits = data.cells(shape=shape, train=train, val=val, test=test)
+        splits = cells(shape=shape, train=train, val=val, test=test)
 
         def load(i, source):
             record = dict(source.load(i))
@@ -348,7 +350,6 @@ def test_flow_needs_instances(tiny, monkeypatch):
             }
         )
 
-    monkeypatch.setattr(data, "noisy_cells", without)
-    tiny.data.name = "noisy_cells"
+    monkeypatch.setattr(data, "cells", without)
     with pytest.raises(UserError, match="has no instances; add it, or choose another"):
         build(apply_changes(tiny, {"task": {"name": "flow"}}))

@@ -92,7 +92,7 @@ FIELDS = (
 
     # The data
     Field("data", Spec, {"name": "cells"},
-          "Data set, a function of unet_jax/data. cells, noisy_cells: synthetic; "
+          "Data set, a function of unet_jax/data. cells: synthetic; "
           "folder: your own images; tfds: a data set of TensorFlow Datasets; isbi2012, "
           "dic_hela, phc_u373, dsb2018: public data sets."),
     Field("data.root", Keyword, UNSET,

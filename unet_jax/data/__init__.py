@@ -20,7 +20,7 @@ The other files turn records into batches:
 """
 
 from unet_jax.data.datasets.cell_tracking import dic_hela, phc_u373
-from unet_jax.data.datasets.cells import cells, noisy_cells
+from unet_jax.data.datasets.cells import cells
 from unet_jax.data.datasets.dsb2018 import dsb2018
 from unet_jax.data.datasets.isbi2012 import isbi2012
 from unet_jax.data.datasets.tfds import tfds
@@ -32,7 +32,6 @@ __all__ = [
     "dsb2018",
     "folder",
     "isbi2012",
-    "noisy_cells",
     "phc_u373",
     "tfds",
 ]

@@ -12,7 +12,6 @@ import numpy as np
 from scipy import ndimage
 
 from unet_jax.errors import UserError
-from unet_jax.metrics import foreground
 from unet_jax.metrics.contingency import cross_tabulate, renumber
 from unet_jax.metrics.metric import OVER_IMAGES, EvaluatedImage, Metric, Score
 from unet_jax.metrics.scores import divide_or_nan, score_ratio
@@ -124,13 +123,13 @@ def _make_threshold_metric(thresholds: Thresholds, kind: int) -> Metric:
 @functools.lru_cache(maxsize=1)  # both metrics measure the same image in turn
 def _score_thresholds(image: EvaluatedImage, thresholds: Thresholds) -> np.ndarray:
     """Returns V^Rand and V^Info, `f64[2, T + 1]`; all 0 without true segments."""
-    segments, count = ndimage.label(foreground.get_truth(image))
+    segments, count = ndimage.label(image.true_foreground)
     values = np.zeros((2, len(thresholds) + 1))
     if count == 0:
         return values
     values[:, -1] = 1
     inside = segments > 0
-    probability = foreground.get_probability(image)
+    probability = image.foreground_probability
     for i, threshold in enumerate(thresholds):
         proposed = thin_borders(probability > threshold)[inside]
         # The rest of the border is in no segment: each of its pixels becomes one.

@@ -64,6 +64,37 @@ class EvaluatedImage:
         """The mask of annotated pixels, `bool`, shaped like `truth`."""
         return self.truth >= 0
 
+    # The foreground as one mask: every class above 0, or any independent class. A pixel
+    # without annotation, even of one independent class, is background in truth and
+    # prediction alike, and so changes no score.
+
+    @property
+    def fully_annotated(self) -> np.ndarray:
+        """The mask of pixels where all classes are annotated, `bool[*S]`."""
+        annotated = self.annotated
+        return np.asarray(annotated.all(axis=-1)) if self.independent else annotated
+
+    @property
+    def true_foreground(self) -> np.ndarray:
+        """The true foreground, `bool[*S]`."""
+        return self._merge_classes(self.truth > 0)
+
+    @property
+    def predicted_foreground(self) -> np.ndarray:
+        """The predicted foreground, `bool[*S]`."""
+        return self._merge_classes(self.prediction > 0)
+
+    @property
+    def foreground_probability(self) -> np.ndarray:
+        """1 - p(background), or the largest p of independent classes, `f32[*S]`."""
+        p = self.probabilities
+        p = p.max(axis=-1) if self.independent else 1 - p[..., 0]
+        return np.where(self.fully_annotated, p, 0)
+
+    def _merge_classes(self, present: np.ndarray) -> np.ndarray:
+        some = np.asarray(present.any(axis=-1)) if self.independent else present
+        return self.fully_annotated & some
+
 
 class Score(NamedTuple):
     """The score of a data set or an image, and of each class if there are any."""

@@ -8,7 +8,6 @@ split, merged, missed or falsely predicted. Unit: the share of the annotated pix
 
 import numpy as np
 
-from unet_jax.metrics import foreground
 from unet_jax.metrics.metric import OVER_PIXELS, EvaluatedImage, Metric
 from unet_jax.metrics.scores import score_ratio
 
@@ -29,9 +28,9 @@ def warping_error() -> Metric:
     """
 
     def measure(image: EvaluatedImage) -> np.ndarray:
-        annotated = foreground.get_annotated(image)
-        prediction = foreground.get_prediction(image)
-        wrong = warp_towards(foreground.get_truth(image), prediction) != prediction
+        annotated = image.fully_annotated
+        prediction = image.predicted_foreground
+        wrong = warp_towards(image.true_foreground, prediction) != prediction
         return np.array([wrong.sum(), annotated.sum()])
 
     return Metric(measure, score_ratio, OVER_PIXELS, lower=True)

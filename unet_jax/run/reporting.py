@@ -17,8 +17,12 @@ from unet_jax.report.contents import (
     Report,
     ScoredExample,
 )
-from unet_jax.run import drawing
-from unet_jax.run.scoring import Evaluation, predict_case, resample_image_back
+from unet_jax.run.scoring import (
+    Evaluation,
+    draw_panels,
+    predict_case,
+    resample_image_back,
+)
 
 MAX_SIZE = 1024  # pixels along the longer side of a picture
 
@@ -124,7 +128,7 @@ def _example(
     case = predict_case(parts, variables, parts.test, index)
     drawn = {
         "image": pictures.draw_image(resample_image_back(parts, example)),
-        **drawing.panels(parts, case),
+        **draw_panels(parts, case),
     }
     if case.probabilities is not None:
         share = 0.5 if task.overlapping else 1 / case.num_classes

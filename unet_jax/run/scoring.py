@@ -1,6 +1,7 @@
 """Scores of whole images: each image is measured alone, the sums are scored once."""
 
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,6 @@ from unet_jax.metrics import calibration_error, pixel_error
 from unet_jax.metrics.metric import EvaluatedImage
 from unet_jax.metrics.scores import summarize
 from unet_jax.postprocess import find_foreground_objects
-from unet_jax.run import drawing
 from unet_jax.tiling import Results
 from unet_jax.views import View
 
@@ -93,7 +93,7 @@ def score_images(
         measured.append(ImageMeasures(index, example["id"], loss, measures))
         if index < PICTURES * jax.process_count():
             image = pictures.draw_image(resample_image_back(parts, example))
-            row = [image, *drawing.panels(parts, case).values()]
+            row = [image, *draw_panels(parts, case).values()]
             rows.append((index, pictures.make_contact_sheet(row, len(row))))
     picture = pictures.join_rows([row for _, row in sorted(rows, key=lambda r: r[0])])
     gathered = sorted(_gather_processes(measured))
@@ -108,6 +108,28 @@ def predict_case(
     predicted = _predict_images(parts, variables, examples, [index], views)
     _, example, answer = next(predicted)
     return _make_case(parts, example, answer, postprocess=True)
+
+
+def draw_panels(
+    parts: EvaluationParts, case: EvaluatedImage
+) -> dict[str, pictures.Picture]:
+    """Draws the truth, the prediction and the error of an evaluated image."""
+    if case.value is not None:
+        return {
+            "truth": pictures.draw_image(case.target),
+            "prediction": pictures.draw_image(case.value, like=case.target),
+            "error": pictures.draw_deviation(case.target, case.value),
+        }
+    axes = case.probabilities.ndim - 1
+    colours = parts.prediction.preprocessing["colours"]
+    if parts.prediction.task.finds_objects:
+        drawn = map(pictures.draw_objects, (case.true_objects, case.objects))
+    else:
+        draw = functools.partial(pictures.draw_label, colours=colours, axes=axes)
+        drawn = map(draw, (case.truth, case.prediction))
+    truth, prediction = drawn
+    error = pictures.draw_errors(case.truth, case.prediction, axes=axes)
+    return {"truth": truth, "prediction": prediction, "error": error}
 
 
 def resample_image_back(parts: EvaluationParts, example: Example) -> np.ndarray:

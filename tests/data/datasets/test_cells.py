@@ -4,7 +4,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from unet_jax import data
-from unet_jax.data.datasets.cells import cells, noisy_cells
+from unet_jax.data.datasets.cells import cells
 from unet_jax.errors import UserError
 from unet_jax.specs import bind
 
@@ -15,8 +15,7 @@ def label_components(mask):
 
 def test_a_spec_can_name_it():
     assert data.cells is cells
-    assert data.noisy_cells is noisy_cells
-    assert {"cells", "noisy_cells"} <= set(data.__all__)
+    assert "cells" in data.__all__
 
 
 def test_a_record_depends_on_the_seed_the_split_and_the_index_alone():
@@ -53,14 +52,16 @@ def test_images_without_labels_come_from_a_stream_of_their_own():
     assert len({image.tobytes() for image in images}) == 6
     again = cells(unlabelled=9, seed=0).unlabelled.load(2)["image"]
     np.testing.assert_array_equal(record["image"], again)
-    assert noisy_cells(unlabelled=1).unlabelled.load(0).keys() == {"image", "id"}
+    assert cells(unlabelled=1, targets=True).unlabelled.load(0).keys() == {
+        "image",
+        "id",
+    }
 
 
 @pytest.mark.parametrize("shape", [(64, 50), (20, 24, 30)])
 def test_a_noisy_image_is_that_of_cells_and_has_a_target(shape):
     options = {"shape": shape, "diameter": 9.0, "seed": 4, "photons": 30.0}
-    noisy, plain = noisy_cells(**options), cells(**options)
-    assert noisy.train.name == "noisy_cells/train"
+    noisy, plain = cells(**options, targets=True), cells(**options)
     assert noisy.train.target_channels == 1
     assert plain.train.target_channels == 0
     record = noisy.val.load(1)
@@ -77,7 +78,7 @@ def test_the_noise_of_an_image_is_that_of_its_photons(photons):
     Of light l in photons, image = 8 + g (Poisson(l) + N(0, 1.5)), target = 8 + g l, so
     the variance is g (target - 8) + (1.5 g)^2, with g in [0.7, 1.05] * 255 / photons.
     """
-    source = noisy_cells(photons=photons, shape=(256, 256)).test
+    source = cells(photons=photons, shape=(256, 256), targets=True).test
     for record in map(source.load, range(3)):
         image, target = (record[key].astype(float) for key in ("image", "target"))
         levels, variances = [], []
@@ -97,8 +98,8 @@ def test_the_noise_of_an_image_is_that_of_its_photons(photons):
 
 
 def test_a_target_has_less_noise_than_any_smoothing_leaves():
-    """The default is worth denoising: a blur helps, and leaves much to be learnt."""
-    source = noisy_cells().test
+    """20 photons are worth denoising: a blur helps, and leaves much to be learnt."""
+    source = cells(photons=20.0, targets=True).test
     noisy, blurred = [], []
     for record in map(source.load, range(8)):
         image, target = (record[key].astype(float) for key in ("image", "target"))
@@ -146,7 +147,6 @@ def test_classes_are_balanced_and_a_threshold_is_not_enough():
     assert 12 < np.mean(sizes) < 24  # px, of cells 22 px wide, some cut by the frame
 
 
-@pytest.mark.parametrize("name", ["cells", "noisy_cells"])
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -161,6 +161,6 @@ def test_classes_are_balanced_and_a_threshold_is_not_enough():
         ("photons", 0.0),
     ],
 )
-def test_arguments_out_of_range(field, value, name):
+def test_arguments_out_of_range(field, value):
     with pytest.raises(UserError, match=f"{field} must"):
-        bind(data, {"name": name, field: value}, "config.data")()
+        bind(data, {"name": "cells", field: value}, "config.data")()

@@ -8,7 +8,6 @@ of 0.84, and a U-Net of 16 to 128 channels 0.94 after 250 steps.
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -41,9 +40,6 @@ class _Scene(NamedTuple):
     instances: np.ndarray
 
 
-_DrawScene = Callable[[np.random.Generator], _Scene]
-
-
 def cells(
     *,
     shape: tuple[Count, ...] = (128, 128),
@@ -55,6 +51,7 @@ def cells(
     diameter: _Diameter = 22.0,
     cover: _Cover = 0.45,
     photons: Positive = 80.0,
+    targets: bool = False,
 ) -> Splits:
     """Makes images `u8[*S, 1]` of touching cells, with labels and instances.
 
@@ -72,50 +69,18 @@ def cells(
       diameter: the median diameter of a cell in pixels.
       cover: the approximate share of an image that cells cover, in (0, 0.8].
       photons: the count of the brightest pixels; fewer photons give more noise.
+      targets: True adds clean images `u8[*S, 1]`, for denoising: the limit of a long
+        exposure at the same brightness, without shot noise and read noise.
 
     Raises:
       UserError: `shape` has fewer than two axes.
     """
-    draw = _scene_drawer(shape, diameter, cover, photons)
-    lengths = (train, val, test, unlabelled)
-    return _make_splits("cells", draw, lengths, seed, targets=False)
-
-
-def noisy_cells(
-    *,
-    shape: tuple[Count, ...] = (128, 128),
-    train: Count = 64,
-    val: Count = 8,
-    test: Count = 16,
-    unlabelled: Whole = 0,
-    seed: Whole = 0,
-    diameter: _Diameter = 22.0,
-    cover: _Cover = 0.45,
-    photons: Positive = 20.0,
-) -> Splits:
-    """Makes noisy images of cells with clean targets, for denoising.
-
-    Image, label and instances are those of `cells` with the same arguments. The target
-    `u8[*S, 1]` is the limit of a long exposure at the same brightness: it has neither
-    shot noise nor read noise, and is rounded to 8 bits like the image.
-
-    The arguments are those of `cells`. Unlabelled images have no target either.
-
-    Raises:
-      UserError: `shape` has fewer than two axes.
-    """
-    draw = _scene_drawer(shape, diameter, cover, photons)
-    lengths = (train, val, test, unlabelled)
-    return _make_splits("noisy_cells", draw, lengths, seed, targets=True)
-
-
-def _make_splits(
-    name: str, draw: _DrawScene, lengths: tuple[int, ...], seed: int, *, targets: bool
-) -> Splits:
-    """Makes the splits; each has its own stream of random numbers."""
+    if len(shape) < 2:
+        raise UserError(f"shape must have two sizes or more, not {shape}")
 
     def load(split: str, stream: int, index: int) -> Record:
-        scene = draw(np.random.default_rng([seed, stream, index]))
+        rng = np.random.default_rng([seed, stream, index])
+        scene = _draw_scene(rng, shape, diameter, cover, photons)
         record = {"image": scene.image[..., None], "id": f"{split}-{index:04d}"}
         if split == "unlabelled":
             return record
@@ -125,9 +90,11 @@ def _make_splits(
             record["target"] = scene.clean[..., None]
         return record
 
+    lengths = (train, val, test, unlabelled)
     sources: dict[str, Any] = {
+        # each split has its own stream of random numbers
         split: Source(
-            name=f"{name}/{split}",
+            name=f"cells/{split}",
             classes=("background", "cell"),
             colours=PALETTE[:2],
             channels=1,
@@ -141,23 +108,21 @@ def _make_splits(
     return Splits(**sources)
 
 
-def _scene_drawer(
-    shape: Shape, diameter: float, cover: float, photons: float
-) -> _DrawScene:
-    """Returns a function that draws cells and their image through a microscope."""
-    if len(shape) < 2:
-        raise UserError(f"shape must have two sizes or more, not {shape}")
-
-    def draw(rng: np.random.Generator) -> _Scene:
-        share = cover * rng.uniform(0.7, 1.2)
-        centres, radii = _place_cells(rng, shape, diameter / 2, share)
-        owner, level = _draw_cells(rng, shape, centres, radii, warp=0.08 * diameter)
-        instances = _separate(owner, smallest=(diameter / 4) ** len(shape))
-        light = _fluorescence(rng, instances, level, diameter)
-        light += _debris(rng, shape, diameter)
-        return _Scene(*_expose(rng, light, diameter, photons), instances)
-
-    return draw
+def _draw_scene(
+    rng: np.random.Generator,
+    shape: Shape,
+    diameter: float,
+    cover: float,
+    photons: float,
+) -> _Scene:
+    """Draws cells and their image through a microscope."""
+    share = cover * rng.uniform(0.7, 1.2)
+    centres, radii = _place_cells(rng, shape, diameter / 2, share)
+    owner, level = _draw_cells(rng, shape, centres, radii, warp=0.08 * diameter)
+    instances = _separate(owner, smallest=(diameter / 4) ** len(shape))
+    light = _fluorescence(rng, instances, level, diameter)
+    light += _debris(rng, shape, diameter)
+    return _Scene(*_expose(rng, light, diameter, photons), instances)
 
 
 def _place_cells(

@@ -194,7 +194,8 @@ def _page(
         "thumbnail": np.frombuffer(stats.thumbnail, np.int8).reshape(blocks),
     }
     names = page_names(pair, entry.number, count, root)
-    fields = msgspec.structs.asdict(entry) | {"stats": RecordStats(**names, **measured)}
+    fields: dict[str, Any] = msgspec.structs.asdict(entry)
+    fields |= {"stats": RecordStats(**names, **measured)}
     return Page(pair, **fields)
 
 
