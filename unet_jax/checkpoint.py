@@ -41,7 +41,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, selection_score: str) -> None:
         self._selection_score = selection_score
-        # which checkpoints are kept; `best` selects one of them
+        # which checkpoints Orbax keeps; the property `best` chooses one of them
         best = _policies.BestN(
             get_metric_fn=self._rank, n=1, keep_checkpoints_without_metrics=False
         )

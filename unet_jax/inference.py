@@ -61,7 +61,8 @@ class Inference:
       task: the meaning of its output.
       channels: C of every image.
       devices: the devices of this process.
-      edges: the maximal size of a tile along each axis; (): as the memory allows.
+      edges: the maximal size of a tile along each axis; (): about a million pixels in
+        all, or more for a deep network; fewer if memory is short.
       batch: the number of tiles on all devices at a time; 0: as the memory allows.
 
     Raises:
@@ -190,7 +191,7 @@ class Inference:
             raise error
         self._programs.clear()
         if self._smallest:
-            # the next image starts anew
+            # the next image starts with the default size again
             self._max_pixels, (self._edges, self._batch) = 0, self._requested
             shape = dimensions(self._smallest)
             raise UserError(
@@ -209,7 +210,7 @@ class Inference:
         self, members: Sequence[Any], shape: tuple[int, ...]
     ) -> tuple[Tiles, int]:
         """Returns the tiles of an image, and a batch size with which they fit."""
-        # A tile has at least 6 times the context along each axis: smaller tiles of a
+        # The first limit allows 6 times the context along each axis: smaller tiles of a
         # deep network for volumes would be almost only context.
         geometry = self._geometry(len(shape))
         large = math.prod(6 * context for context in geometry.context)

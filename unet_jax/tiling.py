@@ -11,9 +11,9 @@ The result equals that of the whole image in one piece, for three reasons:
   the tile.
 - With SAME padding, the network pads the edge of the tile with zeros. So the output
   within a halo of that edge is not used, except at the edge of the image.
-With VALID padding the two are equal to the bit on a CPU. (XLA rounds differently for
-tiles so small that fewer than 8 pixels remain at the bottom of the U.) With SAME
-padding they are equal up to rounding.
+With VALID padding, the tiled result and that of the whole image are equal to the bit on
+a CPU. (XLA rounds differently if fewer than 8 pixels of a tile remain at the bottom of
+the U.) With SAME padding they are equal up to rounding.
 
 A norm with spatial statistics (group, instance) depends on the whole tile, so no tiling
 can equal the whole image. Then tiles overlap by half and are blended: each pixel has

@@ -1,4 +1,7 @@
-"""Checks of a config, before anything is computed. Each error is one line."""
+"""Checks of a config before anything is computed, and functions that read its fields.
+
+Each error is one line.
+"""
 
 import math
 import os

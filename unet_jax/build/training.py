@@ -231,7 +231,9 @@ def build_evaluation(
 def build_generation(
     config: ConfigDict, preprocessing: dict[str, Any]
 ) -> GenerationParts:
-    """Builds the parts of a run that generate images, as `build_prediction` does.
+    """Builds the parts of a run that generate images; needs no data set.
+
+    The arguments are those of `build_prediction`.
 
     Raises:
       UserError: a field of the config is wrong.

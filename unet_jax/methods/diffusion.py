@@ -135,7 +135,7 @@ def diffusion(
         return jax.lax.map(compute_error_at, jnp.asarray(times)).mean(0)
 
     def sample(variables: Variables, keys: jax.Array, shape: tuple[int, ...]) -> Image:
-        def take_step(x: Image, step: _SamplingStep) -> tuple[Image, None]:
+        def denoise(x: Image, step: _SamplingStep) -> tuple[Image, None]:
             output = apply_network(variables, x, step.t)
             if predict == "noise":
                 clean = (x - step.sigma * output) / step.signal
@@ -151,7 +151,7 @@ def diffusion(
 
         start = draw_noise(_fold_in(keys, steps), jnp.empty((len(keys), *shape)))
         path = _make_sampling_steps(alpha_bars, sampling_steps, eta)
-        return jax.lax.scan(take_step, start, path)[0]
+        return jax.lax.scan(denoise, start, path)[0]
 
     return Method(
         init=functools.partial(init_state, parts),

@@ -79,8 +79,8 @@ def thin_borders(mask: np.ndarray) -> np.ndarray:
 
     Components are face-connected and grow through faces at the same speed, as in the
     program of the challenge (the watershed of Fiji's Trainable Segmentation). Where two
-    components meet, one of the two pixels becomes border: the one that was in neither
-    component at first or, of two such pixels, that of the smaller number.
+    components meet, one of the two pixels becomes border: the one that is not in the
+    mask or, if neither is, the one of the component with the smaller number.
 
     Args:
       mask: `bool[*S]`.

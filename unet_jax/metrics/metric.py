@@ -64,9 +64,9 @@ class EvaluatedImage:
         """The mask of annotated pixels, `bool`, shaped like `truth`."""
         return self.truth >= 0
 
-    # The foreground as one mask: every class above 0, or any independent class. A pixel
-    # without annotation, even of one independent class, is background in truth and
-    # prediction alike, and so changes no score.
+    # The foreground as one mask: every class above 0, or any independent class. Unless
+    # all classes of a pixel are annotated, it is background in truth and prediction
+    # alike, and so changes no score.
 
     @property
     def fully_annotated(self) -> np.ndarray:

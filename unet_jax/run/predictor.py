@@ -339,10 +339,10 @@ class Predictor:
                 f"at a time, of {axes} spatial axes and {channels} channels, last"
             )
         with prefix_errors(f"the image of shape {shape}"):
-            change = channel_converter(
+            convert = channel_converter(
                 image.shape[-1], channels, convert=self.setup.convert
             )
-        image = change(image)
+        image = convert(image)
         if not image.size:
             raise UserError(f"the image has no pixels: its shape is {image.shape}")
         if not np.isfinite(image).all():

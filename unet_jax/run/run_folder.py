@@ -61,10 +61,10 @@ def create_or_check(workdir: Path, config: ConfigDict) -> None:
 
 
 def create(folder: Path, flag: str = "workdir") -> None:
-    """Creates the folder of a flag; raises UserError if that fails."""
+    """Creates the folder that a flag names; raises UserError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if flag == "output":  # a run folder that predicts may be read-only
+        if flag == "output":  # the run folder may be read-only during prediction
             tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(

@@ -1,4 +1,7 @@
-"""Scores of whole images: each image is measured alone, the sums are scored once."""
+"""Scores and pictures of whole images.
+
+Each image is measured alone. The score of a split is that of the summed measures.
+"""
 
 import dataclasses
 import functools

@@ -74,7 +74,10 @@ def dic_hela(
 def phc_u373(
     *, sequence: Literal[1, 2] = 2, manual_dir: str = "", data_dir: str = ""
 ) -> Splits:
-    """Makes the data set PhC-C2DH-U373, U373 cells; see `dic_hela` for all else."""
+    """Makes the data set PhC-C2DH-U373, U373 cells.
+
+    The arguments, the splits and the errors are those of `dic_hela`.
+    """
     return _videos(PHC_U373, sequence, manual_dir, data_dir)
 
 

@@ -69,8 +69,8 @@ def cells(
       diameter: the median diameter of a cell in pixels.
       cover: the approximate share of an image that cells cover, in (0, 0.8].
       photons: the count of the brightest pixels; fewer photons give more noise.
-      targets: True adds clean images `u8[*S, 1]`, for denoising: the limit of a long
-        exposure at the same brightness, without shot noise and read noise.
+      targets: True adds a `target` to each record with a label: the clean image
+        `u8[*S, 1]`, the limit of a long exposure at the same brightness.
 
     Raises:
       UserError: `shape` has fewer than two axes.

@@ -27,8 +27,8 @@ ARCHIVE = Archive(
 _NAME = re.compile(r"(?:^|/)(?P<id>[^/]+)/(?P<kind>images|masks)/[^/.][^/]*\.png$")
 
 
-# The files of one image by their names, not yet decoded: 'images', of which there
-# should be one, and 'masks', one nucleus each.
+# The content of the files of one image, by folder ('images' or 'masks') and file name.
+# There should be one image, and one mask for each nucleus.
 ImageFiles = dict[str, dict[str, bytes]]
 
 
@@ -44,10 +44,11 @@ def dsb2018(
 ) -> Splits:
     """Makes the data set of 670 images of nuclei, split by kinds of images.
 
-    Many images are crops of the same fields of view, and the files do not say which. A
-    field has one size, and is grey or colour: so each such kind of images goes to one
-    split as a whole, and the test uses kinds that training never shows. Dividing every
-    kind instead gives higher scores, partly because fields are then in two splits.
+    Many images are crops of the same fields of view, and the files do not say which.
+    Crops of one field have the same size, and all are grey or all are colour. So all
+    images of one size and mode, a kind, go to one split, and the test uses kinds that
+    training never shows. Dividing every kind instead gives higher scores, partly
+    because fields are then in two splits.
 
     Args:
       grouped: True keeps each kind together; False takes the shares of every kind.

@@ -58,7 +58,7 @@ class PublicDataset(NamedTuple):
 
 
 def prepare(dataset: PublicDataset, manual_dir: str, data_dir: str) -> Any:
-    """Returns the TFDS builder of a data set that is completely on the disk.
+    """Prepares a data set unless that was done before, and returns its TFDS builder.
 
     Args:
       dataset: the data set.

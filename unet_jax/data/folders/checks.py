@@ -1,4 +1,4 @@
-"""Checks of a whole set of records that can each be read."""
+"""Checks of all records of a folder together, after each one has been read."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -55,7 +55,10 @@ def choose_target_channels(pages: Sequence[Page]) -> tuple[int, list[Issue]]:
 
 
 def check_unlabelled_channels(pages: Sequence[Page], count: int) -> Iterator[Issue]:
-    """Returns issues of unlabelled images without `count` channels as in training."""
+    """Returns issues of unlabelled images that do not have `count` channels.
+
+    `count` is the number of channels of the training images.
+    """
     noun = "the images to train on"
     return _check_channels(_image_channels(pages), count, f"{noun} have", f"{noun} are")
 
@@ -92,8 +95,8 @@ def check_orientations(pages: Sequence[Page]) -> Iterator[Issue]:
 def check_mask_channels(pages: Sequence[Page], classes: int) -> Iterator[Issue]:
     """Yields issues of masks that do not have one channel for each class.
 
-    `classes` counts the named classes, with the background; if it is 0, most masks
-    decide.
+    `classes` is the number of named classes, with the background. If it is 0, the
+    masks must have the most frequent number of channels.
     """
     pages = [page for page in pages if page.classes]
     counts = Counter(page.classes for page in pages)
@@ -140,7 +143,10 @@ def _image_channels(pages: Sequence[Page]) -> list[_Channels]:
 
 
 def _common_count(files: Sequence[_Channels]) -> int:
-    """Returns the channels that all files can have, or else most; 0 without files."""
+    """Returns the number of channels that all files can be converted to.
+
+    If there is none, it is the most frequent number; without files it is 0.
+    """
     counts = Counter(1 if f.grey and f.count == 3 else f.count for f in files)
     if counts.keys() == {1, 3}:
         return 3

@@ -130,7 +130,7 @@ def _infer_ids(
 
 
 def _look_like_object_ids(files: Sequence[tuple[str, ValueCounts]]) -> bool:
-    """Returns True if each mask has values 1 to n, with a different n in each."""
+    """Returns True if every mask has values 1 to n, for three or more different n."""
     each = [v - {"0"} for v in _value_sets(files, "") if v - {"0"}]
     if not all(values == {str(k + 1) for k in range(len(values))} for values in each):
         return False

@@ -311,7 +311,7 @@ def _report_differences(
     nouns: Mapping[str, set[str]],
     class_folders: Mapping[str, tuple[str, ...]],
 ) -> None:
-    """Reports splits that have other kinds of files, or other classes, than others."""
+    """Reports splits that differ in the kinds of their files, or in their classes."""
     for noun in ("mask", "target"):
         having = [home for home, of_home in nouns.items() if noun in of_home]
         for home in nouns:

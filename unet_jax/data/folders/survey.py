@@ -81,7 +81,7 @@ def survey_pairs(
 ) -> list[PairSurvey]:
     """Reads pairs, several at a time, with a progress bar on a terminal.
 
-    `known` has the result of each pair that need not be read, and else None.
+    `known` has the earlier result of each pair, or None if the pair must be read.
     """
     unknown = [pair for pair, result in zip(pairs, known, strict=True) if not result]
     survey = functools.partial(_survey_pair, root=root, options=options)

@@ -8,7 +8,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,36 +22,38 @@ from unet_jax.data.folders.survey import UNREADABLE, Page, PairSurvey, page_name
 from unet_jax.data.record import PERCENTS, THUMBNAIL_SIZE, RecordStats
 
 VERSION = 3  # of the format, and of the measurements
-LARGEST = 2**63 - 1
+INT64_MAX = 2**63 - 1
 INVALID = (msgspec.MsgspecError, KeyError, TypeError, ValueError)  # of invalid data
 
 Stamp = tuple[str, str, int, int | str]  # from `cache.file_stamps`
-Whole = Annotated[int, Meta(ge=0, le=LARGEST)]
-Count = Annotated[int, Meta(ge=1, le=LARGEST)]
-ClassId = Annotated[int, Meta(ge=IGNORE, le=LARGEST)]
-Finite = Annotated[float, Meta(ge=-1e308, le=1e308)]
-Positive = Annotated[float, Meta(gt=0, le=1e308)]
+NonNegativeInt = Annotated[int, Meta(ge=0, le=INT64_MAX)]
+PositiveInt = Annotated[int, Meta(ge=1, le=INT64_MAX)]
+ClassId = Annotated[int, Meta(ge=IGNORE, le=INT64_MAX)]
+FiniteFloat = Annotated[float, Meta(ge=-1e308, le=1e308)]
+PositiveFloat = Annotated[float, Meta(gt=0, le=1e308)]
 Percentiles = Annotated[
-    tuple[Finite, ...], Meta(min_length=len(PERCENTS), max_length=len(PERCENTS))
+    tuple[FiniteFloat, ...], Meta(min_length=len(PERCENTS), max_length=len(PERCENTS))
 ]
 Dtype = Annotated[str, Meta(pattern=r"^(u?int(8|16|32|64)|float(16|32|64))?\Z")]
-MaskValue = Annotated[str, Meta(pattern=r"^(-?\d{1,18}|\d{1,5},\d{1,5},\d{1,5})\Z")]
+MaskValue = Annotated[
+    str, Meta(pattern=r"^(-?[0-9]{1,18}|[0-9]{1,5}(,[0-9]{1,5}){2})\Z")
+]
 
 
 class _PageStats(msgspec.Struct):
     """The attributes of `RecordStats` that do not follow from the names of files."""
 
-    shape: tuple[Count, ...]
-    channels: Count
+    shape: tuple[PositiveInt, ...]
+    channels: PositiveInt
     dtype: Dtype
-    spacing: tuple[Positive, ...]
+    spacing: tuple[PositiveFloat, ...]
     intensity: tuple[Percentiles, ...]
-    pixels: tuple[tuple[ClassId, Count], ...]
-    values: tuple[tuple[MaskValue, Count], ...]
-    objects: Whole | None
+    pixels: tuple[tuple[ClassId, PositiveInt], ...]
+    values: tuple[tuple[MaskValue, PositiveInt], ...]
+    objects: NonNegativeInt | None
     digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{40}\Z")]
     thumbnail: bytes
-    target_channels: Whole
+    target_channels: NonNegativeInt
     target_dtype: Dtype
     target_intensity: tuple[Percentiles, ...]
 
@@ -59,18 +61,18 @@ class _PageStats(msgspec.Struct):
 class _PageEntry(msgspec.Struct):
     """The attributes of `Page` that do not follow from the names of files."""
 
-    number: Whole
+    number: NonNegativeInt
     stats: _PageStats
     grey: bool
     finite: bool
-    classes: Whole
+    classes: NonNegativeInt
     orientation: Annotated[str, Meta(pattern=r"^([LRPAIS]{3})?\Z")]
     target_grey: bool
 
 
 class _PairEntry(msgspec.Struct):
     files: tuple[Stamp, ...]
-    count: Count
+    count: PositiveInt
     pages: tuple[_PageEntry, ...]
     issues: tuple[Issue, ...]
 
@@ -86,7 +88,7 @@ class _Options(NamedTuple):
 
 
 class _Survey(msgspec.Struct):
-    version: Literal[3]
+    version: int
     options: _Options
     pairs: list[Any]  # each is validated by itself
 
@@ -129,6 +131,7 @@ def survey_from_json(
     known: list[PairSurvey | None] = [None] * len(pairs)
     with contextlib.suppress(*INVALID):
         survey = msgspec.convert(data, _Survey)
+        _require(survey.version == VERSION)
         _require(survey.options == _select_options(options))
         for pair_data in survey.pairs:
             with contextlib.suppress(*INVALID):
