@@ -82,7 +82,7 @@ def test_a_stopped_run_resumes_exactly(tiny, tmp_path, monkeypatch, capsys):
 
     tiny.steps = 5
     train(tiny, straight)
-    assert "steps: 4 before, 5 now" in capsys.readouterr().out
+    assert "steps: 4 before; the schedule now ends at step 5" in capsys.readouterr().out
     assert json.loads((straight / "config.json").read_text())["steps"] == 5
 
 

@@ -232,7 +232,7 @@ SCANS = {
         ({"dataset": "scans/small:1.0.0"}, "is not there, .* only TensorFlow"),
         ({"dataset": "nothing_like_it"}, "nothing_like_it is not there, .*isbi2012"),
         ({"image": "scans"}, "image: .* no feature 'scans'; did you mean 'scan'"),
-        ({"image": "title"}, "image: 'title' of scans/small is no image, but Text"),
+        ({"image": "title"}, "image: 'title' of scans/small is not an image, but Text"),
         ({"id": "name"}, "id: scans/small has no feature 'name'"),
         ({"splits": ("trian",)}, "splits: .* no 'trian'; did you mean 'train'"),
         ({"splits": ("train", "train")}, "one to three different names"),

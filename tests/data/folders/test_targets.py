@@ -153,8 +153,8 @@ def test_splits_that_are_given_bring_their_own_targets(home):
     for i in (6, 7):
         (home / f"val/targets/{i}.tif").unlink()
     assert errors(root=str(home)) == [
-        "val: there are no targets, and train has some; add them here, or remove them "
-        "there"
+        "val: there are no targets, but train has some; add some to val, or remove "
+        "those of train"
     ]
 
 
