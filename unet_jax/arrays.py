@@ -12,7 +12,8 @@ of the image; it is then cropped, moved and resampled together with the image. S
 arrays of floats are interpolated. Integers and `weight` take the nearest pixel.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -33,6 +34,7 @@ Batch = dict[str, Any]
 Example = dict[str, Any]  # one example of a batch, without the axis B
 
 IGNORE = -1  # label of pixels without an annotation
+CHUNK_SIZE = 2**22  # elements of a chunk; the rounding of a mean depends on it
 
 
 class Segmentation(NamedTuple):
@@ -122,6 +124,17 @@ def cut_window(
         box = (slice(o, o + n) for o, n in zip(origin, shape, strict=True))
         return array[tuple(box)].copy()  # several times faster than np.ix_
     return array[np.ix_(*map(mirror_indices, origin, shape, space))]
+
+
+def chunk_slices(shape: Sequence[int]) -> Iterator[slice]:
+    """Returns slices of the first axis, of one row or at most `CHUNK_SIZE` elements."""
+    step = max(CHUNK_SIZE // max(math.prod(shape[1:]), 1), 1)
+    return (slice(i, min(i + step, shape[0])) for i in range(0, shape[0], step))
+
+
+def cut_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Cuts an array along its first axis, by `chunk_slices`."""
+    return (array[rows] for rows in chunk_slices(array.shape))
 
 
 def mirror_indices(start: int, length: int, size: int) -> np.ndarray:

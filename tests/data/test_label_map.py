@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unet_jax.data import record
+from unet_jax import arrays
 from unet_jax.data.label_map import (
     PALETTE,
     apply_label_map,
@@ -43,7 +43,7 @@ def test_an_ignored_value_may_be_in_the_label_map_too():
 
 @pytest.mark.parametrize("chunk", [1, 2**22])
 def test_a_mask_of_values_or_colours_becomes_a_label(chunk, monkeypatch):
-    monkeypatch.setattr(record, "CHUNK_VALUES", chunk)
+    monkeypatch.setattr(arrays, "CHUNK_SIZE", chunk)
     values = np.array([[0, 255], [7, 0]], np.uint8)
     ids = {"0": 0, "255": 2, "7": -1}
     expected = [[0, 2], [-1, 0]]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from skimage import exposure
 
+from unet_jax import arrays
 from unet_jax.data import normalize
 from unet_jax.errors import UserError
 
@@ -100,8 +101,8 @@ def test_a_mean_of_pieces_is_that_of_the_whole(monkeypatch, image):
     scale = normalize.standard(lambda: iter(pieces))
     np.testing.assert_allclose(scale.offset, image.mean((0, 1)), rtol=1e-14)
     np.testing.assert_allclose(scale.width, image.std((0, 1)), rtol=1e-14)
-    monkeypatch.setattr(normalize, "CHUNK_PIXELS", 300)
-    assert [s.start for s in normalize.chunk_slices((40, 30))] == [0, 10, 20, 30]
+    monkeypatch.setattr(arrays, "CHUNK_SIZE", 300)
+    assert [s.start for s in arrays.chunk_slices((40, 30))] == [0, 10, 20, 30]
     np.testing.assert_allclose(standard(image), scale(image), atol=1e-6)
 
 

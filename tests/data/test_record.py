@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from unet_jax import arrays
 from unet_jax.data import record as records
 from unet_jax.data.record import measure_record
 
@@ -62,7 +63,7 @@ def test_a_target_of_any_type_is_measured_and_a_label_may_lack(dtype):
 
 
 def test_pixels_are_counted_with_those_that_are_ignored(monkeypatch):
-    monkeypatch.setattr(records, "CHUNK_VALUES", 20)  # in pieces
+    monkeypatch.setattr(arrays, "CHUNK_SIZE", 20)  # in pieces
     label = np.array([[0, 0, 2], [-1, -3, 2], [2, 0, 0]])
     assert records.count_pixels(label, independent=False) == {-1: 2, 0: 4, 2: 3}
     channels = np.stack([label == 2, label >= 0], -1).astype(int)

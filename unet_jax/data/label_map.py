@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_jax.arrays import IGNORE
-from unet_jax.data.record import chunks
+from unet_jax.arrays import IGNORE, cut_chunks
 from unet_jax.errors import UserError
 from unet_jax.text import listing
 
@@ -100,7 +99,7 @@ def apply_label_map(mask: np.ndarray, ids: Mapping[str, int]) -> np.ndarray:
     known = sorted((parse_value(value), k) for value, k in ids.items())
     codes, class_ids = map(np.array, zip(*known, strict=True))
     label, done = np.empty(mask.shape[:-1], np.int32), 0
-    for found in map(value_codes, chunks(mask)):
+    for found in map(value_codes, cut_chunks(mask)):
         place = np.searchsorted(codes, found).clip(max=len(codes) - 1)
         if (codes[place] != found).any():
             unknown = map(value_text, np.unique(found[codes[place] != found]).tolist())
@@ -133,7 +132,7 @@ def count_values(mask: np.ndarray) -> dict[str, int]:
       UserError: there are too many values for a mask; see also `value_codes`.
     """
     total: Counter[int] = Counter()
-    for chunk in chunks(mask):
+    for chunk in cut_chunks(mask):
         total.update(_count_codes(value_codes(chunk)))
         if len(total) > MAX_VALUES:
             raise UserError(

@@ -11,13 +11,13 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
+from unet_jax.arrays import chunk_slices
 from unet_jax.errors import UserError
 from unet_jax.specs import Domain
 
 _Percent = Annotated[float, Domain("from 0 to 100", lambda x: 0 <= x <= 100)]
 Chunks = Callable[[], Iterator[np.ndarray]]  # called for each pass over the image
 
-CHUNK_PIXELS = 2**22  # is fixed, because the rounding of a mean depends on it
 
 __all__ = ["percentile", "standard", "unit"]
 
@@ -103,12 +103,6 @@ def in_memory(measure: Callable[[Chunks], Scale]) -> Callable[[np.ndarray], Scal
     return lambda image: measure(
         lambda: (image[rows] for rows in chunk_slices(image.shape[:-1]))
     )
-
-
-def chunk_slices(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Returns the chunks of an image of this shape, as slices of its first axis."""
-    step = max(CHUNK_PIXELS // max(int(np.prod(shape[1:])), 1), 1)
-    return (slice(i, min(i + step, shape[0])) for i in range(0, shape[0], step))
 
 
 def _percentiles(chunks: Chunks, percents: tuple[float, ...]) -> np.ndarray:

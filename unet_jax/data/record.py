@@ -15,18 +15,17 @@ A data set may add other keys.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from unet_jax.arrays import IGNORE
+from unet_jax.arrays import IGNORE, cut_chunks
 
 Record = dict[str, Any]
 
 PERCENTS = (0.0, 0.5, 50.0, 99.5, 100.0)
 PERCENTILE_PIXELS = 2**16  # pixels of an image that percentiles are computed from
-CHUNK_VALUES = 2**22  # values that are copied at a time
 THUMBNAIL_SIZE = {2: 24, 3: 8}  # of each axis, by the number of axes
 THUMBNAIL_MAX = 127
 
@@ -128,7 +127,7 @@ def count_pixels(label: np.ndarray, *, independent: bool) -> dict[int, int]:
     The label is `i32[*S]`, or `i32[*S, K]` if the classes are independent.
     """
     total: Counter[int] = Counter()
-    for chunk in chunks(label):
+    for chunk in cut_chunks(label):
         if independent:
             ignored, any_class = (chunk < 0).all(-1), (chunk > 0).any(-1)
             each = (chunk > 0).sum(tuple(range(chunk.ndim - 1)))
@@ -159,7 +158,7 @@ def measure_intensity(image: np.ndarray) -> tuple[tuple[float, ...], ...]:
 def hash_pixels(image: np.ndarray) -> str:
     """Returns a hash of the shape, the type and the pixels of an image."""
     digest = hashlib.sha1(f"{image.shape} {image.dtype}".encode())
-    for chunk in chunks(image):
+    for chunk in cut_chunks(image):
         buffer: Any = np.ascontiguousarray(chunk)
         digest.update(buffer)
     return digest.hexdigest()
@@ -185,9 +184,3 @@ def make_thumbnail(image: np.ndarray) -> np.ndarray:
     if np.linalg.norm(grey) <= 1e-6 * math.sqrt(grey.size):
         return np.zeros(grey.shape, np.int8)
     return np.rint(THUMBNAIL_MAX * (grey / np.abs(grey).max())).astype(np.int8)
-
-
-def chunks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Cuts `[*S, ...]` along the first axis into parts of about `CHUNK_VALUES`."""
-    step = max(CHUNK_VALUES // max(array[:1].size, 1), 1)
-    return (array[i : i + step] for i in range(0, len(array), step))

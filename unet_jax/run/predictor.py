@@ -8,10 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from ml_collections import ConfigDict
 
+from unet_jax.arrays import chunk_slices
 from unet_jax.build.prediction import PredictionParts, build_prediction
 from unet_jax.checkpoint import load_newest_metadata
 from unet_jax.data.files import channel_converter
-from unet_jax.data.normalize import Scale, chunk_slices
+from unet_jax.data.normalize import Scale
 from unet_jax.data.resample import Resampling
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import DeviceError, Request, compute_entropy

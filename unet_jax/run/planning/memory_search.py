@@ -45,7 +45,6 @@ class FittedConfig(NamedTuple):
     """A config whose training step fits into memory.
 
     Attributes:
-      config: the config of the run.
       compiled: its step.
       fields: the values that were chosen for it, with their reasons.
     """
