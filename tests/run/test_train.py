@@ -1,5 +1,6 @@
-"""The verbs `train` and `evaluate`: files, resuming, stopping and errors."""
+"""The modes `train` and `evaluate`: files, resuming, stopping and errors."""
 
+import importlib
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.run import evaluate, run_folder, train
+
+train_module = importlib.import_module("unet_jax.run.train")
 
 
 def read_metrics(workdir):
@@ -166,6 +169,23 @@ def test_evaluate_needs_a_checkpoint(tiny, tmp_path):
     with pytest.raises(UserError, match="holds no finished checkpoint"):
         evaluate(tiny, tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_in_the_last_evaluation_stops_the_run(tiny, tmp_path, monkeypatch):
+    whole = train_module.score_split
+
+    def score_split(parts, variables, split, *arguments, **options):
+        if split == "val":
+            signal.raise_signal(signal.SIGTERM)
+        return whole(parts, variables, split, *arguments, **options)
+
+    monkeypatch.setattr(train_module, "score_split", score_split)
+    tiny.steps = tiny.eval_every = 2
+    assert train(tiny, tmp_path) == 128 + signal.SIGTERM
+    assert not (tmp_path / "scores.json").exists()
+    assert train(tiny, tmp_path) == 0
+    assert (tmp_path / "scores.json").exists()
 
 
 @pytest.mark.slow

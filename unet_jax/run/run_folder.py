@@ -54,7 +54,7 @@ def create_or_check(workdir: Path, config: ConfigDict) -> None:
         raise UserError(
             f"{workdir} holds another run: {'; '.join(wrong)}. Choose another "
             f"--workdir, or continue the run with its own config: --workdir={workdir} "
-            "without --config"
+            "without --config and --config.FIELD"
         )
     for line in changes:
         say(line)

@@ -118,7 +118,9 @@ def _run_steps(
                     }
                     saved = parts.layout.make_global(state)
                     checkpoints.save(step, saved, select_variables, about, scores)
-            if stop and step < config.steps:
+            if jax.process_count() == 1:  # a signal may have come during the evaluation
+                stop = stop or (saving and bool(received))
+            if stop:
                 logs.say(f"stopped at step {step}; the same command resumes the run")
                 return stopping.exit_code(received)
     return 0
