@@ -150,7 +150,8 @@ class Inference:
                 "image; they overlap by half and are blended"
             )
             self._announced = True
-        results = map(_drop_label, results)  # the labels of two tiles have no mean
+        # the labels of two tiles have no mean
+        results = ({k: a for k, a in r.items() if k != "label"} for r in results)
         for _ in images:
             for rows in tiling.assemble_tiles(tiles, results):
                 yield rows | self._decide(rows["prediction"])
@@ -359,10 +360,6 @@ def compute_entropy(task: Task, probabilities: np.ndarray) -> np.ndarray:
     for i, row in enumerate(probabilities):
         entropy[i] = task.entropy(row)
     return entropy
-
-
-def _drop_label(results: Results) -> Results:
-    return {name: array for name, array in results.items() if name != "label"}
 
 
 def _unstack(count: int, results: dict[str, jax.Array]) -> Iterator[Results]:

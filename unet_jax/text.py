@@ -13,12 +13,8 @@ def listing(names: Iterable[object], most: int = 5, separator: str = ", ") -> st
       separator: the text between two names.
     """
     unique = list(dict.fromkeys(map(str, names)))
-    return separator.join(unique[:most]) + and_more(len(unique) - most)
-
-
-def and_more(count: int) -> str:
-    """Returns `' and 3 more'`, or `''` if the count is not positive."""
-    return f" and {count:,} more" if count > 0 else ""
+    more = len(unique) - most
+    return separator.join(unique[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def dimensions(sizes: Sequence[float], separator: str = " x ") -> str:

@@ -14,7 +14,8 @@ from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
 from unet_jax.run import inspect
 from unet_jax.run.inspection import examples, statistics
-from unet_jax.run.planning import PlannedField, TrainingPlan
+from unet_jax.run.planning.planner import TrainingPlan
+from unet_jax.run.planning.rules import PlannedField
 
 verb = importlib.import_module("unet_jax.run.inspect")
 
@@ -29,10 +30,8 @@ def planned(monkeypatch):
         planned = PlannedField("crop", (16, 16), "the median image is 20 x 24")
         return TrainingPlan(config, (planned,), 2**20, 30.0, "1 x abacus")
 
-    monkeypatch.setattr(verb.planning, "plan_training", plan)
-    monkeypatch.setattr(
-        verb.planning, "format_plan", lambda plan, title: f"# {title}\n"
-    )
+    monkeypatch.setattr(verb.planner, "plan_training", plan)
+    monkeypatch.setattr(verb.planner, "format_plan", lambda plan, title: f"# {title}\n")
     return made
 
 
@@ -162,7 +161,7 @@ def test_where_no_plan_can_be_made_that_is_an_error(of, monkeypatch, planned, tm
     def plan(*_):
         raise UserError("config.crop is odd")
 
-    monkeypatch.setattr(verb.planning, "plan_training", plan)
+    monkeypatch.setattr(verb.planner, "plan_training", plan)
     with pytest.raises(UserError, match="^plot: cannot plan: config.crop is odd$"):
         of(report())
     data = json.loads((tmp_path / "inspect.json").read_text())

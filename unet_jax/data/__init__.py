@@ -24,7 +24,7 @@ from unet_jax.data.datasets.cells import cells
 from unet_jax.data.datasets.dsb2018 import dsb2018
 from unet_jax.data.datasets.isbi2012 import isbi2012
 from unet_jax.data.datasets.tfds import tfds
-from unet_jax.data.folders import folder
+from unet_jax.data.folders.folder import folder
 
 __all__ = [
     "cells",

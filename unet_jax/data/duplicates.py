@@ -8,7 +8,6 @@ from scipy import ndimage
 
 from unet_jax.data.dataset_report import Issue
 from unet_jax.data.record import RecordStats
-from unet_jax.text import and_more
 
 # Images are nearly equal if the correlation of their thumbnails is above the first
 # number, and that of the details above the second: images of one microscope share
@@ -128,8 +127,8 @@ def _leak(text: str, *, refused: bool) -> Issue:
 
 
 def _others(pairs: Sequence[object]) -> str:
-    more = and_more(len(pairs) - 1)
-    return f",{more} like this" if more else ""
+    more = len(pairs) - 1
+    return f", and {more:,} more like this" if more else ""
 
 
 def _similar_rows(

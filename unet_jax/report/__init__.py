@@ -3,7 +3,3 @@
 `contents` holds the data of a page, `figures` draws them, `render` fills the templates.
 A page is one file that loads nothing else. The same contents give the same bytes.
 """
-
-from unet_jax.report.contents import Inspection, Report
-
-__all__ = ["Inspection", "Report"]

@@ -1,21 +1,21 @@
 """Mode `inspect`: reads the whole data set, and reports statistics and problems."""
 
 from pathlib import Path
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
+from unet_jax.build.checks import to_plain
 from unet_jax.build.dataset import survey_splits
 from unet_jax.data.dataset_report import DatasetReport, Issue
 from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
-from unet_jax.report import Inspection
-from unet_jax.report.contents import PlanSummary
-from unet_jax.run import planning, run_folder
+from unet_jax.report.contents import Inspection, PlanSummary
+from unet_jax.run import run_folder
 from unet_jax.run.inspection import examples, statistics, text
+from unet_jax.run.planning import planner
 
 JSON, PAGE, PLAN = "inspect.json", "inspect.html", "plan.py"
 
@@ -87,18 +87,15 @@ def _write_plan(
     config: ConfigDict, splits: Splits, report: DatasetReport, workdir: Path
 ) -> PlanSummary:
     """Writes the plan as a config file."""
-    made = planning.plan_training(config, report, splits)
+    made = planner.plan_training(config, report, splits)
     path = workdir / PLAN
-    logs.write_file(path, planning.format_plan(made, report.root).encode())
+    logs.write_file(path, planner.format_plan(made, report.root).encode())
     return PlanSummary(
-        choices=[(field, _as_flag(value), why) for field, value, why in made.fields],
+        choices=[
+            (field, repr(to_plain(value)), why) for field, value, why in made.fields
+        ],
         memory=made.memory,
         seconds=made.seconds,
         device=made.device,
         command=f"python main.py --config={path}",
     )
-
-
-def _as_flag(value: Any) -> str:
-    """Formats a value of a config as on the command line."""
-    return repr(value.to_dict() if isinstance(value, ConfigDict) else value)

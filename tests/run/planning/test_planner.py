@@ -16,13 +16,9 @@ from unet_jax.data.record import measure_record
 from unet_jax.errors import UserError
 from unet_jax.models import UNet
 from unet_jax.run import train
-from unet_jax.run.planning import (
-    PlannedField,
-    cost,
-    format_plan,
-    memory_search,
-    plan_training,
-)
+from unet_jax.run.planning import cost, memory_search
+from unet_jax.run.planning.planner import format_plan, plan_training
+from unet_jax.run.planning.rules import PlannedField
 
 
 def run_get_config(source):

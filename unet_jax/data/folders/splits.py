@@ -16,7 +16,7 @@ from unet_jax.data.duplicates import (
 from unet_jax.data.folders.survey import Page
 from unet_jax.data.splitting import SPLITS, Item, SplitOptions, split_groups
 from unet_jax.errors import UserError
-from unet_jax.text import and_more, listing
+from unet_jax.text import listing
 
 SPLIT_FILE = "split.json"  # of a run folder
 
@@ -111,7 +111,7 @@ def _read_split(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[Is
     known = set(ids)
     if missing := [i for i in split if i not in known]:
         raise UserError(
-            f"{path} names {missing[0]}{and_more(len(missing) - 1)}, missing in the "
+            f"{path} names {listing(missing, 1)}, missing in the "
             "data; restore the files, or remove the names from the split"
         )
     new = [i for i in ids if i not in split]
