@@ -56,7 +56,7 @@ def real_data():
 
 @pytest.fixture
 def theirs(tmp_path, monkeypatch):
-    """The folder of a package of somebody else's, which can be imported as `theirs`."""
+    """Returns the folder of an external package, importable as `theirs`."""
     package = tmp_path / "path/theirs"
     package.mkdir(parents=True)
     for name, text in THEIRS.items():

@@ -1,4 +1,4 @@
-"""What the command line says to a mistake; parsed in process, to be quick."""
+"""Answers of the command line to mistakes, parsed in this process."""
 
 import sys
 from pathlib import Path

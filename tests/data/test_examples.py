@@ -1,4 +1,4 @@
-"""What is prepared of a record whose pixels have a size."""
+"""Examples of records whose pixels have a size."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""How often a class is in a crop, counted over many draws and against brute force."""
+"""Frequencies of classes in crops, from many draws and by brute force."""
 
 import numpy as np
 import pytest

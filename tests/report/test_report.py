@@ -23,7 +23,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 class Page(html.parser.HTMLParser):
-    """What a page holds; an end tag that closes no open element fails at once."""
+    """Parser of a page; an end tag that closes no open element fails at once."""
 
     def __init__(self, text):
         super().__init__()
@@ -216,7 +216,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is inst
 
 
 def browse(folder, page, *flags):
-    """What Chromium says about a page: its output and its console."""
+    """Returns what Chromium says about a page: its output and its console."""
     command = [
         CHROMIUM,
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),

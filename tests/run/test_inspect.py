@@ -1,4 +1,4 @@
-"""What an inspection says, from reports and records whose numbers are known."""
+"""Inspections of reports and records whose numbers are known."""
 
 import importlib
 import json

@@ -118,8 +118,8 @@ def _run_steps(
                     }
                     saved = parts.layout.make_global(state)
                     checkpoints.save(step, saved, select_variables, about, scores)
-            if jax.process_count() == 1:  # a signal may have come during the evaluation
-                stop = stop or (saving and bool(received))
+            if saving and jax.process_count() == 1:
+                stop = bool(received)  # a signal may have come during the evaluation
             if stop:
                 logs.say(f"stopped at step {step}; the same command resumes the run")
                 return stopping.exit_code(received)

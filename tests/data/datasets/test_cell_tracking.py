@@ -57,7 +57,7 @@ def test_records_are_the_files_of_a_frame(tiny):
     [(1, (slice(21, 31), slice(20, 30))), (2, (slice(24, 26), slice(24, 26)))],
 )
 def test_a_cell_that_gold_leaves_out_is_ignored(sequence, ignored, tiny):
-    """Where silver truth (of video 1) or else the marker (of video 2) knows it."""
+    """Silver truth (video 1) or else the marker (video 2) shows such a cell."""
     record = data.phc_u373(sequence=sequence, **tiny).test.load(1)  # an odd frame
     assert set(np.unique(record["instances"])) == {0, 7}
     want = np.zeros((56, 48), np.int32)

@@ -42,7 +42,7 @@ READ = {"inflates on.png", "inflates on.nii.gz", "sparse.zarr"}  # as far as the
     ],
 )
 def found(request, tmp_path_factory):
-    """What the process found in all files, or in one of 20 of each kind."""
+    """Returns what the process found in all files, or in one of 20 of each kind."""
     folder = tmp_path_factory.mktemp("fuzz")
     command = [sys.executable, __file__, str(folder), str(request.param)]
     done = subprocess.run(
@@ -123,7 +123,7 @@ def main(folder, part):
 
 
 def outcome(files, path, axes):
-    """What is said of a file; '' where it can be read."""
+    """Returns the error of a file; '' if it can be read."""
     from unet_jax.errors import UserError
 
     signal.setitimer(signal.ITIMER_REAL, 20 * SECONDS)
