@@ -29,7 +29,13 @@ from unet_jax.views import View, apply_view, invert_view
 MEMORY_SHARE = 0.5  # of the free memory, for one compiled program
 MAX_PROGRAMS = 16  # compiled before images of other sizes share one of them
 
+FINITE = "finite"  # name of a result for each tile: True if its prediction is finite
+
 DeviceError = jax.errors.JaxRuntimeError  # raised when memory is short, for example
+
+
+class NonFinitePredictionError(UserError):
+    """The output of a network for an image is infinite or not a number."""
 
 
 class Request(NamedTuple):
@@ -127,6 +133,7 @@ class Inference:
         Raises:
           DeviceError: the devices failed. Pass the error to `reduce_memory`, then try
             again.
+          NonFinitePredictionError: the network's output is not finite.
           UserError: the smallest tile needs more memory than is free.
         """
         tiles, size = self._choose_tiles(members, shape)
@@ -339,6 +346,7 @@ class Inference:
         """Returns the means over the members, and the label."""
         mean = total[0] / members
         results = self._decide(mean)
+        results[FINITE] = jnp.isfinite(mean).all(axis=tuple(range(1, mean.ndim)))
         if request.prediction:
             results["prediction"] = mean
         if request.member_entropy:
@@ -365,6 +373,12 @@ def compute_entropy(task: Task, probabilities: np.ndarray) -> np.ndarray:
 def _unstack(count: int, results: dict[str, jax.Array]) -> Iterator[Results]:
     """Yields the results for the first `count` tiles of a batch, on the host."""
     host = jax.device_get(results)
+    if not host.pop(FINITE)[:count].all():
+        raise NonFinitePredictionError(
+            "the prediction is not finite: numbers in the network overflow; train "
+            "again with a lower config.optimizer.learning_rate or with clip "
+            "(or the checkpoint is damaged, if an earlier version wrote it)"
+        )
     for i in range(count):
         yield {name: array[i] for name, array in host.items()}
 

@@ -14,6 +14,7 @@ from tests.methods.parts import Linear, Small, host_batch, ingredients, on_devic
 from unet_jax import methods
 from unet_jax.errors import UserError
 from unet_jax.methods import method
+from unet_jax.methods.layer_outputs import watch_layers
 from unet_jax.models import UNet
 
 KEY = jax.random.key(0)
@@ -240,3 +241,78 @@ def test_a_share_of_a_batch_becomes_a_number_of_rows(share, size, rows):
 def test_a_batch_of_one_row_cannot_have_unlabelled_rows():
     with pytest.raises(UserError, match="1 is too small for .*; set 2 or more"):
         method.count_unlabelled_rows(0.5, 1)
+
+
+def step_on(pixels, state, parts):
+    """Returns the state and the scalars after a guarded step on images of one value."""
+    batch = host_batch()
+    batch["image"] = np.full_like(batch["image"], pixels)
+    update = method.skip_non_finite(methods.supervised(parts).update)
+    return jax.jit(update, static_argnums=3)(state, batch, KEY, None)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
+    """Parameters, running statistics, moments and averages stay; the next step counts.
+
+    The loss may be finite: an image of 1e30 has an infinite variance only.
+    """
+    parts = ingredients(Small(), optax.adam(0.1), ema=0.9)
+    first, scalars = step_on(1.0, start(parts), parts)
+    assert scalars["skipped"] == 0
+    for pixels in (np.nan, np.inf, 1e30):
+        second, scalars = step_on(pixels, first, parts)
+        assert scalars["skipped"] == 1
+        assert second.step == 2
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            second._replace(step=None),
+            first._replace(step=None),
+        )
+    third, scalars = step_on(2.0, second, parts)
+    assert scalars["skipped"] == 0
+    assert optax.tree.norm(optax.tree.sub(third.params, second.params)) > 0
+
+
+def test_a_number_that_always_was_infinite_does_not_skip_steps():
+    """An optimizer may start with an infinite value, such as the best loss so far."""
+    tx = optax.contrib.reduce_on_plateau()
+    extra = optax.GradientTransformation(
+        init=lambda params: {"best": jnp.float32(jnp.inf), "inner": tx.init(params)},
+        update=lambda updates, state, params=None: (updates, state),
+    )
+    parts = ingredients(Linear(), optax.chain(optax.sgd(0.1), extra))
+    _, scalars = step_on(1.0, start(parts), parts)
+    assert scalars["skipped"] == 0
+
+
+class Steps(nn.Module):
+    """Layers whose second output is infinite for large images."""
+
+    @nn.compact
+    def __call__(self, image, *, train=False, seed=None):
+        hidden = nn.Dense(2, name="first")(image)
+        hidden = Square(name="second")(hidden)
+        return nn.Dense(2, name="third")(hidden)
+
+    def geometry(self, axes):
+        return SimpleNamespace(strides=((1,) * axes,))
+
+
+class Square(nn.Module):
+    """A layer with a layer inside, which fails first."""
+
+    @nn.compact
+    def __call__(self, image):
+        return nn.Dense(2, name="inner")(image**2)
+
+
+@pytest.mark.parametrize(("pixels", "path"), [(1.0, None), (1e30, "second/inner")])
+def test_the_first_layer_whose_output_is_not_finite_is_found(pixels, path):
+    parts = ingredients(Steps())
+    batch = host_batch()
+    batch["image"] = np.full_like(batch["image"], pixels)
+    found = {}
+    update = watch_layers(methods.supervised(parts).update, found.__setitem__)
+    jax.jit(update, static_argnums=3)(start(parts), batch, KEY, None)
+    jax.effects_barrier()
+    assert found.get(min(found, default=0)) == path

@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
+from unet_jax import parallel
 from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
@@ -35,15 +36,8 @@ def start(config):
 
 def best_variables(workdir):
     with Checkpoints(workdir, "val/dice") as checkpoints:
-        like = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(
-                x.shape,
-                x.dtype,
-                sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]),
-            ),
-            checkpoints.load_shapes(checkpoints.best),
-        )
-        return arrays_by_name(checkpoints.load_variables(checkpoints.best, like))
+        _, variables = checkpoints.load_best(parallel.local_devices().abstract)
+    return arrays_by_name(variables)
 
 
 @pytest.mark.slow
@@ -135,9 +129,11 @@ def test_a_damaged_run_in_init_from_is_refused_in_one_line(trained, tiny, tmp_pa
 
     damages = {
         "is of the format before 0.2": lambda c: (c / "variables").rename(c / "state"),
-        "is damaged": lambda c: shutil.rmtree(c / "variables"),
-        "is damaged;": lambda c: (c / "_CHECKPOINT_METADATA").write_text("{"),
-        "has no 'config'": lambda c: (c / "_CHECKPOINT_METADATA").write_text("{}"),
+        "variables is missing": lambda c: shutil.rmtree(c / "variables"),
+        "is not valid": lambda c: (c / "_CHECKPOINT_METADATA").write_text("{"),
+        "missing required field 'custom_metadata'": (
+            lambda c: (c / "_CHECKPOINT_METADATA").write_text("{}")
+        ),
         "names no metrics": foreign,
     }
     for i, (words, damage) in enumerate(damages.items()):

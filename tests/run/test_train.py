@@ -11,38 +11,47 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from unet_jax import logs
 from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
-from unet_jax.run import evaluate, run_folder, train
-
-train_module = importlib.import_module("unet_jax.run.train")
+from unet_jax.run import evaluate, run_config, run_folder, train, validation
+from unet_jax.run.training_log import TrainingLog
 
 
 def read_metrics(workdir):
-    """Returns the lines of metrics.jsonl without the speeds."""
+    """Returns the lines of metrics.jsonl without the times."""
     rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    timed = "train/images_per_second"
-    return [{k: v for k, v in row.items() if k != timed} for row in rows]
+    timed = "train/images_per_second", "seconds", "first_step_seconds"
+    return [{k: v for k, v in row.items() if k not in timed} for row in rows]
 
 
 def final_state(config, workdir):
+    state = restored_state(config, workdir)
+    assert state.step == config.steps
+    return state
+
+
+def restored_state(config, workdir):
     parts = build(config)
     with Checkpoints(workdir, "val/dice") as checkpoints:
         like = parts.layout.abstract(jax.eval_shape(parts.init, jax.random.key(0)))
         variables = parts.evaluation.method.variables
-        return jax.device_get(checkpoints.restore(config.steps, like, variables))
+        step, state = checkpoints.restore(like, variables)
+    assert state.step == step
+    return jax.device_get(state)
 
 
 @pytest.mark.slow
-def test_a_stopped_run_resumes_exactly(tiny, tmp_path, monkeypatch, capsys):
+def test_a_stopped_run_resumes_exactly(
+    tiny, tmp_path, monkeypatch, capsys, read_scores
+):
     """4 steps equal 2 steps, a signal and 2 more: parameters and log, to the bit."""
     tiny.data.train = 5  # stops within an epoch
     tiny.eval_every = tiny.log_every = 3  # and between two lines of the log
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     train(tiny, straight)
     assert sorted(p.name for p in straight.iterdir() if "events" not in p.name) == [
+        ".lock",
         "checkpoints",
         "config.json",
         "metrics.jsonl",
@@ -57,7 +66,7 @@ def test_a_stopped_run_resumes_exactly(tiny, tmp_path, monkeypatch, capsys):
 
     tiny.checkpoint_every = 100
     with monkeypatch.context() as patch:
-        patch.setattr(logs.Log, "advance", kill_at_2)
+        patch.setattr(TrainingLog, "advance", kill_at_2)
         assert train(tiny, broken) == 128 + signal.SIGTERM
     assert "stopped at step 2" in capsys.readouterr().out
     assert not (broken / "scores.json").exists()
@@ -71,16 +80,14 @@ def test_a_stopped_run_resumes_exactly(tiny, tmp_path, monkeypatch, capsys):
     a, b = final_state(tiny, straight), final_state(tiny, broken)
     assert a.step == 4
     jax.tree.map(np.testing.assert_array_equal, a, b)
-    assert (broken / "scores.json").read_text() == (
-        straight / "scores.json"
-    ).read_text()
+    before = read_scores(straight)
+    assert read_scores(broken) == before
 
-    before = (straight / "scores.json").read_text()
     evaluate(tiny, straight)
-    assert (straight / "scores.json").read_text() == before
+    assert read_scores(straight) == before
     train(tiny, straight)
     assert "is finished" in capsys.readouterr().out
-    assert (straight / "scores.json").read_text() == before
+    assert read_scores(straight) == before
     assert len(read_metrics(straight)) == 4
 
     tiny.steps = 5
@@ -110,6 +117,7 @@ def test_a_workdir_of_another_run_is_refused_and_the_fields_are_named(tiny, tmp_
 def test_a_run_that_failed_before_its_first_checkpoint_may_start_again(tiny, tmp_path):
     rate, tiny.optimizer.learning_rate = tiny.optimizer.learning_rate, 1e38
     tiny.model.norm = "none"
+    tiny.max_bad_steps = 1
     with pytest.raises(UserError, match="learning_rate.*no checkpoint has been saved"):
         train(tiny, tmp_path)
     tiny.optimizer.learning_rate = rate
@@ -121,14 +129,14 @@ def test_a_run_without_config_json_uses_that_of_its_checkpoint(tiny, tmp_path):
     train(tiny, tmp_path)
     text = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(text[:50])
-    assert run_folder.read_config(tmp_path) == json.loads(text)
+    assert run_config.read_config(tmp_path) == json.loads(text)
     (tmp_path / "config.json").unlink()
-    assert run_folder.read_config(tmp_path) == json.loads(text)
+    assert run_config.read_config(tmp_path) == json.loads(text)
     tiny.model.widths = (2, 8)
     with pytest.raises(UserError, match="widths is .2, 4. in the folder and .2, 8. in"):
         evaluate(tiny, tmp_path)
     with pytest.raises(UserError, match="nowhere holds no finished checkpoint"):
-        run_folder.read_config(tmp_path / "nowhere")
+        run_config.read_config(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -138,8 +146,27 @@ def test_a_run_that_is_older_than_a_field_resumes(tiny, tmp_path, capsys):
     config = json.loads((tmp_path / "config.json").read_text())
     del config["cache"]
     (tmp_path / "config.json").write_text(json.dumps(config))
+    for path in tmp_path.glob("checkpoints/*/_CHECKPOINT_METADATA"):
+        content = json.loads(path.read_text())
+        about = content["custom_metadata"]
+        del about["config"]["cache"], about["checksums"], about["scores"]
+        path.write_text(json.dumps(content))
     evaluate(tiny, tmp_path)
     assert "cache: the run is older than this field" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_removed_during_the_run_is_one_line(
+    tiny, tmp_path, monkeypatch
+):
+    def remove_at_3(self, step):
+        if step == 3:
+            (tmp_path / "run").rename(tmp_path / "moved")
+
+    tiny.checkpoint_every = 1
+    monkeypatch.setattr(TrainingLog, "advance", remove_at_3)
+    with pytest.raises(UserError, match="run was removed or emptied during the run"):
+        train(tiny, tmp_path / "run")
 
 
 def test_files_that_are_no_run_are_not_overwritten(tiny, tmp_path):
@@ -173,14 +200,14 @@ def test_evaluate_needs_a_checkpoint(tiny, tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_in_the_last_evaluation_stops_the_run(tiny, tmp_path, monkeypatch):
-    whole = train_module.score_split
+    whole = validation.score_split
 
     def score_split(parts, variables, split, *arguments, **options):
         if split == "val":
             signal.raise_signal(signal.SIGTERM)
         return whole(parts, variables, split, *arguments, **options)
 
-    monkeypatch.setattr(train_module, "score_split", score_split)
+    monkeypatch.setattr(validation, "score_split", score_split)
     tiny.steps = tiny.eval_every = 2
     assert train(tiny, tmp_path) == 128 + signal.SIGTERM
     assert not (tmp_path / "scores.json").exists()
@@ -190,11 +217,19 @@ def test_a_signal_in_the_last_evaluation_stops_the_run(tiny, tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
-    tiny.optimizer = ConfigDict({"name": "sgd", "learning_rate": 1e30, "clip": 0.0})
+    tiny.optimizer = ConfigDict({"name": "sgd", "learning_rate": 1e15, "clip": 0.0})
     tiny.model.norm = "none"
     tiny.schedule = ConfigDict({"name": "constant"})
-    with pytest.raises(UserError, match="is (inf|nan) at step .*learning_rate"):
+    tiny.max_bad_steps, tiny.checkpoint_every = 3, 1
+    with pytest.raises(UserError) as error:
         train(tiny, tmp_path)
+    line = str(error.value)
+    assert "At step 4, with the images train-000" in line
+    assert "the first layer whose output is not finite is " in line
+    assert "config.optimizer.learning_rate" in line
+    assert "the checkpoint of step 3 is finite" in line
+    leaves = jax.tree.leaves(restored_state(tiny, tmp_path))
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
 
 
 @pytest.mark.slow
@@ -265,3 +300,22 @@ def test_the_report_shows_the_run(trained):
     assert sum(scores["reliability"]["count"]) == 3 * 20 * 24
     assert scores["reductions"]["dice"] == "over all pixels"
     assert set(scores["reductions"]) == {metric["name"] for metric in config.metrics}
+
+
+def test_a_step_that_needs_too_much_memory_is_one_line(tiny, tmp_path, monkeypatch):
+    def fail(error):
+        def init(*_):
+            raise error
+
+        module = importlib.import_module("unet_jax.run.train")
+        monkeypatch.setattr(module, "create_initial_state", init)
+        train(tiny, tmp_path)
+
+    for error in (
+        MemoryError("Unable to allocate 1 PiB"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+    ):
+        with pytest.raises(UserError, match="needs more memory .* config.batch_size"):
+            fail(error)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        fail(jax.errors.JaxRuntimeError("INTERNAL: a bug"))

@@ -38,7 +38,7 @@ from unet_jax.methods.method import (
     select_variables,
     take_step,
 )
-from unet_jax.specs import Count, NonNegative, Proportion
+from unet_jax.specs import Iterations, NonNegative, Proportion
 
 Schedule = Literal["cosine", "linear"]
 
@@ -48,10 +48,10 @@ LOSS_TIMES = 10  # number of times t at which the validation loss is computed
 def diffusion(
     parts: Ingredients,
     *,
-    steps: Count = 1000,
+    steps: Iterations = 1000,
     schedule: Schedule = "cosine",
     predict: Literal["velocity", "noise"] = "velocity",
-    sampling_steps: Count = 100,
+    sampling_steps: Iterations = 100,
     eta: Proportion = 0.0,
     clip: NonNegative = 0.0,
 ) -> Method:

@@ -236,6 +236,33 @@ def apply_gradients(
     return new, scalars
 
 
+def skip_non_finite(update: Callable) -> Callable:
+    """Returns an update that changes only the step if any new number is not finite.
+
+    One infinite gradient would otherwise spoil the parameters, the moments of the
+    optimizer or the running statistics for good. The scalars of a skipped step are
+    those of the update, and `skipped` is 1.
+
+    Args:
+      update: `Method.update`.
+    """
+
+    def guarded(state: State, *arguments: Any, **options: Any) -> tuple[State, Scalars]:
+        new, scalars = update(state, *arguments, **options)
+        scalars_finite = jax.tree.map(lambda x: jnp.isfinite(x).all(), scalars)
+        # an optimizer may start with infinite values; they may stay
+        state_finite = jax.tree.map(
+            lambda n, o: (jnp.isfinite(n) | (n == o)).all(), new, state
+        )
+        every = jax.tree.leaves((scalars_finite, state_finite))
+        finite = jnp.stack(every).all()
+        kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
+        skipped = 1 - finite.astype(jnp.float32)
+        return kept._replace(step=new.step), scalars | {"skipped": skipped}
+
+    return guarded
+
+
 def average_replicas(tree: Any, axis_name: str | None) -> Any:
     """Averages a tree over replicas, or returns it unchanged if arrays are global."""
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)

@@ -80,9 +80,7 @@ def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
             ) from error
         return {name.replace(".", "/"): array for name, array in arrays.items()}
     with run_folder.open_checkpoints(source, config) as checkpoints:
-        best = checkpoints.best
-        like = parallel.local_devices().abstract(checkpoints.load_shapes(best))
-        variables = checkpoints.load_variables(best, like)
+        _, variables = checkpoints.load_best(parallel.local_devices().abstract)
     return {
         format_path(path): np.asarray(array)
         for path, array in jax.tree_util.tree_leaves_with_path(variables)
@@ -105,6 +103,8 @@ def _merge_arrays(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
         if other is None or other.shape != array.shape:
             kept[name] = array.size
             return array
+        if not np.isfinite(other).all():
+            raise UserError(f"its {name} is not finite; start from another run or file")
         used[name] = array.size
         return other.astype(array.dtype)
 

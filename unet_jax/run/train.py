@@ -1,6 +1,7 @@
 """Mode `train`: trains a run from its last checkpoint, or from the start."""
 
-import math
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -9,13 +10,19 @@ from ml_collections import ConfigDict
 from unet_jax import logs
 from unet_jax.build import checks
 from unet_jax.build.training import TrainingParts, build
-from unet_jax.checkpoint import Checkpoints, list_steps
+from unet_jax.checkpoint import Checkpoints, clean, list_steps
 from unet_jax.errors import UserError
-from unet_jax.methods.method import Scalars, State
-from unet_jax.run import run_folder, stopping
-from unet_jax.run.evaluate import score_best_checkpoint, score_split
+from unet_jax.inference import DeviceError
+from unet_jax.methods.method import State
+from unet_jax.run import provenance, run_folder, stopping
+from unet_jax.run.evaluate import score_best_checkpoint
 from unet_jax.run.initial_state import check_source, create_initial_state
-from unet_jax.run.scoring import Scores
+from unet_jax.run.saver import Saver
+from unet_jax.run.step_scalars import StepScalars
+from unet_jax.run.trackers import Tracker, check_installed, open_trackers
+from unet_jax.run.training_log import TrainingLog
+from unet_jax.run.validation import validate
+from unet_jax.text import listing
 
 
 def train(config: ConfigDict, workdir: Path) -> int:
@@ -28,25 +35,43 @@ def train(config: ConfigDict, workdir: Path) -> int:
       0, or 128 plus the number of the signal that stopped the run.
 
     Raises:
-      UserError: the config or the folder is wrong, or a number is not finite.
+      UserError: the config or the folder is wrong, another process trains in the
+        folder, or too many steps in a row have numbers that are not finite.
     """
+    session = provenance.start_session()
     checks.check_fields(config)
+    run_folder.check_unlocked(workdir)
+    check_installed(config.logs)
     if not list_steps(workdir):
         check_source(config)
-    parts = build(config, notes=run_folder.find_notes(workdir, config))
+    parts = build(
+        config,
+        notes=run_folder.find_notes(workdir, config),
+        resumed=run_folder.read_preprocessing(workdir),
+    )
     run_folder.create_or_check(workdir, config)
+    run_folder.check_links(workdir)
     selection_score = run_folder.read_selection_score(workdir, config)
-    with Checkpoints(workdir, selection_score) as checkpoints:
+    with (
+        run_folder.lock(workdir),
+        run_folder.open_checkpoints(workdir, config) as checkpoints,
+        open_trackers(config, workdir) as trackers,
+    ):
+        clean(workdir)
         if (checkpoints.latest or 0) >= config.steps:
             logs.say(f"{workdir} is finished: it has taken {checkpoints.latest} steps")
+            run_folder.restore_config(workdir, config, parts.notes)
         else:
             _check_has_metric(parts, selection_score)
             run_folder.write_config(workdir, config, parts.notes)
-            code = _run_steps(config, workdir, parts, checkpoints, selection_score)
-            if code:
+            saver = Saver(config, workdir, parts, checkpoints, selection_score, session)
+            if code := _run_steps(config, workdir, parts, saver, trackers):
                 return code
         checkpoints.wait()
-        score_best_checkpoint(config, workdir, parts.evaluation, checkpoints)
+        run_folder.check_not_removed(workdir)
+        score_best_checkpoint(
+            config, workdir, parts.evaluation, checkpoints, trackers, session
+        )
     return 0
 
 
@@ -59,82 +84,82 @@ def _check_has_metric(parts: TrainingParts, selection_score: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def _explain_exhausted_memory() -> Iterator[None]:
+    """Turns the error of a machine or a device without memory into one line."""
+    try:
+        yield
+    except (DeviceError, MemoryError) as error:
+        if isinstance(error, DeviceError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            "a training step needs more memory than there is; lower config.batch_size, "
+            "config.crop or config.model.widths, or set config.model.remat=True"
+        ) from error
+
+
+@_explain_exhausted_memory()
 def _run_steps(
     config: ConfigDict,
     workdir: Path,
     parts: TrainingParts,
-    checkpoints: Checkpoints,
-    selection_score: str,
+    saver: Saver,
+    trackers: Sequence[Tracker],
 ) -> int:
     """Runs the remaining steps; returns the exit code of `train`."""
     key = jax.random.key(config.seed)
-    state, start, pending = _restore_or_init(config, parts, checkpoints, key)
-    select_variables = parts.evaluation.method.variables
+    _say_sizes(config, parts, key)
+    state, start, waiting = _restore_or_init(config, parts, saver, key)
     writer = jax.process_index() == 0
     clock, first_speed = logs.Clock(), None
     batches = parts.read_batches(start, config.steps)
     with (
-        logs.Log(workdir, start, config.steps, writer=writer) as log,
+        TrainingLog(workdir, start, config.steps, trackers, writer=writer) as log,
         stopping.catch_signals() as received,
     ):
         for step, batch in enumerate(batches, start + 1):
             state, scalars = parts.train_step(state, parts.layout.put_batch(batch), key)
-            pending.append(scalars)
-            log.advance(step)
+            waiting.add(scalars)
             clock.count(config.batch_size)
             if step == start + 1:  # includes compiling, which later speeds leave out
                 jax.block_until_ready(scalars)
                 first_speed = clock.measure_speed()
+            log.advance(step)
 
             stop = stopping.should_stop(received, step)
             evaluating = step % config.eval_every == 0 or step == config.steps
             logging = evaluating or step % config.log_every == 0
             saving = evaluating or stop or step % config.checkpoint_every == 0
             if logging or saving:
-                pending = _fetch_scalars(pending, step, checkpoints.latest)
+                waiting.fetch()
+                if waiting.count_skipped_in_a_row() >= config.max_bad_steps:
+                    skipped = waiting.list_skipped(step)[-1]
+                    raise _explain_stop(parts, state, key, skipped, saver.checkpoints)
             if logging:
                 speed = clock.measure_speed() or first_speed
-                log.write_scalars(step, _average_scalars(parts, pending, step, speed))
-                pending = []
+                log.write_scalars(step, waiting.summarize(parts.schedule, step, speed))
+                if line := waiting.describe_skipped(step):
+                    logs.say(line)
+                waiting.clear()
             with clock.pause():
-                scores: Scores = {}
+                evaluation = None
                 if evaluating:
-                    evaluation = score_split(
-                        parts.evaluation,
-                        select_variables(state),
-                        "val",
-                        parts.val,
-                        as_predicted=False,
-                    )
-                    scores = evaluation.scores
-                    log.write_scalars(step, scores)
-                    log.write_picture(step, "val/predictions", evaluation.picture)
+                    first = step - start <= config.eval_every
+                    evaluation = validate(parts, state, step, log, first=first)
                 if saving:
-                    about = {
-                        "config": run_folder.config_to_json(config),
-                        "preprocessing": parts.evaluation.prediction.preprocessing,
-                        "waiting": list(pending),  # a copy: `pending` grows meanwhile
-                        "chosen_by": selection_score,
-                    }
-                    saved = parts.layout.make_global(state)
-                    checkpoints.save(step, saved, select_variables, about, scores)
+                    saver.save(state, step, waiting, evaluation, validated=evaluating)
             if saving and jax.process_count() == 1:
                 stop = bool(received)  # a signal may have come during the evaluation
             if stop:
+                log.say_times()
                 logs.say(f"stopped at step {step}; the same command resumes the run")
                 return stopping.exit_code(received)
+        log.say_times()
     return 0
 
 
-def _restore_or_init(
-    config: ConfigDict, parts: TrainingParts, checkpoints: Checkpoints, key: jax.Array
-) -> tuple[State, int, list[Scalars]]:
-    """Restores the newest checkpoint, or initializes a state if there is none.
-
-    Returns:
-      The state, the number of steps taken, and the scalars of the steps since the last
-      line of the log.
-    """
+def _say_sizes(config: ConfigDict, parts: TrainingParts, key: jax.Array) -> None:
+    """Prints the numbers of images, parameters and devices."""
     shapes = jax.eval_shape(parts.init, key)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
     images = "{} images to train on, {} to validate, {} to test".format(
@@ -144,47 +169,50 @@ def _restore_or_init(
         images += f", {len(parts.unlabelled)} without labels"
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     logs.say(f"{config.name}: {images}; {count:,} parameters; {devices}")
-    latest = checkpoints.latest
-    if latest is None:
-        logs.say("compiling the first step")
+
+
+def _restore_or_init(
+    config: ConfigDict, parts: TrainingParts, saver: Saver, key: jax.Array
+) -> tuple[State, int, StepScalars]:
+    """Restores the newest checkpoint, or initializes a state if there is none.
+
+    Returns:
+      The state, the number of steps taken, and the scalars of the steps since the last
+      line of the log.
+    """
+    if restored := saver.restore(jax.eval_shape(parts.init, key)):
+        state, step, waiting = restored
+        logs.say(f"resuming at step {step}")
+        return state, step, waiting
+    with logs.show_progress("initialising the network"):
         state = create_initial_state(config, parts, key)
-        return parts.layout.put_state(state), 0, []
-    logs.say(f"resuming at step {latest}")
-    like = parts.layout.abstract(shapes)
-    state = checkpoints.restore(latest, like, parts.evaluation.method.variables)
-    return state, latest, checkpoints.load_metadata(latest).get("waiting", [])
+    return parts.layout.put_state(state), 0, StepScalars()
 
 
-def _fetch_scalars(
-    pending: list[Scalars], step: int, latest: int | None
-) -> list[Scalars]:
-    """Copies the scalars of the last steps to the host; raises if one is not finite."""
-    fetched = [
-        {name: float(value) for name, value in scalars.items()}
-        for scalars in jax.device_get(pending)
-    ]
-    for back, scalars in enumerate(reversed(fetched)):
-        for name, value in scalars.items():
-            if not math.isfinite(value):
-                saved = "no checkpoint has been saved"
-                if latest:
-                    saved = f"the checkpoint of step {latest} is still finite"
-                raise UserError(
-                    f"{name} is {value} at step {step - back}: lower "
-                    "config.optimizer.learning_rate or set config.optimizer.clip, and "
-                    f"choose another --workdir ({saved})"
-                )
-    return fetched
+def _explain_stop(
+    parts: TrainingParts,
+    state: State,
+    key: jax.Array,
+    step: int,
+    checkpoints: Checkpoints,
+) -> UserError:
+    """Returns the error of a run that skipped too many steps in a row.
 
-
-def _average_scalars(
-    parts: TrainingParts, fetched: list[Scalars], step: int, speed: float | None
-) -> dict[str, float | None]:
-    """Returns the means since the last line of the log, by the names of the log."""
-    means = {k: sum(s[k] for s in fetched) / len(fetched) for k in sorted(fetched[0])}
-    return {
-        "train/loss": means.pop("loss"),
-        "train/learning_rate": float(parts.schedule(step - 1)),
-        "train/images_per_second": speed,
-        **{f"train/{name}": mean for name, mean in means.items()},
-    }
+    The last of them is repeated. No skipped step has changed the state, whose buffers
+    are donated.
+    """
+    rows = next(iter(parts.read_batches(step - 1, step)))
+    layer = parts.find_bad_layer(state, parts.layout.put_batch(rows), key)
+    cause = "the loss, its gradient or the new parameters are not finite"
+    if layer:
+        cause = f"the first layer whose output is not finite is {layer}"
+    checkpoints.wait()
+    saved = "no checkpoint has been saved"
+    if latest := checkpoints.latest:
+        saved = f"the checkpoint of step {latest} is finite"
+    return UserError(
+        f"config.max_bad_steps: too many steps in a row were skipped. At step {step}, "
+        f"with the images {listing(parts.name_examples(rows))}, {cause}. Lower "
+        "config.optimizer.learning_rate or set config.optimizer.clip, and choose "
+        f"another --workdir ({saved})"
+    )
