@@ -8,14 +8,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unet_jax.build.fields import from_plain
-from unet_jax.configs import base
-from unet_jax.run import run_folder
+from unet_jax.run import run_config
 
 
 def get_config(workdir: str) -> ConfigDict:
     """Reads the config of a run; fields newer than the run have their defaults."""
-    config = base.get_config()
-    for name, value in run_folder.read_config(Path(workdir).expanduser()).items():
-        config[name] = from_plain(value)
-    return config
+    folder = Path(workdir).expanduser()
+    return run_config.make_config(run_config.read_config(folder), folder)

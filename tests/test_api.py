@@ -8,12 +8,13 @@ import subprocess
 import sys
 
 import pytest
+from ml_collections import ConfigDict
 
 import unet_jax
-from unet_jax import logs
 from unet_jax.configs import isbi
 from unet_jax.errors import UserError
-from unet_jax.run import run_folder
+from unet_jax.run import run_config, run_folder
+from unet_jax.run.training_log import TrainingLog
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_mistake_is_an_exception(tiny, tmp_path):
 )
 def test_an_interrupted_run_is_saved(tiny, tmp_path, monkeypatch, number, error):
     monkeypatch.setattr(
-        logs.Log, "advance", lambda log, step: os.kill(os.getpid(), number)
+        TrainingLog, "advance", lambda log, step: os.kill(os.getpid(), number)
     )
     with pytest.raises(error) as stop:
         unet_jax.train(tiny, str(tmp_path))
@@ -81,15 +82,17 @@ def test_evaluate_with_other_options(workdir):
     assert "test/iou" not in names
     written = json.loads((workdir / "scores.json").read_text())
     assert written["predict"]["tta"] == "flips"
-    with pytest.raises(UserError, match="config.predict.*'tti'.*did you mean 'tta'"):
+    with pytest.raises(
+        UserError, match="config.predict.*'tti'.*did you mean --config.predict.tta"
+    ):
         unet_jax.evaluate(workdir, tti="flips")
     with pytest.raises(UserError, match="config.predict.tile"):
         unet_jax.evaluate(workdir, tile="large")
 
 
 def test_evaluate_runs_no_code_without_trust(workdir):
-    path = workdir / run_folder.CONFIG
-    config = json.loads(path.read_text()) | {"loss": [{"name": "stranger:loss"}]}
+    path = workdir / run_config.CONFIG
+    config = json.loads(path.read_text()) | {"metrics": [{"name": "stranger:dice"}]}
     path.write_text(json.dumps(config))
     with pytest.raises(UserError, match="trust=True"):
         unet_jax.evaluate(workdir)
@@ -104,3 +107,17 @@ def test_nothing_is_imported_before_it_is_used():
         assert callable(getattr(unet_jax, name))
     with pytest.raises(AttributeError, match="nothing"):
         unet_jax.nothing  # noqa: B018
+
+
+def test_a_run_folder_runs_no_code_without_trust(theirs, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.loss = (ConfigDict({"name": "theirs.losses:focal"}),)
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    run_folder.write_json(stranger / "config.json", run_config.config_to_json(tiny))
+    source = f"saved:{stranger}"
+    for call in (unet_jax.load_config, unet_jax.train):
+        with pytest.raises(UserError, match="'theirs.losses:focal', code from outside"):
+            call(source)
+    assert "theirs.losses" not in sys.modules
+    assert unet_jax.load_config(source, trust=True) == tiny

@@ -26,6 +26,8 @@ from typing import Annotated, Any, NamedTuple
 from unet_jax.errors import UserError, suggest, suggest_nearest
 
 Spec = Mapping[str, Any]
+MAX_INT = 2**63 - 1  # that arrays can hold
+MAX_FLOAT = 3.4e38  # of float32; the square of a larger number overflows in Python
 
 
 class Domain(NamedTuple):
@@ -46,6 +48,7 @@ Proportion = Annotated[float, Domain("from 0 to 1", lambda x: 0 <= x <= 1)]
 BelowOne = Annotated[float, Domain("from 0 to below 1", lambda x: 0 <= x < 1)]
 Whole = Annotated[int, Domain("of 0 or more", lambda x: x >= 0)]
 Count = Annotated[int, Domain("of 1 or more", lambda x: x >= 1)]
+Iterations = Annotated[int, Domain("from 1 to 100000", lambda x: 1 <= x <= 10**5)]
 
 
 def bind(
@@ -132,7 +135,8 @@ def _check_keywords(
             positional = key in inspect.signature(function).parameters
             hint = " (it must follow the * of the signature)" if positional else ""
             raise UserError(
-                f"{subject} has no keyword {key!r}{hint}; {suggest(key, keywords)}"
+                f"{subject} has no keyword {key!r}{hint}; "
+                f"{suggest(key, keywords, field=field)}"
             )
         check_type(value, keywords[key].type, f"{field}.{key}")
     required = [key for key, keyword in keywords.items() if keyword.required]
@@ -144,11 +148,25 @@ def check_type(value: Any, hint: Any, field: str) -> None:
     """Raises UserError, with the field in its text, unless a value fits a type."""
     if _fits(value, hint):
         return
+    if isinstance(value, int) and not -MAX_INT <= value <= MAX_INT:
+        raise UserError(f"{field}={value} has more than 64 bits; lower it")
+    if isinstance(value, float) and MAX_FLOAT < abs(value) < math.inf:
+        raise UserError(f"{field}={value} is beyond {MAX_FLOAT}; lower it")
     near = ""
     if typing.get_origin(hint) is typing.Literal and isinstance(value, str):
         near = suggest_nearest(value, typing.get_args(hint))
+    if meant := _find_tuple(value, hint):
+        raise UserError(f"{field} needs a tuple: {meant!r}, not {value!r}")
     text = f"{field} must be {_describe_type(hint)}, not {value!r}; {near}"
     raise UserError(text.rstrip("; "))
+
+
+def _find_tuple(value: Any, hint: Any) -> tuple | None:
+    """Returns the tuple that a value without its comma, or a list, was meant to be."""
+    if hint is not tuple and typing.get_origin(hint) is not tuple:
+        return None
+    several = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return next((t for t in (several, (value,)) if _fits(t, hint)), None)
 
 
 def _get_public(module: ModuleType, name: str, field: str) -> Callable:
@@ -266,9 +284,9 @@ def _describe_type(hint: Any) -> str:
         )
     if origin is Mapping:
         return "a spec, {'name': ...}"
-    if hint is Mapping:
-        return "a dict"
     words = {
+        Mapping: "a dict",
+        tuple: "a tuple",
         float: "a number",
         int: "a whole number",
         bool: "True or False",
@@ -290,12 +308,16 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, tuple) and all(_fits(v, arguments[0]) for v in value)
     if origin is Mapping:
         return isinstance(value, Mapping) and isinstance(value.get("name"), str)
-    if hint is Mapping:
-        return isinstance(value, Mapping)
+    if hint in (Mapping, tuple):
+        return isinstance(value, hint)
     if isinstance(value, bool):
         return hint not in (int, float, str, type(None))
+    if isinstance(value, int) and not -MAX_INT <= value <= MAX_INT:
+        return False
     if hint is float:
-        return isinstance(value, int | float) and math.isfinite(value)
-    if hint in (int, bool, str, type(None)):
+        return isinstance(value, int | float) and abs(value) <= MAX_FLOAT
+    if hint is str:
+        return isinstance(value, str) and "\0" not in value
+    if hint in (int, bool, type(None)):
         return isinstance(value, hint)
     return True

@@ -540,6 +540,10 @@ def test_a_network_without_a_time_has_the_same_other_parameters():
     ("fields", "words"),
     [
         ({"widths": (8,)}, "widths needs two or more numbers"),
+        ({"widths": (1,) * 10**6}, "widths has 1000000 numbers, .*; 32 at most"),
+        ({"encoder_depths": (10**6,)}, "encoder_depths is more than 1000 blocks"),
+        ({"decoder_depths": (251,)}, "decoder_depths is more than 1000 blocks"),
+        ({"strides": ((2,), (2,), (1, 10**9), (2,))}, "strides multiply to 8000000000"),
         ({"encoder_depths": (1, 2)}, "encoder_depths needs 1 entry or 5.*not 2"),
         ({"decoder_depths": (1,) * 5}, "decoder_depths needs 1 entry or 4.*not 5"),
         ({"strides": ((2,),) * 5}, "strides needs 1 entry or 4.*not 5"),

@@ -1,6 +1,6 @@
-"""The run folder: the content of config.json, and consent to external code."""
+"""The run folder: its data, its format, its lock and its links."""
 
-import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,23 +14,9 @@ from unet_jax.build.dataset import load_splits
 from unet_jax.configs import saved
 from unet_jax.data.folders import survey
 from unet_jax.errors import UserError
-from unet_jax.run import run_folder, train
+from unet_jax.run import run_folder
 
 RNG = np.random.default_rng(0)
-LOSS = {"name": "theirs.losses:focal"}
-
-
-def test_config_json_names_the_files_of_external_names(theirs, tiny, tmp_path):
-    tiny.loss = (ConfigDict(LOSS), ConfigDict({"name": "dice"}))
-    tiny.data = ConfigDict({"name": "theirs.sets:squares", "edge": 6})
-    run_folder.write_config(tmp_path, tiny, {})
-    written = json.loads((tmp_path / "config.json").read_text())
-    assert written.pop("external") == {
-        "theirs.losses:focal": f"{theirs}/losses.py",
-        "theirs.sets:squares": f"{theirs}/sets.py",
-    }
-    assert run_folder.read_config(tmp_path) == written
-    assert saved.get_config(str(tmp_path)) == tiny
 
 
 def test_a_second_start_reads_no_file_again(tiny, tmp_path, monkeypatch):
@@ -49,76 +35,6 @@ def test_a_second_start_reads_no_file_again(tiny, tmp_path, monkeypatch):
     assert [r.id for r in again.report.records] == [r.id for r in first.report.records]
 
 
-@pytest.mark.parametrize(
-    ("changes", "place"),
-    [
-        ({"loss": ({"name": "dice"}, LOSS)}, "config.loss[1].name"),
-        ({"model": {"name": "theirs.losses:focal"}}, "config.model.name"),
-        ({"predict": {"postprocess": [LOSS]}}, "config.predict.postprocess[0].name"),
-        ({"data": {"name": "cells", "inner": LOSS}}, "config.data.inner.name"),
-    ],
-)
-def test_external_names_need_trust(theirs, tiny, tmp_path, changes, place):
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(run_folder.config_to_json(tiny) | changes))
-    for config in (run_folder.read_config(tmp_path), saved.get_config(str(tmp_path))):
-        with pytest.raises(UserError) as error:
-            run_folder.check_trusted(config, tmp_path, trust=False)
-        assert str(error.value) == (
-            f"{place} in {tmp_path} is 'theirs.losses:focal', code from outside "
-            "unet_jax; if you trust it, add --trust (in Python: trust=True)"
-        )
-        run_folder.check_trusted(config, tmp_path, trust=True)
-    assert not [name for name in sys.modules if name.startswith("theirs")]
-
-
-def test_names_from_the_command_line_need_no_trust(tiny, tmp_path):
-    """A name needs trust only if the folder has it in the same field."""
-    saved_config = run_folder.config_to_json(tiny) | {"loss": [{"name": "dice"}, LOSS]}
-    used = tiny.copy_and_resolve_references()
-    used.loss = (ConfigDict(LOSS), ConfigDict({"name": "dice"}))
-    used.model.name = "mine.nets:Net"
-    run_folder.check_trusted(saved_config, tmp_path, trust=False, used=used)
-    used.loss = (ConfigDict({"name": "mine:loss"}), ConfigDict(LOSS))
-    with pytest.raises(UserError, match=r"^config.loss\[1\].name in .*:focal', code"):
-        run_folder.check_trusted(saved_config, tmp_path, trust=False, used=used)
-
-
-def test_names_of_this_package_need_no_trust(tiny, tmp_path):
-    tiny.name = "a:b"  # the name of a run, not of a function
-    run_folder.check_trusted(tiny, tmp_path, trust=False)
-    run_folder.check_trusted(run_folder.config_to_json(tiny), tmp_path, trust=False)
-
-
-MODULES = {
-    "data": "unet_jax.data",
-    "normalize": "unet_jax.data.normalize",
-    "weight_map": "unet_jax.data.weights",
-    "sampling": "unet_jax.data.sampling",
-    "model": "unet_jax.models",
-    "loss": "unet_jax.losses",
-    "augment": "unet_jax.augment",
-    "optimizer": "unet_jax.optimizers",
-    "schedule": "unet_jax.schedules",
-    "parallel": "unet_jax.parallel",
-}
-
-
-@pytest.mark.slow
-def test_external_names_of_this_package_give_the_same_run(tiny, trained, tmp_path):
-    """Names every function of a small run by its import path."""
-    for field, module in MODULES.items():
-        specs = tiny[field] if isinstance(tiny[field], tuple) else (tiny[field],)
-        for spec in specs:
-            spec.name = f"{module}:{spec.name}"
-    train(tiny, tmp_path)
-    expected, got = (
-        json.loads((workdir / run_folder.SCORES).read_text())
-        for workdir in (trained[1], tmp_path)
-    )
-    assert got == expected
-
-
 @pytest.mark.slow
 def test_a_run_folder_of_an_older_format_is_refused_in_one_line(tmp_path):
     """Also from the command line, where the config is read first."""
@@ -135,3 +51,50 @@ def test_a_run_folder_of_an_older_format_is_refused_in_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: checkpoint ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_second_process_may_not_train_in_the_folder(tmp_path):
+    run_folder.check_unlocked(tmp_path / "new")
+    command = (
+        "import pathlib, sys; from unet_jax.run import run_config, run_folder\n"
+        f"with run_folder.lock(pathlib.Path({str(tmp_path)!r})):\n"
+        "    print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"locked\n"
+        for check in (run_folder.check_unlocked, enter_lock):
+            with pytest.raises(UserError, match="is in use: another process trains"):
+                check(tmp_path)
+        other.kill()
+    enter_lock(tmp_path)  # a killed process leaves no lock
+    run_folder.check_unlocked(tmp_path)
+
+
+def enter_lock(workdir):
+    with run_folder.lock(workdir):
+        pass
+
+
+@pytest.mark.parametrize("make", [os.symlink, lambda _, path: os.mkfifo(path)])
+def test_a_lock_that_is_no_file_is_neither_opened_nor_followed(tmp_path, make):
+    (tmp_path / "run").mkdir()
+    make(tmp_path / "elsewhere", tmp_path / "run/.lock")
+    with pytest.raises(UserError, match=r"run/.lock cannot be opened .*; delete it"):
+        enter_lock(tmp_path / "run")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "damaged", "checkpoints/2"])
+def test_training_does_not_change_what_links_name(tiny, tmp_path, name):
+    elsewhere, run = tmp_path / "elsewhere", tmp_path / "run"
+    (elsewhere / ".removed-1").mkdir(parents=True)
+    link = run / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    with pytest.raises(UserError, match=f"{link} is a symbolic link, and training"):
+        run_folder.check_links(run)
+    (tmp_path / "real/checkpoints/2").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    run_folder.check_links(tmp_path / "link")

@@ -15,7 +15,7 @@ from unet_jax.augment.draws import draw_log_uniform
 from unet_jax.errors import UserError
 from unet_jax.specs import Domain, NonNegative, Positive
 
-_Grid = Annotated[int, Domain("of 2 or more", lambda x: x >= 2)]
+_Grid = Annotated[int, Domain("from 2 to 64", lambda x: 2 <= x <= 64)]
 
 
 def elastic(

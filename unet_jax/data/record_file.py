@@ -12,13 +12,16 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 from flax import serialization
+from msgspec import Meta
 
 from unet_jax.data.record import Record
 from unet_jax.errors import UserError
+from unet_jax.json_file import read_json
 from unet_jax.text import one_line
 
 VERSION = 2  # of the format
@@ -26,6 +29,14 @@ ABOUT, DATA = "about.json", "records.array_record"
 WRITER_OPTIONS = "group_size:1,zstd:1"  # each record can be read by itself
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 BUFFER = 2**15  # bytes that the reader buffers besides the record
+
+
+class _Note(msgspec.Struct):
+    """The content of about.json."""
+
+    version: int
+    length: Annotated[int, Meta(ge=0, le=2**40)]
+    about: dict[str, Any]
 
 
 class StoredRecords(NamedTuple):
@@ -107,8 +118,8 @@ def open_records(folder: Path) -> StoredRecords:
     if not is_complete(folder):
         raise UserError(f"{folder} holds no records (it has no {ABOUT}); write them")
     with _naming_damaged(folder):
-        note = json.loads((folder / ABOUT).read_text())
-        version, length, about = note["version"], note["length"], note["about"]
+        note = read_json(folder / ABOUT, _Note, "delete that folder and run again")
+        version, length, about = note.version, note.length, note.about
     if version != VERSION:
         raise UserError(
             f"{folder} has records of version {version}, but version {VERSION} is "
@@ -146,8 +157,11 @@ def _pack(record: Record) -> bytes:
 def _unpack(packed: bytes) -> Record:
     """Returns the record; raises an exception of any type if the bytes hold none."""
     stored: Any = serialization.msgpack_restore(packed)
-    values = json.loads(stored["values"]).items()
-    record = {k: tuple(v) if isinstance(v, list) else v for k, v in values}
+    # not `json_file`, which refuses the lone surrogates of names that are not UTF-8
+    values = json.loads(stored["values"])
+    if not isinstance(values, dict):
+        raise ValueError("its values are not a JSON object")
+    record = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     for name, array in stored["arrays"].items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
             raise ValueError(f"{name} is not an array of numbers")

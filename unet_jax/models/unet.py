@@ -5,6 +5,7 @@ Segmentation, MICCAI 2015, arXiv:1505.04597.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -39,6 +40,10 @@ Even = Annotated[
 TIME_SCALE = 1000.0  # the embedding is made for times of 0 to 1000 (Ho et al. 2020)
 
 # Fields with one entry per level, and the number of levels without an entry.
+MAX_LEVELS = 32
+MAX_SIZE = 2**31 - 1  # of an axis of an array
+MAX_SCALE = 2**16  # pixels of an image along an axis that are one at the bottom
+MAX_DEPTH = 1000  # blocks of a path; each takes a while to compile
 WITHOUT_ENTRY = {"encoder_depths": 0, "decoder_depths": 1, "strides": 1, "kernels": 0}
 
 
@@ -241,6 +246,15 @@ class UNet(nn.Module):
         levels = len(self.widths)
         if levels < 2:
             return f"widths needs two or more numbers, not {self.widths}"
+        if levels > MAX_LEVELS:
+            return (
+                f"widths has {levels} numbers, one for each level; {MAX_LEVELS} at most"
+            )
+        numbers = {"widths": self.widths, "kernels": sum(self.kernels, ())}
+        numbers["time_features"] = (self.time_features,)
+        for field, given in numbers.items():
+            if max(given, default=0) > MAX_SIZE:
+                return f"{field} has {max(given)}; {MAX_SIZE} at most"
         for field, fewer in WITHOUT_ENTRY.items():
             count, given = levels - fewer, len(getattr(self, field))
             if given not in (1, count):
@@ -248,6 +262,9 @@ class UNet(nn.Module):
                     f"{field} needs 1 entry or {count}, for the {levels} levels of "
                     f"widths, not {given}"
                 )
+        for field in ("encoder_depths", "decoder_depths"):
+            if sum(self._expand_field(field)) > MAX_DEPTH:
+                return f"{field} is more than {MAX_DEPTH} blocks in all; lower it"
         for field in ("strides", "kernels"):
             lengths = {len(entry) for entry in getattr(self, field)}
             if 0 in lengths or len(lengths - {1}) > 1:
@@ -255,6 +272,9 @@ class UNet(nn.Module):
                     f"{field} needs entries of 1 number or of one for each axis, not "
                     f"{getattr(self, field)}"
                 )
+        scale = math.prod(max(entry) for entry in self._expand_field("strides"))
+        if scale > MAX_SCALE:
+            return f"strides multiply to {scale}; {MAX_SCALE} at most"
         if self.downsample == "conv" and self.padding == "VALID":
             return "downsample='conv' needs padding='SAME'; set it, or use 'pool'"
         if not _is_elementwise(self.activation):

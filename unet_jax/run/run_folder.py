@@ -1,17 +1,23 @@
-"""The run folder: reads and writes its files, and checks that a config fits it."""
+"""The run folder: reads and writes its files, and keeps others out of it."""
 
+import contextlib
+import fcntl
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 from ml_collections import ConfigDict
 
 from unet_jax.build.checks import get_selection_score_name
-from unet_jax.build.fields import from_plain, may_change
+from unet_jax.build.fields import from_plain
+from unet_jax.build.preprocessing import Preprocessing, check_preprocessing
 from unet_jax.checkpoint import (
+    DAMAGED,
+    FOLDER,
     Checkpoints,
     check_format,
     list_steps,
@@ -20,12 +26,13 @@ from unet_jax.checkpoint import (
 from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write_file
-from unet_jax.specs import find_externals, find_source_file
+from unet_jax.run import run_config
+from unet_jax.text import one_line
 
-ABSENT = "absent"  # stands for a field that a config does not have
-CONFIG, SCORES = "config.json", "scores.json"
+SCORES = "scores.json"
 REPORT, PICTURE = "report.html", "predictions.png"
-EXTERNAL = "external"  # key of config.json: the file of each external name
+ENSEMBLE = "-ensemble"  # ends the names of the results of several runs
+LOCK = ".lock"
 
 
 def create_or_check(workdir: Path, config: ConfigDict) -> None:
@@ -41,34 +48,31 @@ def create_or_check(workdir: Path, config: ConfigDict) -> None:
     if not list_steps(workdir):
         _check_unused(workdir)
         return
-    differences = _list_differences(read_config(workdir), config_to_json(config))
-    wrong, changes = [], []
-    for name, old, new in differences:
-        if name == "steps":
-            changes.append(f"steps: {old} before; the schedule now ends at step {new}")
-        elif old is ABSENT and "." not in name:
-            changes.append(f"{name}: the run is older than this field; it is now {new}")
-        elif not may_change(name):
-            wrong.append(f"{name} is {old} in the folder and {new} in this config")
-    if wrong:
-        raise UserError(
-            f"{workdir} holds another run: {'; '.join(wrong)}. Choose another "
-            f"--workdir, or continue the run with its own config: --workdir={workdir} "
-            "without --config and --config.FIELD"
-        )
-    for line in changes:
-        say(line)
+    run_config.check_continues(workdir, config)
 
 
 def create(folder: Path, flag: str = "workdir") -> None:
     """Creates the folder that a flag names; raises UserError if that fails."""
+    if flag == "workdir":
+        _check_encoding(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if flag == "output":  # the run folder may be read-only during prediction
             tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
+        reason = "is a file" if folder.is_file() else error.strerror
         raise UserError(
-            f"--{flag}={folder}: {error.strerror}; name a folder you may write to"
+            f"--{flag}={folder}: {reason}; name a folder you may write to"
+        ) from error
+
+
+def _check_encoding(workdir: Path) -> None:
+    try:
+        str(workdir).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"--workdir={workdir}: this name is not UTF-8, and checkpoints cannot be "
+            "written there; choose another"
         ) from error
 
 
@@ -79,8 +83,12 @@ def _check_unused(workdir: Path) -> None:
             f"{workdir} holds the scores of a run without its checkpoints; choose "
             "another --workdir"
         )
-    path = workdir / CONFIG
-    if path.exists() and '"checkpoint_every"' not in path.read_text(errors="replace"):
+    path = workdir / run_config.CONFIG
+    if not path.exists():
+        return
+    if not path.is_file() or '"checkpoint_every"' not in path.read_text(
+        "utf-8", "replace"
+    ):
         raise UserError(f"{path} is not the config of a run; choose another --workdir")
 
 
@@ -94,9 +102,92 @@ def check_trained(workdir: Path) -> None:
         )
 
 
+def check_unlocked(workdir: Path) -> None:
+    """Raises UserError if the folder exists and another process trains in it."""
+    if (workdir / LOCK).exists():
+        with lock(workdir):
+            pass
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Keeps other processes from training in the folder during the context.
+
+    Only process 0 of a distributed run has the lock. The lock belongs to the process
+    and not to the file: a killed process leaves none.
+
+    Raises:
+      UserError: another process trains in the folder.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    with _open_lock(workdir / LOCK) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{workdir} is in use: another process trains in it; wait for its end, "
+                "or choose another --workdir"
+            ) from None
+        except OSError as error:
+            say(
+                f"warning: {workdir / LOCK} cannot be locked ({one_line(error)}), so a "
+                "second process that trains in this folder will not be noticed"
+            )
+        yield
+
+
+def check_not_removed(workdir: Path) -> None:
+    """Raises UserError if the folder was removed since the config was written."""
+    if not (workdir / run_config.CONFIG).exists():
+        raise UserError(
+            f"{workdir} was removed or emptied during the run; start the run again"
+        )
+
+
+def read_preprocessing(workdir: Path) -> Preprocessing | None:
+    """Returns the pre-processing of the newest checkpoint; None without checkpoints.
+
+    Raises:
+      UserError: it is not valid.
+    """
+    if not list_steps(workdir):
+        return None
+    return check_preprocessing(load_newest_metadata(workdir)["preprocessing"], workdir)
+
+
+def _open_lock(path: Path) -> IO[bytes]:
+    """Opens the file of the lock; raises UserError for a link or a named pipe."""
+
+    def open_file(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+    try:
+        return open(path, "ab", opener=open_file)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be opened ({one_line(error)}); delete it"
+        ) from error
+
+
+def check_links(workdir: Path) -> None:
+    """Raises UserError if checkpoints would be written, or removed, elsewhere.
+
+    The run folder itself may be a link: the user named it.
+    """
+    folder = workdir / FOLDER
+    for path in (folder, workdir / DAMAGED, *folder.glob("*")):
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a symbolic link, and training would change what it names; "
+                "replace it by a copy, or link the whole run folder instead"
+            )
+
+
 def open_checkpoints(workdir: Path, config: ConfigDict) -> Checkpoints:
     """Opens the checkpoints of a run; see `read_selection_score`."""
-    return Checkpoints(workdir, read_selection_score(workdir, config))
+    return Checkpoints(workdir, read_selection_score(workdir, config), say)
 
 
 def read_selection_score(workdir: Path, config: ConfigDict) -> str:
@@ -123,55 +214,6 @@ def read_selection_score(workdir: Path, config: ConfigDict) -> str:
         ) from error
 
 
-def read_config(workdir: Path) -> dict[str, Any]:
-    """Reads the config of a run from config.json or else from its newest checkpoint.
-
-    Raises:
-      UserError: the folder has neither.
-    """
-    check_format(workdir)
-    try:
-        config = json.loads((workdir / CONFIG).read_text())
-    except (FileNotFoundError, ValueError):
-        config = load_newest_metadata(workdir)["config"]
-    return {name: value for name, value in config.items() if name != EXTERNAL}
-
-
-def check_trusted(
-    config: Mapping[str, Any],
-    workdir: Path,
-    *,
-    trust: bool,
-    used: Mapping[str, Any] | None = None,
-) -> None:
-    """Checks that the user allows the external code that a run folder names.
-
-    A run folder is data: it must not run code without the user's consent. Call this
-    before anything is built from the config; the check itself imports nothing.
-
-    `config` is the config as it was read from the folder, and `used` the config after
-    the overrides of the command line, if there are any. Names that the user has
-    replaced are not imported, and new ones come from the user, so neither needs
-    consent.
-
-    Raises:
-      UserError: a spec has an external name, and `trust` is False.
-    """
-    kept = None if used is None else set(_list_external_names(used))
-    for place, name in () if trust else _list_external_names(config):
-        if kept is None or (place, name) in kept:
-            raise UserError(
-                f"{place} in {workdir} is {name!r}, code from outside unet_jax; if you "
-                "trust it, add --trust (in Python: trust=True)"
-            )
-
-
-def _list_external_names(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields the field and the name of every spec that has an external name."""
-    for field, value in config.items():
-        yield from find_externals(value, f"config.{field}")
-
-
 def write_config(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
     """Writes config.json and the notes of the data set, in process 0 only.
 
@@ -179,12 +221,15 @@ def write_config(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) ->
     notes are JSON data by file name.
     """
     if jax.process_index() == 0:
-        data = config_to_json(config)
-        names = [name for _, name in _list_external_names(data)]
-        if names:
-            data[EXTERNAL] = {name: str(find_source_file(name)) for name in names}
-        for file, content in {CONFIG: data, **notes}.items():
+        data = run_config.make_config_content(config)
+        for file, content in {run_config.CONFIG: data, **notes}.items():
             write_json(workdir / file, content)
+
+
+def restore_config(workdir: Path, config: ConfigDict, notes: Mapping[str, Any]) -> None:
+    """Writes config.json and the notes if the user has removed config.json."""
+    if not (workdir / run_config.CONFIG).exists():
+        write_config(workdir, config, notes)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -203,28 +248,15 @@ def find_notes(workdir: Path, config: ConfigDict) -> dict[str, str]:
       Paths by keyword argument of the data set: 'survey' and 'split', if they exist.
     """
     names = ["survey"]
-    if list_steps(workdir) and read_config(workdir)["data"]["name"] == config.data.name:
-        names.append("split")
+    if list_steps(workdir):
+        data = run_config.read_config(workdir)["data"]
+        if data["name"] == config.data.name:
+            names.append("split")
     paths = {name: workdir / f"{name}.json" for name in names}
     return {name: str(path) for name, path in paths.items() if path.exists()}
 
 
-def config_to_json(config: ConfigDict) -> dict[str, Any]:
-    """Returns the config as JSON data, with lists for tuples."""
-    return json.loads(config.to_json())
-
-
-def _list_differences(old: Any, new: Any, name: str = "") -> list[tuple[str, str, str]]:
-    """Returns (dotted name, old, new) of values that differ, as JSON or ABSENT."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            difference
-            for key in sorted(old.keys() | new.keys())
-            for difference in _list_differences(
-                old.get(key, ABSENT), new.get(key, ABSENT), f"{name}.{key}".lstrip(".")
-            )
-        ]
-    if old == new:
-        return []
-    old, new = (v if v is ABSENT else json.dumps(v) for v in (old, new))
-    return [(name, old, new)]
+def name_ensemble_file(name: str) -> str:
+    """Returns the name of a result of several runs: 'scores-ensemble.json'."""
+    path = Path(name)
+    return f"{path.stem}{ENSEMBLE}{path.suffix}"

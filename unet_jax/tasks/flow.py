@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unet_jax.arrays import IGNORE, Batch, Example, Segmentation
-from unet_jax.specs import Count, NonNegative, Proportion
+from unet_jax.specs import Count, Iterations, NonNegative, Proportion
 from unet_jax.tasks.semantic import entr
 from unet_jax.tasks.task import Array, Task, TaskData
 from unet_jax.tasks.vector_field import (
@@ -32,7 +32,7 @@ VECTOR_SCALE = 5  # length of the network's vectors: 5 H and 5 V in the paper's 
 def flow(
     data: TaskData,
     *,
-    steps: Count = 200,
+    steps: Iterations = 200,
     probability: Proportion = 0.5,
     pixels: Count = 15,
     flow_threshold: NonNegative = 0.4,
@@ -92,6 +92,7 @@ def flow(
         finds_objects=True,
         probabilities=_get_probabilities,
         entropy=lambda p: entr(p).sum(-1),
+        background=True,
         fallback=({"name": "l2"},),
     )
 

@@ -11,7 +11,7 @@ from unet_jax.tasks.task import Array, Task, TaskData
 
 
 def semantic(data: TaskData) -> Task:
-    """Predicts one class per pixel, by a softmax over K classes including background.
+    """Predicts one class per pixel, by a softmax over all K classes of the data set.
 
     The target is `label i32[*S]`. A prediction is `f32[*S, K]`, K probabilities with a
     sum of 1.
@@ -29,6 +29,7 @@ def semantic(data: TaskData) -> Task:
         decide=choose_most_likely,
         probabilities=lambda prediction: prediction,
         entropy=lambda p: entr(p).sum(-1),
+        background=data.background,
     )
 
 
@@ -37,6 +38,7 @@ def multilabel(data: TaskData) -> Task:
 
     The target is `label i32[*S, K]` of 0 and 1; a label of class ids `i32[*S]` is
     converted to channels. A prediction is `f32[*S, K]`, one probability per class.
+    Class 0 is the absence of the others and has no channel.
     """
     classes = data.classes[1:]
 

@@ -22,12 +22,14 @@ class TaskData(NamedTuple):
       axes: the number of spatial axes.
       channels: the number of channels of an image.
       target_channels: the number of channels of a target image; 0 without targets.
+      background: True if class 0 is the background.
     """
 
     classes: tuple[str, ...]
     axes: int
     channels: int
     target_channels: int = 0
+    background: bool = True
 
 
 class Task(NamedTuple):
@@ -61,6 +63,7 @@ class Task(NamedTuple):
         `i32[*S, K]`.
       entropy: `probabilities -> f32[...]`, their entropy in nats; None without classes.
       overlapping: True if a pixel can have several classes.
+      background: True if class 0 of `classes` is the background.
       fallback: specs of losses for the kinds of target that `config.loss` does not
         read.
       units: the units of predicted values: 'image' (of the input image), 'own' (of the
@@ -84,5 +87,6 @@ class Task(NamedTuple):
     truth: Callable[[np.ndarray], np.ndarray] = lambda label: label
     entropy: ClassFunction = None
     overlapping: bool = False
+    background: bool = False
     fallback: tuple[Spec, ...] = ()
     units: Literal["", "image", "own"] = ""

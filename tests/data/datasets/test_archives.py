@@ -49,6 +49,16 @@ def test_the_same_members_from_every_form(tmp_path):
     assert chosen == {"b/3.txt": b""}
 
 
+def test_files_of_systems_are_left_out(tmp_path):
+    junk = {"__MACOSX/a/._1.txt": b"x", "a/.DS_Store": b"x", "a/Thumbs.db": b"x"}
+    archives.unpack(tmp_path / "set", MEMBERS | junk)
+    assert read(ZIP, tmp_path / "set") == MEMBERS
+    assert read(ZIP, zipped(tmp_path, MEMBERS | junk)) == MEMBERS
+    dotted = {f"./{name}": content for name, content in MEMBERS.items()}
+    tar = archives.pack_tar(tmp_path / "t", dotted | junk, "w:gz")
+    assert read(TAR, tar).keys() == dotted.keys()
+
+
 def test_an_entry_outside_is_only_a_name(tmp_path):
     """Nothing is extracted."""
     members = {"../1.txt": b"evil", "/etc/1.txt": b"evil"}

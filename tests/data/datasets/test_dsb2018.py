@@ -129,7 +129,7 @@ def foreign(members):
         (without_masks, ["01ab", "0 masks"]),
         (between, ["01ab/masks/z1.png", "0 and 255", "from 128 to 128"]),
         (smaller, ["01ab/masks/z1.png", "(48, 40)", "(48, 39)"]),
-        (broken, ["01ab", "cannot be read"]),
+        (broken, ["01ab", "is cut off"]),
         (foreign, ["cats/1.jpg", "https://"]),
     ],
 )

@@ -2,9 +2,9 @@
 
 import json
 import sys
-import types
 
 import pytest
+import tensorflow_datasets
 
 from unet_jax.data.datasets.tfds import find_builder
 from unet_jax.errors import UserError
@@ -24,9 +24,7 @@ def place(tmp_path, monkeypatch):
     def read(folder):
         raise Asked(folder)
 
-    tfds = types.ModuleType("tensorflow_datasets")
-    tfds.builder_from_directory = read
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", tfds)
+    monkeypatch.setattr(tensorflow_datasets, "builder_from_directory", read)
     folder = tmp_path / "thing" / "1.0.0"
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text("{}")
@@ -47,6 +45,9 @@ def nested(key, name=FOREIGN):
         {"type": FOREIGN, "content": {}},
         {"pythonClassName": DICT, "json": {"json": json.dumps(nested("type"))}},
         nested("pythonClassName", "tensorflow_datasets_evil.Foo"),
+        nested("pythonClassName", "tensorflow_datasets.scripts.cli.main.Foo"),
+        nested("pythonClassName", "tensorflow_datasets.core.features.Foo"),
+        {"json": {"json": '{"type": "strangers.evil.Foo", "a": NaN}'}},
     ],
 )
 def test_a_class_from_outside_tfds_is_refused(place, tmp_path, content):
@@ -57,10 +58,49 @@ def test_a_class_from_outside_tfds_is_refused(place, tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+def test_classes_in_dataset_info_are_checked(place, tmp_path):
+    """TFDS prefers the features in this file to those of features.json."""
+    info = {"name": "thing", "version": "1.0.0", "features": nested("pythonClassName")}
+    (place / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(
+        UserError, match=r"dataset_info.json names the class 'strangers"
+    ):
+        find_builder("thing", "", str(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["shardLengths", "shard_lengths"])
+def test_a_split_has_at_most_as_many_files_as_the_folder(place, tmp_path, key):
+    """TFDS would list the names of all of them, for minutes."""
+    info = {"splits": [{"name": "train", key: ["1"] * 10**5}]}
+    (place / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match="a split of 100000 files, more than there are"):
+        find_builder("thing", "", str(tmp_path))
+
+
+def test_the_strangers_module_is_not_imported(tmp_path, monkeypatch):
+    """With TFDS itself, which imports the module of a class that it does not know."""
+    (tmp_path / "strangers.py").write_text(f"open('{tmp_path}/ran', 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "thing/1.0.0"
+    folder.mkdir(parents=True)
+    foreign = {"pythonClassName": "strangers.Foo", "text": {}}
+    info = {"name": "thing", "version": "1.0.0", "fileFormat": "array_record"}
+    for name, content in (
+        ("dataset_info.json", info | {"features": foreign}),
+        ("features.json", foreign),
+    ):
+        (folder / "dataset_info.json").write_text(json.dumps(info))
+        (folder / name).write_text(json.dumps(content))
+        with pytest.raises(UserError, match="'strangers.Foo'. It is not part of"):
+            find_builder("thing", "", str(tmp_path))
+        assert not (tmp_path / "ran").exists()
+        assert "strangers" not in sys.modules
+
+
 @pytest.mark.parametrize("text", ["{", "\x80", "[" * 100_000])
 def test_odd_json_is_one_line(place, tmp_path, text):
     (place / "features.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=r"features.json cannot be read") as error:
+    with pytest.raises(UserError, match=r"features.json is not valid") as error:
         find_builder("thing", "", str(tmp_path))
     assert "\n" not in str(error.value)
 

@@ -64,6 +64,8 @@ def test_records_are_the_slices_of_the_stack(tiny):
     given, splits = stacks(), data.isbi2012(**tiny)
     assert splits.test.name == "isbi2012/test"
     assert splits.test.classes == ("membrane", "cell")
+    assert not splits.test.background  # membranes count like cells
+    assert data.isbi2012(background=True, **tiny).test.background
     assert ids(splits.test) == ["train-00", "train-05"]
     record = splits.test.load(1)
     np.testing.assert_array_equal(record["image"][..., 0], given["train-volume.tif"][5])

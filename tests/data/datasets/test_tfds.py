@@ -280,6 +280,12 @@ def test_tfrecord_needs_another_program(foreign, tmp_path):
         UserError, match=f"{tmp_path}.*stored as tfrecord.*array_record"
     ):
         data.tfds(data_dir=str(tmp_path), **SCANS)
+    stored["fileFormat"] = "array_record"
+    (lengths,) = [split["shardLengths"] for split in stored["splits"]]
+    lengths[0] = "9"
+    info.write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="is damaged .*10 records instead of 9"):
+        data.tfds(data_dir=str(tmp_path), **SCANS)
     info.write_text("{")
-    with pytest.raises(UserError, match=f"{tmp_path}.*cannot be read"):
+    with pytest.raises(UserError, match=f"{tmp_path}.*is not valid"):
         data.tfds(data_dir=str(tmp_path), **SCANS)

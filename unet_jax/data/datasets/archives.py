@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from unet_jax.data import files
 from unet_jax.errors import UserError
 from unet_jax.text import listing, one_line
 
@@ -88,8 +89,12 @@ def read_members(archive: Archive, path: Path, wanted: Wanted) -> Iterator[Membe
     """
     kind = "zip" if archive.file.endswith(".zip") else "tar"
     read = _read_folder if path.is_dir() else _read_zip if kind == "zip" else _read_tar
+
+    def selected(name: str) -> bool:
+        return not any(map(files.is_system_file, name.split("/"))) and wanted(name)
+
     try:
-        yield from read(path, wanted)
+        yield from read(path, selected)
     except (UserError, GeneratorExit):
         raise
     except Exception as error:  # damaged files raise exceptions of many types
@@ -122,15 +127,15 @@ def read_archive(
         keys[name] = find_key(name)
         return keys[name] is not None
 
-    files: dict[Any, bytes] = {
+    contents: dict[Any, bytes] = {
         keys[name]: content for name, content in read_members(archive, path, wanted)
     }
-    if missing := find_missing(files):
+    if missing := find_missing(contents):
         raise UserError(
             f"{path} has no {', '.join(missing)}; it holds "
             f"{listing(keys) or 'nothing'}; get {archive.file} from {archive.url}"
         )
-    return files
+    return contents
 
 
 def _download(archive: Archive, folder: Path) -> Path:

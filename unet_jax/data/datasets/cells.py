@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from unet_jax.data.label_map import PALETTE
+from unet_jax.colours import choose_colours
 from unet_jax.data.record import Record
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
@@ -21,8 +21,10 @@ from unet_jax.geometry import Shape
 from unet_jax.specs import Count, Domain, Positive, Whole
 
 _Diameter = Annotated[float, Domain("of 4 or more", lambda d: d >= 4)]
+_Images = Annotated[int, Domain("from 1 to 1000000", lambda n: 1 <= n <= 10**6)]
 _Cover = Annotated[float, Domain("above 0, to 0.8", lambda c: 0 < c <= 0.8)]
 
+MAX_PIXELS = 2**24  # of an image; to draw more takes hours
 PARTS = ("train", "val", "test", "unlabelled")  # the order numbers their streams
 
 
@@ -43,9 +45,9 @@ class _Scene(NamedTuple):
 def cells(
     *,
     shape: tuple[Count, ...] = (128, 128),
-    train: Count = 64,
-    val: Count = 8,
-    test: Count = 16,
+    train: _Images = 64,
+    val: _Images = 8,
+    test: _Images = 16,
     unlabelled: Whole = 0,
     seed: Whole = 0,
     diameter: _Diameter = 22.0,
@@ -73,10 +75,12 @@ def cells(
         `u8[*S, 1]`, the limit of a long exposure at the same brightness.
 
     Raises:
-      UserError: `shape` has fewer than two axes.
+      UserError: `shape` has fewer than two axes, or too many pixels.
     """
     if len(shape) < 2:
         raise UserError(f"shape must have two sizes or more, not {shape}")
+    if math.prod(shape) > MAX_PIXELS:
+        raise UserError(f"shape={shape} has more than {MAX_PIXELS} pixels; lower it")
 
     def load(split: str, stream: int, index: int) -> Record:
         rng = np.random.default_rng([seed, stream, index])
@@ -96,7 +100,7 @@ def cells(
         split: Source(
             name=f"cells/{split}",
             classes=("background", "cell"),
-            colours=PALETTE[:2],
+            colours=choose_colours(2),
             channels=1,
             length=length,
             load=functools.partial(load, split, stream),

@@ -31,6 +31,7 @@ def isbi2012(
     fold: Whole = 0,
     folds: _Folds = 5,
     labelled: Whole = 0,
+    background: bool = False,
     manual_dir: str = "",
     data_dir: str = "",
 ) -> Splits:
@@ -47,6 +48,8 @@ def isbi2012(
       folds: the number of folds, at least 3.
       labelled: the number of training sections that keep their labels, evenly spaced;
         the others are `unlabelled`, for semi-supervised training. 0: all keep them.
+      background: False if membranes count like cells in the mean of a score, because
+        they are what the challenge looks for. True: class 0 is only the background.
       manual_dir: a folder with ISBI-2012-challenge.zip, or with its content; ''
         downloads it. It is read once; afterwards the prepared records are used.
       data_dir: the folder for prepared records; '' is TFDS's own folder.
@@ -57,6 +60,7 @@ def isbi2012(
     check_fold(fold, folds)
     builder = prepared.prepare(DATASET, manual_dir, data_dir)
     sections = prepared.read_source(builder, "train")
+    sections = sections._replace(background=background)
     names = split_folds(sections.length, folds, fold)
 
     def part(name: str) -> Source:

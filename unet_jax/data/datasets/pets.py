@@ -104,7 +104,7 @@ def _read_trimaps(path: Path) -> dict[str, dict[str, bytes]]:
 def _annotation_name(member: str) -> str | None:
     """Returns the file name of a list or a trimap; None for other members."""
     path = PurePosixPath(member)
-    trimap = path.match("trimaps/*.png") and not path.name.startswith(".")
+    trimap = path.match("trimaps/*.png")
     return path.name if trimap or path.name in LISTS.values() else None
 
 

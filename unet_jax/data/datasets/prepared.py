@@ -21,6 +21,7 @@ from unet_jax.data.label_map import MICROSCOPY
 from unet_jax.data.record import Record
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError
+from unet_jax.text import one_line
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -99,21 +100,34 @@ def read_rows(builder: Any, split: str) -> Sequence[dict[str, Any]]:
     """
     import tensorflow_datasets as tfds
 
-    # TFDS would need OpenCV to decode images of 16 bits
+    # TFDS would need OpenCV to decode images of 16 bits, and runs ffmpeg for sounds
     decoders = {
         name: tfds.decode.SkipDecoding()
         for name, feature in builder.info.features.items()
-        if isinstance(feature, tfds.features.Image)
+        if isinstance(feature, tfds.features.Image | tfds.features.Audio)
     }
     try:
         rows = builder.as_data_source(split, decoders=decoders)
         rows[len(rows) - 1]  # opens the file, and shows whether it is complete
+        stored = sum(map(_count_records, builder.info.splits[split].filepaths))
+        if stored != len(rows):
+            raise ValueError(f"{stored} records instead of {len(rows)}")
     except Exception as error:  # damaged files raise exceptions of many types
         raise UserError(
-            f"{builder.data_dir} is damaged ({type(error).__name__}); delete that "
-            "folder and run again"
+            f"{builder.data_dir} is damaged ({type(error).__name__}: "
+            f"{one_line(error)}); delete that folder and run again"
         ) from error
     return rows
+
+
+def _count_records(file: Path) -> int:
+    from array_record.python import array_record_module
+
+    reader = array_record_module.ArrayRecordReader(str(file))
+    try:
+        return reader.num_records()
+    finally:
+        reader.close()
 
 
 def read_source(builder: Any, split: str) -> Source:

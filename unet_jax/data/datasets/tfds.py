@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from unet_jax.data.record import Record
 from unet_jax.data.source import Source, Splits, subset
 from unet_jax.data.splitting import SPLITS, split_random
 from unet_jax.errors import UserError, prefix_errors, suggest
+from unet_jax.json_file import convert, read_json
 from unet_jax.specs import BelowOne, Whole
 from unet_jax.text import one_line
 
@@ -33,9 +35,16 @@ PREPARABLE = {  # data sets that can be prepared without TensorFlow
     )
 }
 
-_OWN_CODE = "tensorflow_datasets."
+REPEAT = "prepare the data set again"
 _CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # of TFDS 4 and before
 _NAME = re.compile(r"(?P<name>\w+)(?:/(?P<config>[^/:]+))?(?::(?P<version>[\d.]+))?")
+
+
+class _Split(TypedDict, total=False):
+    """A split in a dataset_info.json of TFDS, which reads both forms of a key."""
+
+    shardLengths: list[Any]
+    shard_lengths: list[Any]
 
 
 def tfds(
@@ -50,6 +59,7 @@ def tfds(
     label_map: tuple = (),
     ignore_label: int = IGNORE,
     classes: tuple[str, ...] = (),
+    background: bool = True,
     colours: tuple[tuple[int, ...], ...] = (),
     manual_dir: str = "",
     data_dir: str = "",
@@ -74,6 +84,8 @@ def tfds(
         mask values are class ids.
       ignore_label: the mask value of pixels that are not annotated; -1 for none.
       classes: names by id; () takes the names of the feature, if it has any.
+      background: False if class 0 is a class like the others, as in street scenes. All
+        classes then count in the mean of a score.
       colours: red, green and blue of each class, 0 to 255; () for default colours.
       manual_dir: the folder of the archives of a `PREPARABLE` data set; '' downloads
         them.
@@ -128,6 +140,7 @@ def tfds(
             length=len(rows),
             load=load,
             convert=channels in (1, 3),
+            background=background,
         )
 
     return _with_missing_splits(tuple(map(source, splits)), dataset, val, seed)
@@ -202,23 +215,53 @@ def _version_folders(
 def _check_features(folder: Path) -> None:
     """Raises UserError if TFDS would import code because the folder names it.
 
-    TFDS imports the module of every feature class in a `features.json`. The folder is
-    data, so only the classes of TFDS itself are allowed.
+    TFDS imports the module of every feature class that it does not know, which
+    `features.json` and the key `features` of `dataset_info.json` may name. The folder
+    is data, so only the classes that TFDS has imported already are allowed.
     """
-    for path in sorted(folder.rglob("features.json")):
+    import tensorflow_datasets
+
+    known = set(_class_names(tensorflow_datasets.features.FeatureConnector))
+    for path in (folder / "dataset_info.json", folder / "features.json"):
+        if not path.exists():
+            continue
+        content = read_json(path, dict[str, Any], REPEAT)
+        if path.name == "dataset_info.json":
+            _check_shards(path, content)
+            content = content.get("features")
         try:
-            names = list(_feature_classes(json.loads(path.read_text("utf-8"))))
-        except (OSError, ValueError, RecursionError) as error:
+            names = set(_feature_classes(content))
+        except RecursionError as error:
+            raise UserError(f"{path} is nested too deeply; {REPEAT}") from error
+        if foreign := sorted(names - known):
             raise UserError(
-                f"{path} cannot be read ({one_line(error)}); prepare the data set again"
-            ) from error
-        for name in names:
-            if not name.startswith(_OWN_CODE):
-                raise UserError(
-                    f"{path} names the class {name!r}. It is not part of "
-                    "tensorflow_datasets, so it is not imported; prepare the data set "
-                    "with the features of tensorflow_datasets"
-                )
+                f"{path} names the class {foreign[0]!r}. It is not part of "
+                "tensorflow_datasets, so it is not imported; prepare the data set "
+                "with the features of tensorflow_datasets"
+            )
+
+
+def _check_shards(path: Path, info: dict[str, Any]) -> None:
+    """Raises UserError if a split has more files than the folder.
+
+    TFDS makes a list of their names, which can take hours.
+    """
+    files = len(os.listdir(path.parent))
+    for split in convert(info.get("splits", []), list[_Split], str(path), REPEAT):
+        forms = split.get("shardLengths", []), split.get("shard_lengths", [])
+        count = max(map(len, forms))
+        if count > files:
+            raise UserError(
+                f"{path} has a split of {count} files, more than there are; {REPEAT}"
+            )
+
+
+def _class_names(feature_class: Any) -> Iterator[str]:
+    """Yields the names by which TFDS finds a feature class and its subclasses."""
+    yield f"{feature_class.__module__}.{feature_class.__name__}"
+    yield from feature_class.ALIASES
+    for subclass in feature_class.__subclasses__():
+        yield from _class_names(subclass)
 
 
 def _feature_classes(value: Any) -> Iterator[str]:
@@ -233,7 +276,9 @@ def _feature_classes(value: Any) -> Iterator[str]:
         for inner in value:
             yield from _feature_classes(inner)
     elif isinstance(value, str) and value.lstrip().startswith(("{", "[")):
-        with contextlib.suppress(ValueError):  # TFDS stores some features as JSON text
+        # TFDS stores some features as JSON text. It is read as TFDS reads it, with
+        # `json`: a stricter reader would skip text that TFDS then follows.
+        with contextlib.suppress(ValueError):
             yield from _feature_classes(json.loads(value))
 
 
