@@ -33,6 +33,23 @@ def test_find(folder):
         assert [p.name for p in files.find_images(str(folder / pattern))] == expected
 
 
+def test_files_of_systems_are_no_images(tmp_path):
+    home = tmp_path / "new [1] ä"
+    for name in ("a.png", "._a.png", "a.png~", "@eaDir/a.png", "__MACOSX/b.png"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).touch()
+    for name in ("Thumbs.db", "desktop.ini", "notes.txt"):
+        (home / name).touch()
+    for pattern in ("", "*", "*.png", "**/*.png", "[a].png"):
+        found = files.find_images(str(home / pattern))
+        assert found == [home / "a.png"]
+    assert files.other_files(str(home), found) == [home / "notes.txt"]
+    hidden = tmp_path / ".cache/a.png"  # a hidden folder that is named is read
+    hidden.parent.mkdir()
+    hidden.touch()
+    assert files.find_images(f"{tmp_path}/.cache/*.png") == [hidden]
+
+
 @pytest.mark.parametrize("pattern", ["none.png", "*.jpg", "*.txt", "z"])
 def test_nothing_found_names_the_endings(folder, pattern):
     (folder / "z").mkdir()

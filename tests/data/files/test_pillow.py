@@ -36,15 +36,6 @@ def test_sixteen_bits_stay(tmp_path):
     np.testing.assert_array_equal(read(path), GREY_16)
 
 
-def test_a_jpeg_is_not_turned(tmp_path):
-    path = tmp_path / "a.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6  # 'turn by 90 degrees'
-    smooth = np.broadcast_to(np.arange(0, 220, 20, np.uint8), (9, 11))
-    Image.fromarray(smooth).save(path, exif=exif, quality=95)
-    np.testing.assert_allclose(read(path)[..., 0], smooth.astype(int), atol=8)
-
-
 def test_alpha_is_dropped(tmp_path):
     path = tmp_path / "a.png"
     for array in (GREY, COLOUR):

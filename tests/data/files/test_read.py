@@ -169,3 +169,14 @@ def test_an_error_of_the_caller_is_not_blamed_on_the_file(tmp_path):
     Image.fromarray(IMAGE).save(path)
     with pytest.raises(KeyError), files.open_images(path, axes=2):
         raise KeyError
+
+
+@pytest.mark.parametrize("band", [1, 64 * 3, 64 * 3 * 300, 2**26])
+def test_bands_are_the_whole_image(tmp_path, band):
+    image = RNG.integers(0, 256, (1000, 64, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image, compression="zlib", photometric="rgb")
+    with files.open_images(tmp_path / "a.tif", axes=2) as file:
+        bands = list(files.read_bands(file, 0, band))
+    np.testing.assert_array_equal(np.concatenate([b for _, b in bands]), image)
+    rows = [rows.stop - rows.start for rows, _ in bands]
+    assert rows[0] == {1: 1, 192: 1, 57600: 256, 2**26: 1000}[band]

@@ -1,4 +1,6 @@
 import itertools
+import re
+import struct
 import tracemalloc
 import zlib
 
@@ -8,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from unet_jax.data import files
-from unet_jax.data.files import tiff_planes
+from unet_jax.data.files import limits, tiff_planes
 from unet_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -142,7 +144,7 @@ def test_a_fourth_sample_that_is_not_alpha_stays(tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["raw", "packbits", "tiff_lzw"])
-def test_palette_white_as_zero_and_one_bit_as_pillow_reads_them(tmp_path, compression):
+def test_palette_and_one_bit_as_pillow_reads_them(tmp_path, compression):
     """Both readers, ours by tifffile or, of LZW, by Pillow, give Pillow's numbers."""
     path = tmp_path / "a.tif"
     colour = Image.fromarray(draw(9, 11, 3, dtype=np.uint8))
@@ -155,10 +157,101 @@ def test_palette_white_as_zero_and_one_bit_as_pillow_reads_them(tmp_path, compre
         image.save(path, compression=compression)
         expected = np.asarray(image.convert(mode)).reshape(1, 9, 11, -1)
         assert_reads(path, expected)
-    image = draw(9, 11, dtype=np.uint8)
+
+
+BITS = RNG.random((9, 11)) > 0.6
+STORED_AS_0_AND_255 = {  # of BITS, by each writer; True where a mask is drawn
+    "tifffile, boolean": lambda p: tifffile.imwrite(p, BITS),
+    "tifffile, no metadata": lambda p: tifffile.imwrite(p, BITS, metadata=None),
+    "tifffile, own software": lambda p: tifffile.imwrite(p, BITS, software="mine"),
+    "tifffile, OME": lambda p: tifffile.imwrite(p, BITS, ome=True),
+    "tifffile, black is zero": lambda p: tifffile.imwrite(p, BITS, **GREY),
+    "tifffile, deflate": lambda p: tifffile.imwrite(p, BITS, compression="zlib"),
+    "Pillow": lambda p: Image.fromarray(BITS).save(p),
+    "Pillow, white is zero": lambda p: pillow_white(p, "raw"),
+    "Pillow, packbits": lambda p: pillow_white(p, "packbits"),
+    "Pillow, group 4": lambda p: pillow_white(p, "group4"),
+    "Pillow, LZW": lambda p: pillow_white(p, "tiff_lzw"),
+    "Pillow, 8 bits": lambda p: pillow_white(p, "raw", mode="L"),
+    "Pillow, 8 bits, LZW": lambda p: pillow_white(p, "tiff_lzw", mode="L"),
+    "ImageJ, inverting table": lambda p: tifffile.imwrite(
+        p, BITS.astype("u1") * 255, photometric="miniswhite", imagej=True
+    ),
+    "ImageJ, LZW": lambda p: by_imagej(p),
+    "MATLAB, 1 bit": lambda p: by_hand(p, np.packbits(~BITS, 1), bits=1, white=0),
+    "a scanner, 8 bits": lambda p: by_hand(p, 255 - BITS * np.uint8(255), white=0),
+    "no photometric, 8 bits": lambda p: by_hand(p, BITS * np.uint8(255)),
+    "no photometric, 1 bit": lambda p: by_hand(p, np.packbits(BITS, 1), bits=1),
+}  # fmt: skip
+
+
+def pillow_white(path, compression, mode="1"):
+    image = Image.fromarray(BITS).convert(mode)
+    image.save(path, compression=compression, tiffinfo={262: 0})
+
+
+def by_imagej(path):
+    """Pixels stored as they are, as ImageJ does, and packed by libtiff."""
+    image = Image.fromarray(255 - BITS * np.uint8(255))  # Pillow inverts it
+    info = {262: 0, 270: "ImageJ=1.54f\nimages=1\n"}
+    image.save(path, compression="tiff_lzw", tiffinfo=info)
+
+
+def by_hand(path, rows, bits=8, white=None):
+    """One uncompressed strip; `white` is the tag, if there is one."""
+    tags = [(256, 11), (257, 9), (258, bits), (259, 1), (273, 200), (277, 1), (278, 9)]
+    tags += [(279, rows.size)] + ([] if white is None else [(262, white)])
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags)]
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(entries)
+    path.write_bytes(head.ljust(200, b"\0") + rows.tobytes())
+
+
+@pytest.mark.parametrize("write", STORED_AS_0_AND_255.values(), ids=STORED_AS_0_AND_255)
+def test_what_each_program_means_by_white_is_zero(tmp_path, write):
+    write(tmp_path / "a.tif")
     assert_reads(
-        save(tmp_path, image, photometric="miniswhite"), 255 - image[None, ..., None]
+        tmp_path / "a.tif", np.where(BITS, 255, 0).astype("u1")[None, ..., None]
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("tifffile, boolean", "not inverted, .* as tifffile writes it"),
+        ("ImageJ, LZW", "not inverted, .* as ImageJ writes it"),
+        ("Pillow, group 4", "inverted, because 0 is white"),
+        ("MATLAB, 1 bit", "inverted, because 0 is white"),
+        ("no photometric, 1 bit", None),
+        ("Pillow", None),
+    ],
+)
+def test_the_decision_is_noted(tmp_path, name, note):
+    STORED_AS_0_AND_255[name](tmp_path / "a.tif")
+    with files.open_images(tmp_path / "a.tif", axes=2) as file:
+        assert len(file.notes) == (note is not None)
+        assert note is None or re.match(note, file.notes[0])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "f4"])
+def test_white_as_zero_inverts_unsigned_numbers_only(tmp_path, dtype):
+    image = draw(9, 11, dtype=dtype)
+    expected = image if dtype in ("i2", "f4") else np.iinfo(dtype).max - image
+    path = save(tmp_path, image, photometric="miniswhite")
+    assert_reads(path, expected[None, ..., None])
+
+
+def test_a_palette_of_two_colours(tmp_path):
+    path = tmp_path / "a.tif"
+    by_hand(path, np.packbits(BITS, 1), bits=1, white=3)
+    data = bytearray(path.read_bytes())
+    data[8:10] = struct.pack("<H", 10)  # and a colour map, in three planes
+    data[10 + 9 * 12 : 10 + 10 * 12] = struct.pack("<HHII", 320, 3, 6, 180)
+    data[180:192] = struct.pack("<6H", 0, 200 << 8, 0, 100 << 8, 0, 0)
+    path.write_bytes(data)
+    assert_reads(path, np.where(BITS[..., None], (200, 100, 0), 0).astype("u1")[None])
+    with files.open_images(path, axes=2, indices=True) as file:
+        block = file.read(0, [slice(0, 9), slice(0, 11)])
+    np.testing.assert_array_equal(block[..., 0], BITS)
 
 
 def test_a_palette_may_fill_the_lower_bits_only(tmp_path):
@@ -284,9 +377,9 @@ def test_a_strip_that_inflates_too_far_is_not_followed(tmp_path):
 
 
 def test_a_strip_that_would_be_too_large_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiff_planes, "LIMIT", 64 * 64 - 1)
+    monkeypatch.setattr(limits, "SEGMENT_BYTES", 64 * 64 - 1)
     path = save(tmp_path, np.zeros((64, 64), np.uint8), compression="zlib")
-    with pytest.raises(UserError, match=r"a\.tif: .* smaller tiles"):
+    with pytest.raises(UserError, match=r"a\.tif: .* smaller strips"):
         read_all(path)
 
 

@@ -7,7 +7,7 @@ import tifffile
 from PIL import Image
 
 from unet_jax.data import files
-from unet_jax.data.files import write
+from unet_jax.data.files import write, write_tiff
 from unet_jax.data.files.image_file import ImageFile
 from unet_jax.errors import UserError
 
@@ -54,9 +54,9 @@ def test_a_flat_label_is_a_png(tmp_path, kind, dtype):
         ("tiff", (5, 7, 9), "f4", 2, "ZCYX"),
         ("tiff", (1, 5, 7, 9), "u2", 0, "ZYX"),
         ("tiff", (1, 5, 7, 9), "f4", 2, "ZCYX"),
-        ("zarr", (2, 5, 7, 9), "i4", 0, "TZYX"),
-        ("zarr", (2, 5, 7, 9), "f4", 3, "TZCYX"),
-        ("zarr", (1, 7, 9), "u1", 0, "YX"),
+        ("tiff", (2, 5, 7, 9), "i4", 0, "TZYX"),
+        ("tiff", (2, 5, 7, 9), "f4", 3, "TZCYX"),
+        ("nifti", (1, 7, 9), "f4", 0, "YX"),
     ],
 )
 @pytest.mark.parametrize("step", [1, 4, 9])
@@ -83,7 +83,7 @@ def test_a_large_label_is_a_tiff(tmp_path, monkeypatch):
 
 
 def test_what_is_too_large_for_imagej_is_a_bigtiff(tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "IMAGEJ_BYTES", 100)
+    monkeypatch.setattr(write_tiff, "IMAGEJ_BYTES", 100)
     array, path = paint(tmp_path, image_file("tiff", 5, 7, 9), "u1")
     with tifffile.TiffFile(path) as file:
         assert file.is_bigtiff
@@ -138,3 +138,17 @@ def fill(folder, file):
     with files.write_images(folder, "a", file, "u1") as writer:
         for _ in range(file.count):
             writer.write(np.zeros(file.shape, np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (5, 7, 9)])  # a PNG, a TIFF
+def test_results_are_not_written_through_a_link(tmp_path, shape):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "other").write_text("unchanged")
+    for ending in ("png", "tif"):
+        (tmp_path / f"new/a.{ending}.part").symlink_to(tmp_path / "other")
+    with files.write_images(
+        tmp_path / "new", "a", image_file("tiff", 1, *shape), "u1"
+    ) as writer:
+        writer.write(np.zeros(shape, np.uint8))
+    assert (tmp_path / "other").read_text() == "unchanged"
+    assert not writer.path.is_symlink()

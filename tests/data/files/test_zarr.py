@@ -1,11 +1,13 @@
 import json
+import os
+import re
 
 import numpy as np
 import pytest
 import tensorstore
 
 from unet_jax.data import files
-from unet_jax.data.files import zarr
+from unet_jax.data.files import limits
 from unet_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -110,9 +112,49 @@ def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
             file.read(0, [slice(0, n) for n in file.shape])
         assert path.name in str(raised.value)
         assert "\n" not in str(raised.value)
-    monkeypatch.setattr(zarr, "LIMIT", 19)
+    monkeypatch.setattr(limits, "SEGMENT_BYTES", 19)
     with pytest.raises(UserError, match="20 bytes"), files.open_images(flat, axes=2):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (".zattrs", "{", "is not valid"),
+        (".zattrs", "[]", "Expected 'object', got 'array'"),
+        (".zattrs", '{"multiscales": {}}', "Expected 'array', got 'object'"),
+        (".zattrs", '{"multiscales": [{"axes": ["y", "x"]}]}', "missing .* 'datasets'"),
+        (
+            ".zattrs",
+            '{"multiscales": [{"axes": [1], "datasets": [{"path": "0"}]}]}',
+            "got 'int'",
+        ),
+        (
+            ".zattrs",
+            '{"multiscales": [{"axes": ["y", "x"], "datasets": [{"path": 0}]}]}',
+            "Expected 'str', got 'int'",
+        ),
+        ("zarr.json", '{"attributes": []}', "Expected 'object', got 'array'"),
+        ("zarr.json", '{"attributes": ' + 10_000 * "[", "is not valid"),
+        (
+            ".zattrs",
+            '{"multiscales": [{"axes": ["y", "x"], "datasets": []}]}',
+            "length >= 1",
+        ),
+    ],
+)
+def test_metadata_of_another_type_is_one_line(tmp_path, name, content, words):
+    folder = tmp_path / "a.zarr"
+    folder.mkdir()
+    (folder / name).write_text(content)
+    line = rf"a\.zarr: .*{name} is not valid \(.*\); check the file, or save it again"
+    with (
+        pytest.raises(UserError, match=line) as raised,
+        files.open_images(folder, axes=2),
+    ):
+        pass
+    assert re.search(words, str(raised.value))
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -121,13 +163,34 @@ def test_a_glob_finds_the_image_and_not_its_levels(tmp_path, version):
     assert files.find_images(f"{tmp_path}/**/*") == [path]
 
 
-def test_what_no_chunk_fills_is_read_in_windows_only(tmp_path):
+@pytest.mark.parametrize("side", [2**20, 2**14])
+def test_missing_chunks_are_zero_within_the_limit(tmp_path, side):
+    """A million squared is 1 TiB; 16,384 squared is 256 MiB, read in windows."""
     folder = save(tmp_path / "a.zarr", np.ones((4, 4), np.uint8), "yx", "0.4")
     metadata = json.loads((folder / "0" / ".zarray").read_text())
-    metadata["shape"] = [2**20, 2**20]
+    metadata["shape"] = [side, side]
     (folder / "0" / ".zarray").write_text(json.dumps(metadata))
+    if side > 2**14:
+        with pytest.raises(UserError, match=r"a\.zarr: asks for 1 TiB of pixels"):
+            files.open_images(folder, axes=2).__enter__()
+        return
     with files.open_images(folder, axes=2) as file:
         corner = file.read(0, [slice(0, 5), slice(0, 5)])
         np.testing.assert_array_equal(corner[..., 0], np.pad(np.ones((4, 4)), (0, 1)))
-        with pytest.raises(UserError, match=r"a\.zarr: reading 1099511627776 bytes"):
-            file.read(0, [slice(0, n) for n in file.shape])
+
+
+def test_a_time_series_of_missing_chunks_is_refused(tmp_path):
+    folder = save(tmp_path / "a.zarr", np.ones((1, 4, 4), np.uint8), "tyx", "0.4")
+    metadata = json.loads((folder / "0" / ".zarray").read_text())
+    metadata["shape"] = [2**20, 2**10, 2**10]
+    (folder / "0" / ".zarray").write_text(json.dumps(metadata))
+    with pytest.raises(UserError, match=r"a\.zarr: .* \(1048576 images of 1024 x 1024"):
+        files.open_images(folder, axes=2).__enter__()
+
+
+def test_a_pipe_among_the_chunks_does_not_block(tmp_path):
+    folder = save(tmp_path / "a.zarr", np.ones((4, 4), np.uint8), "yx", "0.4")
+    (folder / "0" / "0.0").unlink()
+    os.mkfifo(folder / "0" / "0.0")
+    with pytest.raises(UserError, match=r"a\.zarr: .*named pipe"):
+        files.open_images(folder, axes=2).__enter__()

@@ -1,17 +1,21 @@
 """The images of one file: described when it is opened, read in windows."""
 
+import contextlib
 import functools
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from unet_jax.data.files.calibration import Calibration
 from unet_jax.errors import UserError, prefix_errors
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
+BAND_BYTES = 2**26  # of a band of rows
+BAND_ROWS = 256  # a band has a multiple of these, as the tiles of a TIFF have
 
 Box = Sequence[slice]  # a slice with start and stop for each spatial axis, step 1
 ReadWindow = Callable[[int, Box], np.ndarray]
@@ -31,9 +35,15 @@ class ImageFile(NamedTuple):
         UserError if the file is damaged.
       palette: `u8[N, 3]`, if the pixels are indices of these colours.
       alpha_varies: returns True if an alpha channel was dropped that is not constant.
+      orientation: the EXIF orientation of the stored pixels, 1 to 8; 1 is upright.
+      notes: decisions about the meaning of the pixels, such as "turned upright".
       spacing: the size of a pixel along each axis, if NIfTI or OME-Zarr states it.
       affine: NIfTI's `f64[4, 4]` from voxels X, Y, Z to the scanner's coordinates.
-      header: NIfTI's, with the units.
+      header: NIfTI's, with the units; of an OME-Zarr a `ZarrHeader`.
+      stack: names and lengths of the axes that count images, such as ("T", 5); of
+        other axes the names are letters of tifffile.
+      calibration: physical sizes in the header of a TIFF, which are only passed on.
+      ome: True for an OME-TIFF.
     """
 
     path: Path | io.BytesIO
@@ -45,9 +55,38 @@ class ImageFile(NamedTuple):
     read: ReadWindow
     palette: np.ndarray | None = None
     alpha_varies: Callable[[], bool] = lambda: False
+    orientation: int = 1
+    notes: tuple[str, ...] = ()
     spacing: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
     header: Any = None
+    stack: tuple[tuple[str, int], ...] = ()
+    calibration: Calibration | None = None
+    ome: bool = False
+
+
+def read_bands(
+    file: ImageFile, image: int, band_bytes: int = BAND_BYTES
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields an image of any size in bands, for statistics in little memory.
+
+    Args:
+      file: an open file.
+      image: the number of the image.
+      band_bytes: the size of a band, unless a single row is larger.
+
+    Yields:
+      The rows, or the slices of a volume, and their pixels `[rows, ..., C]`.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    length, *rest = file.shape
+    rows = band_bytes // byte_count((*rest, file.channels), file.dtype)
+    rows = max(rows - rows % BAND_ROWS, min(rows, BAND_ROWS), 1)
+    for start in range(0, length, rows):
+        band = slice(start, min(start + rows, length))
+        yield band, file.read(image, [band, *(slice(0, size) for size in rest)])
 
 
 def convert_channels(file: ImageFile, channels: int, *, convert: bool) -> ImageFile:
@@ -121,6 +160,18 @@ def not_a_volume(axes: int) -> UserError:
         f"is an image of 2 axes, the network takes volumes of {axes}; "
         "give a volume: a TIFF stack, NIfTI or OME-Zarr"
     )
+
+
+@contextlib.contextmanager
+def report_write_errors(folder: Path) -> Iterator[None]:
+    """Turns an OSError into a UserError that names the flag of the output folder."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"--output: {folder} cannot be written ({reason}); give another folder"
+        ) from error
 
 
 def box_shape(box: Box) -> tuple[int, ...]:

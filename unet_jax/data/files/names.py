@@ -1,18 +1,35 @@
-"""Names of image files: known extensions, files to read, stems for files to write."""
+"""Names of image files: known extensions, files to read, stems for files to write.
+
+Systems and programs leave files of their own beside images; `is_system_file` decides
+which, for every place where files are looked for. Names are compared in the Unicode
+form NFC, because a Mac stores 'ä' as two characters (NFD).
+"""
 
 import glob
+import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from unet_jax.data.files.limits import check_regular
 from unet_jax.data.files.zarr import is_zarr
-from unet_jax.errors import UserError
+from unet_jax.errors import UserError, prefix_errors
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFFS = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
 VOLUMES = (".nii.gz", ".nii")
 FOLDERS = (".ome.zarr", ".zarr")
 ENDINGS = (*IMAGES, *TIFFS, *VOLUMES, *FOLDERS)  # if two fit, the longer comes first
+SYSTEM_FILES = {  # names in lower case; see also `is_system_file`
+    *("__macosx", "icon\r", "network trash folder", "temporary items"),  # macOS
+    *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),  # Windows
+    *("$recycle.bin", "recycler", "system volume information"),
+    *("@eadir", "@tmp", "#recycle", "#snapshot", "lost+found"),  # disks in a network
+}
+SYSTEM_ENDINGS = ("~", ".tmp", ".part", ".crdownload", "@synoeastream", "@synoresource")
+WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])")
 
 
 def find_images(pattern: str) -> list[Path]:
@@ -25,12 +42,15 @@ def find_images(pattern: str) -> list[Path]:
       UserError: there is no such file.
     """
     path = Path(pattern)
+    if path.exists():
+        with prefix_errors(pattern):
+            check_regular(path)
     if path.is_file() or (path.is_dir() and is_image(path)):
         return [path]
     if path.is_dir():
         found = [p for p in path.iterdir() if is_image(p)]
     else:
-        matches = map(Path, glob.glob(pattern, recursive=True))
+        matches = map(Path, expand_glob(pattern)[1])
         found = [p for p in matches if is_image(p)]
         found = [p for p in found if not any(map(is_zarr, p.parents))]
     if not found:
@@ -47,7 +67,7 @@ def other_files(pattern: str, images: Sequence[Path]) -> list[Path]:
     path = Path(pattern)
     if not path.is_dir() or path in images:
         return []
-    every = {p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")}
+    every = {p for p in path.iterdir() if p.is_file() and not is_system_file(p.name)}
     return sorted(every - set(images))
 
 
@@ -79,15 +99,76 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
     """
     names = [stem(path) for path in paths]
     added = [ending(path).replace(".", "_") for path in paths]
-    times = Counter(name.lower() for name in names)
+    times = Counter(map(_same_file, names))
     while len(times) < len(names):
         pairs = zip(names, added, strict=True)
-        names = [n + more if times[n.lower()] > 1 else n for n, more in pairs]
-        times = Counter(name.lower() for name in names)
+        names = [n + more if times[_same_file(n)] > 1 else n for n, more in pairs]
+        times = Counter(map(_same_file, names))
         added = [f"_{i}" for i in range(1, len(names) + 1)]
     return names
 
 
 def is_image(path: Path) -> bool:
     """Returns True for an image of a known ending, and for an OME-Zarr folder."""
-    return ending(path) != "" and not path.name.startswith(".")
+    return ending(path) != "" and not is_system_file(path.name)
+
+
+def is_system_file(name: str) -> bool:
+    """Returns True for a file or folder that is ignored wherever files are looked for.
+
+    Those are hidden files, and what operating systems, disks and programs leave behind:
+    `.DS_Store`, `._a.png`, `Thumbs.db`, `desktop.ini`, `__MACOSX`, `@eaDir`, `a.png~`.
+    """
+    lower = name.lower()
+    hidden = name.startswith((".", "~$")) and name not in (".", "..")
+    return hidden or lower in SYSTEM_FILES or lower.endswith(SYSTEM_ENDINGS)
+
+
+def expand_glob(pattern: str) -> tuple[tuple[str, str], list[str]]:
+    """Finds the files and folders that match a glob, in any Unicode form.
+
+    The longest beginning of folders that exist is literal, whatever characters their
+    names have: in 'images [1]/*.png' only the star is a wildcard. Brackets that match
+    nothing as a wildcard are literal, too.
+
+    Returns:
+      The glob as its literal beginning, with a final '/' unless it is empty or the
+      whole glob, and the rest with wildcards; and the matches, sorted.
+    """
+    fixed, rest = split_glob(pattern)
+    if not rest:
+        return (fixed, ""), [fixed] if os.path.lexists(fixed) else []
+    for part in (rest, rest.replace("[", "[[]")):
+        forms = {unicodedata.normalize(form, part) for form in ("NFC", "NFD")} | {part}
+        found = {
+            name
+            for form in forms
+            for name in glob.glob(glob.escape(fixed) + form, recursive=True)
+            if not any(map(is_system_file, name[len(fixed) :].split("/")))
+        }
+        if found:
+            return (fixed, part), sorted(found)
+    return (fixed, rest), []
+
+
+def find_path(folder: str, name: str) -> str:
+    """Returns the path of a name in a folder, in the Unicode form that exists there."""
+    forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+    paths = [os.path.join(folder, form) for form in forms]
+    return next(filter(os.path.lexists, paths), paths[0])
+
+
+def split_glob(pattern: str) -> tuple[str, str]:
+    """Splits a glob into its literal beginning and the rest; see `expand_glob`."""
+    fixed, parts = "", pattern.split("/")
+    for i, part in enumerate(parts):
+        path = find_path(fixed, part) if part else f"{fixed}"
+        if WILDCARD.search(part) and not os.path.lexists(path):
+            return fixed, "/".join(parts[i:])
+        fixed = path if i == len(parts) - 1 else f"{path}/"
+    return fixed, ""
+
+
+def _same_file(name: str) -> str:
+    """Returns the form of a name that is equal for one file on any file system."""
+    return unicodedata.normalize("NFC", name).lower()

@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from unet_jax.data.files.calibration import Calibration, make_calibration
 from unet_jax.data.files.image_file import Box, ImageFile, byte_count, not_a_volume
+from unet_jax.data.files.limits import check_size, format_size
 from unet_jax.errors import UserError
 
 LIMIT = 2**32  # bytes of a compressed volume, which is held in memory
 GZIP_RATIO = 1032  # the most bytes that a byte of gzip can inflate to
+UNITS = {"mm": "mm", "meter": "m", "micron": "micron"}
 LARGEST_OFFSET = 2**24  # bytes before the voxels, for extensions of the header
 
 
@@ -46,9 +49,11 @@ def open_nifti(path: Path, axes: int) -> Iterator[ImageFile]:
             f"is too short for its {stored.shape} pixels of {stored.dtype}; copy or "
             "save it again"
         )
+    check_size(stored.shape, stored.dtype, path.stat().st_size)
     if compressed and size > LIMIT:
         raise UserError(
-            f"has {stored.shape} pixels of {stored.dtype}, more than {LIMIT} bytes; "
+            f"has {stored.shape} pixels of {stored.dtype}, more than "
+            f"{format_size(LIMIT)}; "
             "save it as .nii, which is read piece by piece"
         )
     scaled = (stored.slope, stored.inter) != (1, 0)
@@ -77,6 +82,7 @@ def open_nifti(path: Path, axes: int) -> Iterator[ImageFile]:
         spacing=tuple(float(zoom) for zoom in file.header.get_zooms()[:axes][::-1]),
         affine=file.affine,
         header=file.header,
+        calibration=_calibration(file.header, axes),
     )
 
 
@@ -109,6 +115,14 @@ def make_nifti(array: np.ndarray, like: ImageFile) -> Any:
         space = (*space, 1)[:3]
     shape = (*space, *array.shape[axes:])
     return kind(reversed_axes.reshape(shape), like.affine, header)
+
+
+def _calibration(header: Any, axes: int) -> Calibration:
+    """Returns the size of a voxel, for results that are no NIfTI."""
+    names = "XYZ"[:axes]
+    unit = header.get_xyzt_units()[0]
+    sizes = dict(zip(names, map(float, header.get_zooms()), strict=False))
+    return make_calibration(sizes, {k: UNITS.get(unit) for k in names})
 
 
 def _check_offset(path: Path) -> None:

@@ -1,26 +1,31 @@
 """PNG, JPEG and BMP files, through Pillow.
 
-Pixels are returned as they are stored. The EXIF orientation of a JPEG is not applied,
-as annotation programs ignore it too. An alpha channel is dropped. Black-and-white
-images become 0 and 255.
+Pixels are returned as they are stored; the EXIF orientation comes with them. An alpha
+channel is dropped. Black-and-white images become 0 and 255.
 """
 
 import contextlib
 import functools
 import io
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile as PillowFile
 
 from unet_jax.data.files.image_file import Box, ImageFile, not_a_volume
+from unet_jax.data.files.limits import check_size
+from unet_jax.data.files.png import PngChunks, check_chunks, find_chunks
+from unet_jax.data.files.upright import ORIENTATION, valid_orientation
 from unet_jax.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP")
 FORMATS_IN_MEMORY = (*FORMATS, "GIF", "WEBP")
+JPEGS = ("JPEG", "MPO")  # MPO: several JPEGs, of which the first is read
 JPEG_PIXELS = 512  # the most that a byte can hold: a bit for each block of 8 x 8
 GREY, GREY_16, COLOUR = ("1", "L", "LA", "P"), ("I;16",), ("PA", "RGB", "RGBA", "RGBX")
 KINDS = ((GREY, 1, np.uint8), (GREY_16, 1, np.uint16), (COLOUR, 3, np.uint8))
@@ -48,12 +53,20 @@ def open_pillow(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
             raise UserError(
                 "has 16 bits a channel, of which Pillow keeps 8; save it as a TIFF"
             )
-        if image.format == "JPEG" and not _can_hold_pixels(source, image):
+        if not _can_hold_pixels(source, image):
             raise UserError(
                 f"is too short for its {image.height} x {image.width} pixels; copy or "
                 "save it again"
             )
-        whole = functools.cache(lambda: read_pixels(image))
+        chunks = find_chunks(source) if image.format == "PNG" else None
+        channels, dtype = channels_and_dtype(image)
+        check_size((*image.size[::-1], channels), dtype, _file_size(source))
+
+        @functools.cache
+        def whole() -> np.ndarray:
+            if chunks:
+                _check_png(source, image, chunks)
+            return read_pixels(image)
 
         def read(_: int, box: Box) -> np.ndarray:
             return whole()[tuple(box)]
@@ -63,10 +76,12 @@ def open_pillow(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
             "image",
             1,
             image.size[::-1],
-            *channels_and_dtype(image),
+            channels,
+            dtype,
             read,
             palette=_palette(image),
             alpha_varies=functools.partial(_alpha_varies, image),
+            orientation=_find_orientation(image, chunks),
         )
 
 
@@ -79,9 +94,10 @@ def open_with_pillow(
         image = Image.open(source, formats=formats)
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        asked = re.search(r"\d+", str(error))
         raise UserError(
-            f"has more than {limit} pixels; save it as a tiled TIFF, which is read "
-            "piece by piece"
+            f"asks for {asked[0] if asked else 'too many'} pixels, above the limit of "
+            f"{limit}; save it as a tiled TIFF, which is read piece by piece"
         ) from error
     with image:
         yield image
@@ -122,11 +138,43 @@ def _palette(image: Image.Image) -> np.ndarray | None:
     return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
 
 
-def _can_hold_pixels(source: Path | io.BytesIO, image: Image.Image) -> bool:
-    """Returns False for a cut-off JPEG, whose missing pixels libjpeg would invent."""
+def _can_hold_pixels(source: Path | io.BytesIO, image: PillowFile) -> bool:
+    """Returns False for a cut-off JPEG, whose missing pixels libjpeg would invent.
+
+    Also False for a BMP that is shorter than its pixels.
+    """
+    size = _file_size(source)
+    if image.format in JPEGS:
+        return math.prod(image.size) <= JPEG_PIXELS * size
+    tile: Any = image.tile[0] if image.tile else None
+    if image.format == "BMP" and tile and tile.codec_name == "raw":
+        return tile.offset + tile.args[1] * image.height <= size  # bytes of a row
+    return True
+
+
+def _check_png(source: Path | io.BytesIO, image: PillowFile, chunks: PngChunks) -> None:
+    """Checks a PNG; its pixels are counted only if rows may be missing.
+
+    Missing rows are 0, so the last row is. A missing pass of an interlaced PNG may
+    leave other pixels.
+    """
+    last = image.crop((0, image.height - 1, *image.size))
+    check_chunks(source, chunks, count=chunks.interlaced or not np.asarray(last).any())
+
+
+def _find_orientation(image: PillowFile, chunks: PngChunks | None) -> int:
+    """Returns the EXIF orientation; 1 if there is none, or it is damaged."""
+    if chunks and chunks.exif:
+        image.info["exif"] = chunks.exif
+    try:  # PngImageFile.getexif would decode the pixels, to look behind them
+        return valid_orientation(Image.Image.getexif(image).get(ORIENTATION))
+    except Exception:  # damaged EXIF does not harm the pixels
+        return 1
+
+
+def _file_size(source: Path | io.BytesIO) -> int:
     in_memory = isinstance(source, io.BytesIO)
-    size = source.getbuffer().nbytes if in_memory else source.stat().st_size
-    return math.prod(image.size) <= JPEG_PIXELS * size
+    return source.getbuffer().nbytes if in_memory else source.stat().st_size
 
 
 def _loses_bits(image: PillowFile) -> bool:

@@ -19,12 +19,14 @@ from unet_jax.data.files.image_file import (
     byte_count,
     check_pixels,
 )
+from unet_jax.data.files.limits import check_regular
 from unet_jax.data.files.nifti import open_nifti
 from unet_jax.data.files.pillow import open_pillow
 from unet_jax.data.files.tiff import open_tiff
+from unet_jax.data.files.upright import turn_upright
 from unet_jax.data.files.zarr import open_zarr
 from unet_jax.errors import UserError, prefix_errors
-from unet_jax.text import one_line
+from unet_jax.text import one_line, printable
 
 OPENERS: dict[str, Callable] = {
     **dict.fromkeys(names.IMAGES, open_pillow),
@@ -37,14 +39,18 @@ DECODED_PIXELS = 2**26  # of an image in memory, over all pages
 
 
 @contextlib.contextmanager
-def open_images(path: Path, *, axes: int, indices: bool = False) -> Iterator[ImageFile]:
-    """Opens the images of a file.
+def open_images(
+    path: Path, *, axes: int, indices: bool = False, tiff_axes: str = ""
+) -> Iterator[ImageFile]:
+    """Opens the images of a file, upright.
 
     Args:
       path: the file.
       axes: 2 for images, 3 for volumes.
       indices: True reads the indices of a palette, which are the values of a mask, and
         not its colours. A palette of greys only, such as black and white, is applied.
+      tiff_axes: the order of the axes of TIFF files with as many axes, see
+        `tiff_axes.py`; '' takes the order that a file states.
 
     Raises:
       UserError: there is no such file, its extension is unknown, it is damaged, its
@@ -53,8 +59,10 @@ def open_images(path: Path, *, axes: int, indices: bool = False) -> Iterator[Ima
     """
     with contextlib.ExitStack() as stack:
         with _naming(str(path)):
-            file = stack.enter_context(_opener(path)(path, axes))
-            file = _prepared(file, indices=indices)
+            opener = _opener(path)
+            order = [tiff_axes] if opener is open_tiff else []
+            file = stack.enter_context(opener(path, axes, *order))
+            file = turn_upright(_prepared(file, indices=indices))
 
         def read(image: int, box: Box) -> np.ndarray:
             with _naming(str(path)):
@@ -71,6 +79,9 @@ def open_images(path: Path, *, axes: int, indices: bool = False) -> Iterator[Ima
 
 def decode_image(content: bytes, name: str, *, indices: bool = False) -> np.ndarray:
     """Decodes a PNG, JPEG, BMP, GIF or WebP in memory to `[H, W, C]`, C = 1 or 3.
+
+    The EXIF orientation is not applied: published data sets, from which these images
+    come, have masks for the pixels as stored, and TFDS does not apply it either.
 
     Args:
       content: the bytes of the file.
@@ -110,7 +121,7 @@ def _prepared(file: ImageFile, *, indices: bool) -> ImageFile:
 
 
 def _opener(path: Path) -> Callable[..., contextlib.AbstractContextManager[ImageFile]]:
-    path.stat()  # raises if there is no such path, before its ending is looked at
+    check_regular(path)  # raises if there is no such path
     if opener := OPENERS.get(names.ending(path)):
         return opener
     what = "has an unknown extension"
@@ -122,18 +133,19 @@ def _opener(path: Path) -> Callable[..., contextlib.AbstractContextManager[Image
 @contextlib.contextmanager
 def _naming(name: str) -> Iterator[None]:
     """Turns any exception of a library into a UserError that names the file."""
+    shown = printable(name)
     try:
-        with prefix_errors(name), warnings.catch_warnings():
+        with prefix_errors(shown), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except UserError:
         raise
     except MemoryError as error:
         raise UserError(
-            f"{name}: takes more memory than there is; save it in smaller pieces"
+            f"{shown}: takes more memory than there is; save it in smaller pieces"
         ) from error
     except Exception as error:  # damaged files make libraries raise almost anything
         reason = one_line(error, without=rf" ('{re.escape(name)}'|<_io.BytesIO[^>]*>)")
         raise UserError(
-            f"{name}: cannot be read ({reason}); check the file, or save it again"
+            f"{shown}: cannot be read ({reason}); check the file, or save it again"
         ) from error

@@ -1,9 +1,7 @@
 """TIFF files, through tifffile: the meaning of the axes, and windows of the pages.
 
-Numbers are returned as they are stored, with three exceptions that the file itself
-states: unsigned numbers of which 0 is white are inverted, black-and-white pages become
-0 and 255, and a palette is returned with the file. ImageJ's palettes are ignored,
-because they are only display settings. An alpha channel is dropped.
+Numbers are returned as they are stored, but for what `tiff_colours` finds in the
+header. Black-and-white pages become 0 and 255, and an alpha channel is dropped.
 """
 
 import contextlib
@@ -11,6 +9,7 @@ import functools
 import io
 import logging
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +19,27 @@ import tifffile
 from PIL import Image
 
 from unet_jax.data.files import pillow
+from unet_jax.data.files.calibration import read_tiff_calibration
 from unet_jax.data.files.image_file import Box, ImageFile, box_shape, not_a_volume
-from unet_jax.data.files.tiff_planes import CUT_OFF, ReadPlane, plane_reader
+from unet_jax.data.files.limits import check_size
+from unet_jax.data.files.tiff_colours import (
+    BLACK_IS_ZERO,
+    PALETTE,
+    WHITE_IS_ZERO,
+    check_colours,
+    find_orientation,
+    find_palette,
+    white_is_zero,
+)
+from unet_jax.data.files.tiff_planes import (
+    CUT_OFF,
+    ReadPlane,
+    check_jpeg_ends,
+    plane_reader,
+)
+from unet_jax.data.files.upright import INVERSE, turn_pixels
 from unet_jax.errors import UserError
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6  # Photometric
-JPEG = (6, 7, 34892, 33007)  # compressions whose decoders convert YCbCr to RGB
 CHANNEL = ("C", "S")  # axes: separate channels, samples of a pixel
 
 
@@ -37,11 +51,18 @@ class PageLayout(NamedTuple):
         an image is 1.
       shape: of an image or volume, *S.
       channels: C, an alpha channel included.
+      stack: names and lengths of the axes that count images, T before Z.
+      by_rows: True if each plane is a row `[X, C, 1]` of an image; planes are then
+        `int[count, depth, Y]`.
+      named: True if the caller named the axes, so that no channel is alpha.
     """
 
     planes: np.ndarray
     shape: tuple[int, ...]
     channels: int
+    stack: tuple[tuple[str, int], ...] = ()
+    by_rows: bool = False
+    named: bool = False
 
 
 class _Pixels(NamedTuple):
@@ -50,10 +71,13 @@ class _Pixels(NamedTuple):
     read_plane: ReadPlane
     channels: int
     dtype: np.dtype
+    note: str = ""
 
 
 @contextlib.contextmanager
-def open_tiff(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
+def open_tiff(
+    source: Path | io.BytesIO, axes: int, order: str = ""
+) -> Iterator[ImageFile]:
     """Opens the images or volumes in the pages of a TIFF; see `find_layout`.
 
     Strips and tiles are decoded one at a time. If a compression needs imagecodecs,
@@ -62,6 +86,7 @@ def open_tiff(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
     Args:
       source: a file, or its content in memory.
       axes: 2 for images, 3 for volumes.
+      order: the names of the axes, if the file has as many; '' for its own.
 
     Raises:
       UserError: pages differ in shape, the axes are unclear, the colours are neither
@@ -73,7 +98,13 @@ def open_tiff(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
             if file.is_shaped and len(file.series) > 1:  # pages written one by one
                 file = stack.enter_context(tifffile.TiffFile(source, is_shaped=False))
             series = _only_series(file)
-            layout = find_layout(series, axes)
+            layout = find_layout(series, axes, order)
+            check_size(
+                (*layout.shape, layout.channels),
+                series.dtype,
+                file.filehandle.size,
+                count=len(layout.planes),
+            )
             read_plane = plane_reader(file, series)
             problem = ""
             try:
@@ -84,9 +115,10 @@ def open_tiff(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
                     raise
         if problem:
             image = stack.enter_context(pillow.open_with_pillow(source, ("TIFF",)))
-            pixels = _through_pillow(image, series.keyframe, layout, problem)
+            pixels = _through_pillow(image, file, series, layout, problem)
         else:
             pixels = _through_tifffile(file, series, layout, read_plane)
+        read = _read_rows if layout.by_rows else _read_window
         yield ImageFile(
             source,
             "tiff",
@@ -94,35 +126,47 @@ def open_tiff(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
             layout.shape,
             pixels.channels,
             pixels.dtype,
-            functools.partial(_read_window, layout, pixels),
-            palette=_palette(file, series),
+            functools.partial(read, layout, pixels),
+            palette=find_palette(file, series),
+            stack=layout.stack,
+            calibration=read_tiff_calibration(file, series.keyframe),
+            ome=file.is_ome,
+            orientation=find_orientation(series.keyframe),
+            notes=(pixels.note,) if pixels.note else (),
         )
 
 
-def find_layout(series: tifffile.TiffPageSeries, axes: int) -> PageLayout:
+def find_layout(
+    series: tifffile.TiffPageSeries, axes: int, order: str = ""
+) -> PageLayout:
     """Finds images of 2 axes, or volumes of 3, among the axes of a series.
 
     For 2 axes, every plane is an image. For 3 axes, Z is the depth, or else the only
-    axis (T, I or Q) besides Y, X and channels; if Z is one of several, the others count
-    volumes. C, or the samples of a pixel, are the channels. Axes of length 1 are
-    ignored.
+    axis (I or Q, pages of unknown meaning) besides Y, X and channels; if Z is one of
+    several, the others count volumes. T is never the depth. C, or the samples of a
+    pixel, are the channels. Axes of length 1 are ignored.
 
     Raises:
       UserError: an axis has no meaning, or there is no depth.
     """
     unclear = UserError(
         f"its axes {series.axes} {series.shape} are not those of images of {axes} "
-        "axes; save it as pages YX, ZYX, ZCYX or TZCYX"
+        "axes; save it as pages YX, ZYX, ZCYX or TZCYX, or name them: "
+        "--config.data.tiff_axes=TZYX"
     )
     pairs = zip(series.axes, series.shape, strict=True)
     axis_sizes = [(name, n) for name, n in pairs if n != 1 or name in "YX"]
     letters = "".join(name for name, _ in axis_sizes)
+    # samples of a pixel that lie together are channels, whatever the order
+    named = len(order) == len(letters) and not letters.endswith("S")
+    letters = order if named else letters
     sizes = [n for _, n in axis_sizes]
     outer, _, inner = letters.partition("YX")
     _, _, height, width, samples = series.keyframe.shaped
     plane = [height, width, samples][: 2 + len(inner)]
     channel = [i for i, name in enumerate(outer) if name in CHANNEL]
-    known = "YX" in letters and sizes[len(outer) :] == plane
+    by_rows = inner == "C" and samples == 1 and sizes[-2:] == [height, width]
+    known = "YX" in letters and (by_rows or sizes[len(outer) :] == plane)
     if not known or len(channel) + len(inner) > 1:
         raise unclear
     others = [i for i in range(len(outer)) if i not in channel]
@@ -131,17 +175,32 @@ def find_layout(series: tifffile.TiffPageSeries, axes: int) -> PageLayout:
         depth = [i for i in others if outer[i] == "Z"] or others
         if not depth:
             raise not_a_volume(axes)
+        if [outer[i] for i in depth] == ["T"]:
+            raise UserError(
+                f"is a time series of flat images ({letters}), the network takes "
+                "volumes; if T is the depth, set --config.data.tiff_axes=ZYX"
+            )
         if len(depth) > 1:
             raise unclear
     images = [i for i in others if i not in depth]
+    images.sort(key=lambda i: outer[i] == "Z")  # times before slices
     count, slices, separate = (
         math.prod(sizes[i] for i in part) for part in (images, depth, channel)
     )
     numbers = np.arange(count * slices * separate).reshape(sizes[: len(outer)])
     numbers = numbers.transpose(*images, *depth, *channel)
-    shape = (*(sizes[i] for i in depth), height, width)
+    stack = tuple((outer[i], sizes[i]) for i in images)
+    shape = [sizes[i] for i in depth]
+    if by_rows:
+        rows, width, channels = sizes[-3:]
+        planes = numbers.reshape(count, slices, 1) * rows + np.arange(rows)
+        return PageLayout(
+            planes, (*shape, rows, width), channels, stack, by_rows, named
+        )
     planes = numbers.reshape(count, slices, separate)
-    return PageLayout(planes, shape, separate * samples)
+    channels = separate * samples
+    shape += [height, width]
+    return PageLayout(planes, tuple(shape), channels, stack, named=named)
 
 
 def _read_window(
@@ -157,8 +216,18 @@ def _read_window(
     return stored.reshape(*box_shape(box), -1)[..., : pixels.channels]
 
 
+def _read_rows(layout: PageLayout, pixels: _Pixels, image: int, box: Box) -> np.ndarray:
+    *slices, rows, columns = box
+    chosen = layout.planes[image, slices[0] if slices else slice(None), rows]
+    every = slice(0, layout.channels)
+    parts = [pixels.read_plane(int(n), columns, every) for n in chosen.ravel()]
+    return np.stack(parts).reshape(*box_shape(box), layout.channels)
+
+
 def _only_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     """Returns the one series of full-size pages, after checks of its pixels."""
+    if _names_other_files(file.ome_metadata or ""):  # which `series` would open
+        raise UserError("is one of several files of a set; save the set as one file")
     len(file.pages)  # finds a loop in the chain of pages, which `series` would follow
     every = [s for s in file.series if not s.keyframe.is_reduced]
     if not every:
@@ -173,11 +242,7 @@ def _only_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     page = series.keyframe
     if page.dtype is None or series.transform is not None:
         raise UserError("the type of its pixels is not supported; save it as integers")
-    decoded = page.photometric == YCBCR and page.compression in JPEG
-    grey_or_rgb = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE)
-    if page.photometric not in grey_or_rgb and not decoded:
-        colours = getattr(page.photometric, "name", page.photometric)
-        raise UserError(f"has the colours {colours}; save it as RGB or as grey")
+    check_colours(page)
     if 0 in series.shape:
         raise UserError(f"has no pixels, its shape is {series.shape}; remove it")
     if math.prod(series.shape) // math.prod(page.shape) > file.filehandle.size:
@@ -193,23 +258,30 @@ def _through_tifffile(
 ) -> _Pixels:
     page = series.keyframe
     alpha = page.extrasamples[-1:] in ((1,), (2,))  # associated, unassociated
+    alpha = alpha and not layout.named
     two_values = page.bitspersample == 1
+    one = 1 if page.photometric == PALETTE else 255
     dtype = np.dtype(np.uint8) if two_values else series.dtype
-    white_is_zero = page.photometric == WHITE_IS_ZERO and not file.is_imagej
+    invert, note = white_is_zero(file, page)
 
     def read(number: int, rows: slice, columns: slice) -> np.ndarray:
         block = read_plane(number, rows, columns)
         if two_values:
-            block = np.where(block, 255, 0).astype(np.uint8)
-        return ~block if white_is_zero and dtype.kind == "u" else block
+            block = np.where(block, one, 0).astype(np.uint8)
+        return ~block if invert else block
 
-    return _Pixels(read, layout.channels - alpha, dtype)
+    return _Pixels(read, layout.channels - alpha, dtype, note)
 
 
 def _through_pillow(
-    image: Image.Image, page: tifffile.TiffPage, layout: PageLayout, problem: str
+    image: Image.Image,
+    file: tifffile.TiffFile,
+    series: tifffile.TiffPageSeries,
+    layout: PageLayout,
+    problem: str,
 ) -> _Pixels:
     """Reads pages with Pillow, if Pillow reads this kind of page correctly."""
+    page = series.keyframe
     sixteen = page.bitspersample == 16 and page.photometric == BLACK_IS_ZERO
     correct = page.bitspersample in (1, 8) or (sixteen and image.mode in pillow.GREY_16)
     one_plane = page.planarconfig == 1 and layout.planes.shape[-1] == 1
@@ -220,26 +292,30 @@ def _through_pillow(
             "uncompressed"
         )
 
+    turned = find_orientation(page)
+    invert, note = white_is_zero(file, page)
+    inverted = page.photometric == WHITE_IS_ZERO  # by Pillow, always
+
     @functools.lru_cache(maxsize=1)
     def whole(number: int) -> np.ndarray:
+        check_jpeg_ends(file, series, number)
         image.seek(number)
-        return pillow.read_pixels(image)
+        pixels = pillow.read_pixels(image)  # upright: Pillow has applied the tag
+        pixels = turn_pixels(pixels, INVERSE.get(turned, turned))
+        return ~pixels if inverted and not invert else pixels
 
     return _Pixels(
         lambda number, rows, columns: whole(number)[rows, columns],
         *pillow.channels_and_dtype(image),
+        note,
     )
 
 
-def _palette(
-    file: tifffile.TiffFile, series: tifffile.TiffPageSeries
-) -> np.ndarray | None:
-    """Returns `u8[N, 3]`; some programs fill only 8 of the 16 bits of an entry."""
-    page = series.keyframe
-    if page.photometric != PALETTE or file.is_imagej:
-        return None
-    colours = np.asarray(page.colormap)
-    return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8).T
+def _names_other_files(ome: str) -> bool:
+    """Returns True if the metadata of an OME-TIFF have pages in other files."""
+    ids = set(re.findall(r"<(?:\w+:)?UUID\b[^>]*>\s*([^<\s]+)", ome))
+    own = re.search(r"<(?:\w+:)?OME\b[^>]*\bUUID=\"([^\"]+)\"", ome)
+    return len(ids | ({own[1]} if own else set())) > 1
 
 
 @contextlib.contextmanager

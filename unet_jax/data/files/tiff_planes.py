@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from unet_jax.data.files.limits import check_segment
 from unet_jax.errors import UserError
 
-LIMIT = 2**30  # bytes of one decoded strip or tile
 CACHE_BYTES = 2**26  # of decoded strips and tiles
 INFLATE = {  # decoders that would inflate a few bytes to any size
     8: zlib.decompressobj,
     32946: zlib.decompressobj,
     34925: lzma.LZMADecompressor,
 }
+JPEG, JPEG_END = 7, b"\xff\xd9"
+JPEG_TAIL = 16  # bytes, in which a JPEG ends; some writers pad it
 CUT_OFF = "it is cut off; copy or save it again"
 
 ReadPlane = Callable[[int, slice, slice], np.ndarray]
@@ -90,11 +92,7 @@ def _segment_reader(
         shape = page.tiledepth, page.tilelength, page.tilewidth
     assert page.dtype is not None
     size = math.prod(shape) * samples * page.dtype.itemsize
-    if size > LIMIT:
-        raise UserError(
-            f"a strip or tile of it takes {size} bytes of at most {LIMIT}; save it in "
-            "smaller tiles"
-        )
+    check_segment(size, "tile" if page.is_tiled else "strip")
     counts = [-(-n // s) for n, s in zip((depth, height, width), shape, strict=True)]
 
     @functools.lru_cache(maxsize=max(CACHE_BYTES // size, 1))
@@ -138,8 +136,7 @@ def decode_segment(
     offset, count = page.dataoffsets[segment], page.databytecounts[segment]
     if offset + count > handle.size:
         raise UserError(CUT_OFF)
-    if count > LIMIT:
-        raise UserError(f"a strip or tile of it has {count} bytes, above {LIMIT}")
+    check_segment(count, "tile" if key.is_tiled else "strip")
     if count == 0:  # in sparse files, a segment without data
         shape = key.decode(None, segment)[2]
         return np.full(shape, key.nodata, key.dtype)
@@ -155,6 +152,19 @@ def decode_segment(
     decoded = key.decode(data, segment, jpegtables=page.jpegtables)[0]
     assert decoded is not None
     return decoded
+
+
+def check_jpeg_ends(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries, index: int
+) -> None:
+    """Raises UserError if a JPEG in page `index` is cut off; its rest would be grey."""
+    if series.keyframe.compression != JPEG:
+        return
+    page, handle = _page(series, index), file.filehandle
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        handle.seek(offset + max(count - JPEG_TAIL, 0))
+        if count and JPEG_END not in handle.read(min(count, JPEG_TAIL)):
+            raise UserError(CUT_OFF)
 
 
 def _page(

@@ -1,30 +1,31 @@
 """Writes labels and probabilities in the format of the images that were read.
 
 Blocks come in order: for each image in turn, consecutive parts along its first axis. A
-TIFF of many pages is written block by block; a PNG and a NIfTI are held in memory until
-they are complete. Until then a file has the ending `.part`; an exception removes it.
+TIFF and an OME-Zarr are written block by block; a PNG and a NIfTI are held in memory
+until they are complete. Until then a file has the ending `.part`; an exception removes
+it.
 """
 
 import contextlib
 import gzip
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import tifffile
 from numpy.typing import DTypeLike
 from PIL import Image
 
-from unet_jax.data.files.image_file import ImageFile
+from unet_jax.data.files.calibration import dots_per_inch
+from unet_jax.data.files.image_file import ImageFile, report_write_errors
 from unet_jax.data.files.nifti import make_nifti
-from unet_jax.errors import UserError
+from unet_jax.data.files.write_tiff import create_tiff
+from unet_jax.data.files.write_zarr import create_zarr
 
 PNG_PIXELS = 2**26  # of the largest image that is written as a PNG
-IMAGEJ_BYTES = 2**32 - 2**25  # pixels and metadata must fit into offsets of 32 bits
-IMAGEJ = (np.uint8, np.uint16, np.float32)
 
 Write = Callable[[np.ndarray], None]
 
@@ -48,10 +49,11 @@ def write_images(
 ) -> Iterator[ImageWriter]:
     """Creates a file for the results of all images of a file.
 
-    Labels of one flat image become a PNG, if a PNG can hold them. Labels of a NIfTI
-    become a NIfTI with the same affine map. Everything else, probabilities included,
-    becomes a TIFF with a page for each image, slice or class, and with names of the
-    axes that Fiji reads.
+    Labels of one flat image become a PNG, if a PNG can hold them and the size of their
+    pixels. Labels of a NIfTI become a NIfTI with the same affine map. All results of an
+    OME-Zarr become an OME-Zarr. Everything else, probabilities included, becomes a TIFF
+    with a page for each image, slice or class. Axes, the size of a pixel, the interval
+    of frames and their units are those of the file that was read.
 
     Args:
       folder: the folder to write to; created if it does not exist.
@@ -68,26 +70,40 @@ def write_images(
     ending, create = _format(like, dtype, channels)
     path = folder / f"{stem}{ending}"
     part = path.with_name(f"{path.name}.part")
-    with _naming(folder):
+    with report_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)  # it could be a link to another file
     try:
         with create(part, like, dtype, channels) as write:
             yield ImageWriter(path, write)
-        with _naming(folder):
+        with report_write_errors(folder):
+            if part.is_dir():
+                _remove(path)  # a folder cannot be replaced
             os.replace(part, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+            _remove(part)
         raise
 
 
 def _format(like: ImageFile, dtype: np.dtype, channels: int) -> tuple[str, Callable]:
+    if like.kind == "zarr":
+        return ".ome.zarr", create_zarr
     if like.kind == "nifti" and dtype.kind != "f":
         return ".nii.gz", _create_in_memory
     flat = like.count == 1 and len(like.shape) == 2 and like.kind in ("image", "tiff")
     small = math.prod(like.shape) <= PNG_PIXELS and dtype in (np.uint8, np.uint16)
-    png = flat and small and not channels
-    return (".png", _create_in_memory) if png else (".tif", _create_tiff)
+    measured = like.calibration is not None and not like.calibration.printed
+    if flat and small and not channels and not measured:
+        return ".png", _create_in_memory
+    return (".ome.tif" if like.ome else ".tif"), create_tiff
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -107,82 +123,11 @@ def _create_in_memory(
 
     yield write
     assert done == len(rows), f"{done} of {len(rows)} rows were written"
-    with _naming(part.parent), open(part, "wb") as stream:
+    with report_write_errors(part.parent), open(part, "wb") as stream:
         if like.kind != "nifti":
-            Image.fromarray(array[0]).save(stream, format="PNG")
+            dpi = dots_per_inch(like.calibration)
+            Image.fromarray(array[0]).save(stream, format="PNG", **dpi)
             return
         # without a name and a time, equal labels give equal bytes
         with gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed:
             make_nifti(array[0], like).to_stream(packed)
-
-
-@contextlib.contextmanager
-def _create_tiff(
-    part: Path, like: ImageFile, dtype: np.dtype, channels: int
-) -> Iterator[Write]:
-    """Writes planes `[Y, X]`, the classes of an image or slice one after another."""
-    *_, height, width = like.shape
-    classes = channels or 1
-    total = like.count * math.prod(like.shape[:-1])  # rows of pixels, of one class
-    done = 0
-    with _naming(part.parent):
-        start = _create_empty_tiff(part, like, dtype, channels)
-        stream = open(part, "r+b")  # noqa: SIM115, closed below
-
-    def write(block: np.ndarray) -> None:
-        nonlocal done
-        rows = np.asarray(block, dtype).reshape(-1, width, classes)
-        while len(rows):
-            page, row = divmod(done, height)
-            piece, rows = np.split(rows, [height - row])
-            for k in range(classes):
-                plane = (page * classes + k) * height + row
-                with _naming(part.parent):
-                    stream.seek(start + plane * width * dtype.itemsize)
-                    stream.write(np.ascontiguousarray(piece[..., k]).data)
-            done += len(piece)
-
-    try:
-        yield write
-    finally:
-        with _naming(part.parent):
-            stream.close()
-    assert done == total, f"{done} of {total} rows were written"
-
-
-def _create_empty_tiff(
-    part: Path, like: ImageFile, dtype: np.dtype, channels: int
-) -> int:
-    """Writes a TIFF of empty, uncompressed planes; returns the offset of the first."""
-    volume = len(like.shape) == 3
-    images = [] if like.count == 1 else [("T" if volume else "Z", like.count)]
-    depth = [("Z", like.shape[0])] if volume else []
-    channel = [("C", channels)] if channels else []
-    plane = list(zip("YX", like.shape[-2:], strict=True))
-    axes, shape = zip(*images, *depth, *channel, *plane, strict=True)
-    size = math.prod(shape) * dtype.itemsize
-    imagej = dtype in IMAGEJ and size < IMAGEJ_BYTES
-    place = tifffile.imwrite(
-        part,
-        shape=shape,
-        dtype=dtype,
-        imagej=imagej,
-        ome=not imagej,
-        bigtiff=size >= IMAGEJ_BYTES,
-        photometric="minisblack",
-        metadata={"axes": "".join(axes)},
-        returnoffset=True,
-    )
-    assert place is not None
-    return place[0]
-
-
-@contextlib.contextmanager
-def _naming(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"--output: {folder} cannot be written ({reason}); give another folder"
-        ) from error
