@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import flags
 from ml_collections import config_flags
 
 from unet_jax import command
+from unet_jax.configs import isbi
 from unet_jax.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -27,6 +29,7 @@ def parse(monkeypatch):
             lock_config=False,
             accept_new_attributes=True,
         )
+        parse.originals = command.copy_loaded_configs(values["config"])
         flags.DEFINE_string("workdir", None, "", flag_values=values)
         flags.DEFINE_enum("mode", "train", ["train"], "", flag_values=values)
         flags.DEFINE_integer("count", None, "", 1, flag_values=values)
@@ -40,6 +43,51 @@ def parse(monkeypatch):
 
 
 ISBI = f"--config={CONFIGS}/isbi.py"
+
+
+def test_a_config_file_is_executed_once_and_its_own_values_are_kept(
+    parse, tmp_path, capsys
+):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from unet_jax.configs import isbi\n"
+        "print('executed')\n"
+        "def get_config():\n"
+        "  print('called')\n"
+        "  return isbi.get_config()\n"
+    )
+    changed = ("--config.steps=3", "--config.loss[0].name=dice", "--config.crop=28,28")
+    config = parse(f"--config={file}", *changed)
+    assert (config.steps, config.loss[0].name, config.crop) == (3, "dice", (28, 28))
+    assert capsys.readouterr().out == "executed\ncalled\n"
+    (original,) = parse.originals
+    assert original.to_dict() == isbi.get_config().to_dict()
+    assert original.loss[0].name == "cross_entropy"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return None", r"mine\.py: get_config\(\) returned NoneType, not ConfigDict"),
+        ("return {}", r"mine\.py: get_config\(\) returned dict, not ConfigDict"),
+        ("return ConfigDict({'tool': math})", r"mine\.py: .* cannot be copied \("),
+        (
+            "return open('none.txt')",
+            r"mine\.py, line 4: FileNotFoundError: .*none",
+        ),
+    ],
+)
+def test_a_config_file_without_a_config_is_one_line(parse, tmp_path, body, words):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import math\n"
+        "from ml_collections import ConfigDict\n"
+        "def get_config():\n"
+        f"  {body}\n"
+    )
+    with pytest.raises(SystemExit, match=words) as error:
+        parse(f"--config={file}")
+    assert "\n" not in str(error.value)
 
 
 def test_every_override_of_the_manual(parse):
@@ -85,6 +133,17 @@ def test_a_value_may_stand_apart_from_its_flag(parse, tmp_path):
     assert (flags.FLAGS.count, flags.FLAGS.trust) == (4, True)
     parse(ISBI, "--trust", "false")
     assert not flags.FLAGS.trust
+
+
+def test_a_file_of_flags(parse, tmp_path):
+    inner, outer = tmp_path / "inner.txt", tmp_path / "outer.txt"
+    inner.write_text(f"# a comment\n{ISBI}\n--config.steps=7\n")
+    outer.write_text(f"--flagfile={inner}\n--config.crop=188,188\n")
+    config = parse("--config.seed=3", f"--flagfile={outer}", "--config.batch_size=2")
+    assert (config.name, config.steps, config.seed) == ("isbi", 7, 3)
+    assert (config.crop, config.batch_size) == ((188, 188), 2)
+    assert parse("--flagfile", str(inner), "--config.steps", "9").steps == 9
+    assert parse("--config", "quickstart", f"--flagfile={outer}").name == "isbi"
 
 
 def test_of_a_field_that_is_set_twice_the_last_counts(parse):
@@ -157,7 +216,18 @@ MISTAKES = {
     "--config.crop=(64,64": ["--config.crop=(64,64", "quotes and brackets"],
     "--config.model.residual=maybe": ["--config.model.residual must be True or False"],
     "--config.model=UNet": ["--config.model.name=UNet", "\"{'name':'UNet'}\""],
-    "--confg.steps=8": ["confg.steps"],
+    "--confg.steps=8": ["there is no flag --confg.steps"],
+    "--step=10": ["there is no flag --step; did you mean --config.steps=10?"],
+    "--batch_size=4": ["did you mean --config.batch_size=4?"],
+    "--batch-size=4": ["did you mean --config.batch_size=4?"],
+    "--lr=1e-3": ["did you mean --config.optimizer.learning_rate=1e-3?"],
+    "--epochs=3": ["did you mean --config.steps=3?"],
+    "--smooth=3": ["did you mean --config.loss[1].smooth=3?"],
+    "--work_dir=x": ["did you mean --workdir=x?"],
+    "--foo": ["there is no flag --foo; --help lists the flags"],
+    "--config.optimiser.name=sgd": ["did you mean --config.optimizer.name?"],
+    "--config.loss={'name':'dice'}": ["tuple: --config.loss=\"({'name':'dice'},)\""],
+    "--config.metrics=({'name':'iou'})": ["--config.metrics needs a tuple: "],
     "--mode=trian": ["--mode=trian", "train"],
     "--count=0": ["--count=0"],
     "--trust=maybe": ["--trust=maybe"],
@@ -239,3 +309,29 @@ def test_flags_that_a_verb_takes_and_needs():
         command.with_flags(predict, holders(input=None, ensemble="b"))
     with pytest.raises(UserError, match="--mode=predict takes no --output"):
         command.with_flags(predict, holders(input="a.png", output="b"))
+
+
+def test_control_characters_in_the_name_of_a_missing_file_are_escaped():
+    with pytest.raises(SystemExit) as end, command.report_user_errors():
+        raise FileNotFoundError(2, "No such file", "a\x1b[2J\nb.png")
+    assert end.value.code == r"error: No such file: a\x1b[2J\nb.png"
+
+
+def test_the_middle_of_a_long_line_is_left_out():
+    with pytest.raises(SystemExit) as end, command.report_user_errors():
+        raise UserError(f"a is {'x' * 10**6}; set it to 1")
+    line = end.value.code
+    assert line.startswith("error: a is xxx")
+    assert line.endswith("xxx; set it to 1")
+    assert " [...] " in line
+    assert len(line) < 1100
+
+
+def test_memory_that_cannot_be_had_is_one_line():
+    with pytest.raises(SystemExit) as end, command.report_user_errors():
+        np.empty(2**62, np.uint8)
+    assert end.value.code == (
+        "error: Unable to allocate 4.00 EiB for an array with shape "
+        "(4611686018427387904,) and data type uint8; lower the sizes in the config or "
+        "free memory"
+    )

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -51,12 +52,22 @@ def test_train_then_evaluate(tmp_path):
     code, stdout, stderr = main(f"--workdir={run}", *TINY, **user)
     assert (code, stderr) == (0, "")
     assert "2 test images" in stdout
-    scores = (run / "scores.json").read_text()
-    assert {"step", "checkpoint", "images", "test/dice"} <= set(json.loads(scores))
+    scores = json.loads((run / "scores.json").read_text())
+    assert {"step", "checkpoint", "images", "test/dice"} <= set(scores)
+    made = scores.pop("provenance")
+    assert shlex.split(made["evaluation"]["command"])[-len(TINY) :] == list(TINY)
+    assert made["evaluation"]["config_file"] == "configs/quickstart.py"
+    changed = {field: new for field, _, new in made["training"][0]["changed_fields"]}
+    assert changed["steps"] == "3"
     (run / "scores.json").unlink()
     code, _, stderr = main("--mode=evaluate", f"--workdir={run}", **user)
     assert (code, stderr) == (0, "")
-    assert (run / "scores.json").read_text() == scores
+    again = json.loads((run / "scores.json").read_text())
+    evaluated = again.pop("provenance")
+    assert again == scores
+    assert evaluated["training"] == made["training"]
+    assert evaluated["evaluation"]["config_file"] == f"saved:{run}"
+    assert evaluated["evaluation"]["changed_fields"] == []
 
     images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()
@@ -79,6 +90,21 @@ def test_a_mistake_is_one_line_and_a_failure(tmp_path):
     assert stderr.startswith("error: config.loss[0].name: unknown name 'dyce'")
     assert stderr.count("\n") == 1
     assert not run.exists()
+
+
+def test_help_and_a_file_of_flags(tmp_path):
+    code, stdout, stderr = main("--help")
+    assert (code, stderr) == (0, "")
+    assert "--mode=train|evaluate|predict|sample|inspect" in stdout
+    assert len(stdout.splitlines()) < 40
+    file = tmp_path / "flags.txt"
+    file.write_text("--config=isbi\n--config.stepz=3\n")
+    code, stdout, stderr = main(f"--flagfile={file}")
+    assert (code, stdout) == (1, "")
+    line = "error: config has no field 'stepz'; did you mean --config.steps?\n"
+    assert stderr == line
+    code, stdout, stderr = main("--flagfile=none.txt", "--step=3")
+    assert (code, stdout, stderr.count("\n")) == (1, "", 1)
 
 
 @pytest.mark.slow
@@ -132,7 +158,7 @@ def start_two(*arguments, **environment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["pmap", "mesh"])
-def test_two_processes_are_one_run(tmp_path, layout):
+def test_two_processes_are_one_run(tmp_path, layout, read_scores):
     """The scores are those of one process with as many devices."""
     alone, together = tmp_path / "alone", tmp_path / "together"
     space, devices = {"pmap": ("", 1), "mesh": (",'space':2", 2)}[layout]
@@ -148,9 +174,7 @@ def test_two_processes_are_one_run(tmp_path, layout):
         stdout, stderr = member.communicate(timeout=120)
         assert member.returncode == 0, stderr
         assert ("2 test images" in stdout) == (i == 0)
-    expected, got = (
-        json.loads((folder / "scores.json").read_text()) for folder in (alone, together)
-    )
+    expected, got = (read_scores(folder) for folder in (alone, together))
     assert_alike(got, expected)
 
 

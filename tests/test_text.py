@@ -1,6 +1,18 @@
+import json
+import math
+
 import pytest
 
-from unet_jax.text import dimensions, listing, one_line
+from unet_jax.errors import UserError, prefix_errors
+from unet_jax.text import (
+    dimensions,
+    finite_or_none,
+    listing,
+    one_line,
+    printable,
+    shorten,
+    tabulate,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,3 +48,65 @@ def test_an_error_is_one_short_line():
         "No such file or directory"
     )
     assert len(one_line(ValueError("word " * 99))) == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\x1b[31mred.png", r"a\x1b[31mred.png"),
+        ("two\nlines\r.png", r"two\nlines\r.png"),
+        ("bell\a tab\t nul\0.png", r"bell\x07 tab\t nul\x00.png"),
+        ("del\x7f csi\x9b.png", r"del\x7f csi\x9b.png"),
+        ("gnp.\u202egnp.exe", r"gnp.\u202egnp.exe"),
+        (b"caf\xe9.png".decode("utf-8", "surrogateescape"), r"caf\xe9.png"),
+        ("線\u2028.png", r"線\u2028.png"),
+        ("Zähler 細胞\u3000\u00a0é e\u0301 \U0001f9eb\u200d.png",) * 2,
+    ],
+)
+def test_control_characters_in_names_are_escaped(name, shown):
+    assert printable(name) == shown
+    assert listing([name]) == shown
+    assert str(UserError(f"{name}: wrong")).replace("\n", r"\n") == f"{shown}: wrong"
+    with pytest.raises(UserError) as raised, prefix_errors(name):
+        raise UserError("wrong")
+    assert str(raised.value) == f"{shown}: wrong"
+    assert len(str(raised.value).encode()) > len(name)
+
+
+def test_lines_of_a_message_stay_lines():
+    assert str(UserError("2 errors:\n  a\n  b\x1b[2J")) == "2 errors:\n  a\n  b\\x1b[2J"
+
+
+def test_a_wide_table_is_cut_into_blocks_that_repeat_the_first_column():
+    rows = [["", "one", "two", "three"], ["a", "1", "2", "3"], ["bc", "", "-", "33"]]
+    assert list(tabulate(rows, 14)) == [
+        "    one  two",
+        "a     1    2",
+        "bc         -",
+        "",
+        "    three",
+        "a       3",
+        "bc     33",
+        "",
+    ]
+    assert list(tabulate([], 14)) == []
+
+
+def test_a_long_name_loses_its_middle_and_a_wide_one_is_two_columns_a_letter():
+    rows = [["a name of forty columns, counted by hand", "0.5"], ["細胞", "0.25"]]
+    assert list(tabulate(rows, 26)) == [
+        "a name of... by hand   0.5",
+        "細胞                  0.25",
+        "",
+    ]
+    rows = [["a name of forty columns, counted by hand", *(20 * "1")]]
+    first, *_ = tabulate(rows, 60)
+    assert first == "a name of... by hand" + 13 * "  1"
+    assert len(first) <= 60
+    assert shorten("membrane", 8) == "membrane"
+    assert shorten("membranes", 8) == "mem...es"
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, None])
+def test_numbers_that_are_not_finite_are_null_in_json(number):
+    assert json.dumps([finite_or_none(number), finite_or_none(0.5)]) == "[null, 0.5]"

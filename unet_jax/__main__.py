@@ -7,8 +7,11 @@ unet-jax --mode=predict --workdir=runs/isbi --input=images/ --output=labels/
 `python -m unet_jax`, and `python main.py` in a checkout, take the same flags.
 """
 
+import functools
+import re
 import signal
 import sys
+import textwrap
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -16,6 +19,8 @@ from ml_collections import config_flags
 
 from unet_jax import command
 
+with command.report_user_errors():
+    command.expand_flagfiles(sys.argv)  # the next line reads these files, too
 CONFIG = config_flags.DEFINE_config_file(
     "config",
     help_string="The config of the run: the name of one that comes with unet_jax, or a "
@@ -24,6 +29,7 @@ CONFIG = config_flags.DEFINE_config_file(
     lock_config=False,  # a spec may have more keys than in the file; build/ checks them
     accept_new_attributes=True,
 )
+ORIGINALS = command.copy_loaded_configs(flags.FLAGS[CONFIG.name])
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "The run folder. Default: runs/<config.name>."
 )
@@ -37,28 +43,46 @@ INPUT = flags.DEFINE_string("input", None, "What to predict: a file, folder or g
 OUTPUT = flags.DEFINE_string(
     "output", None, "The folder for predictions or generated images."
 )
-ENSEMBLE = flags.DEFINE_list("ensemble", None, "More run folders to predict with.")
+ENSEMBLE = flags.DEFINE_list(
+    "ensemble", None, "More run folders to predict or evaluate with."
+)
 COUNT = flags.DEFINE_integer(
     "count", None, "The number of images for --mode=sample.", lower_bound=1
 )
 TRUST = flags.DEFINE_boolean(
     "trust",
     False,
-    "Import the code that the config in a run folder names, 'package.module:function'. "
-    "Use it only for run folders that you trust.",
+    "Import the code that the config in a run folder names, 'package.module:function', "
+    "and write to the folders that it names. Use it only for run folders that you "
+    "trust.",
 )
 OPTIONS = (INPUT, OUTPUT, ENSEMBLE, COUNT)  # each is used by some of the modes
 SHOWN = (CONFIG, WORKDIR, MODE, *OPTIONS, TRUST)  # by --help
+HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
 
 
 def main() -> None:
     """Parses the flags, calls what --mode names and exits with its code."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to save yet: end at once
-    program = sys.modules["__main__"]
-    program.__doc__ = program.__doc__ or __doc__  # the script unet-jax has none
-    for flag in SHOWN:
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])
+    if HELP & set(sys.argv[1:]):
+        print(_usage())
+        sys.exit(0)
     app.run(_run_mode, flags_parser=command.parse)
+
+
+def _usage() -> str:
+    """Returns the text of --help: examples, and the flags."""
+    lines = [(sys.modules["__main__"].__doc__ or __doc__ or "").strip(), ""]
+    for holder in SHOWN:
+        flag = flags.FLAGS[holder.name]
+        values = getattr(flag.parser, "enum_values", None)
+        name = f"--{flag.name}={'|'.join(values)}" if values else f"--{flag.name}"
+        words = re.sub("^<.*?>: ", "", flag.help or "")
+        lines += [name, textwrap.indent(textwrap.fill(words, 84), "    ")]
+    lines += ["--flagfile", "    A file of flags, one a line."]
+    lines += ["", "Every field of a config is a flag, such as --config.steps=20;"]
+    lines += ["unet_jax/build/fields.py describes all of them."]
+    return "\n".join(lines)
 
 
 def _run_mode(_: list[str]) -> None:
@@ -68,15 +92,26 @@ def _run_mode(_: list[str]) -> None:
     with command.exit_immediately(), command.report_user_errors():
         # late, so that --help and a typo are answered at once
         from unet_jax import parallel, run
-        from unet_jax.run import run_folder
+        from unet_jax.run import provenance, run_config
 
         file = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
         if source := command.find_run_folder(file):
-            stored = run_folder.read_config(source)
-            run_folder.check_trusted(stored, source, trust=TRUST.value, used=config)
+            stored = run_config.read_config(source)
+            run_config.check_trusted(
+                stored,
+                source,
+                trust=TRUST.value,
+                used=config,
+                predicts=MODE.value in ("predict", "sample"),
+            )
         parallel.connect_processes()
         mode = command.with_flags(getattr(run, MODE.value), OPTIONS)
-        code = mode(config, workdir)
+        if MODE.value == "inspect":
+            fields = config_flags.get_override_values(flags.FLAGS[CONFIG.name])
+            mode = functools.partial(mode, given=tuple(fields))
+        name = command.name_config(file)
+        with provenance.use_config_source(name, ORIGINALS[-1]):
+            code = mode(config, workdir)
     sys.exit(code)
 
 

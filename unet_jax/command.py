@@ -1,23 +1,31 @@
 """The command line: finds the config, parses the flags, explains mistakes in a line."""
 
 import contextlib
+import copy
 import functools
 import inspect
 import os
 import re
+import runpy
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
+from ml_collections import ConfigDict
 
-from unet_jax.errors import UserError, suggest
+from unet_jax.errors import UserError, find_nearest, suggest
+from unet_jax.text import one_line, printable
 
 CONFIGS = (Path(__file__).parent / "configs").resolve()
 SAVED = CONFIGS / "saved.py"  # reads the config of a run folder
-FLAGS = r"--?(config|config[.\[].*|workdir|mode|input|output|ensemble|count|trust)"
+OWN_FLAGS = (  # those of __main__.py
+    *("config", "workdir", "mode", "input", "output", "ensemble", "count", "trust"),
+)
+FLAGS = rf"--?(config[.\[].*|{'|'.join(OWN_FLAGS)})"
 RUN = ("config.json", "checkpoints")  # a folder with one of these holds a run
+LONGEST_LINE = 1000  # characters of an error
 REWORDINGS = {
     "as a ConfigDict": "{0}={1}: this is a spec; write {0}.name={1}, or all of it, "
     "{0}=\"{{'name':'{1}'}}\"",
@@ -34,11 +42,22 @@ def report_user_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit("\n".join(map(_shorten, f"error: {error}".splitlines())))
+    except MemoryError as error:
+        reason = " ".join(str(error).split()) or "no more memory"
+        sys.exit(f"error: {reason}; lower the sizes in the config or free memory")
     except OSError as error:
         what = error.strerror or str(error)
         name = f": {error.filename}" if error.filename else ""
-        sys.exit(f"error: {what}{name}")
+        sys.exit(_shorten(f"error: {printable(what + name)}"))
+
+
+def _shorten(line: str) -> str:
+    """Leaves out the middle of a line that nobody would read, such as a long value."""
+    if len(line) <= LONGEST_LINE:
+        return line
+    half = LONGEST_LINE // 2
+    return f"{line[:half]} [...] {line[-half:]}"
 
 
 @contextlib.contextmanager
@@ -58,16 +77,22 @@ def exit_immediately() -> Iterator[None]:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    os.write(sys.stderr.fileno(), line.encode())
+    os.write(sys.stderr.fileno(), line.encode(errors="backslashreplace"))
     os._exit(code)
 
 
 def parse(argv: list[str]) -> list[str]:
     """Parses `sys.argv` for `app.run`, and exits with one line at a mistake."""
     with report_user_errors():
-        argv = sys.argv[:] = _with_config(_joined(argv))  # absl reads sys.argv
+        argv = _with_config(_joined(expand_flagfiles(argv)))
+        sys.argv[:] = argv  # absl reads it
         try:
             rest = flags.FLAGS(argv)
+            _check_tuples(argv)
+        except UserError:
+            raise
+        except flags.UnrecognizedFlagError as error:
+            raise UserError(_explain_unknown(error.flagname, argv)) from error
         except Exception as error:
             file, _ = split_argument(argv[1].split("=", 1)[-1])
             if line := _in_file(error, file) or _explain(error, argv):
@@ -79,6 +104,22 @@ def parse(argv: list[str]) -> list[str]:
                 f"unexpected argument {rest[1]!r}; did you mean {flag}{rest[1]}?"
             )
         return rest
+
+
+def expand_flagfiles(argv: list[str]) -> list[str]:
+    """Returns the arguments with the flags that a file lists, for each --flagfile.
+
+    Raises:
+      UserError: a file cannot be read, or names itself.
+    """
+    try:
+        return [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:])]
+    except (flags.Error, UnicodeDecodeError) as error:
+        cause = error.__context__ or error
+        reason = cause.strerror if isinstance(cause, OSError) else "is not text"
+        given = next((a for a in argv if re.match(r"--?flagfile", a)), "--flagfile")
+        line = f"{given}: {reason}; name a file that has one flag a line"
+        raise UserError(line) from error
 
 
 def find_config(text: str) -> str:
@@ -107,6 +148,68 @@ def find_config(text: str) -> str:
         f"--config: {file} is neither a Python file nor the name of a config; "
         f"{suggest(name, names)}"
     )
+
+
+def copy_loaded_configs(flag: flags.Flag) -> list[ConfigDict]:
+    """Makes the parser of a config flag copy each config that it loads.
+
+    A config file is executed only once, because it may print, download or draw.
+
+    Args:
+      flag: of `config_flags.DEFINE_config_file`, before it is parsed.
+
+    Returns:
+      The copies, without the overrides of the command line. The list is filled when
+      the flag is parsed.
+    """
+    copies, load = [], flag.parser.parse
+
+    def load_and_copy(argument: str) -> ConfigDict:
+        config = load(argument)
+        if not isinstance(config, ConfigDict):
+            # ml_collections keeps an OSError of the file until the config is used
+            getattr(config, "name", None)
+            raise UserError(
+                f"{argument}: get_config() returned {type(config).__name__}, not "
+                "ConfigDict; return a config, such as that of configs/base.py"
+            )
+        try:
+            copies.append(copy.deepcopy(config))
+        except TypeError as error:
+            raise UserError(
+                f"{argument}: the config has a value that cannot be copied "
+                f"({one_line(error)}); use numbers, text, tuples and ConfigDicts"
+            ) from error
+        return config
+
+    flag.parser.parse = load_and_copy
+    return copies
+
+
+def load_config(source: str) -> ConfigDict:
+    """Returns the config of a file or of a config that comes with this package.
+
+    Args:
+      source: as in `find_config`.
+
+    Raises:
+      UserError: there is no such config.
+    """
+    file, argument = split_argument(find_config(source))
+    names = runpy.run_path(file)
+    if "get_config" not in names:
+        raise UserError(f"{file} has no function get_config()")
+    return names["get_config"](*([argument[1:]] if argument else []))
+
+
+def name_config(source: str) -> str:
+    """Returns 'configs/isbi.py', or 'saved:runs/isbi', or the path of a user's file."""
+    file, argument = split_argument(find_config(source))
+    if Path(file) == SAVED:
+        return f"{SAVED.stem}{argument}"
+    if file == f"{CONFIGS}/{Path(file).name}":
+        file = f"configs/{Path(file).name}"
+    return f"{file}{argument}"
 
 
 def split_argument(config: str) -> tuple[str, str]:
@@ -190,6 +293,24 @@ def _field(argument: str) -> str | None:
     return field and field[1]
 
 
+def _check_tuples(argv: Sequence[str]) -> None:
+    """Raises UserError if a field that is a tuple is set to a dict.
+
+    ml_collections would take the keys of the dict for the elements.
+    """
+    config = getattr(flags.FLAGS, "config", None)
+    for argument in argv:
+        flag, _, text = argument.partition("=")
+        field = re.fullmatch(r"--?config\.(\w+)(?:\.(\w+))?", flag)
+        if not field or not re.match(r"[\s(]*{", text) or not config:
+            continue
+        value = config.get(field[1])
+        value = value.get(field[2]) if field[2] and hasattr(value, "get") else value
+        if isinstance(value, tuple) and not re.search(r",\s*\)\s*$|}\s*,", text):
+            bare = text.strip().removeprefix("(").removesuffix(")")
+            raise UserError(f'{flag} needs a tuple: {flag}="({bare},)"')
+
+
 def _in_file(error: BaseException | None, file: str) -> str | None:
     """Line and message of an error in a config file; None if it is not in the file."""
     while error:
@@ -205,6 +326,23 @@ def _in_file(error: BaseException | None, file: str) -> str | None:
                 return f"{file}, line {frame.lineno}: {type(error).__name__}: {text}"
         error = error.__cause__ or error.__context__
     return None
+
+
+def _explain_unknown(name: str, argv: Sequence[str]) -> str:
+    """Returns the error for a flag that does not exist, with the nearest one."""
+    from unet_jax.build.fields import find_flag  # late: only a mistake needs it
+
+    given = next((a for a in argv if re.match(rf"--?{name}(=|$)", a)), f"--{name}")
+    value = given.partition("=")[1:]
+    own = find_nearest(name, OWN_FLAGS)
+    config = getattr(flags.FLAGS, "config", None)
+    near = f"--{own}" if own else find_flag(name.removeprefix("config."), config)
+    if near:
+        return f"there is no flag --{name}; did you mean {near}{''.join(value)}?"
+    return (
+        f"there is no flag --{name}; --help lists the flags, and every field of the "
+        "config is one: --config.steps=10"
+    )
 
 
 def _explain(error: Exception, argv: list[str]) -> str | None:
@@ -237,7 +375,11 @@ def _explain(error: Exception, argv: list[str]) -> str | None:
     path = next((p for p in paths if word in re.split(r"\W+", p)), None)
     if path is None:
         return f"{', '.join(paths)}: {text}"
-    return f"{path}: the config has no field {word!r}"
+    from unet_jax.build.fields import find_flag  # late: only a mistake needs it
+
+    near = find_flag(re.sub(r"^--?config\.", "", path))
+    hint = f"; did you mean {near}?" if near and near != path else ""
+    return f"{path}: the config has no field {word!r}{hint}"
 
 
 def _reword(text: str) -> str:

@@ -1,7 +1,30 @@
 """Names, sizes and errors as text, for messages."""
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.cells import cell_len, set_cell_size
+
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats, surrogates, line ends
+JOINERS = "\u200c\u200d"  # parts of words in some scripts, and of emoji
+
+
+def printable(text: object, keep: str = "") -> str:
+    r"""Returns text that is safe to show: `'a\x1b[2J.png'` with a visible backslash.
+
+    Control characters could command a terminal, and direction marks reorder a line.
+    Bytes of a file name that are not UTF-8 become `\xff`. Everything else stays.
+
+    Args:
+      text: a file name, a path or a message.
+      keep: control characters that are not escaped, such as a line feed.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(_escaped(c) if c not in keep else c for c in text)
 
 
 def listing(names: Iterable[object], most: int = 5, separator: str = ", ") -> str:
@@ -12,7 +35,7 @@ def listing(names: Iterable[object], most: int = 5, separator: str = ", ") -> st
       most: the number of names to show.
       separator: the text between two names.
     """
-    unique = list(dict.fromkeys(map(str, names)))
+    unique = list(dict.fromkeys(map(printable, names)))
     more = len(unique) - most
     return separator.join(unique[:most]) + (f" and {more:,} more" if more > 0 else "")
 
@@ -21,6 +44,11 @@ def dimensions(sizes: Sequence[float], separator: str = " x ") -> str:
     """Returns the sizes of the axes: `'512 x 512'`."""
     each = (f"{s:g}" if isinstance(s, float) else str(s) for s in sizes)
     return separator.join(each)
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """Returns None for a number that is not finite, which JSON has no text for."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def one_line(error: BaseException, without: str = "") -> str:
@@ -32,4 +60,57 @@ def one_line(error: BaseException, without: str = "") -> str:
     """
     message = getattr(error, "strerror", None) or str(error) or type(error).__name__
     message = re.sub(without, "", message) if without else message
-    return " ".join(message.split())[:200]
+    return printable(" ".join(message.split()))[:200]
+
+
+def _escaped(character: str) -> str:
+    if unicodedata.category(character) not in HIDDEN or character in JOINERS:
+        return character
+    if "\udc80" <= character <= "\udcff":  # how Python decodes a byte of a name
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def tabulate(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """Yields the lines of a table, and an empty line after each of its blocks.
+
+    A table that is too wide is cut into blocks of columns, each of which begins with
+    the first column. The first column has at least a third of the width, or what the
+    others leave; in the middle of a longer text, characters are left out.
+
+    Args:
+      rows: the cells of each row, as many in every row. The first column is aligned to
+        the left, the others to the right.
+      width: the columns of the terminal.
+    """
+    if not rows:
+        return
+    names, *columns = zip(*rows, strict=True)
+    others = sum(max(map(cell_len, column)) + 2 for column in columns)
+    names = [shorten(name, max(width // 3, width - others)) for name in names]
+    first = max(map(cell_len, names))
+    columns = [[shorten(c, width - first - 2) for c in column] for column in columns]
+    while columns:
+        block, taken = [], first
+        while columns:
+            size = max(map(cell_len, columns[0])) + 2
+            taken += size
+            if block and taken > width:
+                break
+            block.append([_align_right(cell, size) for cell in columns.pop(0)])
+        for name, *cells in zip(names, *block, strict=True):
+            yield (set_cell_size(name, first) + "".join(cells)).rstrip()
+        yield ""
+
+
+def _align_right(text: str, size: int) -> str:
+    return " " * (size - cell_len(text)) + text
+
+
+def shorten(text: str, most: int) -> str:
+    """Replaces the middle of a text by "..." if it is wider than `most` columns."""
+    if cell_len(text) <= most:
+        return text
+    tail = (most - 3) // 2
+    start = set_cell_size(text, most - 3 - tail)
+    return f"{start}...{set_cell_size(text[::-1], tail)[::-1]}"

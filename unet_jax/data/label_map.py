@@ -12,21 +12,10 @@ from typing import Any
 import numpy as np
 
 from unet_jax.arrays import IGNORE, cut_chunks
+from unet_jax.colours import Colour, choose_colours
 from unet_jax.errors import UserError
 from unet_jax.text import listing
 
-Colour = tuple[int, int, int]
-
-PALETTE: tuple[Colour, ...] = (  # a background, then colours easy to tell apart
-    (0, 0, 0),
-    (64, 200, 120),
-    (240, 100, 80),
-    (90, 140, 255),
-    (250, 200, 60),
-    (190, 100, 240),
-    (80, 220, 230),
-    (255, 140, 190),
-)
 MICROSCOPY: tuple[Colour, ...] = ((40, 40, 40), (235, 235, 235))  # of two classes
 
 COLOUR_OFFSET = 2**60  # added to the code of a colour, which has 16 bits a channel
@@ -125,13 +114,16 @@ def channels_to_label(mask: np.ndarray, ignore_value: str) -> np.ndarray:
     return label
 
 
-def count_values(mask: np.ndarray) -> dict[str, int]:
-    """Counts the pixels of each value of a mask `[*S, 1]` or `[*S, 3]`.
+def count_values(total: Counter[int], mask: np.ndarray) -> None:
+    """Adds the pixels of each value of a mask, or of a part of it, to their counts.
+
+    Args:
+      total: the counts of the parts before, by the codes of the values.
+      mask: `[*S, 1]` or `[*S, 3]`.
 
     Raises:
       UserError: there are too many values for a mask; see also `value_codes`.
     """
-    total: Counter[int] = Counter()
     for chunk in cut_chunks(mask):
         total.update(_count_codes(value_codes(chunk)))
         if len(total) > MAX_VALUES:
@@ -139,7 +131,6 @@ def count_values(mask: np.ndarray) -> dict[str, int]:
                 f"a mask of more than {MAX_VALUES} values; this is an image, or "
                 "object ids, which belong in instances/"
             )
-    return {value_text(code): pixels for code, pixels in sorted(total.items())}
 
 
 def value_codes(mask: np.ndarray) -> np.ndarray:
@@ -222,14 +213,21 @@ def class_names(classes: tuple[str, ...], count: int) -> tuple[str, ...]:
     return ("background", *(f"class {k}" for k in range(1, count)))
 
 
-def class_colours(colours: tuple, count: int) -> tuple[Colour, ...]:
+def class_colours(
+    colours: tuple, count: int, *, background: bool = True
+) -> tuple[Colour, ...]:
     """Returns the colours of the classes, or default colours of `count` classes.
+
+    Args:
+      colours: the colour of each class, or () for default colours.
+      count: the number of classes.
+      background: True if the first class is a background, which is black by default.
 
     Raises:
       UserError: there are colours, but not one for each class.
     """
     if not colours:
-        return tuple(PALETTE[k % len(PALETTE)] for k in range(count))
+        return choose_colours(count, background=background)
     check_colours(colours)
     if len(colours) != count:
         raise UserError(

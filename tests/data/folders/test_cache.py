@@ -10,10 +10,12 @@ import pytest
 import tifffile
 from PIL import Image
 
+from unet_jax import json_file
 from unet_jax.data import folder
 from unet_jax.data.folders import cache, reading, survey
 from unet_jax.data.folders.cache import SURVEY_FILE
-from unet_jax.data.folders.pairing import Patterns, find_pairs
+from unet_jax.data.folders.pairing import find_pairs
+from unet_jax.data.folders.patterns import Patterns
 from unet_jax.data.folders.reading import ReadOptions
 from unet_jax.data.folders.survey_file import survey_from_json
 
@@ -262,7 +264,7 @@ def test_a_survey_that_was_cut_off_is_ignored(home, tmp_path, opened):
 def test_a_file_too_large_for_a_survey_is_not_read(home, tmp_path, opened, monkeypatch):
     survey = kept(folder(root=str(home)), tmp_path / "survey.json")
     for largest, read in ((10**6, 0), (10**3, 10)):
-        monkeypatch.setattr(cache, "LARGEST", largest)
+        monkeypatch.setattr(json_file, "MOST_BYTES", largest)
         opened.clear()
         folder(root=str(home), survey=survey)
         assert len(opened) == read

@@ -52,6 +52,21 @@ def test_pixels_and_classes_are_those_of_the_files(home):
             assert source.pixels[k] == sum((label == k).sum() for label in mine)
 
 
+def test_masks_without_a_background_may_hold_only_class_0(tmp_path):
+    """With a background, such a mask has no foreground, which is suspicious."""
+    for i in range(8):
+        save(tmp_path / f"images/{i}.png", noise(12, 12))
+        save(tmp_path / f"masks/{i}.png", noise(12, 12) % 2 if i else noise(12, 12) % 1)
+    options = {"root": str(tmp_path), "classes": ("road", "car")}
+    splits = folder(background=False, **options)
+    check_sound(splits)
+    assert not any(source.background for source in splits.sources.values())
+    splits = folder(**options)
+    (issue,) = splits.report.issues
+    assert issue.text == "masks/0.png: no foreground pixels"
+    assert all(source.background for source in splits.sources.values())
+
+
 def test_colours_for_pictures_do_not_make_plain_masks_unclear(home):
     colours = ((0, 0, 0), (255, 255, 255))
     splits = folder(root=str(home), classes=("background", "cell"), colours=colours)

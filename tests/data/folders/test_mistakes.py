@@ -220,7 +220,121 @@ def few(home):
             (home / f"{kind}/{i}.png").unlink()
 
 
+def swapped(home):
+    (home / "masks").rename(home / "labels")
+    (home / "images").rename(home / "masks")
+    (home / "labels").rename(home / "images")
+
+
+def swapped_jpeg(home):
+    swapped(home)
+    for i in range(10):
+        image = Image.open(home / f"masks/{i}.png")
+        image.save(home / f"masks/{i}.jpg", quality=95)
+        (home / f"masks/{i}.png").unlink()
+
+
+def swapped_colours(home):
+    swapped(home)
+    for i in range(10):
+        png(home, f"masks/{i}.png", RNG.integers(0, 256, (24, 20, 3), dtype=np.uint8))
+
+
+def write_tiffs(home, convert):
+    """Replaces each image and mask by `convert(image, mask)`; None keeps the file."""
+    for i in range(10):
+        files = [home / f"{kind}/{i}.png" for kind in ("images", "masks")]
+        arrays = convert(*(np.array(Image.open(file)) for file in files))
+        for file, array in zip(files, arrays, strict=True):
+            if array is not None:
+                planes = {"photometric": "rgb", "planarconfig": "separate"}
+                how = planes if len(array) == 3 and array.dtype == np.uint8 else {}
+                tifffile.imwrite(file.with_suffix(".tif"), array, **how)
+                file.unlink()
+
+
+def three_pages(home):
+    write_tiffs(
+        home,
+        lambda image, mask: (
+            np.stack([image, image + 1, image + 2]),
+            np.stack([mask, mask // 255 * 7, mask]) // 255,
+        ),
+    )
+
+
+def three_boolean_pages(home):
+    write_tiffs(
+        home,
+        lambda image, mask: (np.stack([image] * 3), np.stack([mask] * 3) > 0),
+    )
+
+
+def five_first(home):
+    write_tiffs(home, lambda image, _: (np.stack([image] * 5), None))
+
+
+def five_last(home):
+    write_tiffs(home, lambda image, _: (np.stack([image] * 5, axis=-1), None))
+
+
+def twelve_values(home):
+    for i in range(10):
+        png(home, f"masks/{i}.png", RNG.integers(0, 12, (24, 20), dtype=np.uint8))
+
+
+def seven_in_one(home):
+    for i in range(10):
+        png(home, f"masks/{i}.png", mask(home, i) // 255 * (1 if i else 7))
+
+
+THREE = {"classes": ("bg", "a", "b")}
+TWO = {"classes": ("bg", "a")}
 MISTAKES = [
+    (
+        swapped,
+        {},
+        "images and masks seem to be swapped: images/0.png has 2 values, as a mask, "
+        "and masks/0.png at least 141, as an image; exchange them: "
+        "--config.data.images='masks' --config.data.masks='images'",
+    ),
+    (swapped_jpeg, {}, "--config.data.images='masks' --config.data.masks='images'"),
+    (swapped_colours, {}, "--config.data.images='masks' --config.data.masks='images'"),
+    (
+        three_pages,
+        {},
+        "masks/0.tif: a mask of 3 planes with the values 0, 1, which are no colours; "
+        "its image is stored as axes SYX 3 x 24 x 20, photometric RGB, planarconfig "
+        "SEPARATE; if its first axis is pages, set --config.data.tiff_axes=ZYX",
+    ),
+    (
+        three_boolean_pages,
+        {},
+        "3 pages, where its image has 1; its image is stored as axes SYX 3 x 24 x 20, "
+        "photometric RGB, planarconfig SEPARATE; if its first axis is pages, set "
+        "--config.data.tiff_axes=ZYX",
+    ),
+    (
+        five_first,
+        {},
+        "masks/4.png and 5 more: 1 pages, where its image has 5; its image is stored "
+        "as axes QYX 5 x 24 x 20, photometric MINISBLACK; if its first axis is "
+        "channels, set --config.data.tiff_axes=CYX",
+    ),
+    (five_last, {}, "if its last axis is channels, set --config.data.tiff_axes=YXC"),
+    (
+        twelve_values,
+        THREE,
+        "masks have 12 different values, and classes names 3 (bg, a, b): masks have "
+        "the values 0; 1; 2; 3; 4; 5; 6; 7 and 4 more; name every class: "
+        "--config.data.classes=\"('bg', 'a', 'b', 'class 3', ",
+    ),
+    (
+        seven_in_one,
+        TWO,
+        "masks/0.png: the value 7 in 54 pixels, where masks have 0, 1; correct the "
+        'file, or ignore the value: --config.data.label_map="((7,-1),(0,0),(1,1),)"',
+    ),
     (no_mask, {}, "images/3.png: an image without a mask in masks; add"),
     (no_image, {}, "masks/3.png: a mask without an image; add"),
     (another_name, {}, "(is it 3_mask.png? then rename it to 3.png)"),
@@ -245,10 +359,10 @@ MISTAKES = [
     (
         no_mask,
         {"classes": ("background", "cell", "debris"), "label_map": ((0, 0), (255, 1))},
-        "class 2 'debris' is never present in training; no mask has it",
+        "images/3.png: an image without a mask in masks; add the mask or remove",
     ),
     (nan, {}, "images/3.tif: 2 values are NaN or infinite; replace them"),
-    (truncated, {}, "images/3.png: cannot be read"),
+    (truncated, {}, "images/3.png: is cut off"),
     (text, {}, "masks/3.png: cannot be read"),
     (channels, {}, "images/3.tif: 2 channels, where most have 1; save it with 1"),
     (stems, {}, "images/3.tif, images/3.png: two files of one stem; rename or"),
@@ -319,6 +433,86 @@ def test_a_mistake_is_told_and_nothing_is_trained(
     assert text in " ".join(capsys.readouterr().out.split("\n"))
 
 
+@pytest.mark.parametrize(
+    ("mistake", "options", "channels", "pages"),
+    [
+        (swapped, {"images": "masks", "masks": "images"}, 1, 1),
+        (swapped_jpeg, {"images": "masks", "masks": "images"}, 1, 1),
+        (three_pages, {"tiff_axes": "ZYX"}, 1, 3),
+        (three_boolean_pages, {"tiff_axes": "ZYX"}, 1, 3),
+        (five_first, {"tiff_axes": "CYX"}, 5, 1),
+        (five_last, {"tiff_axes": "YXC"}, 5, 1),
+        (seven_in_one, TWO | {"label_map": ((7, -1), (0, 0), (1, 1))}, 1, 1),
+    ],
+)
+def test_the_remedy_helps(mistake, options, channels, pages, home):
+    image = np.array(Image.open(home / "images/3.png"))
+    label = np.array(Image.open(home / "masks/3.png")) // 255
+    mistake(home)
+    splits = folder(root=str(home), **options)
+    assert not splits.report.errors
+    records = {
+        record["id"]: record
+        for source in splits.sources.values()
+        for record in map(source.load, range(source.length))
+    }
+    assert len(records) == 10 * pages
+    record = records["3/000" if pages > 1 else "3"]
+    if mistake is not swapped_jpeg:
+        expected = np.repeat(image[..., None], channels, axis=-1)
+        np.testing.assert_array_equal(record["image"], expected)
+    np.testing.assert_array_equal(record["label"], label)
+
+
+def test_classes_that_no_mask_has_are_a_warning(home):
+    splits = folder(root=str(home), classes=("bg", "a", "b", "c"))
+    (issue,) = splits.report.issues
+    assert issue.level == "warning"
+    assert issue.text == (
+        "in no mask: class 2 'b', 3 'c'; such a class is not learnt and has no score. "
+        "Add masks that have it, or remove its name from --config.data.classes"
+    )
+
+
+def test_a_class_that_only_the_test_images_have(home):
+    for part, of in (("train", range(6)), ("val", (6, 7)), ("test", (8, 9))):
+        for kind in ("images", "masks"):
+            (home / part / kind).mkdir(parents=True)
+            for i in of:
+                (home / f"{kind}/{i}.png").rename(home / part / kind / f"{i}.png")
+    for i in (8, 9):
+        png(home, f"test/masks/{i}.png", mask(home / "test", i) // 255 * 2)
+    for part, of in (("train", range(6)), ("val", (6, 7))):
+        for i in of:
+            png(home, f"{part}/masks/{i}.png", mask(home / part, i) // 255)
+    shutil.rmtree(home / "images")
+    shutil.rmtree(home / "masks")
+    (issue,) = folder(root=str(home)).report.errors
+    assert "only test/images/8.png, test/images/9.png has it" in issue.text
+    assert issue.text.endswith("move an image with it to the training images")
+
+
+def test_folders_that_are_not_read_are_mentioned_once(home):
+    for name in ("masks_2nd_observer", "__MACOSX", "empty"):
+        (home / name).mkdir()
+    for name in ("masks_2nd_observer/0.png", "annotations/x/0.png", "__MACOSX/0.png"):
+        png(home, name, mask(home, 0))
+    splits = folder(root=str(home))
+    assert not splits.report.issues
+    assert splits.report.decisions == (
+        "mask values: 0 is background, 255 is foreground",
+        "folders that are not read: annotations, masks_2nd_observer; to read one "
+        "instead of masks: --config.data.masks='annotations'",
+    )
+
+
+def test_images_in_the_place_of_object_ids_are_suspected(home):
+    swapped(home)
+    (home / "masks").rename(home / "instances")
+    texts = [i.text for i in folder(root=str(home)).report.issues]
+    assert "exchange them: --config.data.images='instances'" in " ".join(texts)
+
+
 def test_all_mistakes_are_told_at_once(home):
     size(home)
     data = (home / "images/5.png").read_bytes()
@@ -338,6 +532,12 @@ def test_all_mistakes_are_told_at_once(home):
         ({"masks": "drawn"}, "drawn: there are no masks"),
         ({"label_map": ((0, 0), (255, 2))}, "label_map leaves class 1 out"),
         ({"label_map": (0, 255)}, "label_map must be pairs"),
+        (
+            {"classes": ("bg",)},
+            "classes=('bg',) needs a name for each class, the background first: "
+            "--config.data.classes=\"('bg', 'object')\"",
+        ),
+        ({"tiff_axes": "XYC"}, "tiff_axes='XYC' must name each axis once"),
         ({"label_map": ((255, "cell"),)}, "label_map names cell and no background"),
         ({"group": "case_(.)"}, "group='case_(.)' is not found in 10 of 10 names"),
         ({"group": "("}, "is not a regular expression"),
@@ -347,7 +547,7 @@ def test_all_mistakes_are_told_at_once(home):
             "folds must be at least 3 and at most 10, the number of groups",
         ),
         ({"spacing": (1.0,)}, "spacing=(1.0,) must have 2 sizes, one for each axis"),
-        ({"split": "no.json"}, "split=no.json: No such file"),
+        ({"split": "no.json"}, "split: no.json is not a file; name the split.json"),
         ({"colours": ("red", "green")}, "colours must have red, green and blue"),
         (
             {"colours": ((1, 2, 3),) * 3},

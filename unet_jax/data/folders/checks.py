@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from unet_jax.arrays import IGNORE
 from unet_jax.data.dataset_report import Issue, total_pixels
+from unet_jax.data.duplicates import check_unlabelled_leaks
 from unet_jax.data.folders.masks import LabelMap
 from unet_jax.data.folders.survey import Page
 from unet_jax.data.record import RecordStats
@@ -63,6 +64,39 @@ def check_unlabelled_channels(pages: Sequence[Page], count: int) -> Iterator[Iss
     return _check_channels(_image_channels(pages), count, f"{noun} have", f"{noun} are")
 
 
+def check_set(
+    pages: Sequence[Page],
+    unlabelled: Sequence[Page],
+    label_map: LabelMap,
+    *,
+    leaks: str,
+    named_classes: int,
+    background: bool,
+    given: bool,
+) -> Iterator[Issue]:
+    """Yields the issues of all pages together.
+
+    Args:
+      pages: the pages of the splits, with their pixels counted by class.
+      unlabelled: the pages without labels.
+      label_map: the meaning of the values of the masks.
+      leaks: as in `folder`.
+      named_classes: the number of classes that the user has named, with the background.
+      background: as in `check_classes`.
+      given: True if the user has given a split.json.
+    """
+    stats = [page.stats for page in pages]
+    every = [*pages, *unlabelled]
+    extra_stats = [page.stats for page in unlabelled]
+    yield from check_unlabelled_leaks(stats, extra_stats, leaks)
+    yield from check_dtypes(every)
+    yield from check_orientations(every)
+    yield from check_mask_channels(pages, named_classes)
+    if not label_map.issues:
+        given = given or any(page.pair.split for page in pages)
+        yield from check_classes(stats, label_map, background=background, given=given)
+
+
 def check_dtypes(pages: Sequence[Page]) -> Iterator[Issue]:
     """Yields a warning if images, or targets, differ in the type of their pixels."""
     stats = [page.stats for page in pages]
@@ -110,9 +144,21 @@ def check_mask_channels(pages: Sequence[Page], classes: int) -> Iterator[Issue]:
 
 
 def check_classes(
-    records: Sequence[RecordStats], label_map: LabelMap
+    records: Sequence[RecordStats],
+    label_map: LabelMap,
+    *,
+    background: bool,
+    given: bool,
 ) -> Iterator[Issue]:
-    """Yields issues of classes missing in the training set, and of empty masks."""
+    """Yields issues of classes missing in the training set, and of empty masks.
+
+    Args:
+      records: the records of all splits.
+      label_map: the meaning of the values of their masks.
+      background: True if class 0 is the background. A mask with nothing else is then
+        empty.
+      given: True if the user has chosen the split of each image.
+    """
     train = [record for record in records if record.split == "train"]
     classes = label_map.classes
     if not train or not classes:
@@ -122,19 +168,32 @@ def check_classes(
         text = f"all {len(train)} masks to train on hold only {classes[0]}; check "
         yield Issue("error", "empty masks", text + "them, and --config.data.label_map")
         return
+    absent = []
     for k, name in enumerate(classes):
-        if k not in pixels:
-            elsewhere = [record.image for record in records if k in record.pixels]
-            where = f"only {listing(elsewhere)}" if elsewhere else "no mask"
-            text = f"class {k} {name!r} is never present in training; {where} has it. "
-            text += "Choose another split (--config.data.seed=1), or remove the class"
-            yield Issue("error" if k else "warning", "class never present", text)
+        elsewhere = [record.image for record in records if k in record.pixels]
+        if not elsewhere and (k or not background):
+            absent.append(f"{k} {name!r}")
+        elif not elsewhere:
+            text = f"no mask has {name!r}, class 0: all pixels are of other classes"
+            yield Issue("warning", "class never present", text)
+        elif k not in pixels:
+            text = f"class {k} {name!r} is never present in training; only "
+            text += f"{listing(elsewhere)} has it; "
+            other = "choose another split, --config.data.seed=1"
+            text += "move an image with it to the training images" if given else other
+            level = "error" if k or not background else "warning"
+            yield Issue(level, "class never present", text)
+    if absent:
+        text = f"in no mask: class {listing(absent)}; such a class is not learnt and "
+        text += "has no score. Add masks that have it, or remove its name from "
+        text += "--config.data.classes"
+        yield Issue("warning", "class never present", text)
     if len(pixels.keys() - {IGNORE}) == 1:
         text = f"all masks to train on hold only {classes[max(pixels)]}; check them: "
         text += "transparency may have been lost when the masks were exported"
         yield Issue("error", "empty masks", text)
     empty = [record.mask for record in records if not any(k > 0 for k in record.pixels)]
-    if empty:
+    if empty and background:
         yield Issue("warning", "empty masks", f"{listing(empty)}: no foreground pixels")
 
 

@@ -1,31 +1,36 @@
 """The data set of a folder of the user's own images."""
 
-import functools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from unet_jax.arrays import IGNORE
-from unet_jax.data.dataset_report import DatasetReport, merge_issues, total_pixels
-from unet_jax.data.duplicates import check_unlabelled_leaks
-from unet_jax.data.folders import cache, checks
+from unet_jax.data.dataset_report import (
+    DatasetReport,
+    summarize_notes,
+)
+from unet_jax.data.files import check_order
+from unet_jax.data.folders import cache, checks, diagnosis
 from unet_jax.data.folders.masks import ClassOptions, LabelMap, find_label_map
-from unet_jax.data.folders.pairing import UNLABELLED, FoundPairs, Patterns, find_pairs
-from unet_jax.data.folders.reading import ReadOptions, load_record
+from unet_jax.data.folders.pair import UNLABELLED
+from unet_jax.data.folders.pairing import FoundPairs, find_pairs
+from unet_jax.data.folders.pairing_issues import describe_ignored
+from unet_jax.data.folders.patterns import Patterns
+from unet_jax.data.folders.reading import ReadOptions
+from unet_jax.data.folders.sources import make_sources
 from unet_jax.data.folders.splits import SPLIT_FILE, assign_splits, split_to_json
 from unet_jax.data.folders.survey import Page, survey_pairs
 from unet_jax.data.folders.survey_file import survey_from_json, survey_to_json
 from unet_jax.data.label_map import (
-    class_colours,
     class_names,
     list_label_map_classes,
     parse_label_map,
 )
-from unet_jax.data.record import Record, RecordStats
-from unet_jax.data.source import Source, Splits, subset
-from unet_jax.data.splitting import SPLITS, Share, SplitOptions
-from unet_jax.errors import UserError, prefix_errors
+from unet_jax.data.record import RecordStats
+from unet_jax.data.source import Splits
+from unet_jax.data.splitting import Share, SplitOptions
+from unet_jax.errors import UserError
 from unet_jax.specs import Positive, Whole
 
 
@@ -38,8 +43,10 @@ def folder(
     targets: str = "targets",
     unlabelled: str = "unlabelled",
     axes: Literal[2, 3] = 2,
+    tiff_axes: str = "",
     channels: Whole = 0,
     classes: tuple[str, ...] = (),
+    background: bool = True,
     colours: tuple = (),
     label_map: tuple = (),
     ignore_label: int = IGNORE,
@@ -50,6 +57,7 @@ def folder(
     folds: Whole = 0,
     fold: Whole = 0,
     group: str = "",
+    series: Literal["together", "apart"] = "together",
     seed: Whole = 0,
     split: str = "",
     leaks: Literal["refuse", "allow"] = "refuse",
@@ -78,8 +86,14 @@ def folder(
       unlabelled: the same for images without labels, for semi-supervised training;
         beside `images/`, in `root` and in `train/`.
       axes: 2 for images and stacks of images; 3 for volumes.
+      tiff_axes: the order of the axes of TIFF files with as many axes, for files that
+        do not state it: 'CYX' for channels first, 'YXC' for channels last, 'ZYX' for
+        pages or slices. '': what the files state.
       channels: 1 or 3 converts all images to grey or RGB; 0 takes what most files need.
       classes: names by id, the background first; () takes the classes of the masks.
+      background: False if class 0 is a class like the others, as in street scenes. All
+        classes then count in the mean of a score. Classes that overlap always all
+        count.
       colours: red, green and blue of each class, for pictures and for coloured masks.
       label_map: pairs of a mask value or colour and a class id or name; -1 ignores.
       ignore_label: the mask value of pixels that are not annotated; -1 ignores only
@@ -93,6 +107,8 @@ def folder(
       fold: the fold to test on; the next one validates.
       group: a regular expression for the names of files. Files in which it finds the
         same text stay in one split. '': pages of a file and duplicates stay together.
+      series: 'together' keeps consecutive numbered images together if they look alike:
+        whole series, or blocks of them. 'apart' takes all files for independent.
       seed: another seed gives another split.
       split: the split.json of an earlier run, to use the same split.
       leaks: 'allow' continues if the same image is in two given splits, or unlabelled
@@ -117,10 +133,14 @@ def folder(
         label_map=label_map,
         ignore_value="" if ignore_label == IGNORE else str(ignore_label),
     )
+    check_order(tiff_axes)
     patterns = Patterns(images, masks, instances, targets, unlabelled)
     found = find_pairs(home, patterns, classes=classes, links=links)
     options = _read_options(
-        found, class_options, axes, multilabel=multilabel, spacing=spacing
+        found,
+        class_options,
+        ReadOptions(axes, spacing=spacing, tiff_axes=tiff_axes),
+        multilabel=multilabel,
     )
 
     # 2. Read and measure every file, unless that was done before.
@@ -145,38 +165,52 @@ def folder(
     extra = [page for page in pages if page.pair.split == UNLABELLED]
     pages = [page for page in pages if page.pair.split != UNLABELLED]
     split_options = SplitOptions(val, test, folds, fold, seed)
-    pages, split_issues = assign_splits(pages, split_options, group, split, leaks)
+    assigned = assign_splits(
+        pages, split_options, group=group, series=series, file=split, leaks=leaks
+    )
+    pages = assigned.pages
     mapping = _label_map(pages, found, class_options, options)
     pages = [page._replace(stats=_count_classes(page.stats, mapping)) for page in pages]
     image_channels, channel_issues = checks.choose_channels(pages, channels)
     target_channels, target_issues = checks.choose_target_channels(pages)
 
     # 4. Check the whole set.
-    stats = tuple(page.stats for page in pages)
-    extra_stats = tuple(page.stats for page in extra)
+    set_issues = checks.check_set(
+        pages,
+        extra,
+        mapping,
+        leaks=leaks,
+        named_classes=len(classes),
+        background=background,
+        given=bool(split),
+    )
+    issues = (
+        *found.issues,
+        *(issue for result in surveys for issue in result.issues),
+        *mapping.issues,
+        *channel_issues,
+        *target_issues,
+        *checks.check_unlabelled_channels(extra, image_channels),
+        *assigned.issues,
+        *set_issues,
+    )
     report = DatasetReport(
         root=str(home),
         classes=mapping.classes,
         label_map=tuple(mapping.ids.items()),
-        records=stats + extra_stats,
-        issues=merge_issues(
-            *found.issues,
-            *(issue for result in surveys for issue in result.issues),
-            *mapping.issues,
-            *channel_issues,
-            *target_issues,
-            *checks.check_unlabelled_channels(extra, image_channels),
-            *split_issues,
-            *check_unlabelled_leaks(stats, extra_stats, leaks),
-            *checks.check_dtypes([*pages, *extra]),
-            *checks.check_orientations([*pages, *extra]),
-            *checks.check_mask_channels(pages, len(classes)),
-            *(() if mapping.issues else checks.check_classes(stats, mapping)),
+        records=tuple(page.stats for page in (*pages, *extra)),
+        issues=diagnosis.explain_issues(issues, found, pages, options, patterns, home),
+        decisions=(
+            *mapping.decisions,
+            *describe_ignored(found.ignored, patterns),
+            *summarize_notes(issue for one in surveys for issue in one.issues),
         ),
-        decisions=mapping.decisions,
+        duplicates=assigned.duplicates,
+        tiff_axes=options.tiff_axes,
+        coloured=options.coloured,
     )
     notes = {
-        SPLIT_FILE: split_to_json({record.id: record.split for record in stats}),
+        SPLIT_FILE: split_to_json({page.stats.id: page.stats.split for page in pages}),
         "data.json": _report_to_json(report),
         cache.SURVEY_FILE: survey_data,
     }
@@ -185,50 +219,38 @@ def folder(
     options = options._replace(
         channels=image_channels, target_channels=target_channels, ids=mapping.ids
     )
-    count = len(mapping.classes)
-    every = [page for page in (*pages, *extra) if _is_loadable(page, options, count)]
-    load = functools.partial(_load_page, options=options)
-    if prefix and not report.errors:
-        load = cache.cached_loader(prefix, every, options, survey_data)
-    name = home.resolve().name
-    whole = Source(
-        name=name,
-        classes=mapping.classes,
-        colours=class_colours(colours, count) if count else (),
-        channels=image_channels,
-        length=len(every),
-        load=lambda i: load(every[i]),
-        spacing=spacing,
-        convert=any(page.stats.channels != image_channels for page in every),
-        independent=options.multilabel,
-        target_channels=target_channels,
+    sources = make_sources(
+        home.resolve().name,
+        (*pages, *extra),
+        options,
+        mapping.classes,
+        colours=colours,
+        background=background,
+        prefix=None if report.errors else prefix,
+        survey=survey_data,
     )
-    parts: dict[str, Any] = {name: _part(whole, every, name) for name in SPLITS}
-    rest = _part(whole, every, UNLABELLED)._replace(target_channels=0)
-    parts[UNLABELLED] = rest if rest.length else None
-    return Splits(**parts, report=report, notes=notes)
+    return Splits(**sources, report=report, notes=notes)
 
 
 def _read_options(
     found: FoundPairs,
     options: ClassOptions,
-    axes: int,
+    stored: ReadOptions,
     *,
     multilabel: bool,
-    spacing: tuple[float, ...],
 ) -> ReadOptions:
+    """Returns the options for reading, from those that do not depend on the masks."""
+    axes, spacing = stored.axes, stored.spacing
     has_masks = any(pair.masks for pair in found.pairs)
     if multilabel and found.pairs and not has_masks:
         raise UserError("multilabel=True needs masks, not instances or targets alone")
     if len(spacing) not in (0, axes):
         raise UserError(f"spacing={spacing} must have {axes} sizes, one for each axis")
     values = parse_label_map(options.label_map, options.classes, options.ignore_value)
-    return ReadOptions(
-        axes=axes,
+    return stored._replace(
         multilabel=has_masks and (multilabel or bool(found.classes)),
         coloured=any("," in value for value in values),
         ignore_value=options.ignore_value,
-        spacing=spacing,
     )
 
 
@@ -266,32 +288,6 @@ def _count_classes(stats: RecordStats, label_map: LabelMap) -> RecordStats:
         if value in label_map.ids:
             pixels[label_map.ids[value]] += count
     return stats._replace(pixels=dict(sorted(pixels.items())))
-
-
-def _is_loadable(page: Page, options: ReadOptions, classes: int) -> bool:
-    """Returns False if the page has an error, and cannot be a record."""
-    stats = page.stats
-    channels = [(stats.channels, options.channels)]
-    if stats.target:
-        channels.append((stats.target_channels, options.target_channels))
-    return (
-        page.finite
-        and all(a == b or {a, b} == {1, 3} for a, b in channels)
-        and page.classes in (0, classes - 1)
-        and stats.values.keys() <= options.ids.keys()
-    )
-
-
-def _load_page(page: Page, options: ReadOptions) -> Record:
-    with prefix_errors(page.stats.mask or page.stats.image):
-        return load_record(page.pair, page.number, page.stats.id, options)
-
-
-def _part(whole: Source, pages: Sequence[Page], name: str) -> Source:
-    """Returns the records of one split."""
-    chosen = [i for i, page in enumerate(pages) if page.stats.split == name]
-    part = subset(whole, chosen, f"{whole.name}/{name}")
-    return part._replace(pixels=total_pixels(pages[i].stats for i in chosen) or None)
 
 
 def _report_to_json(report: DatasetReport) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from unet_jax.arrays import IGNORE
+from unet_jax.colours import Colour
 from unet_jax.data.dataset_report import Issue
 from unet_jax.data.label_map import (
-    Colour,
+    MAX_CLASSES,
     canonical_value,
     check_colours,
     class_colours,
@@ -14,6 +15,7 @@ from unet_jax.data.label_map import (
     parse_label_map,
     parse_value,
 )
+from unet_jax.errors import UserError
 from unet_jax.text import listing
 
 WHITE = ("255", "65535")  # the foreground in masks from drawing programs
@@ -77,10 +79,19 @@ def find_label_map(
       UserError: the options contradict each other.
     """
     check_colours(options.colours)
+    if len(options.classes) == 1:
+        (name,) = options.classes
+        both = (name, "object") if name.startswith(("bg", "back")) else ("bg", name)
+        raise UserError(
+            f"classes={options.classes} needs a name for each class, the background "
+            f'first: --config.data.classes="{both}"'
+        )
     if options.classes:
         class_colours(options.colours, len(options.classes))
     given = parse_label_map(options.label_map, options.classes, options.ignore_value)
     ids = given or _infer_ids(files, options)
+    if not given and (issue := _too_many(files, ids, options)):
+        return LabelMap({}, options.classes, issues=(issue,))
     if not ids:
         return LabelMap({}, options.classes, issues=(_unclear(files, options),))
     seen = {value for _, found in files for value in found}
@@ -95,9 +106,10 @@ def find_label_map(
         names = dict(enumerate(classes)) | {IGNORE: "ignored"}
         each = [f"{value} is {names[k]}" for value, k in ids.items() if value in seen]
         decisions = (f"mask values: {', '.join(each)}",)
-    issues = tuple(_misfit(name, found, ids) for name, found in misfits)
+    most = len(options.classes) or MAX_CLASSES
+    issues = tuple(_misfit(name, found, ids, most) for name, found in misfits)
     if given and len(misfits) == len(files) > 1:
-        issues = (_unknown(files, ids),)
+        issues = (_unknown(files, ids, most),)
     return LabelMap(ids, classes, decisions, issues)
 
 
@@ -143,23 +155,56 @@ def _value_sets(
     return [set(found) - {ignore_value, str(IGNORE)} for _, found in files]
 
 
-def _misfit(name: str, found: ValueCounts, ids: Mapping[str, int]) -> Issue:
-    """Returns the issue of one file whose values differ from those of the others."""
+def _too_many(
+    files: Sequence[tuple[str, ValueCounts]],
+    ids: Mapping[str, int],
+    options: ClassOptions,
+) -> Issue | None:
+    """Returns the issue of more values than named classes, in half of the files."""
+    names = options.classes
+    sets = _value_sets(files, options.ignore_value)
+    values = set().union(*sets)
+    misfits = sum(not each <= ids.keys() for each in sets)
+    if not names or len(values) <= len(names) or 2 * misfits < len(sets):
+        return None
+    if any(_anti_aliased(name, found) for name, found in files):
+        return None
+    text = f"masks have {len(values)} different values, and classes names "
+    text += f"{len(names)} ({', '.join(names)}): masks have {_values(values)}; "
+    if len(values) <= MAX_SUGGESTED:
+        more = (f"class {k}" for k in range(len(names), len(values)))
+        text += f'name every class: --config.data.classes="{(*names, *more)}", or '
+    text += "give each value one of the named classes: "
+    first = sorted(values, key=parse_value)[:3]
+    pairs = ",".join(f"({v},{min(k, len(names) - 1)})" for k, v in enumerate(first))
+    text += f'--config.data.label_map="({pairs},...)"'
+    return Issue("error", "mask values", text)
+
+
+def _misfit(name: str, found: ValueCounts, ids: Mapping[str, int], most: int) -> Issue:
+    """Returns the issue of one file whose values differ from those of the others.
+
+    `most` is the number of classes that there may be.
+    """
     if issue := _anti_aliased(name, found):
         return issue
     strange = {value: n for value, n in found.items() if value not in ids}
     text = f"{name}: {_values(strange)} in {sum(strange.values())} pixels, where masks "
     text += f"have {', '.join(v for v in ids if v != str(IGNORE))}; correct the file, "
-    return _issue(f"{text}or give the value a class: {_suggestion(found, ids)}")
+    flag = _suggestion(found, ids, most)
+    what = "ignore the value" if f",{IGNORE})" in flag else "give the value a class"
+    return _issue(f"{text}or {what}: {flag}")
 
 
-def _unknown(files: Sequence[tuple[str, ValueCounts]], ids: Mapping[str, int]) -> Issue:
+def _unknown(
+    files: Sequence[tuple[str, ValueCounts]], ids: Mapping[str, int], most: int
+) -> Issue:
     """Returns the one issue of masks whose values are all missing in the label map."""
     every = {v: n for _, found in files for v, n in found.items()}
     known = {value: k for value, k in ids.items() if value in every}
     text = f"{listing(name for name, _ in files)}: masks have {_values(every)}, and "
     text += f"the label map has {_values(ids)}; give the values classes: "
-    return _issue(text + _suggestion(every, known))
+    return _issue(text + _suggestion(every, known, most))
 
 
 def _unclear(files: Sequence[tuple[str, ValueCounts]], options: ClassOptions) -> Issue:
@@ -181,7 +226,8 @@ def _unclear(files: Sequence[tuple[str, ValueCounts]], options: ClassOptions) ->
     both = any({"1", VOID} <= found.keys() for _, found in files)
     mixed = every.keys() == {"0", "1", VOID} and not both
     known = {"0": 0, "1": 1} if mixed else {}
-    return _issue(f"{text}give the values classes: {_suggestion(every, known)}")
+    flag = _suggestion(every, known, len(options.classes) or MAX_CLASSES)
+    return _issue(f"{text}give the values classes: {flag}")
 
 
 def _anti_aliased(name: str, found: ValueCounts) -> Issue | None:
@@ -199,8 +245,10 @@ def _anti_aliased(name: str, found: ValueCounts) -> Issue | None:
     return Issue("error", "anti-aliased", text)
 
 
-def _suggestion(found: ValueCounts, ids: Mapping[str, int]) -> str:
-    """Returns a flag that would accept the values."""
+def _suggestion(
+    found: ValueCounts, ids: Mapping[str, int], most: int = MAX_CLASSES
+) -> str:
+    """Returns a flag that would accept the values, with at most so many classes."""
     known = {v: k for v, k in ids.items() if k > IGNORE}
     others = (found.keys() | known.keys()) - {VOID}
     consecutive = others == {str(k) for k in range(len(others))}
@@ -209,7 +257,8 @@ def _suggestion(found: ValueCounts, ids: Mapping[str, int]) -> str:
         return f"--config.data.ignore_label={VOID}, if it marks unannotated pixels"
     pairs = dict(known)
     for value in sorted(found.keys() - known.keys(), key=parse_value):
-        pairs[value] = _likely_class(value, pairs, known)
+        likely = _likely_class(value, pairs, known)
+        pairs[value] = likely if likely < most else IGNORE
     ordered = sorted(pairs.items(), key=lambda pair: (pair[1], parse_value(pair[0])))
     each = [f"({f'({v})' if ',' in v else v},{k})" for v, k in ordered]
     return f'--config.data.label_map="({",".join(each)},)"'

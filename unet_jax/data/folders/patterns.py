@@ -3,21 +3,35 @@
 Files with the same key belong together. In a folder the key is the stem: images/a.png
 and masks/a.tif both have the key 'a'. For a glob it is the text that the wildcards
 match: 'raw/*_img.png' and 'drawn/*_mask.png' give the key 'a' for raw/a_img.png and
-drawn/a_mask.png. A pattern of one file gives the key ''.
+drawn/a_mask.png. A pattern of one file gives the key ''. Keys are in the Unicode form
+NFC, and bytes that are not UTF-8 are escaped.
 """
 
-import glob
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from unet_jax.data import files
 from unet_jax.data.dataset_report import Issue
+from unet_jax.text import printable
 
-WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])")
-EXPRESSIONS = {"**/": "(?:(.*)/)?", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+EXPRESSIONS = {  # of wildcards; '[[]' is a literal bracket
+    **{"**/": "(?:(.*)/)?", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"},
+    "[[]": r"\[",
+}
+
+
+class Patterns(NamedTuple):
+    """The places of the files: folders or globs, relative to a root."""
+
+    images: str = "images"
+    masks: str = "masks"
+    instances: str = "instances"
+    targets: str = "targets"
+    unlabelled: str = "unlabelled"
 
 
 class FileFinder(NamedTuple):
@@ -51,8 +65,10 @@ class FileFinder(NamedTuple):
                 self.refused.add(key)
             elif key in found:
                 names = f"{self.name(path)}, {self.name(found[key])}"
-                text = f"{names}: two files of one stem; rename or remove one"
-                self.report(text, "duplicate stem")
+                text = "two files of one stem"
+                if files.stem(path) != files.stem(found[key]):
+                    text += ", in different Unicode forms (NFC and NFD)"
+                self.report(f"{names}: {text}; rename or remove one", "duplicate stem")
             else:
                 found[key] = path
         return found
@@ -70,7 +86,7 @@ class FileFinder(NamedTuple):
     def name(self, path: Path) -> str:
         """Returns a path relative to the root, as messages show it."""
         inside = path.is_relative_to(self.root) and path != self.root
-        return str(path.relative_to(self.root) if inside else path)
+        return printable(path.relative_to(self.root) if inside else path)
 
     def report(self, text: str, kind: str = "missing pair") -> None:
         """Adds an error."""
@@ -92,15 +108,15 @@ def match_files(base: Path, pattern: str) -> list[tuple[str, Path]]:
     """
     if not pattern:
         return []
-    if WILDCARD.search(pattern):
-        return _match_glob(base, pattern)
     path = pattern_path(base, pattern)
+    if files.split_glob(str(path))[1]:
+        return _match_glob(str(path))
     if files.is_image(path):
         return [("", path)] if path.exists() else []
     if not path.is_dir():
         return []
     inside = (path / name for name in sorted(os.listdir(path)))
-    return [(files.stem(file), file) for file in inside if files.is_image(file)]
+    return [(make_key(files.stem(f)), f) for f in inside if files.is_image(f)]
 
 
 def unknown_files(base: Path, pattern: str) -> dict[str, Path]:
@@ -108,14 +124,15 @@ def unknown_files(base: Path, pattern: str) -> dict[str, Path]:
     folder = pattern_path(base, pattern)
     if not pattern or not folder.is_dir() or files.is_image(folder):
         return {}
-    inside = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    inside = [p for p in folder.iterdir() if not files.is_system_file(p.name)]
     unknown = [p for p in inside if not files.is_image(p) and p.is_file()]
-    return {path.stem: path for path in sorted(unknown)}
+    return {make_key(path.stem): path for path in sorted(unknown)}
 
 
 def pattern_path(base: Path, pattern: str) -> Path:
-    """Returns a pattern as a path, with `~` expanded."""
-    return Path(os.path.join(base, os.path.expanduser(pattern)))
+    """Returns a pattern as a path, `~` expanded, in the Unicode form of the disk."""
+    path = os.path.join(base, os.path.expanduser(pattern))
+    return Path("".join(files.split_glob(path)))
 
 
 def links_to_outside(paths: Iterable[Path], root: Path, pattern: Path) -> set[Path]:
@@ -124,7 +141,7 @@ def links_to_outside(paths: Iterable[Path], root: Path, pattern: Path) -> set[Pa
     The paths match a pattern, from `pattern_path`. If that itself starts outside of the
     root, links may not leave the folder that it starts from.
     """
-    fixed = Path(os.path.normpath(WILDCARD.split(str(pattern))[0]))
+    fixed = Path(os.path.normpath(files.split_glob(str(pattern))[0]))
     bound = root if fixed.is_relative_to(os.path.normpath(root)) else fixed
     bound = (bound if bound.is_dir() else bound.parent).resolve()
     inside: dict[str, bool] = {}  # folders are resolved once, because that is slow
@@ -154,19 +171,19 @@ def suggest_globs(base: Path, image: Path, partner: Path, field: str) -> str:
     return f"--config.data.images='{both[0]}' --config.data.{field}='{both[1]}'"
 
 
-def _match_glob(base: Path, pattern: str) -> list[tuple[str, Path]]:
-    pattern = os.path.expanduser(pattern)
-    fixed = "" if os.path.isabs(pattern) else os.path.join(base, "")
-    parts = enumerate(WILDCARD.split(pattern))
+def _match_glob(pattern: str) -> list[tuple[str, Path]]:
+    (fixed, rest), names = files.expand_glob(pattern)
+    parts = enumerate(files.WILDCARD.split(unicodedata.normalize("NFC", rest)))
     text = "".join(_group(part) if i % 2 else re.escape(part) for i, part in parts)
-    expression = re.compile(re.escape(fixed) + text, re.DOTALL)
+    expression = re.compile(text, re.DOTALL)
     found = []
-    for name in sorted(glob.glob(glob.escape(fixed) + pattern, recursive=True)):
-        match, path = expression.fullmatch(name), Path(name)
+    for name in names:
+        path = Path(name)
+        match = expression.fullmatch(unicodedata.normalize("NFC", name[len(fixed) :]))
         if match and files.is_image(path):
             key = "/".join(part for part in match.groups() if part)
             end = name[-len(files.ending(path)) :]
-            found.append((key.removesuffix(end), path))
+            found.append((make_key(key.removesuffix(end)), path))
     return found
 
 
@@ -175,3 +192,8 @@ def _group(wildcard: str) -> str:
     if wildcard.startswith("[!"):
         return f"([^{wildcard[2:]})"
     return EXPRESSIONS.get(wildcard, f"({wildcard})")
+
+
+def make_key(text: str) -> str:
+    """Returns text of a file name as a key: in the Unicode form NFC, and printable."""
+    return printable(unicodedata.normalize("NFC", text))

@@ -11,13 +11,12 @@ import numpy as np
 from unet_jax.data import files
 from unet_jax.data.dataset_report import Issue
 from unet_jax.data.files import ImageFile
-from unet_jax.data.folders.pairing import Pair
+from unet_jax.data.folders.pair import Pair
 from unet_jax.data.label_map import apply_label_map, channels_to_label, value_codes
 from unet_jax.data.record import Record
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.text import dimensions
 
-FEW = 16  # a last axis of at most this size may be channels
 TOLERANCE = 1e-2  # of a pixel, between two affine maps that mean the same
 
 
@@ -30,6 +29,7 @@ class ReadOptions(NamedTuple):
       coloured: True reads the colours of a mask with a palette, and not its indices.
       ignore_value: the mask value of pixels that are not annotated; '' for none.
       spacing: of files that do not state theirs; () if it is unknown.
+      tiff_axes: the order of the axes of TIFF files; '' for what they state.
       channels: of every image, after conversion.
       target_channels: of every target, after conversion.
       ids: the class id of each mask value; empty without masks.
@@ -40,6 +40,7 @@ class ReadOptions(NamedTuple):
     coloured: bool = False
     ignore_value: str = ""
     spacing: tuple[float, ...] = ()
+    tiff_axes: str = ""
     channels: int = 0
     target_channels: int = 0
     ids: Mapping[str, int] = MappingProxyType({})
@@ -82,7 +83,8 @@ def open_pair(pair: Pair, options: ReadOptions) -> Iterator[PairFiles]:
     with contextlib.ExitStack() as stack:
 
         def opened(path: Path, *, indices: bool = False) -> ImageFile:
-            file = files.open_images(path, axes=options.axes, indices=indices)
+            how = {"axes": options.axes, "tiff_axes": options.tiff_axes}
+            file = files.open_images(path, indices=indices, **how)
             return stack.enter_context(file)
 
         yield PairFiles(
@@ -101,8 +103,9 @@ def find_size_error(pair: PairFiles) -> str:
         if file is None:
             continue
         if file.shape != image.shape:
-            pages = _channels_as_pages(file) or _channels_as_pages(image)
-            remedy = pages or "save it with the size of the image"
+            if text := _drawn_as_stored(file, image, noun):
+                return text
+            remedy = _suggest_order(image, file, "save it with the size of the image")
             return (
                 f"{file.path}: the {noun} is {dimensions(file.shape)}, its image "
                 f"{dimensions(image.shape)}; {remedy}"
@@ -110,12 +113,14 @@ def find_size_error(pair: PairFiles) -> str:
         if file.count != image.count:
             return (
                 f"{file.path}: {file.count} pages, where its image has {image.count}; "
-                "save one for each"
+                f"{_suggest_order(image, file, 'save one for each')}"
             )
     if pair.instances and pair.instances.channels != 1:
+        remedy = "save them as whole numbers in one"
+        remedy = _suggest_order(image, pair.instances, remedy, single=True)
         return (
             f"{pair.instances.path}: object ids in {pair.instances.channels} "
-            "channels; save them as whole numbers in one"
+            f"channels; {remedy}"
         )
     return ""
 
@@ -221,11 +226,26 @@ def _converted(image: np.ndarray, channels: int) -> np.ndarray:
     return files.channel_converter(image.shape[-1], channels, convert=True)(image)
 
 
-def _channels_as_pages(file: ImageFile) -> str:
-    """Returns a remedy for a TIFF whose channels were read as the width of pages."""
-    if file.count == 1 or file.shape[-1] > FEW:
+def _drawn_as_stored(file: ImageFile, image: ImageFile, noun: str) -> str:
+    """Returns an error message if two files fit only without their orientation."""
+    turned = [one for one in (image, file) if one.orientation > 4]
+    swapped = (*file.shape[:-2], file.shape[-1], file.shape[-2])
+    if len(turned) != 1 or swapped != image.shape:
         return ""
+    (one,) = turned
+    other = f"the {noun}" if one is image else "its image"
     return (
-        f"{file.path.name} is read as {file.count} pages of {dimensions(file.shape)}: "
-        "if its last axis is channels, save it with metadata={'axes': 'YXC'}"
+        f"{file.path}: the {noun} is {dimensions(file.shape)}, its image "
+        f"{dimensions(image.shape)}, and they agree only without the EXIF orientation "
+        f"({one.orientation}) of {one.path}, which turns it upright; if {other} fits "
+        f"the pixels as stored, remove that tag: exiftool -Orientation= {one.path.name}"
     )
+
+
+def _suggest_order(
+    image: ImageFile, other: ImageFile, otherwise: str, *, single: bool = False
+) -> str:
+    """Returns the flag with which two files agree, or what else can be done."""
+    paths = (Path(str(file.path)) for file in (image, other))
+    hint = files.suggest_order(*paths, axes=len(image.shape), single=single)
+    return f"{otherwise}; {hint}" if hint.startswith("or, ") else hint or otherwise
