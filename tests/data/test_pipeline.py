@@ -14,7 +14,7 @@ from unet_jax.data.examples import (
     prepare_examples,
     prepare_unlabelled,
 )
-from unet_jax.data.pipeline import batch_dataset, iterate_batches
+from unet_jax.data.pipeline import batch_dataset, iterate_batches, name_examples
 from unet_jax.data.source import Source
 from unet_jax.errors import UserError
 
@@ -103,6 +103,15 @@ def test_an_epoch_visits_every_record_once_in_its_own_order():
     epochs = [records(run[s]) + records(run[s + 1]) for s in range(0, 12, 2)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len(set(map(tuple, epochs))) == 6
+
+
+@pytest.mark.parametrize("step", [0, 1, 7, 1000])
+def test_the_names_of_the_images_of_a_batch_follow_from_its_seeds(step):
+    """The pixels of the atlas know the record they come from."""
+    examples = ready()
+    batch = made(examples)[step]
+    names = [f"r{int(record)}" for record in batch["image"][:, 0, 0, 0]]
+    assert name_examples(batch["seed"], examples, seed=3) == names
 
 
 def test_no_two_seeds_are_the_same():

@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 
 from unet_jax import arrays
+from unet_jax.data import image_stats
 from unet_jax.data import record as records
+from unet_jax.data.image_stats import measure_image
 from unet_jax.data.record import measure_record
 
 RNG = np.random.default_rng(3)
+
+
+def measure(image):
+    return measure_image([image], image.shape, image.dtype)
 
 
 def test_percentiles_are_those_of_all_of_an_image_of_any_width():
@@ -18,7 +24,7 @@ def test_percentiles_are_those_of_all_of_an_image_of_any_width():
         {"id": "a", "image": image, "label": np.zeros((512, 512), int)}
     )
     for channel, found in enumerate(stats.intensity):
-        wanted = np.percentile(image[..., channel], records.PERCENTS)
+        wanted = np.percentile(image[..., channel], image_stats.PERCENTS)
         assert found[0] == wanted[0]
         assert found[-1] == wanted[-1]
         np.testing.assert_allclose(found, wanted, atol=2)
@@ -29,7 +35,7 @@ def test_percentiles_are_those_of_all_of_an_image_of_any_width():
 )
 def test_a_thumbnail_holds_the_means_of_blocks(shape):
     image = RNG.integers(0, 255, (*shape, 3), dtype=np.uint8)
-    cells = records.THUMBNAIL_SIZE[len(shape)]
+    cells = image_stats.THUMBNAIL_SIZE[len(shape)]
     means = np.empty((cells,) * len(shape))
     for place in np.ndindex(*means.shape):
         starts = [i * n // cells for i, n in zip(place, shape, strict=True)]
@@ -37,10 +43,10 @@ def test_a_thumbnail_holds_the_means_of_blocks(shape):
         box = tuple(slice(s, max(e, s + 1)) for s, e in zip(starts, ends, strict=True))
         means[place] = image[box].mean()
     means -= means.mean()
-    found = records.make_thumbnail(image)
+    found = measure(image).thumbnail
     assert found.dtype == np.int8
     np.testing.assert_allclose(found, 127 * means / np.abs(means).max(), atol=0.501)
-    assert not records.make_thumbnail(np.full((*shape, 1), 7, np.uint8)).any()
+    assert not measure(np.full((*shape, 1), 7, np.uint8)).thumbnail.any()
 
 
 @pytest.mark.parametrize("dtype", ["u2", "f2", "f8", "?"])
@@ -50,7 +56,7 @@ def test_a_target_of_any_type_is_measured_and_a_label_may_lack(dtype):
     stats = measure_record({"id": "a", "image": image, "target": target}, "train")
     assert (stats.target_channels, stats.target_dtype) == (2, str(target.dtype))
     for channel, found in enumerate(stats.target_intensity):
-        wanted = np.percentile(target[..., channel].astype(float), records.PERCENTS)
+        wanted = np.percentile(target[..., channel].astype(float), image_stats.PERCENTS)
         np.testing.assert_allclose(found, wanted, rtol=1e-3)
     assert not stats.labelled
     assert stats.pixels == {}
@@ -71,6 +77,34 @@ def test_pixels_are_counted_with_those_that_are_ignored(monkeypatch):
     channels[0, 0] = 0
     assert records.count_pixels(channels, independent=True) == {-1: 2, 0: 1, 1: 3, 2: 6}
     image = RNG.integers(0, 255, (9, 7, 1), dtype=np.uint8)
-    assert records.hash_pixels(image) == records.hash_pixels(image.copy())
-    assert records.hash_pixels(image) != records.hash_pixels(image.reshape(7, 9, 1))
-    assert records.hash_pixels(image) != records.hash_pixels(image[::-1])
+    assert measure(image).digest == measure(image.copy()).digest
+    assert measure(image).digest != measure(image.reshape(7, 9, 1)).digest
+    assert measure(image).digest != measure(image[::-1]).digest
+
+
+@pytest.mark.parametrize("shape", [(50, 33, 2), (7, 100, 1), (29, 8, 9, 1)])
+def test_an_image_in_bands_has_the_measurements_of_the_whole(shape, monkeypatch):
+    monkeypatch.setattr(image_stats, "PERCENTILE_PIXELS", 100)  # of a random sample
+    image = RNG.normal(size=shape).astype(np.float32)
+    image[3, 2] = np.nan
+    whole = measure(image)
+    for rows in (1, 3, 20):
+        bands = [image[i : i + rows] for i in range(0, len(image), rows)]
+        found = measure_image(bands, image.shape, image.dtype)
+        assert np.abs(found.thumbnail - whole.thumbnail.astype(int)).max() <= 1  # sums
+        assert found._replace(thumbnail=0) == whole._replace(thumbnail=0)
+    assert whole.not_finite == np.isnan(image).sum()
+    assert not whole.grey or shape[-1] == 1
+    finite = np.nan_to_num(image)
+    assert whole.digest == measure(finite).digest
+    assert whole.intensity[0][-1] == finite[..., 0].max()
+
+
+def test_what_is_constant_or_grey():
+    assert measure(np.full((4, 4, 3), 7, np.uint8)).constant
+    assert not measure(np.full((4, 4, 1), np.nan, np.float32)).constant
+    assert not measure(np.full((1, 1, 1), 7, np.uint8)).constant  # one pixel
+    colours = np.zeros((4, 4, 3), np.uint8)
+    assert measure(colours).grey
+    colours[3, 3, 0] = 1
+    assert not measure(colours).grey

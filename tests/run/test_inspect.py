@@ -2,12 +2,19 @@
 
 import importlib
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
+from unet_jax import pictures
 from unet_jax.build import dataset
+from unet_jax.data import folder
 from unet_jax.data.dataset_report import DatasetReport, Issue
 from unet_jax.data.record import measure_record
 from unet_jax.data.source import Source, Splits
@@ -17,6 +24,8 @@ from unet_jax.run.inspection import examples, statistics
 from unet_jax.run.planning.planner import TrainingPlan
 from unet_jax.run.planning.rules import PlannedField
 
+ROOT = Path(__file__).parents[2]
+RNG = np.random.default_rng(6)
 verb = importlib.import_module("unet_jax.run.inspect")
 
 
@@ -25,7 +34,7 @@ def planned(monkeypatch):
     """A stand-in for the plan, which compiles a step; returns how often it was made."""
     made = []
 
-    def plan(config, report, splits):
+    def plan(config, report, splits, given):
         made.append(report.root)
         planned = PlannedField("crop", (16, 16), "the median image is 20 x 24")
         return TrainingPlan(config, (planned,), 2**20, 30.0, "1 x abacus")
@@ -152,6 +161,94 @@ def test_errors_are_all_told_first_and_there_is_no_plan(of, planned, tmp_path):
     assert "&lt;b&gt;.png is no PNG" in page
 
 
+def test_the_data_are_checked_and_written_before_the_plan(of, monkeypatch, tmp_path):
+    def plan(config, report, splits, given):
+        data = json.loads((tmp_path / "inspect.json").read_text())
+        assert data["splits"]["train"]["images"] == 2
+        assert data["plan"] is None
+        assert "42.9 %" in (tmp_path / "inspect.html").read_text()
+        raise KeyboardInterrupt  # who does not want a plan loses nothing
+
+    monkeypatch.setattr(verb.planner, "plan_training", plan)
+    with pytest.raises(KeyboardInterrupt):
+        of(report())
+
+
+def test_zero_seconds_make_no_plan(of, planned, tiny, tmp_path):
+    tiny.plan.seconds = 0.0
+    code, said, data, _ = of(report())
+    assert (code, planned, data["plan"]) == (0, [], None)
+    assert said.endswith(f"wrote {tmp_path}/: inspect.json, inspect.html\n")
+
+
+def test_of_a_large_image_only_the_shown_pixels_are_loaded(monkeypatch, tmp_path):
+    monkeypatch.setattr(examples, "LARGE", 100)
+    image = np.arange(40 * 800, dtype=np.uint16).reshape(40, 800)
+    mask = (image % 6 // 3).astype(np.uint8) * 255
+    tifffile.imwrite(tmp_path / "i.tif", image)
+    tifffile.imwrite(tmp_path / "m.tif", mask)
+    stats = record("train", "a", image, mask // 255)._replace(
+        image="i.tif", mask="m.tif", values={"0": 1, "255": 1}
+    )
+    found = report(root=str(tmp_path), records=(stats,))
+    thin = examples._load_thin(stats, found)
+    np.testing.assert_array_equal(thin["image"][..., 0], image[::3, ::3])
+    np.testing.assert_array_equal(thin["label"], mask[::3, ::3] // 255)
+
+    def load(_):
+        raise AssertionError("the whole record")
+
+    made = splits(found)
+    made = made._replace(train=made.train._replace(load=load))
+    (example,) = examples.draw_examples(made, found)
+    assert example.caption.startswith("40 x 800")
+
+
+def test_large_files_are_read_as_the_records_are(monkeypatch, tmp_path):
+    """The palette of the masks has the colours of the label map, one of them grey."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    for i in range(10):
+        image = RNG.integers(0, 255, (2, 24, 20), np.uint8)
+        path = tmp_path / f"images/{i}.tif"
+        tifffile.imwrite(path, image, photometric="minisblack")
+        mask = Image.fromarray((image[0] % 3).astype(np.uint8))
+        mask.putpalette([255, 0, 0, 7, 7, 7, 0, 0, 255])
+        mask.save(tmp_path / f"masks/{i}.png")
+    options = {"tiff_axes": "CYX", "classes": ("road", "car", "sky")}
+    options |= {"label_map": (("255,0,0", 1), ("7", 2), ("0,0,255", 0))}
+    made = folder(root=str(tmp_path), leaks="allow", **options)
+    assert not made.report.errors
+    whole = examples.draw_examples(made, made.report)
+    monkeypatch.setattr(examples, "LARGE", 100)
+
+    def load(_):
+        raise AssertionError("the whole record")
+
+    sources = {k: s._replace(load=load) for k, s in made.sources.items()}
+    assert examples.draw_examples(made._replace(**sources), made.report) == whole
+
+
+def test_without_a_background_class_0_is_drawn_and_no_image_is_empty():
+    found = report()
+    made = splits(found)
+    assert statistics.split_statistics(found)[1].empty == ("c",)
+    assert [name for name, _ in examples.class_legend(made.train, found)] == ["root"]
+    shown = examples.draw_examples(made, found)
+    sources = {k: s._replace(background=False) for k, s in made.sources.items()}
+    made = made._replace(**sources)
+    legend = examples.class_legend(made.train, found)
+    assert [name for name, _ in legend] == ["soil", "root"]
+    of_splits = statistics.split_statistics(found, background=False)
+    assert [split.empty for split in of_splits] == [(), (), ()]
+    drawn = examples.draw_examples(made, found)
+    assert not any("foreground" in e.caption + e.reason for e in drawn)
+    assert any("foreground" in e.caption for e in shown)
+    assert {e.png for e in drawn}.isdisjoint(e.png for e in shown)  # all are tinted
+    several = made.train._replace(independent=True, background=True)
+    assert len(examples.class_legend(several, found)) == 1
+
+
 def test_warnings_alone_do_not_fail(of, planned):
     assert of(report(issues=(Issue("warning", "empty", "c"),)))[0] == 0
     assert planned == ["plot"]
@@ -244,12 +341,22 @@ def test_the_images_that_are_shown():
 
 
 def test_the_legend_has_the_colours_of_the_overlay():
-    """A colour that is grey gives way to the first of Okabe and Ito's."""
-    made = source([])._replace(
-        classes=("a", "b", "c"), colours=((0, 0, 0), (235, 235, 235), (9, 200, 7))
-    )
-    assert examples.class_legend(made) == [("b", (230, 159, 0)), ("c", (9, 200, 7))]
-    assert examples.class_legend(made._replace(classes=())) == []
+    """A colour that is grey is replaced; objects have colours of their own."""
+    colours = ((0, 0, 0), (235, 235, 235), (9, 200, 7))
+    made = source([])._replace(classes=("a", "b", "c"), colours=colours)
+    report = DatasetReport("x", made.classes)
+    legend = examples.class_legend(made, report)
+    assert [name for name, _ in legend] == ["b", "c"]
+    label = np.array([[0, 0, 1, 1, 2, 2]])
+    drawn = pictures.draw_overlay(np.zeros((1, 6, 1)), label, colours)[0, ::2]
+    assert drawn[1:].tolist() == [list(colour) for _, colour in legend]
+    assert legend[1] == ("c", (9, 200, 7))
+    two = made._replace(classes=("a", "b"), colours=colours[:2])
+    assert len(examples.class_legend(two, report)) == 1
+    mask = np.array([[0, 1]])
+    counted = record("train", "0", mask, mask)._replace(objects=1)
+    assert examples.class_legend(two, report._replace(records=(counted,))) == []
+    assert examples.class_legend(made._replace(classes=(), colours=()), report) == []
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tiny, tmp_path):
@@ -257,3 +364,36 @@ def test_a_folder_that_cannot_be_made_is_one_line(tiny, tmp_path):
     file.write_text("")
     with pytest.raises(UserError, match="name a folder you may write to"):
         inspect(tiny, file / "run")
+
+
+@pytest.mark.slow
+def test_an_offered_flag_works_in_a_shell_and_the_plan_keeps_what_flags_set(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in [f"Image_{i}{side}.png" for i in range(8) for side in "LR"]:
+        image = rng.integers(0, 255, (32, 32), dtype=np.uint8)
+        for place, array in (("images", image), ("masks", image // 128 * 255)):
+            (tmp_path / place).mkdir(exist_ok=True)
+            Image.fromarray(array).save(tmp_path / place / name)
+    command = f"{sys.executable} main.py --mode=inspect --config=configs/folder.py "
+    command += f"--config.data.root={tmp_path} --workdir={tmp_path}/run "
+
+    def run(flags):
+        done = subprocess.run(
+            command + flags, shell=True, cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        data = json.loads((tmp_path / "run/inspect.json").read_text())
+        splits = {}
+        for image in data["images"]:
+            splits.setdefault(image["id"][:-1], set()).add(image["split"])
+        return done.stdout, splits
+
+    said, splits = run("--config.plan.seconds=0")
+    assert any(len(of_child) > 1 for of_child in splits.values())
+    flag = re.search(r"--config\.data\.group='[^']+'", said)[0]
+    said, splits = run(f"{flag} --config.crop=16,16 --config.model.widths=2,4")
+    assert "series" not in said
+    assert [len(of_child) for of_child in splits.values()] == [1] * 8
+    plan = (tmp_path / "run/plan.py").read_text()
+    assert "config.crop = (16, 16)" in plan
+    assert '"widths": (2, 4)' in plan

@@ -8,6 +8,7 @@ from unet_jax.data.record import RecordStats
 from unet_jax.errors import UserError
 from unet_jax.text import listing
 
+NAMED = 3  # files of a decision that are named
 SHOWN = 5  # issues that are listed one by one before they are merged
 
 
@@ -15,12 +16,13 @@ class Issue(NamedTuple):
     """A problem of a data set.
 
     Attributes:
-      level: an error prevents training; a warning does not.
+      level: an error prevents training; a warning does not. A note is a decision about
+        one file, and becomes a decision of the report.
       kind: one or two words, the same for all issues of a kind: 'size'.
       text: one line that names the file and the remedy.
     """
 
-    level: Literal["error", "warning"]
+    level: Literal["error", "warning", "note"]
     kind: str
     text: str
 
@@ -35,6 +37,9 @@ class DatasetReport(NamedTuple):
       records: measurements of all records that could be read.
       issues: problems of files, of records and of the whole set.
       decisions: choices that were made automatically, one line each.
+      duplicates: the ids of two equal or nearly equal images, and True if equal.
+      tiff_axes: the order in which the axes of TIFF files were read; '' for their own.
+      coloured: True if masks with a palette were read as colours, not as indices.
     """
 
     root: str
@@ -43,6 +48,9 @@ class DatasetReport(NamedTuple):
     records: tuple[RecordStats, ...] = ()
     issues: tuple[Issue, ...] = ()
     decisions: tuple[str, ...] = ()
+    duplicates: tuple[tuple[str, str, bool], ...] = ()
+    tiff_axes: str = ""
+    coloured: bool = False
 
     @property
     def errors(self) -> tuple[Issue, ...]:
@@ -60,15 +68,30 @@ def raise_errors(report: DatasetReport) -> None:
 
 
 def merge_issues(*issues: Issue) -> tuple[Issue, ...]:
-    """Merges issues if more than `SHOWN` of them differ only in the file they name."""
+    """Merges issues if more than `SHOWN` of them differ only in the file they name.
+
+    Notes are left out; see `summarize_notes`.
+    """
     files: dict[Issue, list[str]] = {}
-    for issue in dict.fromkeys(issues):
+    for issue in dict.fromkeys(issue for issue in issues if issue.level != "note"):
         file, _, rest = issue.text.partition(": ")
         files.setdefault(issue._replace(text=rest), []).append(file)
     return tuple(
         issue._replace(text=f"{name}: {issue.text}" if issue.text else name)
         for issue, names in files.items()
         for name in ([listing(names, SHOWN)] if len(names) > SHOWN else names)
+    )
+
+
+def summarize_notes(issues: Iterable[Issue]) -> tuple[str, ...]:
+    """Returns one line for all notes of a kind: the number of files, and some names."""
+    files: dict[str, list[str]] = {}
+    for issue in dict.fromkeys(issues):
+        if issue.level == "note":
+            files.setdefault(issue.kind, []).append(issue.text)
+    return tuple(
+        f"{kind}: {len(names)} ({listing(names, NAMED)})"
+        for kind, names in files.items()
     )
 
 

@@ -4,16 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from unet_jax.data.dataset_report import Issue
 from unet_jax.data.record import RecordStats
-
-# Images are nearly equal if the correlation of their thumbnails is above the first
-# number, and that of the details above the second: images of one microscope share
-# their illumination, but not their details.
-SIMILAR, SIMILAR_DETAILS = 0.99, 0.9
-BLOCK = 256  # thumbnails that are compared with all others at a time
+from unet_jax.data.similar_images import (
+    Groups,
+    correlate_thumbnails,
+    find_similar_pairs,
+)
 
 
 class Duplicate(NamedTuple):
@@ -37,25 +35,24 @@ def find_duplicates(records: Sequence[RecordStats]) -> list[Duplicate]:
     """
     if not records:
         return []
-    group = np.arange(len(records))  # the group of each image: the index of one member
-    thumbnails = np.stack([r.thumbnail for r in records]).astype(np.float32)
-    whole = _unit_rows(thumbnails)
-    thumbnails = whole.reshape(thumbnails.shape)
-    smooth = ndimage.uniform_filter(thumbnails, (0, *[3] * (thumbnails.ndim - 1)))
-    details = _unit_rows(thumbnails - smooth)
-    varies = whole.any(axis=1)
+    groups = Groups(len(records))
+    whole, details = correlate_thumbnails([r.thumbnail for r in records])
     found, last = [], {}
-    for i in np.flatnonzero(varies).tolist():
+    for i in np.flatnonzero(whole.any(axis=1)).tolist():
         if (a := last.get(records[i].digest)) is not None:
             found.append(Duplicate(a, i, identical=True))
-            group[i] = group[a]
+            groups.join(a, i)
         last[records[i].digest] = i
-    for i, similar in _similar_rows(whole, details, np.unique(group[varies])):
-        for j in similar[group[similar] != group[i]]:
-            if group[j] != group[i]:
-                found.append(Duplicate(int(i), int(j), identical=False))
-                group[group == group[j]] = group[i]
+    for a, b in find_similar_pairs(whole, details, groups):
+        found.append(Duplicate(a, b, identical=False))
     return found
+
+
+def name_duplicates(
+    records: Sequence[RecordStats], duplicates: Sequence[Duplicate]
+) -> tuple[tuple[str, str, bool], ...]:
+    """Returns duplicates with the ids of the records instead of their indices."""
+    return tuple((records[a].id, records[b].id, same) for a, b, same in duplicates)
 
 
 def join_groups(names: Sequence[str], duplicates: Sequence[Duplicate]) -> list[str]:
@@ -129,27 +126,3 @@ def _leak(text: str, *, refused: bool) -> Issue:
 def _others(pairs: Sequence[object]) -> str:
     more = len(pairs) - 1
     return f", and {more:,} more like this" if more else ""
-
-
-def _similar_rows(
-    whole: np.ndarray, details: np.ndarray, chosen: np.ndarray
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields each chosen row and the later rows that are nearly equal to it."""
-    for start in range(0, len(chosen), BLOCK):
-        rows = chosen[start : start + BLOCK]
-        first = rows[0]
-        similar = whole[rows] @ whole[first:].T > SIMILAR
-        similar[np.arange(len(rows)), rows - first] = False  # each equals itself
-        if not similar.any():
-            continue
-        similar &= details[rows] @ details[first:].T > SIMILAR_DETAILS
-        for i, of_row in zip(rows, similar, strict=True):
-            others = first + np.flatnonzero(of_row)
-            yield i, others[others > i]
-
-
-def _unit_rows(thumbnails: np.ndarray) -> np.ndarray:
-    """Returns each thumbnail as a row of length 1, or 0 if it is constant."""
-    rows = thumbnails.reshape(len(thumbnails), -1)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(length > 1e-6, length, np.inf)

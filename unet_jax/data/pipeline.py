@@ -103,6 +103,33 @@ def iterate_batches(
         yield from reader
 
 
+def name_examples(
+    seeds: np.ndarray, examples: Examples, *, seed: int, stream: int = 0
+) -> list[str]:
+    """Returns the names of the images of a batch, which follow from their seeds.
+
+    Args:
+      seeds: `seed u32[b]` of the batch.
+      examples: as in `batch_dataset`; 2^32 of them have not been seen yet.
+      seed: the seed of the run.
+      stream: 0 for labelled rows, 1 for unlabelled ones.
+    """
+    first = _first_seed(seed, stream)
+    numbers = [(int(own) - first) % 2**32 % len(examples) for own in seeds]
+    return [examples[number]["id"] for number in numbers]
+
+
+def _stream_entropy(stream: int) -> tuple[int, ...]:
+    # NumPy treats the seed (s, e, 0) like (s, e), so example numbers start at 1.
+    return (0, stream) if stream else ()
+
+
+def _first_seed(seed: int, stream: int) -> int:
+    """Returns the seed of the first example of a stream; the others follow it."""
+    sequence = np.random.SeedSequence([seed, *_stream_entropy(stream)])
+    return int(sequence.generate_state(1)[0])
+
+
 def _mix_streams(
     first: Callable[[int], Example],
     second: Callable[[int], Example],
@@ -132,9 +159,8 @@ def _example_stream(
     Streams of different numbers use independent random numbers.
     """
     length = len(examples)
-    # NumPy treats the seed (s, e, 0) like (s, e), so example numbers start at 1.
-    more = (0, stream) if stream else ()
-    first = int(np.random.SeedSequence([seed, *more]).generate_state(1)[0])
+    more = _stream_entropy(stream)
+    first = _first_seed(seed, stream)
 
     @functools.lru_cache(maxsize=2)  # threads may be in two epochs
     def order(epoch: int) -> np.ndarray:

@@ -12,8 +12,6 @@ and, where the data set provides them,
 A data set may add other keys.
 """
 
-import hashlib
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -21,13 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unet_jax.arrays import IGNORE, cut_chunks
+from unet_jax.data.image_stats import ImageStats, measure_image
 
 Record = dict[str, Any]
-
-PERCENTS = (0.0, 0.5, 50.0, 99.5, 100.0)
-PERCENTILE_PIXELS = 2**16  # pixels of an image that percentiles are computed from
-THUMBNAIL_SIZE = {2: 24, 3: 8}  # of each axis, by the number of axes
-THUMBNAIL_MAX = 127
 
 
 class RecordStats(NamedTuple):
@@ -50,8 +44,7 @@ class RecordStats(NamedTuple):
       values: pixels of each value in the mask file: '255', or '255,0,0' for a colour;
         empty without a file.
       objects: the number of objects; None without instances.
-      digest: a hash of the image's pixels.
-      thumbnail: from `make_thumbnail`.
+      digest, thumbnail: of the image, from `measure_image`.
       target: the file, relative to the root; '' if there is none.
       target_channels: C' of the target; 0 without a target.
       target_dtype: of the target; '' without a target.
@@ -93,6 +86,7 @@ def measure_record(record: Record, split: str = "", **known: Any) -> RecordStats
       **known: attributes of the result that do not follow from the record.
     """
     image, label, target = record["image"], record.get("label"), record.get("target")
+    measured = _measure(image)
     stats = RecordStats(
         id=record["id"],
         split=split,
@@ -103,12 +97,12 @@ def measure_record(record: Record, split: str = "", **known: Any) -> RecordStats
         channels=image.shape[-1],
         dtype=str(image.dtype),
         spacing=tuple(record.get("spacing", ())),
-        intensity=measure_intensity(image),
+        intensity=measured.intensity,
         pixels={},
         values={},
         objects=None,
-        digest=hash_pixels(image),
-        thumbnail=make_thumbnail(image),
+        digest=measured.digest,
+        thumbnail=measured.thumbnail,
     )
     if label is not None:
         known["pixels"] = count_pixels(label, independent=label.ndim == image.ndim)
@@ -117,7 +111,7 @@ def measure_record(record: Record, split: str = "", **known: Any) -> RecordStats
     if target is not None:
         known["target_channels"] = target.shape[-1]
         known["target_dtype"] = str(target.dtype)
-        known["target_intensity"] = measure_intensity(target)
+        known["target_intensity"] = _measure(target).intensity
     return stats._replace(**known)
 
 
@@ -138,49 +132,5 @@ def count_pixels(label: np.ndarray, *, independent: bool) -> dict[int, int]:
     return {k: pixels for k, pixels in sorted(total.items()) if pixels}
 
 
-def measure_intensity(image: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    """Computes the `PERCENTS` of every channel of an image `[*S, C]`.
-
-    The minimum and the maximum are exact. The other percentiles are those of
-    `PERCENTILE_PIXELS` random pixels if the image has more.
-    """
-    image = image.view(np.uint8) if image.dtype == bool else image
-    flat = image.reshape(-1, image.shape[-1])
-    lowest, highest = flat.min(0), flat.max(0)
-    if len(flat) > PERCENTILE_PIXELS:
-        rng = np.random.default_rng(0)
-        flat = flat[rng.integers(0, len(flat), PERCENTILE_PIXELS)]
-    percentiles = np.percentile(flat, PERCENTS, axis=0)
-    percentiles[0], percentiles[-1] = lowest, highest
-    return tuple(map(tuple, percentiles.T.tolist()))
-
-
-def hash_pixels(image: np.ndarray) -> str:
-    """Returns a hash of the shape, the type and the pixels of an image."""
-    digest = hashlib.sha1(f"{image.shape} {image.dtype}".encode())
-    for chunk in cut_chunks(image):
-        buffer: Any = np.ascontiguousarray(chunk)
-        digest.update(buffer)
-    return digest.hexdigest()
-
-
-def make_thumbnail(image: np.ndarray) -> np.ndarray:
-    """Shrinks an image `[*S, C]` to `i8[n, n]` or `i8[n, n, n]`, the means of blocks.
-
-    The mean of the image is subtracted and the largest difference becomes 127, so that
-    thumbnails do not depend on brightness and contrast. A constant image becomes 0.
-    """
-    means = image
-    axes = image.ndim - 1
-    blocks = THUMBNAIL_SIZE.get(axes, 4)
-    for axis, size in enumerate(image.shape[:-1]):
-        # if the axis has fewer pixels than blocks, several blocks share a pixel
-        starts = np.arange(blocks) * size // blocks
-        widths = np.maximum(np.diff(starts, append=size), 1)
-        sums = np.add.reduceat(means, starts, axis, dtype=np.float64)
-        means = sums / widths.reshape(-1, *[1] * (axes - axis))
-    grey = means.mean(-1)
-    grey -= grey.mean()
-    if np.linalg.norm(grey) <= 1e-6 * math.sqrt(grey.size):
-        return np.zeros(grey.shape, np.int8)
-    return np.rint(THUMBNAIL_MAX * (grey / np.abs(grey).max())).astype(np.int8)
+def _measure(image: np.ndarray) -> ImageStats:
+    return measure_image([image], image.shape, image.dtype)

@@ -24,6 +24,8 @@ class Source(NamedTuple):
       spacing: the size of a pixel along each axis, for files that do not state theirs.
       pixels: pixels of each class id, if they were counted.
       target_channels: C' of every target; 0 if records have none.
+      background: True if class 0 is the background, which is left out of the mean of a
+        score over the classes.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Source(NamedTuple):
     spacing: tuple[float, ...] = ()
     pixels: Mapping[int, int] | None = None
     target_channels: int = 0
+    background: bool = True
 
 
 class Splits(NamedTuple):

@@ -183,7 +183,10 @@ def _ordered_groups(items: Sequence[Item], seed: int) -> list[list[str]]:
     groups: dict[str, list[str]] = {}
     for item in items:
         groups.setdefault(item.group, []).append(item.id)
-    hashes = {g: hashlib.sha1(f"{seed}/{g}".encode()).hexdigest() for g in groups}
+    hashes = {
+        g: hashlib.sha1(f"{seed}/{g}".encode(errors="surrogateescape")).hexdigest()
+        for g in groups
+    }
     return [groups[g] for g in sorted(groups, key=hashes.__getitem__)]
 
 

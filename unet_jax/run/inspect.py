@@ -1,5 +1,6 @@
 """Mode `inspect`: reads the whole data set, and reports statistics and problems."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import jax
@@ -20,10 +21,17 @@ from unet_jax.run.planning import planner
 JSON, PAGE, PLAN = "inspect.json", "inspect.html", "plan.py"
 
 
-def inspect(config: ConfigDict, workdir: Path) -> int:
+def inspect(config: ConfigDict, workdir: Path, *, given: Collection[str] = ()) -> int:
     """Writes `inspect.json`, `inspect.html` and, if there are no errors, `plan.py`.
 
-    A run in the folder is left as it is.
+    The data are checked first, and the result is printed and written. Then a plan is
+    measured, for at most about `config.plan.seconds`. A run in the folder is left as it
+    is.
+
+    Args:
+      config: the config.
+      workdir: the folder to write to.
+      given: the fields that the command line sets; the plan keeps their values.
 
     Returns:
       1 if the data have errors, else 0.
@@ -44,20 +52,21 @@ def inspect(config: ConfigDict, workdir: Path) -> int:
     _write(workdir, report, inspection)
     if SURVEY_FILE in splits.notes:  # so that training does not read the files again
         run_folder.write_json(workdir / SURVEY_FILE, splits.notes[SURVEY_FILE])
+    logs.say(f"wrote {workdir}/: {JSON}, {PAGE}")
     if report.errors:
-        logs.say(f"wrote {workdir}/: {JSON}, {PAGE}")
         return 1
+    if not config.plan.seconds:
+        return 0
     try:
-        plan = _write_plan(config, splits, report, workdir)
+        plan = _write_plan(config, splits, report, workdir, given)
     except UserError as error:
         issue = Issue("error", "plan", str(error))
         _write(workdir, report, inspection._replace(issues=(issue, *inspection.issues)))
-        logs.say(f"wrote {workdir}/: {JSON}, {PAGE}")
         raise UserError(f"{report.root}: cannot plan: {error}") from error
     for line in text.describe_plan(plan):
         logs.say(line)
     _write(workdir, report, inspection._replace(plan=plan))
-    logs.say(f"wrote {workdir}/: {JSON}, {PAGE}, {PLAN}")
+    logs.say(f"wrote {workdir}/: {PLAN}, and the plan in {JSON}, {PAGE}")
     return 0
 
 
@@ -66,11 +75,11 @@ def _inspection(splits: Splits, report: DatasetReport) -> Inspection:
         title=report.root,
         issues=report.issues,
         decisions=report.decisions,
-        splits=statistics.split_statistics(report),
+        splits=statistics.split_statistics(report, background=splits.train.background),
         mask_values=statistics.mask_values(report),
         channels=statistics.channel_statistics(report),
         examples=examples.draw_examples(splits, report),
-        legend=examples.class_legend(splits.train),
+        legend=examples.class_legend(splits.train, report),
         duplicates=examples.draw_duplicates(splits, report),
     )
 
@@ -84,10 +93,14 @@ def _write(workdir: Path, report: DatasetReport, inspection: Inspection) -> None
 
 
 def _write_plan(
-    config: ConfigDict, splits: Splits, report: DatasetReport, workdir: Path
+    config: ConfigDict,
+    splits: Splits,
+    report: DatasetReport,
+    workdir: Path,
+    given: Collection[str],
 ) -> PlanSummary:
     """Writes the plan as a config file."""
-    made = planner.plan_training(config, report, splits)
+    made = planner.plan_training(config, report, splits, given)
     path = workdir / PLAN
     logs.write_file(path, planner.format_plan(made, report.root).encode())
     return PlanSummary(

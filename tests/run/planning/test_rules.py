@@ -85,6 +85,7 @@ def test_choice_of_the_normalization():
     # hot pixels as rare as these may be the foreground
     spots = record(intensity=hot.intensity[0], pixels=((0, 999), (1, 1)))
     assert choose([spots] * 10).value == {"name": "standard"}
+    assert choose([spots] * 10, background=False).value["name"] == "percentile"
 
 
 def test_rare_classes_and_a_sparse_foreground():
@@ -99,3 +100,4 @@ def test_rare_classes_and_a_sparse_foreground():
     assert describe(thin, (32, 32), (64, 32))
     assert not describe(thin, (64, 32), (64, 32))  # a crop is the whole image
     assert not describe({0: 0.5, 1: 0.5}, (32, 32), (64, 64))
+    assert not describe(thin, (32, 32), (64, 32), background=False)

@@ -12,17 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from unet_jax.data.folders.pairing import Pair
+from unet_jax.data.folders.pair import Pair
 from unet_jax.data.folders.reading import ReadOptions, load_record
 from unet_jax.data.folders.survey import Page, relative_path
-from unet_jax.data.folders.survey_file import Stamp
+from unet_jax.data.folders.survey_file import VERSION, Stamp
 from unet_jax.data.record import Record
 from unet_jax.data.record_file import is_complete, open_records, write_records
+from unet_jax.errors import UserError
+from unet_jax.json_file import read_json
 
 SURVEY_FILE = "survey.json"  # of a run folder
-LARGEST = 2**30  # bytes of a survey file that is read
 
 
 def file_stamps(pairs: Sequence[Pair], root: Path) -> list[tuple[Stamp, ...]]:
@@ -38,10 +37,8 @@ def file_stamps(pairs: Sequence[Pair], root: Path) -> list[tuple[Stamp, ...]]:
 def read_survey(path: Path) -> Any:
     """Returns the JSON data of a survey file; None if it is missing or damaged."""
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            return None
-        return msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError, RecursionError):
+        return read_json(path, object, "")
+    except UserError:
         return None
 
 
@@ -52,7 +49,7 @@ def make_cache_prefix(
 
     The options are everything else that a record depends on.
     """
-    return Path(folder).expanduser() / _hash([stamps, repr(options)])
+    return Path(folder).expanduser() / _hash([VERSION, stamps, repr(options)])
 
 
 def cached_survey(prefix: Path) -> Any:

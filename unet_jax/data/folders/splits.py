@@ -1,10 +1,12 @@
 """The split of a folder: from split.json, from its subfolders, or made anew."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from unet_jax.data.dataset_report import Issue
 from unet_jax.data.duplicates import (
@@ -12,35 +14,75 @@ from unet_jax.data.duplicates import (
     check_leaks,
     find_duplicates,
     join_groups,
+    name_duplicates,
 )
+from unet_jax.data.folders.page_groups import (
+    PageGroups,
+    check_page_groups,
+    describe_kept,
+    find_page_groups,
+)
+from unet_jax.data.folders.series import search_groups
 from unet_jax.data.folders.survey import Page
 from unet_jax.data.splitting import SPLITS, Item, SplitOptions, split_groups
-from unet_jax.errors import UserError
+from unet_jax.errors import UserError, prefix_errors
+from unet_jax.json_file import read_json
 from unet_jax.text import listing
 
 SPLIT_FILE = "split.json"  # of a run folder
 
 
+class _SplitFile(msgspec.Struct):
+    """The ids of the records of each split."""
+
+    train: list[str]
+    val: list[str]
+    test: list[str]
+
+
+class AssignedPages(NamedTuple):
+    """Pages with their splits.
+
+    Attributes:
+      pages: those that are in a split.
+      issues: problems of the split.
+      duplicates: equal and nearly equal pages, for `DatasetReport`.
+    """
+
+    pages: list[Page]
+    issues: list[Issue]
+    duplicates: tuple[tuple[str, str, bool], ...]
+
+
 def assign_splits(
-    pages: Sequence[Page], options: SplitOptions, group: str, file: str, leaks: str
-) -> tuple[list[Page], list[Issue]]:
+    pages: Sequence[Page],
+    options: SplitOptions,
+    *,
+    group: str,
+    series: str,
+    file: str,
+    leaks: str,
+) -> AssignedPages:
     """Assigns pages to splits, so that no image is in two of them.
 
     Args:
       pages: all pages; a file may leave some of them out.
       options: for a new split, if there is no file.
       group: a regular expression, for `find_groups`.
+      series: 'together' or 'apart', for consecutive images that look alike.
       file: a split.json; '' to make a new split.
       leaks: 'refuse' or 'allow'.
-
-    Returns:
-      The pages that are in a split, and the issues.
     """
     ids = [page.stats.id for page in pages]
     duplicates = find_duplicates([page.stats for page in pages])
+    found = None
+    if not group and series == "together":
+        found = find_page_groups(pages)
     try:
         if file:
             split, issues = _read_split(Path(file).expanduser(), ids)
+        elif found and found.neighbours.alike:
+            split, issues = _split_series(pages, duplicates, options, found)
         else:
             split, issues = _make_split(pages, duplicates, options, group)
     except UserError as error:
@@ -55,16 +97,24 @@ def assign_splits(
         for page, record in zip(pages, records, strict=True)
         if record.id in split
     ]
-    if group and not any(issue.level == "error" for issue in issues):
+    failed = any(issue.level == "error" for issue in issues)
+    if group and not failed:
         issues += _check_groups(pages, find_groups(pages, group), leaks)
-    return pages, issues
+    given = [page.pair.split for page in pages]
+    kept = found and found.neighbours.alike and not file and not any(given)
+    if found and found.found and not kept and not failed:
+        source = "file" if file else "folders" if all(given) else "new"
+        of_file = {page.pair.image: page.stats.split for page in pages}
+        found = found._replace(paths=tuple(p for p in found.paths if p in of_file))
+        needed = options.folds or 3
+        issues += check_page_groups(found, of_file, needed=needed, source=source)
+    return AssignedPages(pages, issues, name_duplicates(records, duplicates))
 
 
 def find_groups(pages: Sequence[Page], pattern: str) -> list[str]:
     """Returns the group of each page: its file, or what a pattern finds in its name.
 
-    The pattern is a regular expression, or ''. It is searched in the name of the image
-    file, then in the whole path. Its first group counts, or else the whole match.
+    The pattern is for `search_groups`, or ''.
 
     Raises:
       UserError: it is not a regular expression, or not found in a name.
@@ -73,18 +123,17 @@ def find_groups(pages: Sequence[Page], pattern: str) -> list[str]:
     if not pattern:
         return list(map(str, paths))
     try:
-        search = re.compile(pattern).search
+        found = search_groups(pattern, paths)
     except re.error as error:
         text = f"group={pattern!r} is not a regular expression: {error}"
         raise UserError(text) from None
-    found = [search(path.name) or search(str(path)) for path in paths]
     pairs = zip(pages, found, strict=True)
-    if missing := [page.stats.id for page, match in pairs if match is None]:
+    if missing := [page.stats.id for page, text in pairs if text is None]:
         raise UserError(
             f"group={pattern!r} is not found in {len(missing)} of {len(pages)} names, "
             f"such as {missing[0]}; correct the pattern"
         )
-    return [m[1] if m.re.groups and m[1] is not None else m[0] for m in found if m]
+    return [text for text in found if text is not None]
 
 
 def split_to_json(split: Mapping[str, str]) -> dict[str, list[str]]:
@@ -94,18 +143,11 @@ def split_to_json(split: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _read_split(path: Path, ids: Sequence[str]) -> tuple[dict[str, str], list[Issue]]:
     """Returns the split of a split.json, and an issue of the ids that it lacks."""
-    try:
-        parts = json.loads(path.read_text())
-        split = {str(i): name for name in SPLITS for i in parts[name]}
-        count = sum(len(parts[name]) for name in SPLITS)
-    except OSError as error:
-        raise UserError(
-            f"split={path}: {error.strerror}; name the split.json of a run folder"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} holds no split; it needs lists of ids: train, val and test"
-        ) from error
+    remedy = "name the split.json of a run folder: lists of ids, train, val and test"
+    with prefix_errors("split"):
+        parts = msgspec.structs.asdict(read_json(path, _SplitFile, remedy))
+    split = {i: name for name, names in parts.items() for i in names}
+    count = sum(map(len, parts.values()))
     if count != len(split):
         raise UserError(f"{path} has a record in two splits; leave one out")
     known = set(ids)
@@ -152,6 +194,45 @@ def _make_split(
     return split, [Issue("warning", "split", text)]
 
 
+def _split_series(
+    pages: Sequence[Page],
+    duplicates: Sequence[Duplicate],
+    options: SplitOptions,
+    found: PageGroups,
+) -> tuple[dict[str, str], list[Issue]]:
+    """Splits whole series or, if these are few or large, blocks of their files."""
+    given = {page.pair.image: page.pair.split for page in pages}
+    held_out = {"val", "test"} & set(given.values())
+    needed = options.folds or 3 - len(held_out)
+    free = [path for path in found.paths if given[path] not in ("val", "test")]
+    equal = [d for d in duplicates if d.identical]
+    paths = [page.pair.image for page in pages]
+    whole = False
+    for joining in (duplicates, equal):
+        groups = join_groups([found.group[path] for path in paths], joining)
+        joined = dict(zip(paths, groups, strict=True))
+        if len({joined[path] for path in free}) >= needed:
+            items = [Item(str(path), joined[path], given[path]) for path in found.paths]
+            split = split_groups(items, options)
+            each = {page.stats.id: split[str(page.pair.image)] for page in pages}
+            whole = not list(_check_shares(each, options, held_out))
+            break
+    if not whole:
+        # one group is cut into blocks of consecutive files, and so are the folds
+        block = {p: str(i * options.folds // len(free)) for i, p in enumerate(free)}
+        items = [Item(str(p), block.get(p, ""), given[p]) for p in found.paths]
+        split = split_groups(items, options)
+        same = dict(zip(paths, join_groups(list(map(str, paths)), equal), strict=True))
+        first = {same[path]: path for path in reversed(free)}
+        split |= {str(path): split[str(first[same[path]])] for path in free}
+        each = {page.stats.id: split[str(page.pair.image)] for page in pages}
+    issues = []
+    if free and len(held_out) < 2:
+        of_file = {path: split[str(path)] for path in found.paths}
+        issues.append(describe_kept(found, of_file, whole=whole))
+    return each, issues
+
+
 def _check_shares(
     split: Mapping[str, str], options: SplitOptions, given: Set[str]
 ) -> Iterator[Issue]:
@@ -165,8 +246,8 @@ def _check_shares(
         goal = share * len(split)
         if abs(counts[name] - goal) > max(0.5 * goal, 2):
             text = f"{counts[name]} of {len(split)} images are in {name} instead of "
-            text += f"{goal:.0f}: there are large groups that stay together (pages of "
-            text += "a file, images that are alike)"
+            text += f"{goal:.0f}: there are large groups that stay together (by "
+            text += "data.group, pages of a file, images that are alike)"
             yield Issue("warning", "split", text)
 
 

@@ -16,12 +16,13 @@ from msgspec import Meta
 
 from unet_jax.arrays import IGNORE
 from unet_jax.data.dataset_report import Issue
-from unet_jax.data.folders.pairing import Pair
+from unet_jax.data.folders.pair import Pair
 from unet_jax.data.folders.reading import ReadOptions
 from unet_jax.data.folders.survey import UNREADABLE, Page, PairSurvey, page_names
-from unet_jax.data.record import PERCENTS, THUMBNAIL_SIZE, RecordStats
+from unet_jax.data.image_stats import PERCENTS, THUMBNAIL_SIZE
+from unet_jax.data.record import RecordStats
 
-VERSION = 3  # of the format, and of the measurements
+VERSION = 4  # of the format, and of the measurements
 INT64_MAX = 2**63 - 1
 INVALID = (msgspec.MsgspecError, KeyError, TypeError, ValueError)  # of invalid data
 
@@ -85,6 +86,7 @@ class _Options(NamedTuple):
     coloured: bool
     ignore_value: str
     spacing: tuple[float, ...]
+    tiff_axes: str
 
 
 class _Survey(msgspec.Struct):
@@ -169,7 +171,7 @@ def _pair_survey(
 ) -> PairSurvey:
     pages = [_page(page, entry.count, pair, root, options) for page in entry.pages]
     _require([p.number for p in pages] == sorted({p.number for p in pages}))
-    _require(bool(pages or entry.issues))
+    _require(bool(pages) or any(issue.level != "note" for issue in entry.issues))
     _require(all((i.kind + i.text).isprintable() for i in entry.issues))
     return PairSurvey(tuple(pages), entry.issues, entry.count)
 

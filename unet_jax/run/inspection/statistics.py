@@ -24,15 +24,25 @@ ALL = "all"  # the splits together
 Key = TypeVar("Key", bound=Hashable)
 
 
-def split_statistics(report: DatasetReport) -> list[SplitStatistics]:
-    """Returns the statistics of train, val, test, and of several splits together."""
+def split_statistics(
+    report: DatasetReport, *, background: bool = True
+) -> list[SplitStatistics]:
+    """Returns the statistics of train, val, test, and of several splits together.
+
+    Args:
+      report: the measurements of the records.
+      background: False if class 0 is a class like the others; no image is then empty.
+    """
     by_split: dict[str, list[RecordStats]] = {"train": [], "val": [], "test": []}
     for record in report.records:
         by_split.setdefault(record.split or "no split", []).append(record)
     by_split = {split: records for split, records in by_split.items() if records}
     if len(by_split) > 1:
         by_split[ALL] = list(report.records)
-    return [_split(name, records, report.classes) for name, records in by_split.items()]
+    return [
+        _split(name, records, report.classes, background=background)
+        for name, records in by_split.items()
+    ]
 
 
 def mask_values(report: DatasetReport) -> list[MaskValue]:
@@ -63,7 +73,11 @@ def compute_foreground_share(record: RecordStats) -> float:
 
 
 def _split(
-    name: str, records: Sequence[RecordStats], classes: Sequence[str]
+    name: str,
+    records: Sequence[RecordStats],
+    classes: Sequence[str],
+    *,
+    background: bool,
 ) -> SplitStatistics:
     shapes = _count(record.shape for record in records)
     same_axes = len(set(map(len, shapes))) == 1
@@ -94,7 +108,9 @@ def _split(
         ],
         ignored=ignored / (ignored + total) if ignored else 0.0,
         empty=tuple(
-            r.id for r in records if r.labelled and not compute_foreground_share(r)
+            r.id
+            for r in records
+            if background and r.labelled and not compute_foreground_share(r)
         ),
         objects=tuple(r.objects for r in records if r.objects is not None),
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unet_jax.data.dataset_report import DatasetReport
-from unet_jax.data.record import PERCENTS
+from unet_jax.data.image_stats import PERCENTS
 from unet_jax.report.contents import Inspection, PlanSummary
 from unet_jax.report.formatting import (
     format_bytes,

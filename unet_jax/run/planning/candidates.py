@@ -25,7 +25,12 @@ SHRINK = 0.8  # factor on the number of pixels from one candidate to the next
 
 
 def list_candidates(
-    model: nn.Module, shape: tuple[int, ...], aspect: tuple[float, ...], space: int = 1
+    model: nn.Module,
+    shape: tuple[int, ...],
+    aspect: tuple[float, ...],
+    space: int = 1,
+    *,
+    keep_levels: bool = False,
 ) -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
     """Yields pairs of a network and a crop that it takes, the largest crop first.
 
@@ -36,10 +41,13 @@ def list_candidates(
       shape: spatial shape of the median image, in pixels.
       aspect: size of its pixels along each axis.
       space: number of devices that share the first axis.
+      keep_levels: True keeps the widths of the network.
     """
+    most = len(model.widths) if keep_levels else max(MAX_LEVELS, len(model.widths))
+    levels = range(most, most - 1 if keep_levels else 1, -1)
     pixels, last = float(MAX_EDGE.get(len(shape), 64) ** len(shape)), ()
     while pixels >= 1 and set(last) != {1}:
-        network, crop = _fit_network(model, shape, aspect, pixels, space)
+        network, crop = _fit_network(model, levels, shape, aspect, pixels, space)
         if not last or math.prod(crop) < math.prod(last):
             yield network, crop
             last = crop
@@ -84,8 +92,22 @@ def extend_widths(given: tuple[int, ...], levels: int, axes: int) -> tuple[int, 
     return tuple(more)
 
 
+def deepen(model: nn.Module, crop: tuple[int, ...]) -> nn.Module:
+    """Returns the deepest network for a crop; the given one if no other takes it."""
+    for levels in range(max(MAX_LEVELS, len(model.widths)), 1, -1):
+        tried = model.clone(widths=extend_widths(model.widths, levels, len(crop)))
+        if tried.fault():
+            continue
+        geometry = tried.geometry(len(crop))
+        deep_enough = min(_lowest_sizes(geometry, crop)) >= MIN_LOWEST
+        if deep_enough and geometry.valid_shape(crop) == crop:
+            return tried
+    return model
+
+
 def _fit_network(
     model: nn.Module,
+    levels: range,
     shape: tuple[int, ...],
     aspect: tuple[float, ...],
     pixels: float,
@@ -98,8 +120,8 @@ def _fit_network(
     may exceed `pixels`, because its edges are rounded up to legal sizes. A network
     whose strides, kernels or depths are given per level keeps its levels.
     """
-    for levels in range(max(MAX_LEVELS, len(model.widths)), 1, -1):
-        widths = extend_widths(model.widths, levels, len(shape))
+    for count in levels:
+        widths = extend_widths(model.widths, count, len(shape))
         tried = model.clone(widths=widths)
         if tried.fault():
             continue

@@ -6,6 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from unet_jax.text import printable
+
 WIDTH = 88  # columns
 
 
@@ -120,4 +122,5 @@ def _format_docstring(title: str, notes: Mapping[str, str]) -> list[str]:
 
 def _to_docstring_line(text: str) -> str:
     """Returns a text as one line that cannot end a docstring."""
-    return " ".join(text.split()).replace("\\", "/").replace('"', "'")
+    line = printable(" ".join(text.split()))
+    return line.replace("\\", "/").replace('"', "'")

@@ -1,20 +1,33 @@
 """Training plans: values for the fields of a config, and the cost of a step."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+import time
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from unet_jax import logs
+from unet_jax import logs, parallel
 from unet_jax.build import binding, checks
 from unet_jax.data.dataset_report import DatasetReport
 from unet_jax.data.record import RecordStats
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.report.formatting import format_bytes, format_duration
-from unet_jax.run.planning import config_file, cost, memory_search, rules
+from unet_jax.run.planning import config_file, drafts, rules, search
 from unet_jax.run.planning.rules import PlannedField
+
+# The fields that a plan chooses, unless the user has set them.
+PLANNED = (
+    "spacing",
+    "normalize",
+    "weight_map",
+    "crop",
+    "model.widths",
+    "batch_size",
+    "sampling",
+)
 
 
 class TrainingPlan(NamedTuple):
@@ -36,45 +49,65 @@ class TrainingPlan(NamedTuple):
 
 
 def plan_training(
-    config: ConfigDict, report: DatasetReport, splits: Splits
+    config: ConfigDict,
+    report: DatasetReport,
+    splits: Splits,
+    given: Collection[str] = (),
 ) -> TrainingPlan:
     """Chooses crop, batch size, network and other fields, and times a few steps.
 
-    The plan sets the spacing, the normalisation, the weight map, the crop, the widths,
-    the batch size and the sampling. It keeps a spacing, a weight map or a sampling that
-    the config sets, and all other fields.
+    The plan sets the spacing, the normalisation, the weight map, the sampling, the
+    crop, the widths and the batch size. It keeps a spacing, a weight map or a sampling
+    that the config sets. It lowers the number of steps if the run would take longer
+    than `config.plan.hours`. The measurements end after `config.plan.seconds`.
+
+    Args:
+      config: the config.
+      report: measurements of the data set.
+      splits: the data set.
+      given: the fields that the user has set, such as 'crop'; they keep their values.
 
     Raises:
       UserError: the config is wrong, there are no training images, or the devices do
         not have enough memory.
     """
+    deadline = time.monotonic() + config.plan.seconds
     checks.check_fields(config)
     if jax.process_count() > 1:
         raise UserError(
             "--mode=inspect measures its plan in one process; start a single process"
         )
     records = _select_training_records(report)
-    spacing = rules.choose_spacing(report.records)
-    if config.spacing:
-        kept = tuple(config.spacing)
-        spacing = PlannedField("spacing", kept, "kept from the config")
-    weights = _choose_weight_map(config, report.classes, records)
-    of_data = (spacing, rules.choose_normalization(records), weights)
-    draft = memory_search.set_fields(config, of_data)
-    draft.name = f"{config.name}-plan"
-    images = memory_search.resample_shapes(records, spacing.value)
-    fitted = memory_search.fit_to_memory(draft, splits, records, images)
-    config = fitted.config
-    seconds = cost.measure_step_time(config, fitted.compiled)
-    times = config.steps * config.batch_size / len(records)
-    steps = (
-        f"kept from the config: {times:.3g} times each of the {len(records)} images, "
-        f"in {format_duration(config.steps * seconds)}"
+    background = splits.train.background
+    of_data = (
+        _choose_spacing(config, report.records),
+        rules.choose_normalization(records, background=background),
+        _choose_weight_map(config, report.classes, records),
     )
+    of_data = tuple(f for f in of_data if not drafts.is_given(given, f.field))
+    draft = drafts.set_fields(config, of_data)
+    draft.name = f"{config.name}-plan"
+    images = drafts.resample_shapes(records, tuple(draft.spacing))
+    budget = search.TRAINING_SHARE * 3600 * config.plan.hours
+    limits = search.Limits(
+        memory=search.MEMORY_SHARE * parallel.local_devices().read_free_memory(),
+        step_seconds=budget / config.steps,
+        deadline=deadline,
+    )
+    found = drafts.make_candidates(draft, records, images, given, background=background)
+    trial, reason = search.search(found, splits, limits)
+    fields = _explain_limit(trial.candidate, found, reason)
+    seconds = trial.step_seconds
+    steps = _choose_steps(config, len(records), trial, budget, given)
+    of_user = [
+        PlannedField(name, _value_of(config, name), "given on the command line")
+        for name in PLANNED
+        if drafts.is_given(given, name)
+    ]
     return TrainingPlan(
-        config=config,
-        fields=(*of_data, *fitted.fields, PlannedField("steps", config.steps, steps)),
-        memory=fitted.compiled.memory,
+        config=drafts.set_fields(trial.candidate.config, steps),
+        fields=(*of_data, *fields, *of_user, *steps),
+        memory=int(trial.memory),
         seconds=1000 * seconds,
         device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     )
@@ -113,6 +146,60 @@ def _select_training_records(report: DatasetReport) -> list[RecordStats]:
             f"{report.root} holds images with {found} spatial axes; keep one kind"
         )
     return records
+
+
+def _choose_steps(
+    config: ConfigDict,
+    images: int,
+    trial: search.Trial,
+    budget: float,
+    given: Collection[str],
+) -> tuple[PlannedField, ...]:
+    """Keeps the number of steps, or lowers it to what ends within the budget."""
+    seconds, batch = trial.step_seconds, trial.candidate.config.batch_size
+    steps, kept = config.steps, drafts.is_given(given, "steps")
+    too_long = steps * seconds > budget
+    if too_long and not kept:
+        steps = max(int(budget / seconds), 1)
+        steps -= steps % 10 ** max(len(str(steps)) - 2, 0)  # two digits
+    each = f"{steps * batch / images:.3g} times each of the {images} images"
+    reason = f"{each}, in {format_duration(steps * seconds)} without evaluation"
+    if too_long:
+        hours = f"config.plan.hours={config.plan.hours:g}"
+        reason += f"; longer than {hours}" if kept else f"; as many as end in {hours}"
+    fields = [PlannedField("steps", steps, reason)]
+    for field in ("eval_every", "checkpoint_every"):
+        if config[field] > steps and not drafts.is_given(given, field):
+            value = max(steps // 4, 1)
+            fields.append(PlannedField(field, value, "a quarter of the steps"))
+    return tuple(fields)
+
+
+def _explain_limit(
+    chosen: drafts.Candidate, found: Sequence[drafts.Candidate], reason: str
+) -> tuple[PlannedField, ...]:
+    """Returns the fields of a candidate, with the reason why it is not larger."""
+    names = [field.field for field in chosen.fields]
+    larger_crop = tuple(found[-1].config.crop) != tuple(chosen.config.crop)
+    limited = "crop" if larger_crop else "batch_size"
+    if not reason or limited not in names:
+        return chosen.fields
+    return tuple(
+        field._replace(reason="; ".join(filter(None, (field.reason, reason))))
+        if field.field == limited
+        else field
+        for field in chosen.fields
+    )
+
+
+def _value_of(config: ConfigDict, field: str) -> Any:
+    return checks.to_plain(functools.reduce(getattr, field.split("."), config))
+
+
+def _choose_spacing(config: ConfigDict, records: Sequence[RecordStats]) -> PlannedField:
+    if config.spacing:
+        return PlannedField("spacing", tuple(config.spacing), "kept from the config")
+    return rules.choose_spacing(records)
 
 
 def _choose_weight_map(

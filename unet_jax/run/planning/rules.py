@@ -82,11 +82,17 @@ def choose_batch_size(
     return max(share // replicas, 1) * replicas
 
 
-def choose_normalization(records: Sequence[RecordStats]) -> PlannedField:
+def choose_normalization(
+    records: Sequence[RecordStats], *, background: bool = True
+) -> PlannedField:
     """Chooses mean and variance, unless many images have hot pixels or are flat.
 
     Hot pixels are not clipped if the foreground is so rare that they may be the
     foreground.
+
+    Args:
+      records: measurements of the training images.
+      background: False if class 0 is a class like the others.
     """
     hot = sum(any(map(_is_hot, record.intensity)) for record in records)
     low, high = _range(records)
@@ -94,7 +100,8 @@ def choose_normalization(records: Sequence[RecordStats]) -> PlannedField:
     integer = [np.iinfo(r.dtype).max for r in records if np.dtype(r.dtype).kind in "iu"]
     fills = len(integer) == len(records) and high > max(integer) / 4
     shares = compute_class_shares(records)
-    if hot > MANY_IMAGES * len(records) and 1 - shares.get(0, 0) > RARE_CLASS:
+    foreground = _foreground_share(shares, background=background)
+    if hot > MANY_IMAGES * len(records) and foreground > RARE_CLASS:
         value = {"name": "percentile", "low": 0.5, "high": 99.5}
         reason = (
             f"in {hot} of {len(records)} images a few pixels differ from the others by "
@@ -137,18 +144,29 @@ def find_rarest_class(
 
 
 def describe_sparse_foreground(
-    shares: Mapping[int, float], output: tuple[int, ...], shape: tuple[int, ...]
+    shares: Mapping[int, float],
+    output: tuple[int, ...],
+    shape: tuple[int, ...],
+    *,
+    background: bool = True,
 ) -> str:
     """Returns a sentence about the foreground if many crops would miss it, else ''.
 
-    `output` is the spatial shape of the network's output for a crop, and `shape` that
-    of the median image.
+    Args:
+      shares: from `compute_class_shares`.
+      output: the spatial shape of the network's output for a crop.
+      shape: that of the median image.
+      background: False if class 0 is a class like the others.
     """
-    foreground = 1 - shares.get(0, 0)
+    foreground = _foreground_share(shares, background=background)
     smaller = any(w < n for w, n in zip(output, shape, strict=True))
     if not smaller or foreground >= SPARSE_FOREGROUND:
         return ""
     return f"{foreground:.2%} of the pixels are foreground, which many crops would miss"
+
+
+def _foreground_share(shares: Mapping[int, float], *, background: bool) -> float:
+    return 1 - shares.get(0, 0) if background else 1.0
 
 
 def _is_hot(percentiles: tuple[float, ...]) -> bool:

@@ -1,30 +1,23 @@
-"""The largest crop and batch whose training step fits into the free memory.
-
-The rules give candidates for the crop from the shapes of the images. The memory of a
-candidate's step is measured by compiling the whole step for the available devices.
-"""
+"""Configs to measure for a plan: crops, networks and batches, with their reasons."""
 
 import copy
 import functools
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from unet_jax import logs, parallel
+from unet_jax import parallel
 from unet_jax.build import binding
 from unet_jax.data import resample
 from unet_jax.data.record import RecordStats
-from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, prefix_errors
-from unet_jax.run.planning import candidates, cost, rules
+from unet_jax.run.planning import candidates, rules
 from unet_jax.run.planning.rules import PlannedField
 from unet_jax.text import dimensions
-
-MEMORY_SHARE = 0.5  # of the free memory that a step may take
 
 
 class ImageShapes(NamedTuple):
@@ -41,17 +34,17 @@ class ImageShapes(NamedTuple):
     aspect: tuple[float, ...]
 
 
-class FittedConfig(NamedTuple):
-    """A config whose training step fits into memory.
+class Candidate(NamedTuple):
+    """A config to measure.
 
     Attributes:
-      compiled: its step.
-      fields: the values that were chosen for it, with their reasons.
+      fields: its values that the search has chosen.
+      pixels: of a batch.
     """
 
     config: ConfigDict
-    compiled: cost.CompiledStep
     fields: tuple[PlannedField, ...]
+    pixels: int
 
 
 def resample_shapes(
@@ -72,24 +65,32 @@ def resample_shapes(
     return ImageShapes(shapes, rules.compute_median_shape(shapes), aspect)
 
 
-def fit_to_memory(
+def make_candidates(
     config: ConfigDict,
-    splits: Splits,
     records: Sequence[RecordStats],
     images: ImageShapes,
-) -> FittedConfig:
-    """Compiles ever smaller steps until one fits into half of the free memory.
+    given: Collection[str],
+    *,
+    background: bool = True,
+) -> list[Candidate]:
+    """Lists the candidates for the crop and the batch, with rising numbers of pixels.
 
-    The batch becomes smaller first, down to two examples, then the crop. The next size
-    follows from the last measurement, assuming that all memory but that of the state
-    and the gradient is proportional to the number of pixels.
+    First the crop becomes larger, with the fewest examples that are useful; then the
+    largest crop gets more examples.
+
+    Args:
+      config: the values of all other fields.
+      records: measurements of the training images.
+      images: their shapes.
+      given: the fields that the user has set; they keep their values.
+      background: False if class 0 is a class like the others.
 
     Raises:
-      UserError: the config is wrong, or the smallest step needs too much memory.
+      UserError: the network or the number of sizes of the crop is wrong.
     """
     layout = binding.build_part(parallel, config, "parallel", parallel.Layout)
-    given = binding.build_model(config, None)
-    margin = given.geometry(len(images.median)).margin
+    model = binding.build_model(config, None)
+    margin = model.geometry(len(images.median)).margin
     single = config.batch_size == 1 and any(margin)  # the paper's one large tile
     choose_batch_size = functools.partial(
         rules.choose_batch_size,
@@ -97,43 +98,33 @@ def fit_to_memory(
         least=1 if single else 2,
         replicas=layout.replicas,
     )
-    smallest = choose_batch_size(1, most=0)
-    free = parallel.local_devices().read_free_memory()
-    limit = MEMORY_SHARE * free
-    most_pixels = math.inf  # in a batch, by the last measurement
-    for model, crop in candidates.list_candidates(
-        given, images.median, images.aspect, layout.space
-    ):
-        output = candidates.compute_output_shape(crop, model.geometry(len(crop)))
-        pixels = math.prod(crop)
-        while smallest * pixels <= most_pixels:
-            most = min(1 if single else rules.MAX_BATCH, most_pixels // pixels)
-            batch = choose_batch_size(math.prod(output), most=int(most))
-            limited = most_pixels < math.inf
-            fields = (
-                _explain_crop(crop, output, images, limited=limited),
-                _explain_widths(model, output),
-                _explain_batch(batch, smallest, layout.replicas, limited=limited),
-                *_choose_sampling(config, records, output, images),
-            )
-            draft = set_fields(config, fields)
-            logs.say(f"compiling a step of {batch} x {dimensions(crop)} pixels")
-            compiled = cost.compile_step(draft, splits)
-            if compiled is None:
-                most_pixels = batch * pixels / 2
-                continue
-            if compiled.memory <= limit:
-                return FittedConfig(draft, compiled, fields)
-            variable = compiled.memory - compiled.fixed
-            left = max(limit - compiled.fixed, 0)
-            most_pixels = batch * pixels * left / max(variable, 1)
-    needed = f"{compiled.memory / 2**30:.3g} GiB, " if compiled else ""
-    crop = dimensions(draft.crop)
-    raise UserError(
-        f"a training step of {batch} x {crop} pixels needs {needed}more than half "
-        f"of the {free / 2**30:.3g} GiB that are free; set fewer "
-        "config.model.widths, config.model.remat=True or config.precision=bfloat16"
-    )
+    smallest, most = choose_batch_size(1, most=0), 1 if single else rules.MAX_BATCH
+    if is_given(given, "batch_size"):
+        smallest = config.batch_size
+    found = []
+    for network, crop in _list_crops(config, model, images, given, layout.space):
+        output = candidates.compute_output_shape(crop, network.geometry(len(crop)))
+        fields = [_explain_crop(crop, output, images), _explain_widths(network, output)]
+        fields += _choose_sampling(
+            config, records, output, images, background=background
+        )
+        fields = [field for field in fields if not is_given(given, field.field)]
+        found.append((crop, output, fields))
+    found.reverse()  # the smallest crop first
+    batches = [smallest] * len(found)
+    full = choose_batch_size(math.prod(found[-1][1]), most=most)
+    if not is_given(given, "batch_size"):
+        more = range(smallest + layout.replicas, full + 1, layout.replicas)
+        batches += more
+        found += [found[-1]] * len(more)
+    result = []
+    for batch, (crop, _, fields) in zip(batches, found, strict=True):
+        chosen = list(fields)
+        if not is_given(given, "batch_size"):
+            chosen.append(_explain_batch(batch, smallest, full, layout.replicas))
+        draft = set_fields(config, chosen)
+        result.append(Candidate(draft, tuple(chosen), batch * math.prod(crop)))
+    return result
 
 
 def set_fields(config: ConfigDict, fields: Iterable[PlannedField]) -> ConfigDict:
@@ -151,12 +142,41 @@ def set_fields(config: ConfigDict, fields: Iterable[PlannedField]) -> ConfigDict
     return config
 
 
-def _explain_crop(
-    crop: tuple[int, ...],
-    output: tuple[int, ...],
+def is_given(given: Collection[str], field: str) -> bool:
+    """Returns True if the user has set a field, a part of it, or what it is part of."""
+    return any(
+        name == field
+        or name.startswith((f"{field}.", f"{field}["))
+        or field.startswith(f"{name}.")
+        for name in given
+    )
+
+
+def _list_crops(
+    config: ConfigDict,
+    model: nn.Module,
     images: ImageShapes,
-    *,
-    limited: bool,
+    given: Collection[str],
+    space: int,
+) -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
+    """Yields networks and crops, the largest first; the given ones are kept."""
+    keep = is_given(given, "model.widths")
+    if not is_given(given, "crop"):
+        yield from candidates.list_candidates(
+            model, images.median, images.aspect, space, keep_levels=keep
+        )
+        return
+    crop = tuple(config.crop)
+    if len(crop) != len(images.median):
+        raise UserError(
+            f"config.crop has {len(crop)} sizes, the images {len(images.median)} axes; "
+            "give one size for each axis"
+        )
+    yield model if keep else candidates.deepen(model, crop), crop
+
+
+def _explain_crop(
+    crop: tuple[int, ...], output: tuple[int, ...], images: ImageShapes
 ) -> PlannedField:
     whole = all(w >= n for w, n in zip(output, images.median, strict=True))
     holds = "holds" if whole else "is cut from"
@@ -167,8 +187,6 @@ def _explain_crop(
     if smaller:
         count = f"{smaller} of {len(images.shapes)} images are"
         reason += f"; {count} smaller along some axis, and mirrored there"
-    if limited:
-        reason += "; a larger one needs more than half of the free memory"
     return PlannedField("crop", crop, reason)
 
 
@@ -179,20 +197,16 @@ def _explain_widths(model: nn.Module, output: tuple[int, ...]) -> PlannedField:
     return PlannedField("model.widths", model.widths, reason)
 
 
-def _explain_batch(
-    batch: int, smallest: int, replicas: int, *, limited: bool
-) -> PlannedField:
-    reason = (
-        f"at most {rules.BATCH_SHARE:.0%} of the training pixels, and at most "
-        f"{rules.MAX_BATCH}"
-    )
-    if limited:
-        reason = "a larger one needs more than half of the free memory"
+def _explain_batch(batch: int, smallest: int, full: int, replicas: int) -> PlannedField:
+    reason = ""
+    if batch == full:
+        share, most = f"{rules.BATCH_SHARE:.0%}", rules.MAX_BATCH
+        reason = f"at most {share} of the training pixels, and at most {most}"
     if batch == smallest:
         least = "one large tile, as in the paper" if batch == 1 else "at least two"
         reason = least if replicas == 1 else "the least that the devices can share"
     if replicas > 1:
-        reason += f"; there are {replicas} devices"
+        reason = "; ".join(filter(None, (reason, f"there are {replicas} devices")))
     return PlannedField("batch_size", batch, reason)
 
 
@@ -201,10 +215,14 @@ def _choose_sampling(
     records: Sequence[RecordStats],
     output: tuple[int, ...],
     images: ImageShapes,
+    *,
+    background: bool,
 ) -> tuple[PlannedField, ...]:
     """Samples crops around a sparse foreground, unless the config sets a sampling."""
     shares = rules.compute_class_shares(records)
-    reason = rules.describe_sparse_foreground(shares, output, images.median)
+    reason = rules.describe_sparse_foreground(
+        shares, output, images.median, background=background
+    )
     if not reason or config.sampling.name != "uniform":
         return ()
     return (PlannedField("sampling", {"name": "foreground"}, reason),)
