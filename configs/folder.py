@@ -39,8 +39,11 @@ def get_config() -> ConfigDict:
             "targets": "targets",  # images to be restored or predicted
             "unlabelled": "unlabelled",  # images without labels
             "axes": 2,  # 3: volumes; then the crop needs three sizes
+            # order of the axes of TIFF files that do not state it: 'CYX', 'ZYX', 'YXC'
+            "tiff_axes": "",
             "channels": 0,  # 1: convert to grey; 3: to RGB; 0: choose by the files
             "classes": (),  # names by id, the background first; (): from the masks
+            "background": True,  # class 0 is; False: all classes count in the scores
             "colours": (),  # (red, green, blue) of each class
             # pairs of a mask value or colour and a class: ((0,0),(255,1)) or
             # (((255,0,0),'cell'),)
@@ -53,6 +56,7 @@ def get_config() -> ConfigDict:
             "folds": 0,  # cross-validation instead of shares
             "fold": 0,
             "group": "",  # pattern of what files of a patient share: 'case_([0-9]+)'
+            "series": "together",  # apart: consecutive images need not stay together
             "seed": 0,  # of the split
             "split": "",  # the split.json of another run
             "leaks": "refuse",  # allow: accept the same image in two splits

@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
             "name": "isbi2012",
             "fold": 0,  # 0 to folds - 1
             "folds": 5,
+            "background": False,  # membranes count in the scores, like cells
             "manual_dir": "",  # folder of ISBI-2012-challenge.zip; empty: download
             "data_dir": "",  # folder of the prepared data; empty: the TFDS default
         }

@@ -40,6 +40,7 @@ def get_config() -> ConfigDict:
             "label_map": ((1, 1), (2, 0), (3, 2)),  # (value of the mask, class id)
             "ignore_label": -1,  # the mask value of unannotated pixels; -1: none
             "classes": ("background", "pet", "border"),
+            "background": True,  # class 0 is; False: all classes count in the scores
             "colours": ((40, 40, 40), (240, 180, 60), (90, 160, 230)),
             "manual_dir": "",  # folder of the two archives; empty: download them
             "data_dir": "",  # folder of the prepared data; empty: the TFDS default

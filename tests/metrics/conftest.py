@@ -15,6 +15,7 @@ def make_image(
     true_objects=None,
     objects=None,
     spacing=None,
+    background=True,
 ):
     """Returns an evaluated image; by default p is 0 or 1 and objects are components."""
     truth, prediction = (np.asarray(a, np.int32) for a in (truth, prediction))
@@ -37,6 +38,7 @@ def make_image(
         if true_objects is None
         else np.asarray(true_objects),
         objects=find_objects(prediction) if objects is None else np.asarray(objects),
+        background=background,
     )
 
 

@@ -111,4 +111,18 @@ def test_a_set_is_the_mean_over_the_images_where_a_class_is_defined(make_image):
     metric = metrics.hausdorff()
     cases = [(truth, prediction), (truth, truth), (nothing, nothing)]
     sums = sum(metric.measure(make_image(*pair, classes=2)) for pair in cases)
-    assert metric.score(sums).mean == 1.5
+    assert metric.score(sums).classes[1] == 1.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_background_class_0_has_a_surface_like_the_others(make_image, name):
+    """Swapping two classes swaps their scores; with a background, class 0 has none."""
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(0, 2, (2, 7, 9))
+    score = score_classes(name, make_image(truth, prediction, background=False))
+    swapped = make_image(1 - truth, 1 - prediction, background=False)
+    np.testing.assert_array_equal(score_classes(name, swapped), score[::-1])
+    expected = score_all_pairs(truth == 0, prediction == 0, (1.0, 1.0), tolerance=1.0)
+    np.testing.assert_allclose(score[0], expected[name])
+    with_background = score_classes(name, make_image(truth, prediction))
+    np.testing.assert_array_equal(with_background, [np.nan, score[1]])

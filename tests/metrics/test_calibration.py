@@ -6,7 +6,7 @@ from unet_jax.metrics.calibration import tabulate_reliability
 
 
 def compute_score(metric, image):
-    return metric.score(metric.measure(image)).mean
+    return metric.score(metric.measure(image)).overall
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_calibration_by_hand(four_pixels):
     metric = metrics.calibration_error(bins=2)
     sums = metric.measure(four_pixels)
     np.testing.assert_array_equal(sums, [[1, 3], [0.5, 2.375], [1, 2]])
-    assert metric.score(sums).mean == (0.5 + 0.375) / 4
+    assert metric.score(sums).overall == (0.5 + 0.375) / 4
 
     table = tabulate_reliability(metrics.calibration_error(bins=4).measure(four_pixels))
     assert table["count"].tolist() == [0, 1, 2, 1]

@@ -10,7 +10,7 @@ from unet_jax.metrics.clustering import thin_borders
 
 
 def compute_score(metric, image):
-    return metric.score(metric.measure(image)).mean
+    return metric.score(metric.measure(image)).overall
 
 
 @pytest.mark.parametrize("shape", [(12, 15), (4, 5, 6)])
@@ -140,9 +140,9 @@ def test_the_threshold_is_chosen_once_for_the_set(make_image):
     low = [2 * 8 / (8 + 16), 1]
     high = [1, 2 * (1 + 1 + 4) / (6 + 16)]
     np.testing.assert_allclose(sums, [[low[0], high[0], 1], [low[1], high[1], 1]])
-    assert metric.score(sums[0]).mean == 1
-    assert metric.score(sums[1]).mean == 1
-    assert metric.score(sum(sums)).mean == (low[0] + low[1]) / 2
+    assert metric.score(sums[0]).overall == 1
+    assert metric.score(sums[1]).overall == 1
+    assert metric.score(sum(sums)).overall == (low[0] + low[1]) / 2
 
 
 def test_independent_classes_are_one_foreground(make_image):

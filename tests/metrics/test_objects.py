@@ -8,7 +8,7 @@ from unet_jax.errors import UserError
 
 def compute_score(name, image, **options):
     metric = getattr(metrics, name)(**options)
-    return metric.score(metric.measure(image)).mean
+    return metric.score(metric.measure(image)).overall
 
 
 @pytest.fixture
@@ -79,7 +79,8 @@ def test_scores_are_those_of_loops_over_all_pairs(draw_objects, seed, shape):
         np.testing.assert_allclose(
             compute_score("f1", image, threshold=threshold), expected
         )
-    quality = iou[iou > 0.5].sum() / ((n + m) / 2)
+    pairs = iou * (iou >= 0.5)
+    quality = pairs[linear_sum_assignment(pairs, maximize=True)].sum() / ((n + m) / 2)
     np.testing.assert_allclose(compute_score("panoptic_quality", image), quality)
 
 
@@ -127,7 +128,7 @@ def test_a_merger_by_hand(paint_objects):
     image = paint_objects([[1, 1, 1, 0, 2, 2, 0]], [[7, 7, 7, 7, 7, 7, 0]])
     assert compute_score("f1", image) == 2 * 1 / 3  # the IoU of the first is just 0.5
     assert compute_score("f1", image, threshold=0.51) == 0
-    assert compute_score("panoptic_quality", image) == 0
+    assert compute_score("panoptic_quality", image) == 0.5 / (1 + 1 / 2)
     assert compute_score("average_precision", image) == 1 / 2 / 10
     assert compute_score("aggregated_jaccard", image) == (3 + 2) / (6 + 6)
     assert compute_score("seg", image) == (3 / 6 + 2 / 6) / 2
@@ -138,9 +139,40 @@ def test_a_split_into_halves_is_found_once(paint_objects):
     """Both halves have an IoU of 0.5; neither covers more than half."""
     image = paint_objects([[1, 1, 1, 1]], [[1, 1, 2, 2]])
     assert compute_score("f1", image) == 2 * 1 / 3
+    assert compute_score("panoptic_quality", image) == 0.5 / (1 + 1 / 2)
     assert compute_score("aggregated_jaccard", image) == 2 / (4 + 2)
     assert compute_score("seg", image) == 0
     assert compute_score("det", image) == 0
+
+
+def test_objects_of_two_and_one_pixels_match_at_an_iou_of_one_half(paint_objects):
+    """As in COCO and StarDist; `panopticapi` would require more than 0.5."""
+    image = paint_objects([[1, 1, 0]], [[5, 0, 0]])
+    assert compute_score("f1", image) == 1
+    assert compute_score("average_precision", image) == 1 / 10
+    assert compute_score("panoptic_quality", image) == 0.5
+    image = paint_objects([[1, 1, 1, 0]], [[5, 0, 0, 0]])
+    for name in ("f1", "average_precision", "panoptic_quality"):
+        assert compute_score(name, image) == 0
+
+
+def test_of_two_halves_one_is_a_match(paint_objects):
+    """The first true object is split, and the last two true objects are merged."""
+    image = paint_objects([[1, 1, 1, 1, 2, 2, 3, 3]], [[7, 7, 8, 8, 9, 9, 9, 9]])
+    assert compute_score("f1", image) == 2 * 2 / (3 + 3)
+    assert compute_score("average_precision", image) == 2 / 4 / 10
+    assert compute_score("panoptic_quality", image) == (1 / 2 + 1 / 2) / (2 + 1)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "sizes"),
+    [(0.55, (11, 20)), (0.6, (3, 5)), (0.95, (19, 20)), (1, (2, 2))],
+)
+def test_an_iou_of_exactly_the_threshold_is_a_match(paint_objects, threshold, sizes):
+    smaller, larger = (np.arange(20) < size for size in sizes)
+    for true, predicted in ((smaller, larger), (larger, smaller)):
+        image = paint_objects([true.astype(int)], [predicted.astype(int)])
+        assert compute_score("f1", image, threshold=threshold) == 1
 
 
 def test_matching_at_a_low_threshold_is_one_to_one_and_maximal(paint_objects):

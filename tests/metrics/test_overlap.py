@@ -73,12 +73,12 @@ def test_scores_are_those_of_the_sets_of_pixels(draw_image):
     counts = measure_confusion(image)
     right = (image.prediction == image.truth)[image.truth >= 0].mean()
     for name, expected in score_sets(image.prediction, image.truth, 4).items():
-        mean = right if name == "accuracy" else np.mean(expected)
+        overall = right if name == "accuracy" else None
         np.testing.assert_allclose(
             compute_score(name, counts).classes, expected, rtol=1e-12
         )
-        np.testing.assert_allclose(compute_score(name, counts).mean, mean, rtol=1e-12)
-    np.testing.assert_allclose(compute_score("pixel_error", counts).mean, 1 - right)
+        assert compute_score(name, counts).overall == overall
+    np.testing.assert_allclose(compute_score("pixel_error", counts).overall, 1 - right)
     assert compute_score("pixel_error", counts).classes is None
 
 
@@ -94,7 +94,7 @@ def test_scores_of_independent_classes_are_those_of_each_alone(draw_image):
             compute_score(name, counts).classes, alone, rtol=1e-12
         )
     right = (image.prediction == image.truth)[image.truth >= 0].mean()
-    np.testing.assert_allclose(compute_score("accuracy", counts).mean, right)
+    np.testing.assert_allclose(compute_score("accuracy", counts).overall, right)
 
 
 def test_scores_by_hand():
@@ -104,19 +104,25 @@ def test_scores_by_hand():
     assert compute_score("iou", counts).classes.tolist() == [9 / 12, 4 / 7]
     assert compute_score("precision", counts).classes.tolist() == [9 / 11, 4 / 5]
     assert compute_score("recall", counts).classes.tolist() == [9 / 10, 4 / 6]
-    assert compute_score("accuracy", counts).mean == 13 / 16
-    assert compute_score("pixel_error", counts).mean == 3 / 16
+    assert compute_score("accuracy", counts).overall == 13 / 16
+    assert compute_score("pixel_error", counts).overall == 3 / 16
+
+
+@pytest.mark.parametrize("name", ["dice", "iou", "precision", "recall", "accuracy"])
+@pytest.mark.parametrize("independent", [False, True])
+def test_a_class_that_does_not_occur_is_undefined(name, independent):
+    """The accuracy of such a class would be 1."""
+    counts = np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
+    if independent:
+        counts = np.array([[[3, 1], [2, 4]], [[3, 1], [2, 4]], [[10, 0], [0, 0]]])
+    classes = compute_score(name, counts).classes
+    assert np.isnan(classes).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("name", ["dice", "iou", "precision", "recall"])
-def test_a_class_that_does_not_occur_is_left_out(name):
-    counts = np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
-    assert np.isnan(compute_score(name, counts).classes).tolist() == [
-        False,
-        False,
-        True,
-    ]
-    assert compute_score(name, counts).mean == compute_score(name, counts[:2, :2]).mean
+def test_a_class_that_is_only_predicted_or_only_true_has_score_0(name):
+    for counts in ([[8, 2], [0, 0]], [[8, 0], [2, 0]]):
+        assert compute_score(name, np.array(counts)).classes[1] == 0
 
 
 def test_a_model_that_predicts_background_only_has_low_scores():
@@ -129,7 +135,6 @@ def test_a_model_that_predicts_background_only_has_low_scores():
         ("recall", 1),
     ):
         assert compute_score(name, counts).classes.tolist() == [background, 0]
-        assert compute_score(name, counts).mean == background / 2
     # The reverse: a class is predicted and not in the truth.
     assert compute_score("recall", counts.T).classes.tolist() == [95 / 100, 0]
 
@@ -137,4 +142,6 @@ def test_a_model_that_predicts_background_only_has_low_scores():
 @pytest.mark.parametrize("shape", [(2, 2), (3, 2, 2)])
 @pytest.mark.parametrize("name", OVERLAP)
 def test_a_score_of_no_pixels_is_nan(name, shape):
-    assert np.isnan(compute_score(name, np.zeros(shape, np.int64)).mean)
+    score = compute_score(name, np.zeros(shape, np.int64))
+    for value in (score.overall, score.classes):
+        assert value is None or np.isnan(value).all()

@@ -1,14 +1,16 @@
 """Distances between the surfaces of truth and prediction, for each class.
 
-Exclusive classes have surfaces from class 1 on; class 0, the background, is undefined.
-Independent classes all have surfaces. The surface of a mask is the set of pixels that
-an erosion through faces removes; outside the image is background. The distance of a
-surface pixel is that to the nearest surface pixel of the other mask, in the units of
-`EvaluatedImage.spacing`. Where a class is not annotated, both masks are empty.
+Every class has a surface but the background, which is undefined: class 0 of exclusive
+classes, unless the data set has no background (`config.data.background`). The surface
+of a mask is the set of pixels that an erosion through faces removes; outside the image
+no class is present. The distance of a surface pixel is that to the nearest surface
+pixel of the other mask, in the units of `EvaluatedImage.spacing`. Where a class is not
+annotated, both masks are empty.
 
 A class is undefined in an image where both masks are empty. If only one mask is empty,
 the distances are the diagonal of the image and the surface Dice is 0. The score of a
-data set is the mean over the images where a class is defined.
+class in a data set is the mean over the images where it is defined, and the score of
+the data set is the mean over the defined classes.
 """
 
 import functools
@@ -124,7 +126,7 @@ def _get_masks(image: EvaluatedImage, k: int) -> tuple[np.ndarray, np.ndarray]:
     if image.independent:
         annotated = image.annotated[..., k]
         return image.truth[..., k] > 0, annotated & (image.prediction[..., k] > 0)
-    annotated = image.annotated & (k > 0)
+    annotated = image.annotated & (k > 0 or not image.background)
     return annotated & (image.truth == k), annotated & (image.prediction == k)
 
 

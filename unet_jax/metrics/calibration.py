@@ -5,14 +5,18 @@ answers count, and all answers of a data set count alike. Errors are probabiliti
 0..1 (Brier score: 0..2).
 """
 
+from typing import Annotated
+
 import numpy as np
 
 from unet_jax.metrics.metric import OVER_PIXELS, EvaluatedImage, Metric, Score
 from unet_jax.metrics.scores import divide_or_nan, score_ratio
-from unet_jax.specs import Count
+from unet_jax.specs import Domain
+
+_Bins = Annotated[int, Domain("from 1 to 1000", lambda x: 1 <= x <= 1000)]
 
 
-def calibration_error(*, bins: Count = 15) -> Metric:
+def calibration_error(*, bins: _Bins = 15) -> Metric:
     """Measures the expected calibration error, the mean of |accuracy - confidence|.
 
     Guo et al. 2017, equation 3: the mean over bins of equal width, each weighted by its

@@ -38,6 +38,8 @@ class EvaluatedImage:
       objects: `i32[*S]`, the ids of the predicted objects; 0 is background.
       target: `f32[*S, C]`, the true values, in the units of the target files.
       value: `f32[*S, C]`, the predicted values, in the same units.
+      background: True if class 0 of exclusive classes is the background, which has no
+        surface.
     """
 
     spacing: tuple[float, ...]
@@ -48,6 +50,7 @@ class EvaluatedImage:
     objects: ImageArray = None
     target: ImageArray = None
     value: ImageArray = None
+    background: bool = True
 
     @property
     def num_classes(self) -> int:
@@ -97,10 +100,16 @@ class EvaluatedImage:
 
 
 class Score(NamedTuple):
-    """The score of a data set or an image, and of each class if there are any."""
+    """The score of a data set or an image; NaN where it is undefined.
 
-    mean: float  # NaN if undefined
-    classes: np.ndarray | None = None  # f64[K], NaN if undefined
+    Attributes:
+      overall: the score of all classes together; None if it is the mean over the
+        classes, which `scores.average_classes` computes.
+      classes: the score of each class, `f64[K]`; None without classes.
+    """
+
+    overall: float | None = None
+    classes: np.ndarray | None = None
 
 
 class Metric(NamedTuple):

@@ -4,6 +4,13 @@ All scores are in 0..1, do not distinguish classes and read annotated pixels onl
 IoU of a true and a predicted object is the number of pixels in both divided by the
 number in either. The score of a data set is computed from the counts of all its images.
 It is undefined without any true or predicted object.
+
+Two objects match if their IoU is at least the threshold (>=), as in COCO (`pycocotools`
+of Lin et al. 2014) and StarDist (`stardist.matching`). Each object is in one pair at
+most, and the number of pairs is the largest possible one, as in StarDist; COCO assigns
+objects in the order of their confidence, which these objects do not have. From a
+threshold of 0.5 on, only an IoU of exactly 0.5 can leave a choice between pairs, and
+the choice changes no score.
 """
 
 import functools
@@ -20,6 +27,7 @@ from unet_jax.metrics.scores import divide_or_nan, score_ratio
 from unet_jax.specs import Proportion
 
 IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+MOST_IOU = 1 - 1e-10  # the largest threshold in COCO: rounding must not matter
 SPLIT_COST, MISSED_COST, FALSE_COST = 5, 10, 1  # Cell Tracking Challenge
 
 
@@ -27,8 +35,8 @@ def average_precision(*, thresholds: tuple[Proportion, ...] = IOU_THRESHOLDS) ->
     """Measures the mean over thresholds of TP / (TP + FP + FN).
 
     This is the score of the Data Science Bowl 2018 (Caicedo et al. 2019), with counts
-    over the data set as in StarDist (Schmidt et al. 2018). TP is the size of the
-    largest one-to-one matching of objects whose IoU is at least the threshold.
+    over the data set as in StarDist (Schmidt et al. 2018). TP is the number of pairs of
+    objects that match.
 
     Args:
       thresholds: IoU thresholds.
@@ -67,15 +75,16 @@ def f1(*, threshold: Proportion = 0.5) -> Metric:
 def panoptic_quality() -> Metric:
     """Measures the IoU sum of all pairs / (TP + FP / 2 + FN / 2), over all classes.
 
-    Kirillov et al. 2019, equation 1. Two objects whose IoU exceeds 0.5 are a pair; an
-    object can be in one pair only.
+    Kirillov et al. 2019, equation 1, for pairs of objects whose IoU is at least 0.5, as
+    in StarDist. The paper and its program `panopticapi` require more than 0.5, which
+    differs only for an IoU of exactly 0.5.
     """
 
     def measure(image: EvaluatedImage) -> np.ndarray:
-        overlaps = _measure_overlaps(image)
-        pair = overlaps.iou > 0.5
-        tp = int(pair.sum())
-        return np.array([overlaps.iou[pair].sum(), tp, *_count_unmatched(overlaps, tp)])
+        overlaps = measure_overlaps(image)
+        pairs = _match_objects(overlaps, 0.5)
+        counts = pairs.size, *_count_unmatched(overlaps, pairs.size)
+        return np.array([overlaps.iou[pairs].sum(), *counts])
 
     def score(sums: np.ndarray) -> Score:
         iou, tp, fp, fn = sums
@@ -94,7 +103,7 @@ def aggregated_jaccard() -> Metric:
     """
 
     def measure(image: EvaluatedImage) -> np.ndarray:
-        true, predicted, row, column, shared, iou = _measure_overlaps(image)
+        true, predicted, row, column, shared, iou = measure_overlaps(image)
         order = np.lexsort((column, -iou, row))
         rows, first = np.unique(row[order], return_index=True)
         best = order[first]
@@ -117,7 +126,7 @@ def seg() -> Metric:
     """
 
     def measure(image: EvaluatedImage) -> np.ndarray:
-        overlaps = _measure_overlaps(image)
+        overlaps = measure_overlaps(image)
         return np.array([overlaps.iou[_is_covered(overlaps)].sum(), overlaps.true.size])
 
     return Metric(measure, score_ratio, OVER_OBJECTS, kind="objects")
@@ -134,7 +143,7 @@ def det() -> Metric:
     """
 
     def measure(image: EvaluatedImage) -> np.ndarray:
-        overlaps = _measure_overlaps(image)
+        overlaps = measure_overlaps(image)
         partners = overlaps.column[_is_covered(overlaps)]
         found, used = partners.size, np.unique(partners).size
         missed, false = overlaps.true.size - found, overlaps.predicted.size - used
@@ -148,7 +157,7 @@ def det() -> Metric:
     return Metric(measure, score, OVER_OBJECTS, kind="objects")
 
 
-class _Overlaps(NamedTuple):
+class Overlaps(NamedTuple):
     """The sizes of all objects, and every pair of objects that shares a pixel."""
 
     true: np.ndarray  # i64[N], the sizes of the true objects
@@ -160,7 +169,11 @@ class _Overlaps(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1)  # several metrics measure the same image in turn
-def _measure_overlaps(image: EvaluatedImage) -> _Overlaps:
+def measure_overlaps(image: EvaluatedImage) -> Overlaps:
+    """Measures the overlaps of the true and the predicted objects of an image.
+
+    Only annotated pixels count.
+    """
     annotated = image.true_objects >= 0
     # The prepended 0 makes 0 the number of the background.
     truth = renumber(np.append(0, image.true_objects[annotated]))
@@ -170,28 +183,33 @@ def _measure_overlaps(image: EvaluatedImage) -> _Overlaps:
     inner = pairs[1:, 1:].tocoo()
     row, column, shared = inner.row, inner.col, inner.data
     iou = shared / (true[row] + predicted[column] - shared)
-    return _Overlaps(true, predicted, row, column, shared, iou)
+    return Overlaps(true, predicted, row, column, shared, iou)
 
 
 def _count_matches(image: EvaluatedImage, threshold: float) -> np.ndarray:
     """Returns TP, FP and FN, `i64[3]`."""
-    overlaps = _measure_overlaps(image)
-    close = overlaps.iou >= threshold
-    edges = (overlaps.row[close], overlaps.column[close])
-    shape = (overlaps.true.size, overlaps.predicted.size)
-    graph = sparse.csr_array((np.ones(close.sum()), edges), shape=shape)
-    # Up to an IoU of 0.5 an object can have several candidates and takes one.
-    tp = 0
-    if graph.nnz:
-        tp = int(np.count_nonzero(maximum_bipartite_matching(graph) >= 0))
+    overlaps = measure_overlaps(image)
+    tp = _match_objects(overlaps, threshold).size
     return np.array([tp, *_count_unmatched(overlaps, tp)])
 
 
-def _count_unmatched(overlaps: _Overlaps, tp: int) -> tuple[int, int]:
+def _match_objects(overlaps: Overlaps, threshold: float) -> np.ndarray:
+    """Returns the indices of as many pairs as possible without a common object."""
+    close = np.flatnonzero(overlaps.iou >= min(threshold, MOST_IOU))
+    if not close.size:
+        return close
+    row, column = overlaps.row[close], overlaps.column[close]
+    shape = (overlaps.true.size, overlaps.predicted.size)
+    graph = sparse.csr_array((np.ones(close.size), (row, column)), shape=shape)
+    partner = maximum_bipartite_matching(graph, perm_type="column")
+    return close[partner[row] == column]
+
+
+def _count_unmatched(overlaps: Overlaps, tp: int) -> tuple[int, int]:
     """Returns FP and FN."""
     return overlaps.predicted.size - tp, overlaps.true.size - tp
 
 
-def _is_covered(overlaps: _Overlaps) -> np.ndarray:
+def _is_covered(overlaps: Overlaps) -> np.ndarray:
     """True if the predicted object covers more than half of the true one: `bool[P]`."""
     return 2 * overlaps.shared > overlaps.true[overlaps.row]

@@ -3,6 +3,10 @@
 Confusion matrices are summed over images and processes. The score of the sum is that of
 all pixels of the data set, which differs from the mean of the images' scores. All
 scores are in 0..1.
+
+A class that occurs neither in the truth nor in the prediction is undefined. One that is
+predicted and not in the truth has Dice, IoU, precision and recall 0. The score of a
+data set is the mean over its defined classes without the background.
 """
 
 import math
@@ -12,7 +16,7 @@ import chex
 import numpy as np
 
 from unet_jax.metrics.metric import OVER_PIXELS, EvaluatedImage, Metric, Score
-from unet_jax.metrics.scores import average_classes, divide_or_nan
+from unet_jax.metrics.scores import divide_or_nan
 
 
 def measure_confusion(image: EvaluatedImage) -> np.ndarray:
@@ -62,13 +66,14 @@ def recall() -> Metric:
 def accuracy() -> Metric:
     """Measures the share of correct answers, per class against the rest and overall.
 
-    The mean is the pixel accuracy, trace / total, not the mean over the classes. With
-    independent classes every pixel has K answers.
+    The score is the pixel accuracy, trace / total, of all classes together and not the
+    mean over the classes. With independent classes every pixel has K answers.
     """
 
     def score(counts: np.ndarray) -> Score:
         tp, fp, fn, tn = _split_counts(counts)
-        classes = divide_or_nan(tp + tn, tp + fp + fn + tn)
+        occurs = tp + fp + fn > 0
+        classes = divide_or_nan(tp + tn, np.where(occurs, tp + fp + fn + tn, 0))
         return Score(_compute_accuracy(counts), classes)
 
     return Metric(measure_confusion, score, OVER_PIXELS)
@@ -113,6 +118,6 @@ def _make_metric(ratio: Callable) -> Metric:
     def score(counts: np.ndarray) -> Score:
         tp, fp, fn, _ = _split_counts(counts)
         scores = np.nan_to_num(divide_or_nan(*ratio(tp, fp, fn)))
-        return average_classes(np.where(tp + fp + fn > 0, scores, np.nan))
+        return Score(classes=np.where(tp + fp + fn > 0, scores, np.nan))
 
     return Metric(measure_confusion, score, OVER_PIXELS)

@@ -3,35 +3,47 @@
 Each image is measured alone. The score of a split is that of the summed measures.
 """
 
+import contextlib
 import dataclasses
-import functools
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from unet_jax import pictures
+from unet_jax import logs, pictures
 from unet_jax.arrays import IGNORE, Example
-from unet_jax.build.training import EvaluationParts
+from unet_jax.build import checks
+from unet_jax.build.evaluation import EvaluationParts
 from unet_jax.data.examples import Examples
 from unet_jax.data.resample import Resampling
-from unet_jax.inference import Request
+from unet_jax.inference import NonFinitePredictionError, Request
+from unet_jax.logs import show_progress
 from unet_jax.metrics import calibration_error, pixel_error
 from unet_jax.metrics.metric import EvaluatedImage
-from unet_jax.metrics.scores import summarize
+from unet_jax.metrics.object_errors import ObjectErrors, count_object_errors
+from unet_jax.metrics.scores import (
+    find_absent_classes,
+    list_averaged,
+    summarize,
+)
 from unet_jax.postprocess import find_foreground_objects
+from unet_jax.run.panels import draw_panels, make_legend
+from unet_jax.text import finite_or_none
 from unet_jax.tiling import Results
 from unet_jax.views import View
 
 Scores = dict[str, float | None]
 PICTURES = 4  # images of a split that are drawn
 
+SPLIT_NAMES = {"val": "validation", "test": "test"}
+
 # Reports always show the confusion matrix and the reliability table.
 CONFUSION, RELIABILITY = pixel_error(), calibration_error()
+FAILED = -1  # the index of a prediction that is not finite
 
 
 class Evaluation(NamedTuple):
@@ -43,14 +55,24 @@ class Evaluation(NamedTuple):
       confusion: `i64[K, K]`, number of pixels of each true class (rows) and predicted
         class, summed over the split; None without classes.
       reliability: the summed measures of `calibration_error`; None without classes.
+      object_errors: the counts of `ObjectErrors`, summed over the split; None if
+        objects were not counted. Each image in `per_image` has its own as `objects`.
       picture: the first images of this process with truth and prediction.
+      averaged: the metrics whose score is the mean over the classes that count.
+      absent: the classes that have no pixel in the truth of the split, but the
+        background only if it counts in the means.
+      keys: the keys of the examples, such as 'instances' and 'spacing'.
     """
 
     scores: Scores
     per_image: list[dict[str, Any]]
     confusion: np.ndarray | None
     reliability: np.ndarray | None
+    object_errors: np.ndarray | None
     picture: pictures.Picture
+    averaged: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    keys: frozenset[str] = frozenset()
 
 
 class ImageMeasures(NamedTuple):
@@ -64,7 +86,7 @@ class ImageMeasures(NamedTuple):
 
 def score_images(
     parts: EvaluationParts,
-    variables: Any,
+    members: Sequence[Any],
     split: str,
     examples: Examples,
     *,
@@ -74,65 +96,97 @@ def score_images(
 
     The score of the split is computed from the summed measures of its images; it is not
     the mean of their scores. The loss is the mean of the images' losses; it is
-    undefined for a mean over several views. Predictions of resampled images are
-    resampled back and measured on the grid of the file.
+    undefined for a mean over several views or members, and for an image without
+    annotation. Predictions of resampled images are resampled back and measured on the
+    grid of the file.
 
-    With `as_predicted`, the test-time augmentation and the post-processing of
-    `config.predict` are applied; else the output of the network alone is scored.
+    Args:
+      parts: the parts of the run that evaluate it.
+      members: the variables of the networks; their predictions are averaged.
+      split: 'val' or 'test', for the names of the scores.
+      examples: the images.
+      as_predicted: True to apply the test-time augmentation and the post-processing of
+        `config.predict`; False to score the output of the networks alone.
     """
     views = parts.prediction.views if as_predicted else (View(),)
-    metrics = [metric for _, metric in parts.metrics]
-    if parts.prediction.task.classes:
-        metrics += [CONFUSION, RELIABILITY]
+    functions = [metric.measure for _, metric in parts.metrics]
+    keys = frozenset(examples[0])  # all examples of a split have the same
+    extra = _choose_extra_measures(parts, keys, as_predicted=as_predicted)
+    functions += extra.values()
     measured, rows = [], []
     mine = range(jax.process_index(), len(examples), jax.process_count())
-    predicted = _predict_images(parts, variables, examples, mine, views)
-    for index, example, answer in predicted:
-        case = _make_case(parts, example, answer, postprocess=as_predicted)
-        loss = None
-        if "output" in answer:
-            loss = float(parts.loss(answer["output"], example))
-        measures = [np.asarray(metric.measure(case)) for metric in metrics]
-        measured.append(ImageMeasures(index, example["id"], loss, measures))
-        if index < PICTURES * jax.process_count():
-            image = pictures.draw_image(resample_image_back(parts, example))
-            row = [image, *draw_panels(parts, case).values()]
-            rows.append((index, pictures.make_contact_sheet(row, len(row))))
-    picture = pictures.join_rows([row for _, row in sorted(rows, key=lambda r: r[0])])
+    predicted = _predict_images(parts, members, examples, mine, views)
+    text = f"evaluating {SPLIT_NAMES[split]} images"
+    with _share_failure(measured), show_progress(text, len(mine)) as report:
+        for index, example, answer in predicted:
+            case = _make_case(parts, example, answer, postprocess=as_predicted)
+            loss = None
+            if "output" in answer and example["weight"].any():
+                loss = finite_or_none(float(parts.loss(answer["output"], example)))
+            measures = [np.asarray(measure(case)) for measure in functions]
+            measured.append(ImageMeasures(index, example["id"], loss, measures))
+            if index < PICTURES * jax.process_count():
+                image = pictures.draw_image(resample_image_back(parts, example))
+                row = [image, *draw_panels(parts, case).values()]
+                rows.append((index, pictures.make_contact_sheet(row, len(row))))
+            report(len(measured))
+    picture = pictures.join_rows(
+        [row for _, row in sorted(rows, key=lambda r: r[0])], make_legend(parts)
+    )
     gathered = sorted(_gather_processes(measured))
-    return _compute_scores(parts, split, gathered, picture)
+    if gathered and gathered[0].index == FAILED:
+        raise NonFinitePredictionError(gathered[0].id)
+    evaluation = _compute_scores(parts, split, gathered, picture, list(extra))
+    return evaluation._replace(keys=keys)
+
+
+def _choose_extra_measures(
+    parts: EvaluationParts, keys: Set[str], *, as_predicted: bool
+) -> dict[str, Callable[[EvaluatedImage], np.ndarray]]:
+    """Returns the measures that reports show besides the metrics, by their names.
+
+    Objects are counted in the test split, if the data set, the task or a metric
+    distinguishes them.
+    """
+    task = parts.prediction.task
+    if not task.classes:
+        return {}
+    extra = {"confusion": CONFUSION.measure, "reliability": RELIABILITY.measure}
+    if as_predicted and (
+        task.finds_objects
+        or any(metric.kind == "objects" for _, metric in parts.metrics)
+        or "instances" in keys
+    ):
+        extra["object_errors"] = count_object_errors
+    return extra
+
+
+@contextlib.contextmanager
+def _share_failure(measured: list[ImageMeasures]) -> Iterator[None]:
+    """Adds a prediction that is not finite to the measures, with its error as the id.
+
+    A process that raised the error here would leave the others waiting.
+    """
+    try:
+        yield
+    except NonFinitePredictionError as error:
+        measured.append(ImageMeasures(FAILED, str(error), None, []))
+
+
+def warn_of_absent_classes(absent: Sequence[str], split: str) -> None:
+    """Prints a line if classes have no pixel in the truth of a split."""
+    if absent:
+        logs.say(f"warning: {checks.describe_absent_classes(absent, split)}")
 
 
 def predict_case(
-    parts: EvaluationParts, variables: Any, examples: Examples, index: int
+    parts: EvaluationParts, members: Sequence[Any], examples: Examples, index: int
 ) -> EvaluatedImage:
     """Predicts one image again, for the report."""
     views = parts.prediction.views
-    predicted = _predict_images(parts, variables, examples, [index], views)
+    predicted = _predict_images(parts, members, examples, [index], views)
     _, example, answer = next(predicted)
     return _make_case(parts, example, answer, postprocess=True)
-
-
-def draw_panels(
-    parts: EvaluationParts, case: EvaluatedImage
-) -> dict[str, pictures.Picture]:
-    """Draws the truth, the prediction and the error of an evaluated image."""
-    if case.value is not None:
-        return {
-            "truth": pictures.draw_image(case.target),
-            "prediction": pictures.draw_image(case.value, like=case.target),
-            "error": pictures.draw_deviation(case.target, case.value),
-        }
-    axes = case.probabilities.ndim - 1
-    colours = parts.prediction.preprocessing["colours"]
-    if parts.prediction.task.finds_objects:
-        drawn = map(pictures.draw_objects, (case.true_objects, case.objects))
-    else:
-        draw = functools.partial(pictures.draw_label, colours=colours, axes=axes)
-        drawn = map(draw, (case.truth, case.prediction))
-    truth, prediction = drawn
-    error = pictures.draw_errors(case.truth, case.prediction, axes=axes)
-    return {"truth": truth, "prediction": prediction, "error": error}
 
 
 def resample_image_back(parts: EvaluationParts, example: Example) -> np.ndarray:
@@ -147,15 +201,15 @@ def _resampling(parts: EvaluationParts, example: Example) -> Resampling:
 
 def _predict_images(
     parts: EvaluationParts,
-    variables: Any,
+    members: Sequence[Any],
     examples: Examples,
     indices: Sequence[int],
     views: tuple[View, ...],
 ) -> Iterator[tuple[int, Example, Results]]:
     """Yields images and their results on the grid of the truth, grouped by shape."""
     inference, task = parts.prediction.inference, parts.prediction.task
-    members = [inference.devices.put_state(variables)]
-    request = Request(prediction=True, output=len(views) == 1)
+    members = [inference.devices.put_state(variables) for variables in members]
+    request = Request(prediction=True, output=len(views) * len(members) == 1)
     loaded: dict[int, Example] = {}  # kept from reading until scoring
 
     def load(index: int) -> Example:
@@ -182,7 +236,10 @@ def _make_case(
     """Returns an image with its truth and its prediction."""
     task, prediction = parts.prediction.task, answer["prediction"]
     axes = example["image"].ndim - 1
-    case = EvaluatedImage(spacing=tuple(example.get("spacing", (1.0,) * axes)))
+    case = EvaluatedImage(
+        spacing=tuple(example.get("spacing", (1.0,) * axes)),
+        background=task.background,
+    )
     if task.classes:
         arrays = _segment_case(parts, example, answer, postprocess=postprocess)
         case = dataclasses.replace(case, **arrays)
@@ -225,8 +282,9 @@ def _compute_scores(
     split: str,
     measured: list[ImageMeasures],
     picture: pictures.Picture,
+    extra: Sequence[str],
 ) -> Evaluation:
-    classes = parts.prediction.task.classes
+    classes, omit = parts.prediction.task.classes, parts.omits_background
     losses = [image.loss for image in measured if image.loss is not None]
     sums = [
         np.sum(measures, axis=0)
@@ -234,14 +292,39 @@ def _compute_scores(
     ]
     scores = {f"{split}/loss": float(np.mean(losses)) if losses else None}
     count = len(parts.metrics)
-    scores |= summarize(sums[:count], parts.metrics, classes, split)
+    scores |= summarize(
+        sums[:count], parts.metrics, classes, split, omit_background=omit
+    )
     per_image = [
         {"id": image.id, "loss": image.loss}
-        | summarize(image.measures[:count], parts.metrics, classes, "")
+        | summarize(
+            image.measures[:count], parts.metrics, classes, omit_background=omit
+        )
         for image in measured
     ]
-    confusion, reliability = sums[count:] or (None, None)
-    return Evaluation(scores, per_image, confusion, reliability, picture)
+    if "object_errors" in extra:
+        place = count + extra.index("object_errors")
+        for row, image in zip(per_image, measured, strict=True):
+            row["objects"] = name_object_errors(image.measures[place])
+    named = dict(zip(extra, sums[count:], strict=True))
+    confusion, absent = named.get("confusion"), ()
+    if confusion is not None:
+        absent = find_absent_classes(confusion, classes, omit_background=omit)
+    return Evaluation(
+        scores=scores,
+        per_image=per_image,
+        confusion=confusion,
+        reliability=named.get("reliability"),
+        object_errors=named.get("object_errors"),
+        picture=picture,
+        averaged=list_averaged(sums[:count], parts.metrics),
+        absent=absent,
+    )
+
+
+def name_object_errors(counts: np.ndarray) -> dict[str, int]:
+    """Returns the counts of `ObjectErrors` as JSON data, by name."""
+    return ObjectErrors(*counts.tolist())._asdict()
 
 
 def _gather_processes(measured: list[ImageMeasures]) -> list[ImageMeasures]:
