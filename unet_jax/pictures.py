@@ -5,38 +5,33 @@ slice.
 """
 
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from unet_jax.arrays import IGNORE
+from unet_jax.colours import BLACK, choose_object_colours, replace_greys
 
 Picture = np.ndarray  # u8[H, W, 3]
 Colours = Sequence[Sequence[int]]  # one for each class
+Legend = Sequence[tuple[str, Sequence[int]]]  # names and colours
 
-# Colours of a pixel whose predicted class id is correct, too low (a false negative) or
-# too high (a false positive), and of a pixel without annotation.
-CORRECT, TOO_LOW, TOO_HIGH, IGNORED = (
+# Colours of pixels in a map of errors.
+CORRECT, FALSE_NEGATIVE, FALSE_POSITIVE, WRONG_CLASS, IGNORED = (
     (24, 24, 24),
     (230, 75, 60),
     (60, 140, 240),
-    (90,) * 3,
+    (245, 205, 60),
+    (90, 90, 90),
 )
+TOO_LOW, TOO_HIGH = FALSE_NEGATIVE, FALSE_POSITIVE  # of a predicted value
 TITLES = ("input", "truth", "prediction", "error")
 TINT = 0.35  # opacity of the colour of a class over the image
-# Okabe and Ito 2008: colours that differ for people with colour blindness, too.
-VIVID = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
 GAP = 4  # pixels between two pictures
 TITLE_HEIGHT = 16  # pixels
+SWATCH = 10  # pixels, the square of a colour in a legend
 MIN_WIDTH = 4 * 64  # pixels that the titles need
 
 
@@ -79,13 +74,18 @@ def draw_deviation(target: np.ndarray, value: np.ndarray) -> Picture:
 
 
 def draw_objects(objects: np.ndarray) -> Picture:
-    """Draws object ids `[*S]`; consecutive ids have different colours."""
+    """Draws object ids `[*S]`, each in a colour that differs from its neighbours'."""
     objects = take_slice(objects, objects.ndim)
-    palette = np.array([(0, 0, 0), *VIVID], np.uint8)
-    index = np.where(objects > 0, 1 + (objects - 1) % len(VIVID), 0)
-    picture = palette[index]
+    picture = _paint_objects(objects)
     picture[objects == IGNORE] = IGNORED
     return picture
+
+
+def _paint_objects(objects: np.ndarray) -> Picture:
+    """Returns the colour of the object at each pixel of `[H, W]`; black without one."""
+    ids, index = np.unique(np.maximum(objects, 0), return_inverse=True)
+    index = index.reshape(objects.shape) + (ids[0] > 0)  # 0 is no object
+    return np.array((BLACK, *choose_object_colours(index)), np.uint8)[index]
 
 
 def draw_label(label: np.ndarray, colours: Colours, *, axes: int) -> Picture:
@@ -108,28 +108,59 @@ def draw_label(label: np.ndarray, colours: Colours, *, axes: int) -> Picture:
     return picture
 
 
-def draw_errors(truth: np.ndarray, prediction: np.ndarray, *, axes: int) -> Picture:
-    """Draws a class id below the truth in red, and one above it in blue.
+def draw_errors(
+    truth: np.ndarray, prediction: np.ndarray, *, axes: int, background: bool = True
+) -> Picture:
+    """Draws the wrong pixels in the colours that `make_error_legend` explains.
 
-    With two classes, red is a false negative, and blue is a false positive. With
-    independent classes, red pixels miss a class; blue pixels miss none and have a wrong
-    one.
+    The order of the classes has no meaning. Foreground that is predicted as background
+    is a false negative, the reverse is a false positive, and any other confusion is a
+    wrong class. With independent classes, a pixel that misses a class is a false
+    negative; one that misses none and has a wrong one is a false positive.
 
     Args:
       truth: class ids `[*S]`, or `[*S, K]` of 0 and 1.
       prediction: of the same shape.
       axes: the number of spatial axes.
+      background: True if class id 0 is the background.
     """
     truth, prediction = take_slice(truth, axes), take_slice(prediction, axes)
     ignored, known = _find_ignored(truth), truth != IGNORE
-    too_low, too_high = known & (prediction < truth), known & (prediction > truth)
     if truth.ndim == 3:
-        too_low, too_high = too_low.any(-1), too_high.any(-1)
+        wrong = np.zeros(ignored.shape, bool)
+        missed = (known & (prediction < truth)).any(-1)
+        false = (known & (prediction > truth)).any(-1) & ~missed
+    else:
+        wrong = known & (prediction != truth)
+        missed = wrong & background & (prediction == 0)
+        false = wrong & background & (truth == 0)
     picture = np.full((*ignored.shape, 3), CORRECT, np.uint8)
-    picture[too_high] = TOO_HIGH
-    picture[too_low] = TOO_LOW
+    picture[wrong] = WRONG_CLASS
+    picture[missed] = FALSE_NEGATIVE
+    picture[false] = FALSE_POSITIVE
     picture[ignored] = IGNORED
     return picture
+
+
+def make_error_legend(
+    classes: int, *, background: bool = True, independent: bool = False
+) -> Legend:
+    """Returns the names and colours of the pixels that `draw_errors` draws.
+
+    Args:
+      classes: the number of classes, the background included.
+      background: True if class id 0 is the background.
+      independent: True if a pixel can have several classes.
+    """
+    errors: list[tuple[str, Sequence[int]]] = []
+    if background or independent:
+        errors = [
+            ("false negative", FALSE_NEGATIVE),
+            ("false positive", FALSE_POSITIVE),
+        ]
+    if not independent and classes > 2 or not errors:
+        errors.append(("wrong class", WRONG_CLASS))
+    return [("correct", CORRECT), *errors, ("not annotated", IGNORED)]
 
 
 def draw_overlay(
@@ -137,31 +168,47 @@ def draw_overlay(
     label: np.ndarray,
     colours: Colours,
     objects: np.ndarray | None = None,
+    *,
+    background: bool = True,
 ) -> Picture:
-    """Draws the foreground as a tint over an image, with outlines in full colour.
+    """Draws the classes as a tint over an image, with outlines in full colour.
 
     Args:
       image: `[H, W, C]`.
       label: class ids `[H, W]`, or `[H, W, K]` of 0 and 1.
       colours: of each class, the background first. A colour that is nearly grey is
-        replaced by one of `VIVID`, which is visible on a grey image.
-      objects: ids `[H, W]`. Each object has its own outline, also where two touch;
-        without them, each class has one.
+        replaced, because it would be hard to see on a grey image.
+      objects: ids `[H, W]`. Each object has a colour of its own and an outline, also
+        where two touch. If there are several classes, the outline has the colour of the
+        class. Without objects, each class is tinted and outlined.
+      background: True if class id 0 is the background, which is not drawn.
     """
     picture = draw_image(image).astype(np.float32)
+    foreground = replace_greys(colours[background:])
     masks = (
-        [label == k for k in range(1, len(colours))]
+        [label == k for k in range(int(background), len(colours))]
         if label.ndim == 2
-        else np.moveaxis(label > 0, -1, 0)
+        else list(np.moveaxis(label > 0, -1, 0))
     )
-    for k, mask in enumerate(masks):
-        colour = np.asarray(colours[k + 1], np.float32)
-        if np.ptp(colour) < 60:
-            colour = np.asarray(VIVID[k % len(VIVID)], np.float32)
-        picture[mask] += TINT * (colour - picture[mask])
-        ids = mask if objects is None else np.where(mask, objects + 1, 0)
-        picture[mask & _find_edges(ids)] = colour
+    painted = None if objects is None else _paint_objects(objects)
+    for colour, mask in zip(foreground, masks, strict=True):
+        tint = np.broadcast_to(np.asarray(colour, np.float32), picture.shape)
+        ids = mask
+        if objects is not None and painted is not None:
+            ids = np.where(mask, objects + 1, 0)
+            tint = np.where((objects > 0)[..., None], painted, tint)
+        edges = mask & _find_edges(ids)
+        picture[mask] += TINT * (tint[mask] - picture[mask])
+        picture[edges] = tint[edges] if len(foreground) == 1 else colour
     return picture.astype(np.uint8)
+
+
+def make_overlay_legend(
+    classes: Sequence[str], colours: Colours, *, background: bool = True
+) -> Legend:
+    """Returns the names and colours of the classes that `draw_overlay` draws."""
+    foreground = replace_greys(colours[background:])
+    return list(zip(classes[background:], foreground, strict=True))
 
 
 def draw_heat_map(values: np.ndarray, *, top: float) -> Picture:
@@ -179,14 +226,15 @@ def _find_edges(ids: np.ndarray) -> np.ndarray:
     return np.any([ids != neighbour for neighbour in (*rows, *columns)], axis=0)
 
 
-def join_rows(rows: Sequence[Picture]) -> Picture:
-    """Joins rows of pictures below a line of titles.
+def join_rows(rows: Sequence[Picture], legend: Legend = ()) -> Picture:
+    """Joins rows of pictures between a line of titles and a legend.
 
     Narrow rows are padded with white. If all rows are too narrow for the titles, they
     are enlarged by a whole number.
 
     Args:
       rows: an input, a truth, a prediction and an error side by side; may be empty.
+      legend: names and colours, written below the rows.
     """
     widest = max((picture.shape[1] for picture in rows), default=MIN_WIDTH)
     factor = -(-MIN_WIDTH // widest)
@@ -203,7 +251,29 @@ def join_rows(rows: Sequence[Picture]) -> Picture:
         missing = width - picture.shape[1]
         padding = ((0, GAP), (0, missing), (0, 0))
         padded.append(np.pad(picture, padding, constant_values=255))
+    if legend:
+        padded.append(draw_legend(legend, width))
     return np.concatenate(padded)
+
+
+def draw_legend(legend: Legend, width: int) -> Picture:
+    """Draws squares of colours with their names, in lines of at most `width` pixels."""
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    placed, left, line = [], 2, 0
+    for name, colour in legend:
+        # Pillow's own font may lack other characters.
+        text = " ".join(name.encode("latin-1", "replace").decode("latin-1").split())
+        size = SWATCH + GAP + math.ceil(measure.textlength(text))
+        if left > 2 and left + size > width:
+            left, line = 2, line + 1
+        placed.append((left, line * TITLE_HEIGHT + 3, text, tuple(map(int, colour))))
+        left += size + 3 * GAP
+    canvas = Image.new("RGB", (width, (line + 1) * TITLE_HEIGHT), "white")
+    draw = ImageDraw.Draw(canvas)
+    for x, y, text, colour in placed:
+        draw.rectangle((x, y, x + SWATCH - 1, y + SWATCH - 1), fill=colour)
+        draw.text((x + SWATCH + GAP, y - 1), text, fill="black")
+    return np.asarray(canvas)
 
 
 def make_contact_sheet(pictures: Sequence[Picture], columns: int) -> Picture:

@@ -8,8 +8,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
+from unet_jax.report import figures, render
 from unet_jax.report.contents import (
     ChannelStatistics,
     ClassStatistics,
@@ -22,7 +24,7 @@ from unet_jax.report.contents import (
     SplitStatistics,
     Spread,
 )
-from unet_jax.report.render import render_inspection
+from unet_jax.report.render import ENVIRONMENT, render_inspection
 
 HOSTILE = "<b>\"x&y'</b>.png"
 
@@ -30,7 +32,8 @@ HOSTILE = "<b>\"x&y'</b>.png"
 def tree(page):
     """HTML of our own making is XML, once its void elements are closed."""
     body = page.removeprefix("<!doctype html>\n")
-    return ElementTree.fromstring(re.sub(r"<((?:meta|link|img)[^>]*)>", r"<\1/>", body))
+    closed = re.sub(r"<((?:meta|link|img|input)[^>]*)>", r"<\1/>", body)
+    return ElementTree.fromstring(closed)
 
 
 def text(page):
@@ -200,3 +203,18 @@ def test_training_loads_neither_templates_nor_figures():
         "import sys, unet_jax.run; assert not {'jinja2', 'matplotlib'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_control_characters_of_names_are_escaped_on_a_page():
+    page = ENVIRONMENT.from_string("{{ name }} {{ figure }}")
+    html = page.render(name="a\x1b[2J\u202e<b>\udcff.png", figure=Markup("<svg>\n"))
+    assert html == r"a\x1b[2J\u202e&lt;b&gt;\xff.png <svg>" + "\n"
+
+
+def test_control_characters_of_names_are_escaped_in_a_figure():
+    name = "a\x1b[2J\udcff.png"
+    ranges = [IntensityRange("train", name, 0, 0.5, 1, 1.0, odd=False)]
+    drawing = figures.intensity_ranges(ranges)
+    svg = ENVIRONMENT.from_string("{{ f }}").render(f=render._svg(drawing, "x"))
+    assert r"a\x1b[2J\xff.png" in svg
+    assert svg.replace("\n", "").isprintable()

@@ -11,6 +11,7 @@ from PIL import Image
 
 from unet_jax.report.contents import (
     MetricInfo,
+    Provenance,
     ReliabilityBins,
     Report,
     ScoredExample,
@@ -18,7 +19,7 @@ from unet_jax.report.contents import (
 from unet_jax.report.render import render_report
 
 HOSTILE = "<script>alert('\"&')</script>"
-VOID = {"meta", "link", "img"}
+VOID = {"meta", "link", "img", "input"}
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -59,6 +60,26 @@ def png(shade, shape=(6, 8)):
     return stream.getvalue()
 
 
+OBJECTS = {
+    "true": 1234,
+    "predicted": 9,
+    "missed": 7,
+    "invented": 6,
+    "merged": 5,
+    "split": 4,
+}
+PROVENANCE = Provenance(
+    facts=(("network", HOSTILE), ("commit", "abc")),
+    sessions=(
+        ("trained steps 0 to 20", "2026-11-26T09:00:00+00:00", 90, f"run {HOSTILE}"),
+        ("evaluated", "2026-11-27T09:00:00+00:00", 9000, "python main.py"),
+    ),
+    config_file="configs/x.py",
+    changes=(("steps", "9", "20"),),
+    warnings=(f"{HOSTILE} is odd",),
+)
+
+
 def example(**changes):
     """A report with something in every part, and a hostile name wherever one fits."""
     classes = ("background", HOSTILE)
@@ -70,7 +91,7 @@ def example(**changes):
     rows[19] |= {"val/loss": 0.2, "val/dice": 0.8, "val/hausdorff95": 3.5}
     images = [{"id": f"{HOSTILE} {i}", "dice": i / 100} for i in range(60)]
     images[0] |= {f"dice/{HOSTILE}": 0.5}
-    images[20] |= {"dice": None}
+    images[20] |= {"dice": None, "objects": OBJECTS}
     pictures = [("image", png(0)), ("truth", png(99)), (HOSTILE, png(255))]
     return Report(
         title=HOSTILE,
@@ -89,6 +110,7 @@ def example(**changes):
             "test/hausdorff95": None,
         },
         images=images,
+        objects=OBJECTS,
         reliability=ReliabilityBins(
             np.array([0, 3, 1]),
             np.array([np.nan, 0.5, 0.9]),
@@ -97,6 +119,7 @@ def example(**changes):
         confusion=np.array([[3, 1], [0, 1234567]]),
         examples=[ScoredExample("worst", HOSTILE, [("dice", None)], pictures)],
         legend=[(HOSTILE, (1, 2, 3))],
+        provenance=PROVENANCE,
     )._replace(**changes)
 
 
@@ -119,8 +142,8 @@ def test_text_from_users_is_escaped_everywhere():
     page = Page(render_report(example()))
     assert "<script" not in render_report(example())
     # title, h1, dt, dd; a column of scores, confusion and images, a row of confusion;
-    # 50 images; heading, picture and swatch
-    assert page.text.count(HOSTILE) == 4 + 4 + 50 + 3
+    # 60 images; heading, picture and swatch; command, fact and warning
+    assert page.text.count(HOSTILE) == 4 + 4 + 60 + 3 + 3
     alts = [attrs["alt"] for attrs in page.all("img")]
     assert alts[-1] == f"worst, {HOSTILE}: {HOSTILE}"
 
@@ -147,19 +170,69 @@ def test_scores_say_how_to_read_them():
     assert "hausdorff95, pixels mean over images, lower is better –" in text
 
 
-def test_the_worst_images_come_first_and_the_rest_is_counted():
+def test_all_images_are_listed_the_worst_first():
     text = Page(render_report(example())).text
-    assert "The 50 worst of 60 images, worst dice first." in text
+    assert "60 images, worst dice first." in text
     assert f"{HOSTILE} 0 0.0000 0.5000" in text
-    assert f"{HOSTILE} 50 0.5000 –" in text
-    assert f"{HOSTILE} 51 " not in text  # and 20 has no score
-    assert f"{HOSTILE} 20 " not in text
+    places = [text.index(f"{HOSTILE} {i} 0.") for i in range(60) if i != 20]
+    assert places == sorted(places)
+    # that without a score comes last; its objects: missed, invented, merged, split
+    assert text.index(f"{HOSTILE} 20 – – 7 6 5 4") > places[-1]
 
     distance = (MetricInfo("hausdorff95", lower=True),)
     images = [{"id": name, "hausdorff95": x} for name, x in (("a", 1.0), ("b", 9.0))]
     text = Page(render_report(example(metrics=distance, images=images))).text
     assert "2 images, worst hausdorff95 first." in text
     assert text.index("b 9.0000") < text.index("a 1.0000")
+
+
+def test_images_that_are_drawn_have_a_link():
+    images = [{"id": name, "dice": x} for name, x in (("a", 0.9), ("b", 0.1))]
+    drawn = [ScoredExample("worst", "b", [], [("image", png(0))])]
+    page = Page(render_report(example(images=images, examples=drawn)))
+    assert [link["href"] for link in page.all("a")] == ["#example-1"]
+    assert [each["id"] for each in page.all("article") if "id" in each] == ["example-1"]
+    assert "Those with a link are drawn above." in page.text
+
+
+def test_a_thousand_images_are_a_page_of_sane_size():
+    images = [{"id": f"{i:04d}.png", "dice": i / 1000} for i in range(1000)]
+    text = render_report(example(images=images, examples=()))
+    assert all(f"{i:04d}.png" in text for i in range(1000))
+    assert len(text) < 600_000
+
+
+def test_the_account_of_the_run_and_its_objects():
+    text = Page(render_report(example())).text
+    assert (
+        "objects true predicted missed invented merged split "
+        "all images 1,234 9 7 6 5 4" in text
+    )
+    assert f"Provenance {HOSTILE} is odd trained steps 0 to 20" in text
+    assert "2026-11-26 09:00:00+00:00, 90 seconds" in text
+    assert "2026-11-27 09:00:00+00:00, 2.5 hours" in text
+    assert "differ from configs/x.py field in the file in this run steps 9 20" in text
+    for changes, words in (
+        ((), "No field differs from configs/x.py."),
+        (None, "The config was made in Python"),
+    ):
+        made = PROVENANCE._replace(changes=changes)
+        assert words in Page(render_report(example(provenance=made))).text
+
+
+def test_scores_come_before_curves():
+    page = Page(render_report(example()))
+    assert page.text.index("Scores") < page.text.index("Learning curves")
+
+
+def test_control_characters_are_shown_escaped():
+    name = "a\x1b[31m\u202e.png"
+    images = [{"id": name, "dice": 1.0}]
+    metrics = (MetricInfo(name),)
+    text = render_report(example(title=name, images=images, metrics=metrics))
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert text.count(r"a\x1b[31m\u202e.png") >= 3
 
 
 def test_the_calibration_error_by_hand():
@@ -186,6 +259,7 @@ def test_curves_are_the_losses_and_the_means():
         "loss over training steps",
         "dice over training steps",
         "hausdorff95 over training steps",
+        "learning_rate over training steps",
         "accuracy over confidence",
         "dice of each image",
     ]
@@ -198,7 +272,7 @@ def test_what_is_not_there_leaves_no_hole():
     assert page.text == "bare bare"  # the title of the window and the heading
     assert page.all("section") == []
     everything = Page(render_report(example()))
-    assert len(everything.all("section")) == len(everything.all("h2")) == 6
+    assert len(everything.all("section")) == len(everything.all("h2")) == 8
     for part, heading in (
         ("history", "Learning curves"),
         ("scores", "Scores"),
@@ -206,9 +280,11 @@ def test_what_is_not_there_leaves_no_hole():
         ("reliability", "Calibration"),
         ("confusion", "Confusion"),
         ("examples", "Examples"),
+        ("objects", "Objects"),
+        ("provenance", "Provenance"),
     ):
         page = Page(render_report(example(**{part: Report._field_defaults[part]})))
-        assert len(page.all("section")) == 5
+        assert len(page.all("section")) == 7
         assert heading not in page.text
 
 
@@ -261,17 +337,31 @@ def test_on_a_phone_only_tables_scroll_sideways(tmp_path):
   addEventListener("load", () => {
     const page = document.getElementById("phone").contentDocument;
     const boxes = [...page.querySelectorAll(".box")];
+    const width = page.documentElement.scrollWidth;
+    const scrolling = boxes.filter((box) => box.scrollWidth > box.clientWidth).length;
+    const pictures = [...page.images];
+    const wide = pictures.filter((each) => each.naturalWidth && each.width > 99).length;
+    const sizes = [0, 1, 2].map((clicks) => {
+      if (clicks) pictures[0].parentElement.click();
+      const box = pictures[0].getBoundingClientRect();
+      return [box.width, box.height].map(Math.round);
+    });
+    const window_ = page.defaultView;
     document.getElementById("out").textContent = [
-      page.documentElement.scrollWidth,
-      boxes.filter((box) => box.scrollWidth > box.clientWidth).length,
-      [...page.images].filter((image) => image.naturalWidth && image.width > 99).length,
+      width, scrolling, wide, window_.innerWidth, window_.innerHeight, ...sizes.flat(),
     ].join(" ");
   });
 </script>""")
     flags = ("--allow-file-access-from-files", "--dump-dom")
     dom, console = browse(tmp_path, around, *flags)
     assert console == []
-    width, scrolling, pictures = re.search(r'id="out">(\d+) (\d+) (\d+)<', dom).groups()
-    assert int(width) <= 390
-    assert int(scrolling) >= 1
-    assert int(pictures) == 3
+    numbers = re.search(r'id="out">([\d ]+)<', dom)[1].split()
+    width, scrolling, pictures, *window_and_sizes = map(int, numbers)
+    assert width <= 390
+    assert scrolling >= 1
+    assert pictures == 3
+    # a click enlarges a picture to the window, another one makes it small again
+    window, small, large, again = (window_and_sizes[i : i + 2] for i in (0, 2, 4, 6))
+    assert large == window
+    assert again == small
+    assert small[0] < window[0] / 2

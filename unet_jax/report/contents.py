@@ -44,6 +44,26 @@ class ScoredExample(NamedTuple):
     pictures: Sequence[tuple[str, bytes]]  # titles and PNG files: image, truth, error
 
 
+class Provenance(NamedTuple):
+    """The commands, programs and machines that made a run.
+
+    Attributes:
+      facts: names and values: the network, the hardware, the versions.
+      sessions: the processes that trained and evaluated: what each did, when it
+        started, its duration in seconds, and its command.
+      config_file: the config file of the run; empty if it is unknown.
+      changes: the fields that differ from the config file: name, value in the file,
+        value in the run. None if they are unknown.
+      warnings: the warnings that were given.
+    """
+
+    facts: Sequence[tuple[str, str]]
+    sessions: Sequence[tuple[str, str, float, str]]
+    config_file: str
+    changes: Sequence[tuple[str, str, str]] | None
+    warnings: Sequence[str]
+
+
 class Report(NamedTuple):
     """The contents of the report of a run.
 
@@ -56,12 +76,16 @@ class Report(NamedTuple):
       metrics: the metrics in order; images are ranked by the first.
       classes: names of the K outputs.
       scores: `{'test/dice': 0.9, 'test/dice/cell': 0.8}`.
-      images: `{'id': 'test-0001', 'dice': 0.9, 'dice/cell': 0.8}` of each image.
+      images: `{'id': 'test-0001', 'dice': 0.9, 'dice/cell': 0.8}` of each image, with
+        `objects`, as below, if they were counted.
+      objects: the number of objects and of each kind of error in them: `{'true': 9,
+        'predicted': 8, 'missed': 1, 'invented': 0, 'merged': 0, 'split': 0}`.
       reliability: confidence and accuracy of the predictions.
       confusion: pixels of each true class (rows) and predicted class (columns),
         `int[K, K]`, or `int[K, 2, 2]` of no and yes for independent classes.
       examples: the images that are shown.
       legend: names and colours of the classes and errors in the pictures.
+      provenance: the commands, programs and machines that made the run.
     """
 
     title: str
@@ -72,10 +96,12 @@ class Report(NamedTuple):
     classes: Sequence[str] = ()
     scores: Mapping[str, Number] = MappingProxyType({})
     images: Sequence[Mapping[str, Any]] = ()
+    objects: Mapping[str, int] | None = None
     reliability: ReliabilityBins | None = None
     confusion: np.ndarray | None = None
     examples: Sequence[ScoredExample] = ()
     legend: Legend = ()
+    provenance: Provenance | None = None
 
 
 # The records of an inspection. inspect.json has their field names as keys.

@@ -27,7 +27,7 @@ from unet_jax.report.formatting import (
     is_defined,
     with_minus,
 )
-from unet_jax.text import dimensions
+from unet_jax.text import dimensions, printable
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 320, 44, 306, 10, 36  # points: figure, ends of axes
 MAX_DOTS = 40  # points of a curve that are drawn as dots
@@ -251,9 +251,9 @@ def to_svg(drawing: Drawing, label: str) -> str:
     for shape in _shapes(source):
         parent, tag = defs if "id" in shape.attrib else svg, shape.tag.removeprefix(SVG)
         copy = ElementTree.SubElement(parent, tag, _attributes(shape))
-        copy.text = shape.text
+        copy.text = None if shape.text is None else printable(shape.text)
         if shape in titles:
-            ElementTree.SubElement(copy, "title").text = titles[shape]
+            ElementTree.SubElement(copy, "title").text = printable(titles[shape])
     return ElementTree.tostring(svg, encoding="unicode")
 
 

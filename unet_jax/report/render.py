@@ -25,11 +25,13 @@ from unet_jax.report.contents import (
 )
 from unet_jax.report.figures import Curve, Drawing
 from unet_jax.report.formatting import UNDEFINED, format_score, is_defined
-from unet_jax.text import dimensions
+from unet_jax.text import dimensions, printable
 
 SMALL = 256  # pixels; a narrower picture is enlarged with sharp edges
-RANKED = 50  # images in the table of the worst
 CHARTED = 6  # channels with a figure
+RATE = "learning_rate"
+SPLITS_OF_CURVES = {"loss": ("val", "train"), RATE: ("train",)}  # the others: val
+ERRORS_OF_OBJECTS = ("missed", "invented", "merged", "split")  # in `Report.objects`
 
 
 def render_report(report: Report) -> str:
@@ -59,15 +61,15 @@ def render_inspection(inspection: Inspection) -> str:
 
 
 def _curves(report: Report) -> list[tuple[MetricInfo, list[str], Markup]]:
-    """Draws the losses, then every validation score of the whole split."""
+    """Draws the losses, every validation score of the split, and the learning rate."""
     metrics = {metric.name: metric for metric in report.metrics}
     keys = dict.fromkeys(key for row in report.history for key in row)
     found = [key.removeprefix("val/") for key in keys if key.startswith("val/")]
     names = {n: None for n in (*metrics, *found) if n in found and "/" not in n}
     drawn = []
-    for name in dict.fromkeys(["loss", *names]):
+    for name in dict.fromkeys(["loss", *names, RATE]):
         curves = []
-        for split in ("val", "train") if name == "loss" else ("val",):
+        for split in SPLITS_OF_CURVES.get(name, ("val",)):
             key = f"{split}/{name}"
             points = [(row["step"], row[key]) for row in report.history if key in row]
             if any(is_defined(y) for _, y in points):
@@ -75,7 +77,7 @@ def _curves(report: Report) -> list[tuple[MetricInfo, list[str], Markup]]:
         if curves:
             drawing = figures.learning_curves(curves, marked=report.step)
             svg = _svg(drawing, f"{name} over training steps")
-            metric = metrics.get(name, MetricInfo(name))
+            metric = metrics.get(name, MetricInfo(name.replace("_", " ")))
             drawn.append((metric, [curve.name for curve in curves], svg))
     return drawn
 
@@ -95,7 +97,10 @@ def _scores(report: Report) -> dict[str, Any]:
 
 
 def _images(report: Report) -> dict[str, Any] | None:
-    """Tabulates the worst images by the first metric, those without a score last."""
+    """Tabulates all images, the worst of the first metric first, undefined ones last.
+
+    An image that is drawn among the examples has a link to it.
+    """
     if not report.images or not report.metrics:
         return None
     first, *others = report.metrics
@@ -104,18 +109,33 @@ def _images(report: Report) -> dict[str, Any] | None:
         value = row.get(first.name)
         return (-value if first.lower else value) if is_defined(value) else math.inf
 
-    worst = sorted(report.images, key=place)[:RANKED]
-    columns = {first.name: [first.name]}
-    columns |= {f"{first.name}/{c}": [first.name, c] for c in report.classes}
-    columns |= {metric.name: [metric.name] for metric in others}
-    columns = {k: v for k, v in columns.items() if any(k in row for row in worst)}
-    rows = [(row["id"], _cells(row, columns, UNDEFINED)) for row in worst]
+    ranked = sorted(report.images, key=place)
+    ranking = {first.name: [first.name]}
+    ranking |= {f"{first.name}/{c}": [first.name, c] for c in report.classes}
+    rest = {metric.name: [metric.name] for metric in others}
+    ranking, rest = (
+        {k: title for k, title in columns.items() if any(k in row for row in ranked)}
+        for columns in (ranking, rest)
+    )
+    counted = ERRORS_OF_OBJECTS if report.objects is not None else ()
+    links = {example.name: i for i, example in enumerate(report.examples, 1)}
+    rows = []
+    for row in ranked:
+        counts = row.get("objects", {})
+        cells = [
+            *_cells(row, ranking, UNDEFINED),
+            *(f"{counts[k]:,d}" if k in counts else UNDEFINED for k in counted),
+            *_cells(row, rest, UNDEFINED),
+        ]
+        rows.append((row["id"], links.get(row["id"]), cells))
     values = [row.get(first.name) for row in report.images]
     svg = None
     if sum(map(is_defined, values)) > 1:
         strip = figures.score_strip(first.name, values)
         svg = _svg(strip, f"{first.name} of each image")
-    return {"columns": list(columns.values()), "rows": rows, "svg": svg}
+    objects = [[name, "objects"] for name in counted]
+    columns = [*ranking.values(), *objects, *rest.values()]
+    return {"columns": columns, "rows": rows, "svg": svg}
 
 
 def _cells(scores: Mapping[str, Any], keys: Iterable[str], missing: str) -> list[str]:
@@ -183,7 +203,7 @@ def _odd(inspection: Inspection) -> list[tuple[int, IntensityRange]]:
 
 
 def _svg(drawing: Drawing, label: str) -> Markup:
-    return Markup(figures.to_svg(drawing, label))
+    return Markup(printable(figures.to_svg(drawing, label), keep="\n\t"))
 
 
 def _data_uri(png: bytes) -> str:
@@ -197,12 +217,19 @@ def _png_size(png: bytes) -> dict[str, Any]:
     return {"width": width, "height": height, "class": kind}
 
 
+def _printable(value: Any) -> Any:
+    """Escapes control characters in text; markup has none."""
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return printable(value, keep="\n\t") if plain else value
+
+
 ENVIRONMENT = Environment(
     loader=PackageLoader("unet_jax.report"),
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=StrictUndefined,
+    finalize=_printable,
 )
 ENVIRONMENT.filters |= {
     "by_kind": formatting.issues_by_kind,
