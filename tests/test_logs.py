@@ -1,47 +1,11 @@
-import json
+import io
 import sys
 import time
 
-import numpy as np
+import jax
 import pytest
 
 from unet_jax import logs
-
-
-def test_a_log_writes_lines_events_and_pictures(tmp_path, capsys):
-    with logs.Log(tmp_path, 0, 10, writer=True) as log:
-        log.advance(1)
-        log.write_scalars(
-            1, {"train/loss": 0.5, "val/dice": None, "val/dice/cell": 0.25}
-        )
-        log.write_picture(1, "val/predictions", np.zeros((4, 4, 3), np.uint8))
-    line = json.loads((tmp_path / "metrics.jsonl").read_text())
-    assert line == {
-        "step": 1,
-        "train/loss": 0.5,
-        "val/dice": None,
-        "val/dice/cell": 0.25,
-    }
-    events = next(tmp_path.glob("events.out.tfevents.*")).read_bytes()
-    assert b"train/loss" in events
-    assert b"val/predictions" in events
-    assert capsys.readouterr().out == "step 1  train/loss 0.5  val/dice -\n"
-
-
-def test_a_resumed_log_drops_the_lines_after_its_start(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    with logs.Log(tmp_path, 2, 10, writer=True) as log:
-        log.write_scalars(3, {"again": 1.0})
-    assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "again": 1.0}\n'
-
-
-def test_only_the_writer_writes(tmp_path):
-    with logs.Log(tmp_path, 0, 10, writer=False) as log:
-        log.advance(1)
-        log.write_scalars(1, {"train/loss": 0.5})
-        log.write_picture(1, "x", np.zeros((4, 4, 3), np.uint8))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_clock_leaves_out_pauses():
@@ -52,20 +16,178 @@ def test_the_clock_leaves_out_pauses():
     assert clock.measure_speed() > 100 / 0.2
 
 
-def test_printed_scores_have_a_row_each_and_a_column_per_class(capsys):
-    logs.print_scores("title", {"test/dice": 0.5, "test/dice/cell": None}, ("cell",))
-    out = capsys.readouterr().out
-    assert out.startswith("title\n")
-    row = next(line for line in out.splitlines() if "dice" in line)
-    assert [cell.strip() for cell in row.strip("│").split("│")] == ["dice", "0.5", "-"]
+SCORES = {
+    "test/loss": 0.25,
+    "test/dice": 0.5,
+    "test/dice/soil": 0.96875,
+    "test/dice/root": None,
+    "test/dice/a/b": 0.5,
+    "test/accuracy": 0.75,
+    "test/accuracy/soil": 0.5,
+    "test/accuracy/root": 1.0,
+    "test/accuracy/a/b": 0.000123456,
+}
 
 
-@pytest.mark.parametrize("content", ["", "\n"])
-def test_a_log_may_start_from_an_empty_file(tmp_path, content):
-    (tmp_path / "metrics.jsonl").write_text(content)
-    with logs.Log(tmp_path, 0, 1, writer=True) as log:
-        log.write_scalars(1, {"a": 1.0})
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "a": 1.0}\n'
+def test_printed_scores_have_a_row_per_class(capsys):
+    classes, averaged = ("soil", "root", "a/b"), ("dice",)
+    logs.print_scores("title", SCORES, classes, averaged=averaged, omit_background=True)
+    expected = """\
+title
+                     dice  accuracy
+mean (foreground)  0.5000
+soil               0.9688    0.5000
+root                    -    1.0000
+a/b                0.5000  0.000123
+
+loss      0.2500
+accuracy  0.7500
+
+"""
+    assert capsys.readouterr().out == expected
+
+
+def test_scores_without_classes_are_a_list(capsys):
+    scores = {"test/loss": None, "test/psnr": 28.25}
+    logs.print_scores("title", scores, (), averaged=(), omit_background=False)
+    assert capsys.readouterr().out == "title\nloss        -\npsnr  28.2500\n\n"
+
+
+def test_eleven_classes_and_five_metrics_fit_into_80_columns(capsys):
+    classes = ("Sky", "Column-Pole", "SignSymbol", *(f"class {i}" for i in range(8)))
+    metrics = ("dice", "iou", "precision", "recall", "surface_dice")
+    keys = [f"test/{m}{c}" for m in metrics for c in ("", *(f"/{c}" for c in classes))]
+    scores = dict.fromkeys(keys, 0.5)
+    logs.print_scores("t", scores, classes, averaged=metrics, omit_background=False)
+    title, header, *rows = capsys.readouterr().out.rstrip().splitlines()
+    assert header.split() == list(metrics)
+    assert len(rows) == 1 + 11
+    for row, name in zip(rows, ("mean (all classes)", *classes), strict=True):
+        assert len(row) == len(header) <= 80
+        assert row.split("  ")[0] == name
+        assert row.removeprefix(name).split() == ["0.5000"] * 5
+
+
+class Terminal(io.StringIO):
+    """A standard output that is a terminal, 100 columns wide."""
+
+    def isatty(self):
+        return True
+
+
+def open_terminal(monkeypatch):
+    """Replaces the standard output, which pytest replaces after its fixtures."""
+    output = Terminal()
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    return output
+
+
+def wait_for(condition):
+    """Waits until a thread has done its work, however busy the machine is."""
+    end = time.monotonic() + 60
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert condition()
+
+
+def test_work_has_a_running_clock_on_a_terminal(monkeypatch):
+    terminal = open_terminal(monkeypatch)
+    with logs.show_progress("compiling the step"):
+        wait_for(lambda: "0:00:01" in terminal.getvalue())
+    shown = terminal.getvalue()
+    assert "compiling the step" in shown
+    assert "..." not in shown
+
+
+def test_bars_count_parts_and_leave_names_as_they_are(monkeypatch):
+    terminal = open_terminal(monkeypatch)
+    with (
+        logs.show_progress("[red] images", 4) as outer,
+        logs.show_progress("tiles") as inner,
+    ):
+        outer(3, note="7.5 images/s")
+        inner(20, 80)
+        inner(40)
+        logs.say("a line")
+        time.sleep(0.3)
+        shown = terminal.getvalue()
+    for words in ("[red] images", "3/4  7.5 images/s", "40/80", "a line"):
+        assert words in shown
+    # a process that is killed now leaves the cursor on the terminal
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+def test_a_bar_disappears_after_an_error(monkeypatch):
+    terminal = open_terminal(monkeypatch)
+    with pytest.raises(KeyError), logs.show_progress("first"):
+        raise KeyError
+    with logs.show_progress("second"):
+        time.sleep(0.3)
+    assert "first" not in terminal.getvalue().partition("second")[2]
+
+
+def test_work_is_a_line_without_a_terminal(capsys, monkeypatch):
+    with logs.show_progress("evaluating images", 9) as report:
+        report(3)
+        monkeypatch.setattr(logs, "PROGRESS_INTERVAL", 0.0)
+        report(5)
+    with logs.show_progress("tiles", silent=True) as report:
+        report(2, 8)
+    assert capsys.readouterr().out == (
+        "evaluating images ...\n"
+        "evaluating images: 5 of 9 in 0.0 s\n"
+        "tiles: 2 of 8 in 0.0 s\n"
+    )
+
+
+def test_items_are_counted_when_they_are_done(capsys, monkeypatch):
+    monkeypatch.setattr(logs, "PROGRESS_INTERVAL", 0.0)
+    items = logs.iterate_with_progress(iter("ab"), 2, "reading 2 pairs")
+    assert next(items) == "a"
+    assert capsys.readouterr().out == ""
+    assert next(items) == "b"
+    assert capsys.readouterr().out == "reading 2 pairs: 1 of 2 in 0.0 s\n"
+    assert list(items) == []
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_only_the_first_process_shows_progress(capsys, monkeypatch, terminal):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(logs, "PROGRESS_INTERVAL", 0.0)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    assert list(logs.iterate_with_progress("ab", 2, "reading")) == ["a", "b"]
+    with logs.show_progress("evaluating images", 9) as report:
+        report(3, 9, note="x")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (185, "3 min 5 s"),
+        (3599.7, "1 h 0 min"),
+        (7620, "2 h 7 min"),
+    ],
+)
+def test_durations_are_text(seconds, text):
+    assert logs.format_seconds(seconds) == text
+
+
+def test_times_are_those_of_the_last_lines(tmp_path):
+    assert logs.read_times(tmp_path) == (None, None)
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 1, "seconds": 9.5, "first_step_seconds": 9.0}\n'
+        '{"step": 2, "seconds": 10.5}\n'
+        '{"step": 3, "seconds": "long"}\n'
+    )
+    assert logs.read_times(tmp_path) == (10.5, 9.0)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +201,30 @@ def test_a_log_may_start_from_an_empty_file(tmp_path, content):
 def test_messages_name_the_command_that_the_user_has(monkeypatch, started, command):
     monkeypatch.setattr(sys, "argv", [started])
     assert logs.program() == command
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys):
+    logs.say("a\x1b[2J.png\n  second line")
+    assert capsys.readouterr().out == "a\\x1b[2J.png\n  second line\n"
+
+
+@pytest.mark.parametrize("name", ["scores.json", "scores.json.part"])
+def test_a_file_is_not_written_through_a_link(tmp_path, name):
+    other = tmp_path / "other"
+    other.write_text("unchanged")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(other)
+    logs.write_file(tmp_path / "run/scores.json", b"{}")
+    assert other.read_text() == "unchanged"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["scores.json"]
+    assert not (tmp_path / "run/scores.json").is_symlink()
+    assert (tmp_path / "run/scores.json").read_bytes() == b"{}"
+
+
+def test_names_of_classes_may_have_brackets(capsys):
+    """rich would take them for its own marks, and fail."""
+    scores = {"test/dice": 0.5, "test/dice/[/b]": 0.25}
+    logs.print_scores(
+        "title", scores, ("[/b]",), averaged=["dice"], omit_background=True
+    )
+    assert "[/b]" in capsys.readouterr().out

@@ -1,28 +1,39 @@
-"""The log of a run: JSON lines, TensorBoard events and lines on the terminal."""
+"""Lines, bars and clocks on the terminal, and the files that a log writes."""
 
 import contextlib
-import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
-import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column, Table
-from tensorboardX import SummaryWriter
+
+from unet_jax.errors import UserError
+from unet_jax.json_file import decode_json
+from unet_jax.text import printable, tabulate
 
 METRICS = "metrics.jsonl"
+SECONDS, FIRST_STEP = "seconds", "first_step_seconds"  # in metrics.jsonl
+PROGRESS_INTERVAL = 30.0  # seconds between two lines about progress, off a terminal
+WIDTH = 80  # columns of lines that go to a file or a pipe
+
+Item = TypeVar("Item")
+
+_bars: Progress | None = None  # what the terminal shows now
+WARNING = "warning: "  # begins a line that is a warning
+
+given_warnings: list[str] = []  # by this process, for the provenance of its run
 
 
 def program() -> str:
@@ -34,89 +45,174 @@ def program() -> str:
 
 
 def say(line: str) -> None:
-    """Prints one line on the terminal, in process 0 only."""
+    """Prints one line on the terminal, in process 0 only; see `printable`.
+
+    A line that begins with `WARNING` is also added to `given_warnings`.
+    """
+    if line.startswith(WARNING):
+        given_warnings.append(line.removeprefix(WARNING))
     if jax.process_index() == 0:
-        print(line, flush=True)
+        print(printable(line, keep="\n"), flush=True)
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file atomically: at any time it is the old file or the new one."""
+    """Writes a file atomically: at any time it is the old file or the new one.
+
+    A symbolic link of this name is replaced; what it names is left as it is.
+    """
     partial = path.with_name(f"{path.name}.part")
-    partial.write_bytes(data)
+    partial.unlink(missing_ok=True)
+    with partial.open("xb") as file:  # x: never opens the target of a link
+        file.write(data)
     os.replace(partial, path)
 
 
-class Log:
-    """The log of a training run: scalars, pictures and progress.
+class ReportProgress(Protocol):
+    """A function that is called when another part of some work is finished."""
 
-    A terminal shows a progress bar with the speed and the remaining time. If the output
-    is not a terminal, each line of scalars is printed instead. Only one process of a
-    distributed run writes and prints.
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+        """Shows the numbers of finished parts and of all parts, and a note.
+
+        Without a total, the one before it remains.
+        """
+
+
+@contextlib.contextmanager
+def show_progress(
+    text: str, total: int | None = None, *, silent: bool = False
+) -> Iterator[ReportProgress]:
+    """Shows that the context is at work, in process 0 only.
+
+    A terminal shows the text with a running clock and, if there is a total, a bar. Bars
+    of nested contexts stand below each other, and a bar disappears with its context. If
+    the output is not a terminal, the text is printed as a line, and then the progress,
+    at most every `PROGRESS_INTERVAL` seconds.
 
     Args:
-      workdir: the run folder, which exists.
-      start: the step from which training starts or resumes. Lines of later steps are
-        removed: an interrupted run has written them after its last checkpoint.
-      steps: the last step of the run.
-      writer: True if this process writes.
+      text: the work: 'compiling the training step'.
+      total: the number of its parts; None if they are not counted, or not yet.
+      silent: True to print no line at the start.
+
+    Yields:
+      The function that reports progress.
+    """
+    if jax.process_index() != 0:
+        yield lambda done, total=None, note="": None
+    elif sys.stdout.isatty():
+        with _open_bars() as bars:
+            count = "" if total is None else f"0/{total}"
+            task = bars.add_task(text, total=total, text=count)
+
+            def move(done: int, total: int | None = None, note: str = "") -> None:
+                bars.update(task, completed=done, total=total)
+                whole = next(t.total for t in bars.tasks if t.id == task)
+                count = "" if whole is None else f"{done}/{whole:.0f}"
+                bars.update(task, text=f"{count}  {note}".strip())
+
+            try:
+                yield move
+            finally:
+                bars.remove_task(task)
+    else:
+        if not silent:
+            say(f"{text} ...")
+        yield _make_progress_printer(text, total)
+
+
+def iterate_with_progress(
+    items: Iterable[Item], total: int, text: str
+) -> Iterator[Item]:
+    """Yields the items, and shows how many of them are done; see `show_progress`.
+
+    Args:
+      items: the items; the work on one is done when the next one is asked for.
+      total: their number.
+      text: the work: 'reading 20,000 pairs'. No line is printed at the start.
+    """
+    with show_progress(text, total, silent=True) as report:
+        for done, item in enumerate(items, start=1):
+            yield item
+            report(done)
+
+
+@contextlib.contextmanager
+def _open_bars() -> Iterator[Progress]:
+    """Yields the bars on the terminal, and opens them if they are not open."""
+    global _bars
+    if _bars is not None:
+        yield _bars
+        return
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(soft_wrap=True),
+        refresh_per_second=4,
+        transient=True,
+    ) as _bars:
+        _bars.console.show_cursor()  # a process that is killed cannot do it later
+        try:
+            yield _bars
+        finally:
+            _bars = None
+
+
+def _make_progress_printer(text: str, total: int | None) -> ReportProgress:
+    """Returns a function that prints a line if the last one was long ago."""
+    start = last = time.perf_counter()
+    whole = total
+
+    def print_line(done: int, total: int | None = None, note: str = "") -> None:
+        nonlocal last, whole
+        whole, now = total or whole, time.perf_counter()
+        if now - last >= PROGRESS_INTERVAL:
+            last = now
+            say(f"{text}: {done} of {whole} in {format_seconds(now - start)}")
+
+    return print_line
+
+
+def format_seconds(seconds: float) -> str:
+    """Returns a duration as text: '0.4 s', '12 s', '3 min 5 s', '2 h 7 min'."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+class Times(NamedTuple):
+    """The duration of the training of a run, in seconds; None if it is not known.
+
+    Attributes:
+      total: from the start to the last line of the log. It includes evaluations and
+        checkpoints, and leaves out the time between a stop and the resumption.
+      first_step: the first step after the last start or resumption, with compilation.
     """
 
-    def __init__(self, workdir: Path, start: int, steps: int, *, writer: bool) -> None:
-        self._writer = writer
-        if not writer:
-            return
-        _remove_lines_after(workdir, start)
-        self._lines = (workdir / METRICS).open("a")
-        self._board = SummaryWriter(str(workdir), purge_step=start + 1)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
-            disable=not sys.stdout.isatty(),
-        )
-        self._task = self._bar.add_task(
-            "training", total=steps, completed=start, speed=""
-        )
-        self._bar.start()
+    total: float | None
+    first_step: float | None
 
-    def __enter__(self) -> "Log":
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._writer:
-            self._bar.stop()
-            self._lines.close()
-            self._board.close()
+def read_times(workdir: Path) -> Times:
+    """Returns the duration of the training of a run, from its metrics.jsonl."""
+    return find_times(read_scalars(workdir))
 
-    def advance(self, step: int) -> None:
-        """Moves the progress bar."""
-        if self._writer:
-            self._bar.update(self._task, completed=step)
 
-    def write_scalars(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Writes one line of scalars; None is an undefined score."""
-        if not self._writer:
-            return
-        self._lines.write(json.dumps({"step": step, **values}) + "\n")
-        self._lines.flush()
-        for name, value in values.items():
-            if value is not None:
-                self._board.add_scalar(name, value, step)
-        if speed := values.get("train/images_per_second"):
-            self._bar.update(self._task, speed=f"{speed:.1f} images/s")
-        if self._bar.disable:
-            short = {k: v for k, v in values.items() if k.count("/") < 2}
-            say(
-                f"step {step}  "
-                + "  ".join(f"{k} {_format_number(v)}" for k, v in short.items())
-            )
+def find_times(rows: Sequence[Mapping[str, Any]]) -> Times:
+    """Returns the duration of the training, from the lines of its metrics.jsonl."""
 
-    def write_picture(self, step: int, name: str, picture: np.ndarray) -> None:
-        """Writes a picture `u8[H, W, 3]` for TensorBoard."""
-        if self._writer:
-            self._board.add_image(name, picture, step, dataformats="HWC")
+    def last(name: str) -> float | None:
+        found = (row.get(name) for row in reversed(rows))
+        return next((x for x in found if isinstance(x, int | float)), None)
+
+    return Times(last(SECONDS), last(FIRST_STEP))
 
 
 class Clock:
@@ -144,18 +240,51 @@ class Clock:
         return speed
 
 
+def print_scalars(step: int, scalars: Mapping[str, float | None]) -> None:
+    """Prints the scalars of a step in one line, without those of single classes."""
+    short = {name: x for name, x in scalars.items() if name.count("/") < 2}
+    named = (f"{name} {_format_number(x)}" for name, x in short.items())
+    say(f"step {step}  {'  '.join(named)}")
+
+
 def print_scores(
-    title: str, scores: Mapping[str, float | None], classes: Sequence[str]
+    title: str,
+    scores: Mapping[str, float | None],
+    classes: Sequence[str],
+    *,
+    averaged: Sequence[str],
+    omit_background: bool,
 ) -> None:
-    """Prints scores named `split/metric` and `split/metric/class` as a table."""
-    names = list(dict.fromkeys("/".join(name.split("/")[:2]) for name in scores))
+    """Prints the scores of a split: a row for each class, then the other scores.
+
+    Lines are as wide as the terminal, or 80 columns. An undefined score is "-".
+
+    Args:
+      title: the line above them.
+      scores: the scores by name: `split/metric` and `split/metric/class`.
+      classes: the names of the classes.
+      averaged: the metrics whose score is the mean over the classes.
+      omit_background: True if the mean leaves out class 0.
+    """
+    cells = {name.partition("/")[2]: _format_score(v) for name, v in scores.items()}
+    metrics = list(dict.fromkeys(name.partition("/")[0] for name in cells))
+    columns = [m for m in metrics if any(f"{m}/{c}" in cells for c in classes)]
+    mean = "mean (foreground)" if omit_background else "mean (all classes)"
+    means = [cells[m] if m in averaged else "" for m in columns]
+    rows = [[c, *(cells.get(f"{m}/{c}", "") for m in columns)] for c in classes]
+    others = [[m, cells[m]] for m in metrics if m not in averaged]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
     say(title)
-    columns = (Column(name, justify="right") for name in ("mean", *classes))
-    table = Table("", *columns)
-    for name in names:
-        cells = [scores.get(name), *(scores.get(f"{name}/{c}", "") for c in classes)]
-        table.add_row(name.split("/")[1], *map(_format_number, cells))
-    Console().print(table)
+    for table in [["", *columns], [mean, *means], *rows] if columns else [], others:
+        for line in tabulate(table, width):
+            say(line)
+
+
+def _format_score(value: float | None) -> str:
+    """Returns four decimals, or three digits of a smaller number."""
+    if value is None:
+        return "-"
+    return f"{value:#.3g}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
 
 
 def _format_number(value: float | str | None) -> str:
@@ -165,16 +294,11 @@ def _format_number(value: float | str | None) -> str:
 
 
 def read_scalars(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the lines of scalars of a run; lines that are incomplete are skipped."""
+    """Returns the lines of scalars of a run; lines that are not valid are left out."""
     path, rows = workdir / METRICS, []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):
-            rows.append(json.loads(line))
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        with contextlib.suppress(UserError):  # an interrupted run cuts its last line
+            row = decode_json(line, dict[str, float | None], str(path), "")
+            if (step := row.get("step")) is not None and step == int(step):
+                rows.append(row | {"step": int(step)})
     return rows
-
-
-def _remove_lines_after(workdir: Path, step: int) -> None:
-    """Removes the lines of steps after `step`, and incomplete lines."""
-    rows = read_scalars(workdir)
-    kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
-    write_file(workdir / METRICS, "".join(kept).encode())

@@ -12,6 +12,7 @@ from PIL import Image
 
 import unet_jax
 from unet_jax import pictures
+from unet_jax.colours import choose_colours
 from unet_jax.errors import UserError
 from unet_jax.inference import Inference
 from unet_jax.run import predict, train
@@ -46,18 +47,15 @@ def test_images_and_stacks(trained, predictor, tmp_path, capsys):
     for page, image in zip(pages, stack, strict=True):
         np.testing.assert_array_equal(page, predictor.labels(image))
     overlay = np.asarray(Image.open(out / "flat_overlay.png"))
-    expected = pictures.draw_overlay(
-        flat[..., None], labels, ((0, 0, 0), (64, 200, 120))
-    )
+    expected = pictures.draw_overlay(flat[..., None], labels, choose_colours(2))
     np.testing.assert_array_equal(overlay, expected)
     overlay = np.asarray(Image.open(out / "stack_overlay.png"))
-    expected = pictures.draw_overlay(
-        stack[2][..., None], pages[2], ((0, 0, 0), (64, 200, 120))
-    )
+    expected = pictures.draw_overlay(stack[2][..., None], pages[2], choose_colours(2))
     np.testing.assert_array_equal(overlay, expected)
     assert len(list(out.iterdir())) == 6
 
-    skipped, *lines = capsys.readouterr().out.splitlines()
+    skipped, started, *lines = capsys.readouterr().out.splitlines()
+    assert started == "predicting files ..."
     assert skipped == "skipped, not images: notes.txt"
     assert [line.split(":")[0] for line in lines] == [
         "flat.png",
@@ -110,7 +108,7 @@ def test_each_faulty_file_gets_one_line_and_the_others_are_predicted(
     errors = stderr.splitlines()
     assert len(errors) == 4
     for name, words in [
-        ("broken.png", "cannot be read"),
+        ("broken.png", "is cut off"),
         (
             "colour.png",
             "has 3 channels, the network takes 1; --config.predict.channels",
@@ -138,7 +136,7 @@ def test_results_of_an_earlier_run_are_not_read_as_images(trained, tmp_path, cap
     where = {"input": f"{tmp_path}/**/*", "output": str(tmp_path / "out")}
     for _ in range(2):
         assert predict(config, run, **where) == 0
-        (line,) = capsys.readouterr().out.splitlines()
+        _, line = capsys.readouterr().out.splitlines()
         assert line.startswith("a.png: ")
 
 
@@ -275,10 +273,10 @@ def test_an_unexpected_error_does_not_stop_the_other_files(
     overlay = pictures.draw_overlay
     fits = iter([False, True])
 
-    def fail_once(*args):
+    def fail_once(*args, **options):
         if not next(fits):
             raise MemoryError("too large")
-        return overlay(*args)
+        return overlay(*args, **options)
 
     monkeypatch.setattr(pictures, "draw_overlay", fail_once)
     where = {"input": str(tmp_path), "output": str(tmp_path / "out")}
@@ -286,3 +284,77 @@ def test_an_unexpected_error_does_not_stop_the_other_files(
     stdout, stderr = capsys.readouterr()
     assert stderr == f"error: {tmp_path}/a.png: MemoryError: too large\n"
     assert "b.png: 20 x 20" in stdout
+
+
+def test_turned_photographs_and_time_series(trained, predictor, tmp_path, capsys):
+    """Results are upright, as training is; frames stay frames, with their interval."""
+    config, run = trained
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    upright, movie = grey(37, 53), grey(3, 24, 20)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.rot90(upright)).save(source / "a.png", exif=exif)
+    about = {"axes": "TYX", "unit": "um", "finterval": 2.0}
+    tifffile.imwrite(source / "t.tif", movie, imagej=True, metadata=about)
+    Image.fromarray(movie[0]).save(source / "\x1b[31mred.png")
+    assert predict(config, run, input=str(source), output=str(out)) == 0
+    with Image.open(out / "a_labels.png") as labels:
+        assert 274 not in labels.getexif()
+        np.testing.assert_array_equal(labels, predictor.labels(upright))
+    with tifffile.TiffFile(out / "t_labels.tif") as file:
+        assert file.series[0].axes == "TYX"
+        assert file.imagej_metadata["finterval"] == 2.0
+        expected = np.stack([predictor.labels(frame) for frame in movie])
+        np.testing.assert_array_equal(file.asarray(), expected)
+    printed = capsys.readouterr().out
+    assert "a.png: 37 x 53, turned upright by the EXIF orientation, " in printed
+    assert "\x1b" not in printed
+    assert r"\x1b[31mred.png: 24 x 20" in printed
+
+
+def test_results_of_an_earlier_prediction_are_kept_and_named(trained, tmp_path, capsys):
+    config, run = trained
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    out.mkdir()
+    Image.fromarray(grey(20, 20)).save(images / "a.png")
+    (images / "Thumbs.db").touch()
+    for name in ("a_labels.png", "a_instances.tif", "b_labels.nii.gz", "notes.txt"):
+        (out / name).write_text("earlier")
+    where = {"input": str(images), "output": str(out)}
+    assert predict(config, run, **where) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == (
+        f"{out} still holds results of an earlier prediction: a_instances.tif, "
+        "b_labels.nii.gz; another --output keeps predictions apart"
+    )
+    assert np.asarray(Image.open(out / "a_labels.png")).shape == (20, 20)
+    assert (out / "a_instances.tif").read_text() == "earlier"
+    assert (out / "b_labels.nii.gz").read_text() == "earlier"
+    for name in ("a_instances.tif", "b_labels.nii.gz"):
+        (out / name).unlink()
+    assert predict(config, run, **where) == 0
+    assert "still holds" not in capsys.readouterr().out
+
+
+def test_odd_names_and_planes(trained, tmp_path, capsys):
+    """Input in a folder with brackets, a name that is not UTF-8, pages as planes."""
+    config, run = trained
+    images, out = tmp_path / "new [1] ä", tmp_path / "out"
+    images.mkdir()
+    Image.fromarray(grey(20, 20)).save(images / os.fsdecode(b"\xff.png"))
+    planes = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(images / "p.tif", grey(3, 20, 20), **planes)
+    where = {"input": f"{images}/*.*", "output": str(out)}
+    assert predict(config, run, **where) == 1
+    stdout, stderr = capsys.readouterr()
+    assert "\\xff.png: 20 x 20" in stdout
+    assert (out / os.fsdecode(b"\xff_labels.png")).exists()
+    assert stderr.endswith(
+        "if its first axis is pages, set --config.data.tiff_axes=ZYX\n"
+    )
+    config = config.copy_and_resolve_references()
+    config.data.tiff_axes = "ZYX"
+    assert predict(config, run, **where) == 0
+    assert tifffile.imread(out / "p_labels.tif").shape == (3, 20, 20)

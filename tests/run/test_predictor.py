@@ -34,9 +34,9 @@ def test_predictions_equal_those_of_the_evaluation_to_the_bit(
     parts = build(config).evaluation
     with Checkpoints(workdir, "val/dice") as checkpoints:
         like = parts.prediction.inference.devices.abstract(parts.prediction.variables)
-        variables = checkpoints.load_variables(checkpoints.best, like)
+        _, variables = checkpoints.load_best(like)
     for index in range(3):
-        case = scoring.predict_case(parts, variables, parts.test, index)
+        case = scoring.predict_case(parts, [variables], parts.test, index)
         image = raw(index)
         np.testing.assert_array_equal(
             predictor.probabilities(image), case.probabilities
@@ -126,11 +126,13 @@ def test_a_folder_or_an_option_that_does_not_fit_is_refused(trained, tiny, tmp_p
         load(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"predict.tta must be 'none' or .*'flips'"):
         load(trained[1], tta="flip")
-    with pytest.raises(UserError, match="predict.tile must be a tuple.* not 512"):
+    with pytest.raises(UserError, match="predict.tile needs a tuple.* not 512"):
         load(trained[1], tile=512)
     with pytest.raises(UserError, match="predict.postprocess: border"):
         load(trained[1], postprocess=({"name": "watershed", "border": 5},))
-    with pytest.raises(UserError, match="has no key 'titles'; did you mean 'tile'"):
+    with pytest.raises(
+        UserError, match="has no key 'titles'; did you mean --config.predict.tile"
+    ):
         load(trained[1], titles=(64,))
     with pytest.raises(UserError, match=r"predict.tile: must be 20 or more"):
         load(trained[1], tile=(2,))

@@ -57,7 +57,7 @@ def run(trained, tmp_path_factory):
         parts = build(config).evaluation
     with Checkpoints(workdir, "val/dice") as checkpoints:
         like = parts.prediction.inference.devices.abstract(parts.prediction.variables)
-        variables = checkpoints.load_variables(checkpoints.best, like)
+        _, variables = checkpoints.load_best(like)
     return config, workdir, parts, variables
 
 
@@ -66,7 +66,7 @@ def test_predictions_equal_those_of_the_evaluation_to_the_bit(run):
     predictor = unet_jax.Predictor.load(workdir)
     for index in range(3):
         image, spacing = raw(index), SPACINGS[index]
-        case = predict_case(parts, variables, parts.test, index)
+        case = predict_case(parts, [variables], parts.test, index)
         got = predictor.probabilities(image, spacing)
         assert got.shape == (*image.shape[:2], 2)
         np.testing.assert_allclose(got.sum(-1), 1, atol=1e-5)
@@ -82,11 +82,11 @@ def test_predictions_equal_those_of_the_evaluation_to_the_bit(run):
 
 def test_scores_are_computed_on_the_grid_of_the_file(run):
     _, _, parts, variables = run
-    evaluation = score_images(parts, variables, "test", parts.test, as_predicted=True)
+    evaluation = score_images(parts, [variables], "test", parts.test, as_predicted=True)
     assert evaluation.confusion.sum() == sum(raw(i)[..., 0].size for i in range(3))
     assert evaluation.scores["test/loss"] > 0
     for index, spacing in enumerate(SPACINGS):
-        case = predict_case(parts, variables, parts.test, index)
+        case = predict_case(parts, [variables], parts.test, index)
         true, found = surface(case.truth, spacing), surface(case.prediction, spacing)
         both_ways = (true, found), (found, true)
         farthest = max(directed_hausdorff(*pair)[0] for pair in both_ways)

@@ -1,6 +1,5 @@
 """Every task and every method from training to result files."""
 
-import json
 import os
 import signal
 import sys
@@ -13,12 +12,13 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import unet_jax
-from unet_jax import data, logs, parallel, pictures
+from unet_jax import data, parallel, pictures
 from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
 from unet_jax.errors import UserError
 from unet_jax.run import evaluate, predict, run_folder, sample, train
 from unet_jax.run.sample import score_generator
+from unet_jax.run.training_log import TrainingLog
 
 SIZES = {"shape": (20, 24), "train": 3, "val": 2, "test": 3}
 DICE, F1, PSNR, MAE = (ConfigDict({"name": n}) for n in ("dice", "f1", "psnr", "mae"))
@@ -67,19 +67,17 @@ def final_state(config, workdir):
     parts = build(config)
     shapes = jax.eval_shape(parts.init, jax.random.key(0))
     with Checkpoints(workdir, "val/loss") as checkpoints:
-        return jax.device_get(
-            checkpoints.restore(
-                config.steps,
-                parts.layout.abstract(shapes),
-                parts.evaluation.method.variables,
-            )
-        )
+        like = parts.layout.abstract(shapes)
+        restored = checkpoints.restore(like, parts.evaluation.method.variables)
+    step, state = restored
+    assert step == config.steps
+    return jax.device_get(state)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_resumes_to_the_bit_and_is_scored_again(
-    tiny, tmp_path, monkeypatch, name
+    tiny, tmp_path, monkeypatch, name, read_scores
 ):
     config = apply_changes(tiny, RUNS[name])
     straight, broken = tmp_path / "one", tmp_path / "two"
@@ -90,19 +88,19 @@ def test_a_run_resumes_to_the_bit_and_is_scored_again(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(logs.Log, "advance", kill_at_2)
+        patch.setattr(TrainingLog, "advance", kill_at_2)
         assert train(config, broken) == 128 + signal.SIGTERM
     train(config, broken)
     a, b = final_state(config, straight), final_state(config, broken)
     assert a.step == 4
     jax.tree.map(np.testing.assert_array_equal, a, b)
-    scores = (straight / "scores.json").read_text()
-    assert (broken / "scores.json").read_text() == scores
+    scores = read_scores(straight)
+    assert read_scores(broken) == scores
     evaluate(config, broken)
-    assert (broken / "scores.json").read_text() == scores
+    assert read_scores(broken) == scores
     assert {p.name for p in straight.iterdir()} >= {"report.html", "predictions.png"}
     for metric in config.metrics:
-        assert f"test/{metric['name']}" in json.loads(scores)
+        assert f"test/{metric['name']}" in scores
 
 
 @pytest.fixture
@@ -153,10 +151,7 @@ def test_flow_finds_objects_with_tiles_views_and_ensembles(tiny, tmp_path, raw):
 def best_variables(config, workdir):
     selection_score = run_folder.read_selection_score(workdir, config)
     with Checkpoints(workdir, selection_score) as checkpoints:
-        like = parallel.local_devices().abstract(
-            checkpoints.load_shapes(checkpoints.best)
-        )
-        return checkpoints.load_variables(checkpoints.best, like)
+        return checkpoints.load_best(parallel.local_devices().abstract)[1]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Mode `evaluate`: scores the best checkpoint of a run on the test split."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,35 +9,73 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
-from unet_jax.build.training import EvaluationParts, build_evaluation
+from unet_jax.build.evaluation import EvaluationParts, build_evaluation
 from unet_jax.checkpoint import FOLDER, Checkpoints
+from unet_jax.errors import UserError
 from unet_jax.metrics.calibration import tabulate_reliability
-from unet_jax.run import reporting, run_folder
+from unet_jax.run import provenance, reporting, run_config, run_folder
+from unet_jax.run.ensemble import (
+    Member,
+    find_leaks,
+    get_metadata,
+    load_member,
+    open_runs,
+)
 from unet_jax.run.sample import score_generator
-from unet_jax.run.scoring import Evaluation, score_images
+from unet_jax.run.scoring import (
+    Evaluation,
+    name_object_errors,
+    score_images,
+    warn_of_absent_classes,
+)
+from unet_jax.run.trackers import Tracker, open_trackers
 
 
-def evaluate(config: ConfigDict, workdir: Path) -> int:
-    """Restores the best checkpoint and writes its scores on the test split.
+def evaluate(config: ConfigDict, workdir: Path, *, ensemble: Sequence[str] = ()) -> int:
+    """Scores the best checkpoint of a run, or of several, on the test split.
 
-    `metrics` and `predict` of the config may differ from those of the run. Returns 0.
+    Args:
+      config: the config of the run; `metrics`, `predict` and others may be changed.
+      workdir: the run folder. The results are written to it; nothing is sent to a
+        server, whatever `config.logs` names.
+      ensemble: further run folders. The mean of the predictions of all runs is scored,
+        on the test split of the first run, and the names of the results get the ending
+        `-ensemble`.
+
+    Returns:
+      0.
 
     Raises:
-      UserError: the folder has no checkpoint, or holds a run with another config.
+      UserError: a folder has no checkpoint or holds a run with another config, or the
+        runs do not fit together.
     """
+    runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
+    session = provenance.start_session()
     run_folder.check_trained(workdir)
     run_folder.create_or_check(workdir, config)
+    opened = open_runs(config, runs)
+    preprocessing = get_metadata(opened[0])["preprocessing"]
+    if ensemble and preprocessing["samples"]:
+        raise UserError(
+            f"{workdir} is the run of a generator, whose images have no mean; leave "
+            "--ensemble out"
+        )
     notes = run_folder.find_notes(workdir, config)
-    with run_folder.open_checkpoints(workdir, config) as checkpoints:
-        preprocessing = checkpoints.load_metadata(checkpoints.best)["preprocessing"]
-        parts = build_evaluation(config, preprocessing, notes)
-        score_best_checkpoint(config, workdir, parts, checkpoints)
+    parts = build_evaluation(config, preprocessing, notes)
+    if ensemble:
+        like = _abstract_variables(parts)
+        pairs = zip(runs, opened, strict=True)
+        members = [load_member(run, checkpoints, like) for run, checkpoints in pairs]
+        _score_members(config, members, parts, session)
+        return 0
+    with open_trackers(config, workdir, upload=False) as trackers:
+        score_best_checkpoint(config, workdir, parts, opened[0], trackers, session)
     return 0
 
 
 def score_split(
     parts: EvaluationParts,
-    variables: Any,
+    members: Sequence[Any],
     split: str,
     examples: Any,
     *,
@@ -44,46 +83,160 @@ def score_split(
 ) -> Evaluation:
     """Scores a split by `score_images`, or by `score_generator` for a generator."""
     if parts.method.sample:
-        return score_generator(parts, variables, split, examples)
-    return score_images(parts, variables, split, examples, as_predicted=as_predicted)
+        return score_generator(parts, members[0], split, examples)
+    return score_images(parts, members, split, examples, as_predicted=as_predicted)
 
 
 def score_best_checkpoint(
-    config: ConfigDict, workdir: Path, parts: EvaluationParts, checkpoints: Checkpoints
+    config: ConfigDict,
+    workdir: Path,
+    parts: EvaluationParts,
+    checkpoints: Checkpoints,
+    trackers: Sequence[Tracker],
+    session: provenance.Session,
 ) -> None:
     """Scores the best checkpoint on the test split and writes the results.
 
-    Process 0 writes `scores.json`, `report.html` and `predictions.png`, and prints a
-    table.
+    Process 0 writes `scores.json`, `report.html` and `predictions.png`, passes the
+    scores to the trackers and prints a table.
     """
-    best = checkpoints.best
-    like = parts.prediction.inference.devices.abstract(parts.prediction.variables)
-    variables = checkpoints.load_variables(best, like)
+    member = load_member(workdir, checkpoints, _abstract_variables(parts))
+    evaluation = _score_members(config, [member], parts, session)
+    defined = {name: x for name, x in evaluation.scores.items() if x is not None}
+    for tracker in trackers:
+        tracker.write_test_scores(member.step, defined)
+
+
+def _abstract_variables(parts: EvaluationParts) -> Any:
+    return parts.prediction.inference.devices.abstract(parts.prediction.variables)
+
+
+def _score_members(
+    config: ConfigDict,
+    members: Sequence[Member],
+    parts: EvaluationParts,
+    session: provenance.Session,
+) -> Evaluation:
+    """Scores the mean of the members on the test split; process 0 writes the results.
+
+    The results of several members have names of their own.
+    """
+    variables = [member.variables for member in members]
     evaluation = score_split(parts, variables, "test", parts.test, as_predicted=True)
     if jax.process_index() != 0:
-        return
-    images, confusion = len(parts.test), evaluation.confusion
+        return evaluation
+    circumstances = _describe_circumstances(config, members, evaluation, session)
+    written = _write_results(config, members, parts, evaluation, circumstances)
+    _print_results(config, members, parts, evaluation)
+    logs.say(f"wrote {members[0].run}/: {', '.join(written)}")
+    return evaluation
+
+
+def _describe_circumstances(
+    config: ConfigDict,
+    members: Sequence[Member],
+    evaluation: Evaluation,
+    session: provenance.Session,
+) -> reporting.Circumstances:
+    """Collects the circumstances of an evaluation; prints the warnings in them."""
+    first, *others = members
+    ids = [image["id"] for image in evaluation.per_image]
+    leaks = [find_leaks(first.metadata, member, ids) for member in others]
+    warnings = tuple(leak for leak in leaks if leak)
+    for text in warnings:
+        logs.say(f"warning: {text}")
+    absent = {"test": list(evaluation.absent)}
+    if "absent_classes" in first.metadata:
+        absent = {"val": first.metadata["absent_classes"], **absent}
+    return reporting.Circumstances(
+        step=first.step,
+        account=provenance.describe_run(session, config, first.run, first.variables),
+        absent=absent,
+        ensemble=tuple((str(m.run), m.step) for m in members) if others else (),
+        warnings=warnings,
+    )
+
+
+def _make_content(
+    config: ConfigDict,
+    parts: EvaluationParts,
+    evaluation: Evaluation,
+    circumstances: reporting.Circumstances,
+) -> dict[str, Any]:
+    """Returns the content of scores.json."""
+    counts, confusion = evaluation.object_errors, evaluation.confusion
+    step = circumstances.step
     content = {
-        "step": best,
-        "checkpoint": f"{FOLDER}/{best}",
-        "images": images,
+        "step": step,
+        "checkpoint": f"{FOLDER}/{step}",
+        "images": len(parts.test),
         **evaluation.scores,
-        "predict": run_folder.config_to_json(config)["predict"],
-        "true_objects": reporting.describe_true_objects(parts),
+        "predict": run_config.config_to_json(config)["predict"],
+        "true_objects": reporting.describe_true_objects(parts, evaluation),
+        "absent_classes": circumstances.absent,
+        "mean_over": reporting.describe_counted_classes(parts),
         "reductions": {name: metric.reduction for name, metric in parts.metrics},
+        "objects": None if counts is None else name_object_errors(counts),
         "confusion": None if confusion is None else confusion.tolist(),
         "reliability": _reliability_to_json(evaluation),
         "per_image": evaluation.per_image,
+        "provenance": circumstances.account,
     }
-    run_folder.write_json(workdir / run_folder.SCORES, content)
-    png = pictures.encode_png(evaluation.picture)
-    logs.write_file(workdir / run_folder.PICTURE, png)
-    page = reporting.render_html(config, workdir, parts, variables, evaluation, best)
-    logs.write_file(workdir / run_folder.REPORT, page.encode())
-    title = f"{config.name}: {images} test images, checkpoint of step {best}"
-    logs.print_scores(title, evaluation.scores, parts.prediction.task.classes)
-    written = (run_folder.SCORES, run_folder.REPORT, run_folder.PICTURE)
-    logs.say(f"wrote {workdir}/: {', '.join(written)}")
+    if members := circumstances.ensemble:
+        content["ensemble"] = [{"run": run, "step": step} for run, step in members]
+        content["warnings"] = list(circumstances.warnings)
+    return content
+
+
+def _write_results(
+    config: ConfigDict,
+    members: Sequence[Member],
+    parts: EvaluationParts,
+    evaluation: Evaluation,
+    circumstances: reporting.Circumstances,
+) -> tuple[str, ...]:
+    """Writes the scores, the report and the picture; returns the names of the files."""
+    files = run_folder.SCORES, run_folder.REPORT, run_folder.PICTURE
+    if circumstances.ensemble:
+        files = tuple(map(run_folder.name_ensemble_file, files))
+    workdir, variables = members[0].run, [member.variables for member in members]
+    scores, report, picture = (workdir / name for name in files)
+    content = _make_content(config, parts, evaluation, circumstances)
+    run_folder.write_json(scores, content)
+    logs.write_file(picture, pictures.encode_png(evaluation.picture))
+    with logs.show_progress("writing the report"):
+        page = reporting.render_html(
+            config, workdir, parts, variables, evaluation, circumstances
+        )
+    logs.write_file(report, page.encode())
+    return files
+
+
+def _print_results(
+    config: ConfigDict,
+    members: Sequence[Member],
+    parts: EvaluationParts,
+    evaluation: Evaluation,
+) -> None:
+    """Prints the warnings about the scores, and a table of them."""
+    first, *others = members
+    warn_of_absent_classes(evaluation.absent, "test")
+    selection_score = run_folder.read_selection_score(first.run, config)
+    if first.metadata["scores"].get(selection_score, 0) is None:
+        logs.say(
+            f"warning: {selection_score} is undefined in every checkpoint; that of "
+            f"step {first.step} is scored"
+        )
+    source = f"checkpoint of step {first.step}"
+    if others:
+        source = f"ensemble of {len(members)} runs"
+    logs.print_scores(
+        f"{config.name}: {len(parts.test)} test images, {source}",
+        evaluation.scores,
+        parts.prediction.task.classes,
+        averaged=evaluation.averaged,
+        omit_background=parts.omits_background,
+    )
 
 
 def _reliability_to_json(evaluation: Evaluation) -> dict[str, list] | None:

@@ -2,15 +2,14 @@
 
 import contextlib
 import math
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unet_jax import logs, pictures
 from unet_jax.data import files
@@ -19,8 +18,11 @@ from unet_jax.errors import UserError
 from unet_jax.inference import DeviceError, Request
 from unet_jax.run import preview, run_folder
 from unet_jax.run.predictor import Predictor
-from unet_jax.text import dimensions
+from unet_jax.text import dimensions, listing, printable
 from unet_jax.tiling import ReadBox, Results
+
+KINDS = "labels|values|probabilities|uncertainty|instances|overlay"
+RESULT = re.compile(rf"(.+)_({KINDS})\.[a-z.]+", re.DOTALL)  # NAME_labels.png
 
 
 def predict(
@@ -42,6 +44,8 @@ def predict(
 
     Returns:
       0, or 1 if a file could not be predicted; the other files are predicted anyway.
+      Results of the same name are replaced. Other results that an earlier prediction
+      has left in the folder are kept, and named.
 
     Raises:
       UserError: there are no input files, a run folder cannot be used, or the output
@@ -55,25 +59,41 @@ def predict(
     predictor = Predictor.from_config(config, runs)
     paths = _exclude_results(target, paths)
     run_folder.create(target, "output")
-    if left := files.other_files(source, paths):
-        logs.say(f"skipped, not images: {', '.join(path.name for path in left)}")
+    if skipped := files.other_files(source, paths):
+        logs.say(f"skipped, not images: {', '.join(path.name for path in skipped)}")
     names = dict(zip(paths, files.unique_stems(paths), strict=True))
     mine = paths[jax.process_index() :: jax.process_count()]
+    stored = {
+        "axes": predictor.setup.preprocessing["spatial_axes"],
+        "tiff_axes": config.data.get("tiff_axes", ""),
+    }
+    earlier = _list_results(target)
     faults = []
-    with _show_progress(len(mine)) as (finish_file, show_tiles):
-        for path in mine:
+    with (
+        logs.show_progress("predicting files", len(mine)) as report,
+        logs.show_progress("tiles", silent=True) as show_tiles,
+    ):
+        for done, path in enumerate(mine, 1):
             try:
-                line = _predict_file(predictor, path, target, names[path], show_tiles)
-                print(line, flush=True)
+                with files.open_images(path, **stored) as grid:
+                    where = target, names[path]
+                    line = _predict_file(predictor, grid, *where, show_tiles)
+                print(printable(line), flush=True)
             except Exception as error:  # any error: predict the other files first
                 line = f"error: {_format_error(error, path)}"
-                print(line, file=sys.stderr, flush=True)
+                print(printable(line), file=sys.stderr, flush=True)
                 faults.append(path)
-            finish_file()
+            report(done)
+    if stale := _find_left(earlier, target, names, mine):
+        print(
+            f"{printable(target)} still holds results of an earlier prediction: "
+            f"{listing(stale)}; another --output keeps predictions apart",
+            flush=True,
+        )
     if faults:
         print(f"{len(faults)} of {len(mine)} files could not be predicted:")
         for path in faults:
-            print(f"  {path}", flush=True)
+            print(f"  {printable(path)}", flush=True)
     return int(bool(faults))
 
 
@@ -81,7 +101,7 @@ def _format_error(error: Exception, path: Path) -> str:
     """Returns one line that names the file."""
     words = " ".join(str(error).split())
     if isinstance(error, UserError):
-        return words if str(path) in words else f"{path}: {words}"
+        return words if printable(path) in words else f"{path}: {words}"
     return f"{path}: {type(error).__name__}: {words[:200]}"
 
 
@@ -96,34 +116,51 @@ def _exclude_results(target: Path, paths: Sequence[Path]) -> list[Path]:
     return outside
 
 
-@contextlib.contextmanager
-def _show_progress(count: int) -> Iterator[tuple[Callable, Callable]]:
-    """Yields two functions: for the end of a file, and of `(tiles done, all tiles)`."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    console, hidden = Console(soft_wrap=True), not sys.stdout.isatty()
-    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
-        files_bar = bar.add_task("files", total=count)
-        tiles_bar = bar.add_task("tiles", total=None)
-        yield (
-            lambda: bar.advance(files_bar),
-            lambda done, total: bar.update(tiles_bar, completed=done, total=total),
-        )
+def _list_results(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Returns the files that predictions have written, with their inodes and times."""
+    found = [path for path in folder.iterdir() if RESULT.fullmatch(path.name)]
+    stats = [path.lstat() for path in found]
+    return dict(zip(found, ((s.st_ino, s.st_mtime_ns) for s in stats), strict=True))
+
+
+def _find_left(
+    earlier: Mapping[Path, tuple[int, int]],
+    target: Path,
+    names: Mapping[Path, str],
+    mine: Sequence[Path],
+) -> list[str]:
+    """Returns the earlier results that this prediction has not replaced.
+
+    Each process answers for its own images, and process 0 also for results of others.
+    """
+    now, chosen = _list_results(target), {names[path] for path in mine}
+    if jax.process_index() == 0:
+        chosen |= {RESULT.sub(r"\1", path.name) for path in now} - set(names.values())
+    same = [path.name for path in earlier if now.get(path) == earlier[path]]
+    return sorted(name for name in same if RESULT.sub(r"\1", name) in chosen)
 
 
 def _predict_file(
-    predictor: Predictor, path: Path, target: Path, name: str, on_progress: Callable
+    predictor: Predictor,
+    grid: ImageFile,
+    target: Path,
+    name: str,
+    on_progress: Callable,
 ) -> str:
     """Predicts one file, with smaller tiles if memory runs out; returns its line."""
     setup = predictor.setup
-    preprocessing = setup.preprocessing
-    with files.open_images(path, axes=preprocessing["spatial_axes"]) as grid:
-        channels = preprocessing["channels"]
+    channels = setup.preprocessing["channels"]
+    try:
         grid = files.convert_channels(grid, channels, convert=setup.convert)
-        while True:
-            try:
-                return _predict_grid(predictor, grid, target, name, on_progress)
-            except DeviceError as error:
-                setup.inference.reduce_memory(error)
+    except UserError as error:
+        path = Path(str(grid.path))
+        hint = files.suggest_channels(path, len(grid.shape), channels)
+        raise UserError(f"{error}; or, {hint}" if hint else str(error)) from error
+    while True:
+        try:
+            return _predict_grid(predictor, grid, target, name, on_progress)
+        except DeviceError as error:
+            setup.inference.reduce_memory(error)
 
 
 def _predict_grid(
@@ -163,7 +200,8 @@ def _predict_grid(
     logs.write_file(target / f"{name}_overlay.png", png)
     path = next(iter(writers.values())).path
     size = dimensions([grid.count, *grid.shape] if grid.count > 1 else grid.shape)
-    return f"{grid.path.name}: {size}{counts.format(grid)} -> {path}"
+    notes = "".join(f", {note}" for note in grid.notes)
+    return f"{grid.path.name}: {size}{notes}{counts.format(grid)} -> {path}"
 
 
 def _select_outputs(
@@ -194,7 +232,13 @@ def _draw_overlay(
         both = map(pictures.draw_image, (pixels, planes["values"]))
         return pictures.make_contact_sheet(list(both), columns=2)
     colours, objects = setup.preprocessing["colours"], planes.get("objects")
-    return pictures.draw_overlay(pixels, planes["label"], colours, objects)
+    return pictures.draw_overlay(
+        pixels,
+        planes["label"],
+        colours,
+        objects,
+        background=setup.preprocessing.get("background", True),
+    )
 
 
 class ResultCounts:

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.arrays import chunk_slices
+from unet_jax.build import checks
 from unet_jax.build.prediction import PredictionParts, build_prediction
 from unet_jax.checkpoint import load_newest_metadata
 from unet_jax.data.files import channel_converter
@@ -17,20 +18,9 @@ from unet_jax.data.resample import Resampling
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import DeviceError, Request, compute_entropy
 from unet_jax.postprocess import find_foreground_objects
-from unet_jax.run import run_folder
+from unet_jax.run import run_config, run_folder
+from unet_jax.run.ensemble import get_metadata, open_runs
 from unet_jax.tiling import ReadBox, Results
-
-# Members of an ensemble must agree on these keys of pre-processing and config.
-SHARED_PREPROCESSING = (
-    "classes",
-    "channels",
-    "target_channels",
-    "spatial_axes",
-    "normalize",
-    "spacing",
-    "target_scale",
-)
-SHARED_FIELDS = ("model", "task")
 
 
 class Predictor:
@@ -69,8 +59,8 @@ class Predictor:
         first = Path(runs[0]).expanduser()
         run_folder.check_trained(first)
         saved = load_newest_metadata(first)["config"]
-        run_folder.check_trusted(saved, first, trust=trust)
-        config = ConfigDict(run_folder.from_plain(saved))
+        run_config.check_trusted(saved, first, trust=trust, predicts=True)
+        config = run_config.make_config(saved, first)
         with config.predict.ignore_type():  # types are checked when it is built
             config.predict.update(options)
         return cls.from_config(config, [Path(run).expanduser() for run in runs])
@@ -84,24 +74,17 @@ class Predictor:
         Raises:
           UserError: as in `load`, or a field of the config is wrong.
         """
-        for run in runs:
-            run_folder.check_trained(run)
-        with run_folder.open_checkpoints(runs[0], config) as checkpoints:
-            about = checkpoints.load_metadata(checkpoints.best)
-        setup = build_prediction(config, about["preprocessing"])
-        if about["preprocessing"]["samples"]:
+        checks.check_fields(config)
+        opened = open_runs(config, runs)
+        preprocessing = get_metadata(opened[0])["preprocessing"]
+        setup = build_prediction(config, preprocessing)
+        if preprocessing["samples"]:
             raise UserError(
                 f"{runs[0]} is the run of a generator, which cannot predict; use "
                 "--mode=sample"
             )
         like = setup.inference.devices.abstract(setup.variables)
-        members = []
-        for run in runs:
-            with run_folder.open_checkpoints(run, config) as checkpoints:
-                other = checkpoints.load_metadata(checkpoints.best)
-                _check_member(run, other, about)
-                members.append(checkpoints.load_variables(checkpoints.best, like))
-        return cls(setup, members)
+        return cls(setup, [checkpoints.load_best(like)[1] for checkpoints in opened])
 
     def probabilities(
         self, image: np.ndarray, spacing: Sequence[float] | None = None
@@ -359,17 +342,3 @@ def _make_resampling_reader(read: ReadBox, change: Resampling) -> ReadBox:
         return change.image(read([slice(0, size) for size in change.file_shape]))
 
     return lambda box: whole()[tuple(box)]
-
-
-def _check_member(run: Path, about: dict[str, Any], first: dict[str, Any]) -> None:
-    for part, names in (
-        ("preprocessing", SHARED_PREPROCESSING),
-        ("config", SHARED_FIELDS),
-    ):
-        for name in names:
-            expected, own = first[part].get(name), about[part].get(name)
-            if own != expected:
-                raise UserError(
-                    f"{run} does not fit the first run: its {name} is {own}, not "
-                    f"{expected}; leave it out of the ensemble"
-                )

@@ -1,7 +1,8 @@
 """Mode `sample`: generates images with a diffusion model, and scores such a model."""
 
+import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from PIL import Image
 from unet_jax import logs, pictures
 from unet_jax.arrays import cut_window
 from unet_jax.build import checks
-from unet_jax.build.training import EvaluationParts, GenerationParts, build_generation
+from unet_jax.build.evaluation import EvaluationParts
+from unet_jax.build.generation import GenerationParts, build_generation
+from unet_jax.build.preprocessing import check_preprocessing
 from unet_jax.data.examples import Examples
 from unet_jax.data.normalize import Scale
 from unet_jax.errors import UserError
 from unet_jax.run import run_folder
-from unet_jax.run.scoring import PICTURES, Evaluation
+from unet_jax.run.scoring import PICTURES, SPLIT_NAMES, Evaluation
+from unet_jax.text import finite_or_none
 
 SHEET = "samples.png"
 
@@ -51,8 +55,8 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     target = Path(output).expanduser()
     run_folder.create(target, "output")
     with run_folder.open_checkpoints(workdir, config) as checkpoints:
-        best = checkpoints.best
-        preprocessing = checkpoints.load_metadata(best)["preprocessing"]
+        about = checkpoints.load_metadata(checkpoints.best)
+        preprocessing = check_preprocessing(about["preprocessing"], workdir)
         if not preprocessing["samples"]:
             raise UserError(
                 f"{workdir} is not the run of a generator; use --mode=predict or train "
@@ -60,14 +64,16 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
             )
         parts = build_generation(config, preprocessing)
         like = parts.devices.abstract(parts.variables)
-        variables = checkpoints.load_variables(best, like)
+        _, variables = checkpoints.load_best(like)
     if jax.process_index() != 0:
         return 0
     drawn = []
-    for i, image in enumerate(generate_images(parts, variables, config, count)):
-        raw = _denormalize(image, preprocessing["samples"])
-        _write_image(target / f"sample_{i:04d}", raw)
-        drawn.append(pictures.draw_image(image))
+    with logs.show_progress("generating images", count) as report:
+        for i, image in enumerate(generate_images(parts, variables, config, count)):
+            raw = _denormalize(image, preprocessing["samples"])
+            _write_image(target / f"sample_{i:04d}", raw)
+            drawn.append(pictures.draw_image(image))
+            report(len(drawn))
     sheet = pictures.make_contact_sheet(drawn, columns=math.ceil(math.sqrt(count)))
     logs.write_file(target / SHEET, pictures.encode_png(sheet))
     logs.say(f"wrote {count} images and {SHEET} to {target}/")
@@ -101,32 +107,40 @@ def score_generator(
     key = jax.random.key(0)
     variables = parts.prediction.inference.devices.put_state(variables)
     per_image, shown = [], []
-    for i in range(len(examples)):
-        example = examples[i]
-        whole, crop = example["image"], parts.crop
-        origin = [(n - c) // 2 for n, c in zip(whole.shape, crop, strict=False)]
-        image = cut_window(whole, origin, crop)
-        batch = {"image": image[None], "seed": np.array([i], np.uint32)}
-        loss = parts.method.val_loss(variables, batch, key)
-        per_image.append({"id": example["id"], "loss": float(loss[0])})
-        shown += [image] if i < PICTURES else []
+    with logs.show_progress(
+        f"evaluating {SPLIT_NAMES[split]} images", len(examples)
+    ) as report:
+        for i in range(len(examples)):
+            example = examples[i]
+            whole, crop = example["image"], parts.crop
+            origin = [(n - c) // 2 for n, c in zip(whole.shape, crop, strict=False)]
+            image = cut_window(whole, origin, crop)
+            batch = {"image": image[None], "seed": np.array([i], np.uint32)}
+            loss = parts.method.val_loss(variables, batch, key)
+            per_image.append({"id": example["id"], "loss": float(loss[0])})
+            shown += [image] if i < PICTURES else []
+            report(i + 1)
     columns = len(shown)
     if jax.process_index() == 0:
         keys = jax.random.split(key, PICTURES)
         shape = shown[0].shape
-        shown += list(np.asarray(parts.method.sample(variables, keys, shape)))
+        with logs.show_progress("generating images"):
+            shown += list(np.asarray(parts.method.sample(variables, keys, shape)))
     sheet = [pictures.draw_image(image) for image in shown]
     losses = [image["loss"] for image in per_image]
+    for image in per_image:
+        image["loss"] = finite_or_none(image["loss"])
     return Evaluation(
-        scores={f"{split}/loss": float(np.mean(losses))},
+        scores={f"{split}/loss": finite_or_none(float(np.mean(losses)))},
         per_image=per_image,
         confusion=None,
         reliability=None,
+        object_errors=None,
         picture=pictures.make_contact_sheet(sheet, columns),
     )
 
 
-def _denormalize(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
+def _denormalize(image: np.ndarray, about: Mapping[str, Any]) -> np.ndarray:
     """Returns an image with the scale and the dtype of the training images."""
     scale = Scale(np.asarray(about["offset"]), np.asarray(about["width"]))
     raw, dtype = scale.invert(image), np.dtype(about["dtype"])
@@ -138,8 +152,11 @@ def _denormalize(image: np.ndarray, about: dict[str, Any]) -> np.ndarray:
 
 def _write_image(path: Path, image: np.ndarray) -> None:
     """Writes an image `[*S, C]` as PNG, or as TIFF if PNG cannot store it."""
-    plain = image[..., 0] if image.shape[-1] == 1 else image
+    plain, file = image[..., 0] if image.shape[-1] == 1 else image, io.BytesIO()
     if image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] in (1, 3):
-        Image.fromarray(plain).save(path.with_suffix(".png"))
+        path = path.with_suffix(".png")
+        Image.fromarray(plain).save(file, "PNG")
     else:
-        tifffile.imwrite(path.with_suffix(".tif"), plain)
+        path = path.with_suffix(".tif")
+        tifffile.imwrite(file, plain)
+    logs.write_file(path, file.getvalue())

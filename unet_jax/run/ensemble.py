@@ -1,0 +1,142 @@
+"""Several runs as one: loads their checkpoints, and checks that they fit together."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from ml_collections import ConfigDict
+
+from unet_jax.build.fields import may_change
+from unet_jax.build.preprocessing import check_preprocessing
+from unet_jax.checkpoint import Checkpoints
+from unet_jax.data.folders.splits import SPLIT_FILE
+from unet_jax.errors import UserError
+from unet_jax.json_file import read_json
+from unet_jax.run import run_folder
+from unet_jax.text import listing
+
+# Members of an ensemble must agree on these keys of pre-processing and config.
+SHARED_PREPROCESSING = (
+    "classes",
+    "channels",
+    "target_channels",
+    "spatial_axes",
+    "normalize",
+    "spacing",
+    "target_scale",
+)
+SHARED_FIELDS = ("model", "task")
+
+
+class _SplitFile(msgspec.Struct):
+    """The part of split.json that is read here: the ids of the training images."""
+
+    train: list[str]
+
+
+class Member(NamedTuple):
+    """A run of an ensemble.
+
+    Attributes:
+      run: its folder.
+      step: of the checkpoint.
+      metadata: of the checkpoint.
+      variables: of the network, on the devices.
+    """
+
+    run: Path
+    step: int
+    metadata: Mapping[str, Any]
+    variables: Any
+
+
+def open_runs(config: ConfigDict, runs: Sequence[Path]) -> list[Checkpoints]:
+    """Opens the checkpoints of each run, and checks that the runs fit together.
+
+    Args:
+      config: the config of the first run.
+      runs: the run folders.
+
+    Raises:
+      UserError: a folder holds no checkpoint or is named twice, or the best checkpoint
+        of a run does not fit that of the first one.
+    """
+    opened = []
+    for i, run in enumerate(runs):
+        run_folder.check_trained(run)
+        if run.resolve() in [other.resolve() for other in runs[:i]]:
+            raise UserError(f"{run} is in the ensemble twice; name each run once")
+        opened.append(run_folder.open_checkpoints(run, config))
+        check_preprocessing(get_metadata(opened[i])["preprocessing"], run)
+        _check_member(run, get_metadata(opened[i]), get_metadata(opened[0]))
+    return opened
+
+
+def get_metadata(checkpoints: Checkpoints) -> dict[str, Any]:
+    """Returns the metadata of the best checkpoint of a run."""
+    return checkpoints.load_metadata(checkpoints.best)
+
+
+def load_member(run: Path, checkpoints: Checkpoints, like: Any) -> Member:
+    """Loads the best checkpoint of a run.
+
+    Args:
+      run: its folder.
+      checkpoints: its checkpoints.
+      like: the abstract variables, with shapes and shardings.
+    """
+    step, variables = checkpoints.load_best(like)
+    return Member(run, step, checkpoints.load_metadata(step), variables)
+
+
+def _check_member(
+    run: Path, about: Mapping[str, Any], first: Mapping[str, Any]
+) -> None:
+    for part, names in (
+        ("preprocessing", SHARED_PREPROCESSING),
+        ("config", SHARED_FIELDS),
+    ):
+        for name in names:
+            expected, own = first[part].get(name), about[part].get(name)
+            if own != expected:
+                raise UserError(
+                    f"{run} does not fit the first run: its {name} is {own}, not "
+                    f"{expected}; leave it out of the ensemble"
+                )
+
+
+def find_leaks(
+    first: Mapping[str, Any], member: Member, test_ids: Sequence[str]
+) -> str | None:
+    """Returns a warning if a member may have trained on test images of the first run.
+
+    The names of the images tell, if the member has a split.json. Otherwise both runs
+    must have the same data set with the same options.
+
+    Args:
+      first: the metadata of the checkpoint of the first run.
+      member: another run.
+      test_ids: the ids of the test images of the first run.
+    """
+    data, own = (about["config"]["data"] for about in (first, member.metadata))
+    file = member.run / SPLIT_FILE
+    unknown = f"{member.run} may have trained on some of these test images"
+    if file.exists() and data.get("name") == own.get("name"):
+        try:
+            trained = read_json(file, _SplitFile, "delete it").train
+        except UserError as error:
+            return f"{unknown}: {error}"
+        if leaks := sorted(set(trained) & set(test_ids)):
+            return (
+                f"{member.run} has trained on {len(leaks)} of these {len(test_ids)} "
+                f"test images ({listing(leaks)}), so the scores are too good; leave it "
+                "out of the ensemble"
+            )
+        return None
+    names = sorted(data.keys() | own.keys())
+    fields = [f"data.{name}" for name in names if data.get(name) != own.get(name)]
+    fields = [name for name in fields if not may_change(name)]
+    if fields:
+        return f"{unknown}: its {listing(fields)} differs from that of the first run"
+    return None
