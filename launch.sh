@@ -7,9 +7,10 @@
 #   ./launch.sh test [pytest flags]      all tests; -m "not slow" leaves out slow ones
 #   ./launch.sh docs [serve]             builds the documentation, or shows it
 #   ./launch.sh dev ruff check .         a command of the development environment
+#   ./launch.sh lock                     pins the newest versions in requirements/
 #
 # PYTHON=python3.12 chooses the interpreter; each version has its own environment,
-# below .venv/ or below $VENV.
+# below .venv/ or below $VENV. It gets the versions of requirements/<version>.txt.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -23,6 +24,29 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || {
   exit 1
 }
 venv=${VENV:-.venv}/$version
+
+# Pins the newest versions that setup.cfg allows, for each version of Python and all
+# extras and platforms. A line that is only for a later Python is left out.
+lock() {
+  local tools=${VENV:-.venv}/lock minor pins
+  [ -x "$tools/bin/python" ] || "$python" -m venv "$tools"
+  "$tools/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade uv
+  for minor in 11 12 13 14; do
+    pins=$("$tools/bin/uv" pip compile setup.cfg --quiet --all-extras --universal \
+      --python-version "3.$minor" --no-header --no-annotate --no-emit-index-url |
+      sed -e "/python_full_version >= '3\.$((minor + 1))'/d" \
+        -e "s/ ; python_full_version < '3\.$((minor + 1))'$//")
+    {
+      echo "# What launch.sh installs for Python 3.$minor; \`./launch.sh lock\` renews it."
+      echo "$pins"
+    } >"requirements/3.$minor.txt"
+    echo "wrote requirements/3.$minor.txt"
+  done
+}
+if [ "${1:-}" = lock ]; then
+  lock
+  exit
+fi
 
 extras=()
 case ${1:-} in
@@ -38,22 +62,28 @@ fi
 project=.
 [ ${#extras[@]} -eq 0 ] || project=".[$(IFS=,; echo "${extras[*]}")]"
 
+# A Python version without a lock file gets the newest versions.
+pins=requirements/$version.txt
+[ -e "$pins" ] || pins=/dev/null
+
+# Builds use the pinned setuptools, not the newest one, which pip would download.
 install() {
+  local pip=("$venv/bin/python" -m pip install --disable-pip-version-check)
   if command -v uv >/dev/null; then
     [ -x "$venv/bin/python" ] || uv venv --quiet --seed --python "$python" "$venv"
-    VIRTUAL_ENV=$venv uv pip install --quiet --editable "$project"
-  else
-    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-      --editable "$project"
+    pip=(env "VIRTUAL_ENV=$venv" uv pip install)
   fi
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+  "${pip[@]}" --quiet --constraint "$pins" setuptools
+  "${pip[@]}" --quiet --constraint "$pins" --no-build-isolation --editable "$project"
 }
 
 # What is installed is stamped, so that a second launch starts at once.
 stamp=$venv/installed${project#.}
-sum=$(cat setup.cfg pyproject.toml | cksum)
+sum=$(cat setup.cfg pyproject.toml "$pins" | cksum)
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$sum" ]; then
   echo "installing $project into $venv"
+  [ "$pins" != /dev/null ] || echo "no requirements/$version.txt: the newest versions"
   install
   echo "$sum" >"$stamp"
 fi
