@@ -1,6 +1,7 @@
 """Eight fake devices for every test, no silent broadcasting, and tiny runs."""
 
 import atexit
+import json
 import os
 import shutil
 import sys
@@ -52,6 +53,18 @@ def real_data():
         return root / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def read_scores():
+    """A function that returns the scores of a run, without the account of the run."""
+
+    def read(workdir):
+        content = json.loads((workdir / "scores.json").read_text())
+        del content["provenance"]
+        return content
+
+    return read
 
 
 @pytest.fixture

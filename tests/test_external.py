@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import unet_jax
-from unet_jax import logs
 from unet_jax.data import cells
 from unet_jax.errors import UserError
 from unet_jax.run import evaluate, predict, train
+from unet_jax.run.training_log import TrainingLog
 
 LAB = """
 import functools
@@ -131,11 +131,11 @@ def use_lab(config):
 
 @pytest.mark.slow
 def test_functions_of_another_package_work_from_training_to_prediction(
-    lab, tiny, tmp_path, monkeypatch, capsys
+    lab, tiny, tmp_path, monkeypatch, capsys, read_scores
 ):
     config, straight, broken = use_lab(tiny), tmp_path / "one", tmp_path / "two"
     train(config, straight)
-    advance = logs.Log.advance
+    advance = TrainingLog.advance
 
     def kill_at_2(self, step):
         if step == 2:
@@ -143,12 +143,12 @@ def test_functions_of_another_package_work_from_training_to_prediction(
         advance(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(logs.Log, "advance", kill_at_2)
+        patch.setattr(TrainingLog, "advance", kill_at_2)
         assert train(config, broken) == 128 + signal.SIGTERM
     train(config, broken)
     assert "resuming at step 2" in capsys.readouterr().out
-    scores = (straight / "scores.json").read_text()
-    assert (broken / "scores.json").read_text() == scores
+    scores = read_scores(straight)
+    assert read_scores(broken) == scores
     rows = [json.loads(x) for x in (broken / "metrics.jsonl").read_text().splitlines()]
     seen = [row["train/seen"] for row in rows if "train/seen" in row]
     assert seen == [8, 16, 24, 32]
@@ -158,8 +158,8 @@ def test_functions_of_another_package_work_from_training_to_prediction(
     }
 
     evaluate(config, broken)
-    assert (broken / "scores.json").read_text() == scores
-    assert "test/cover" in json.loads(scores)
+    assert read_scores(broken) == scores
+    assert "test/cover" in scores
 
     image = cells(shape=(20, 24), train=3, val=2, test=3).test.load(0)["image"]
     with pytest.raises(UserError, match=r"config.data.name .*'lab:discs', code from"):

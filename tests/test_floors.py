@@ -7,7 +7,9 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WORDS = {"arrays", "errors", "geometry", "specs", "text"}
+WORDS = {
+    *("arrays", "colours", "errors", "geometry", "json_file", "logs", "specs", "text"),
+}
 FLOORS = {  # other rooms: floor 1
     "methods": 2,
     "inference": 2,

@@ -28,7 +28,8 @@ def nodes(*kinds):
 
 
 def test_no_class_derives_from_a_class_of_the_package():
-    own = {node.name for _, node in nodes(ast.ClassDef)}
+    """Except errors: a caller can catch one kind, and the command line all of them."""
+    own = {node.name for _, node in nodes(ast.ClassDef)} - {"UserError"}
     for path, node in nodes(ast.ClassDef):
         bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
         assert not bases & own, f"{path}: {node.name} derives from {bases & own}"

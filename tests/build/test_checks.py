@@ -7,14 +7,15 @@ from unet_jax.build.training import build
 from unet_jax.errors import UserError
 
 VALID = {"name": "UNet", "widths": (2, 4, 8, 16, 32)}
+SAME = VALID | {"widths": (2, 4), "padding": "SAME"}
 
 MISTAKES = [
     ("steps", 0, ["config.steps must be a whole number of 1 or more"]),
     ("seed", -1, ["config.seed"]),
     ("ema", 1.0, ["config.ema must be a number from 0 to below 1, not 1.0"]),
     ("cache", -1.0, ["config.cache"]),
-    ("stepz", 3, ["config has no field 'stepz'; did you mean 'steps'?"]),
-    ("learning_rate", 0.1, ["did you mean 'optimizer.learning_rate'?"]),
+    ("stepz", 3, ["config has no field 'stepz'; did you mean --config.steps?"]),
+    ("learning_rate", 0.1, ["did you mean --config.optimizer.learning_rate?"]),
     ("name", "../x", ["config.name must be text that can name a folder"]),
     ("loss", ("name",), ["a tuple of specs, ({'name': ...},) with its comma"]),
     (
@@ -22,9 +23,48 @@ MISTAKES = [
         (ConfigDict({"name": "dice", "scale": 0.0}),),
         ["config.loss: no term has a scale other than 0"],
     ),
+    ("steps", 10**30, ["config.steps=1", "0 has more than 64 bits"]),
+    ("cache", 1e39, ["config.cache=1e+39 is beyond 3.4e+38; lower it"]),
+    ("crop", (10**30, 16), ["config.crop must be a tuple", "00000, 16)"]),
+    (
+        "task",
+        ConfigDict({"name": "flow", "steps": 10**9}),
+        ["config.task.steps must be a whole number from 1 to 100000"],
+    ),
+    ("data", ConfigDict({"name": "cells", "train": 10**9}), ["train must be a whole"]),
+    (
+        "data",
+        ConfigDict({"name": "cells", "shape": (10**5, 10**5)}),
+        ["config.data: shape=(100000, 100000) has more than 16777216 pixels"],
+    ),
+    (
+        "data",
+        ConfigDict({"name": "folder", "root": "a\0b"}),
+        ["config.data.root must be text, not 'a\\x00b'"],
+    ),
     ("head", "softmax", ["config.head is no longer a field", "config.task"]),
     ("task", "multilabel", ["config.task must be a spec, {'name': ...}"]),
-    ("freeze", "down*", ["config.freeze must be a tuple", "text, not 'down*'"]),
+    ("freeze", "down*", ["config.freeze needs a tuple: ('down*',), not"]),
+    ("crop", 188, ["config.crop needs a tuple: (188,), not 188"]),
+    ("loss", ConfigDict({"name": "dice"}), ["loss needs a tuple: ({'name': 'dice'},)"]),
+    (
+        "model",
+        ConfigDict({"name": "UNet", "widths": 16}),
+        ["config.model.widths needs a tuple: (16,), not 16"],
+    ),
+    (
+        "model",
+        ConfigDict(VALID | {"kernels": (3, 3)}),
+        ["config.model.kernels needs a tuple: ((3, 3),), not (3, 3)"],
+    ),
+    *(
+        (
+            "data",
+            ConfigDict({"name": "folder", "root": "x", field: value}),
+            [f"config.data.{field} needs a tuple: ({value!r},), not {value!r}"],
+        )
+        for field, value in (("classes", "bg"), ("colours", "red"), ("label_map", 255))
+    ),
     ("precision", "fp16", ["config.precision", "'float32' or 'bfloat16'"]),
     ("crop", (188.5, 188), ["config.crop", "(188.5, 188)"]),
     ("spacing", (1.0,), ["config.spacing=1", "2 sizes", "config.crop=16,16"]),
@@ -40,6 +80,11 @@ MISTAKES = [
     ),
     (
         "augment",
+        (ConfigDict({"name": "elastic", "grid": 10**9}),),
+        ["config.augment[0].grid must be a whole number from 2 to 64"],
+    ),
+    (
+        "augment",
         (ConfigDict({"name": "flip", "probability": 2.0}),),
         ["config.augment[0].probability must be a number from 0 to 1"],
     ),
@@ -52,7 +97,10 @@ MISTAKES = [
     (
         "schedule",
         ConfigDict({"name": "cosine", "warmups": 3}),
-        ["config.schedule: 'cosine' has no keyword 'warmups'; did you mean 'warmup'?"],
+        [
+            "config.schedule: 'cosine' has no keyword 'warmups'; did you mean "
+            "--config.schedule.warmup?"
+        ],
     ),
     (
         "parallel",
@@ -127,8 +175,18 @@ def test_a_wrong_field_is_one_line_of_error(tiny, field, value, words):
         (VALID | {"activation": "one_hot"}, ["config.model.activation", "relu"]),
         (VALID | {"depth": 3}, ["config.model: 'UNet' has no keyword 'depth'"]),
         (VALID | {"strides": ((2, 2),) * 5}, ["config.model.strides needs 1 entry or"]),
-        (VALID | {"strides": (2, 2)}, ["config.model.strides must be a tuple"]),
+        (
+            VALID | {"strides": (2, 2)},
+            ["config.model.strides needs a tuple: ((2, 2),)"],
+        ),
         (VALID | {"kernels": ((1, 3, 3),)}, ["config.model: kernels has", "2 axes"]),
+        (SAME | {"widths": (10**9, 4)}, ["config.model needs ", "of this machine"]),
+        (
+            SAME | {"widths": (2**62, 4)},
+            ["config.model.widths has 4611686018427387904;"],
+        ),
+        (SAME | {"kernels": ((10**9 + 1,),)}, ["config.model needs "]),
+        (SAME | {"time_features": 10**9}, ["config.model needs "]),
         (VALID | {"kernels": ((4,),)}, ["config.model.kernels", "that is odd"]),
         (VALID | {"time_features": 3}, ["config.model.time_features", "that is even"]),
         (VALID | {"outputs": 3}, ["config.model: 'UNet' has no keyword 'outputs'"]),

@@ -3,7 +3,9 @@
 import types
 
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from unet_jax.build import dataset
 from unet_jax.data.source import Source, Splits
@@ -32,3 +34,26 @@ def test_unreadable_records_and_duplicates_are_issues(tiny, monkeypatch):
     (leak,) = set(report.issues) - {unreadable}
     assert (leak.level, leak.kind) == ("warning", "leak")
     assert leak.text.startswith("0 (test): the same image as 0 (train)")
+
+
+@pytest.mark.parametrize(
+    ("background", "missing"),
+    [(True, ["test 'bus'"]), (False, ["validation 'sky'", "test 'bus'"])],
+)
+def test_classes_that_validation_or_test_lack_are_named(
+    tiny, tmp_path, capsys, background, missing
+):
+    rng = np.random.default_rng(0)
+    for split, values in {"train": (0, 1, 2), "val": (1, 2), "test": (0, 1)}.items():
+        for kind, pixels in (("images", range(256)), ("masks", values)):
+            path = tmp_path / split / kind / "a.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(rng.choice(pixels, (12, 12)).astype(np.uint8)).save(path)
+    data = {"name": "folder", "root": str(tmp_path), "classes": ("sky", "car", "bus")}
+    tiny.data = ConfigDict({**data, "background": background})
+    dataset.load_splits(tiny)
+    lines = capsys.readouterr().out.splitlines()
+    text = "warning: the {} images have no pixel of {}: the scores of such a class are "
+    text += "left out of the means, or 0 if it is predicted"
+    expected = [text.format(*each.split()) for each in missing]
+    assert [line for line in lines if "no pixel of" in line] == expected

@@ -29,8 +29,10 @@ DEFAULTS = {
     "batch_size": 8,
     "crop": (128, 128),
     "log_every": 20,
+    "logs": ("tensorboard",),
     "eval_every": 200,
     "checkpoint_every": 200,
+    "max_bad_steps": 10,
     "init_from": "",
     "freeze": (),
     "data": {"name": "cells"},
@@ -107,6 +109,7 @@ DEFAULTS = {
         "postprocess": (),
         "seed": 0,
     },
+    "plan": {"seconds": 60.0, "hours": 8.0},
 }
 MODULES = {
     "data": data,
@@ -154,7 +157,7 @@ def test_every_default_spec_can_be_bound(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["steps", "name", "metrics", "metrics[0]", "predict.tta", "parallel.space"]
+    ["steps", "name", "logs", "metrics", "metrics[0]", "predict.tta", "parallel.space"]
     + [f"method.{key}" for key in ("sampling_steps", "eta", "clip")]
     + ["predict.seed"]
     + [f"data.{key}" for key in ("root", "records", "manual_dir", "data_dir")],

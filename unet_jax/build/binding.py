@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ from unet_jax.metrics.metric import Metric
 from unet_jax.parallel import Layout
 from unet_jax.specs import NonNegative, bind, check_type, is_external
 from unet_jax.tasks import Task, TaskData
+from unet_jax.text import one_line
 
 # Assumed facts about a data set, to check a config before the data are read.
 ANY_DATA = TaskData(("background", "foreground"), axes=2, channels=1, target_channels=1)
@@ -298,6 +300,25 @@ def make_init_variables(
     key = jax.random.key(0)
     keys = {"params": key, "dropout": key}
     return lambda: {"batch_stats": {}, **model.init(keys, image)}
+
+
+def read_variable_shapes(config: ConfigDict, model: nn.Module, channels: int) -> Any:
+    """Returns the shapes of the variables of a network.
+
+    Raises:
+      UserError: they need more memory than the machine has.
+    """
+    try:
+        shapes = jax.eval_shape(make_init_variables(config, model, channels))
+        leaves = jax.tree.leaves(shapes)
+        size = sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves)
+    except OverflowError as error:  # a size does not fit into a number of 64 bits
+        raise UserError(
+            f"config.model is too large ({one_line(error)}); lower its widths, kernels "
+            "or time_features"
+        ) from error
+    checks.check_memory(size, "config.model", "its widths, kernels or time_features")
+    return shapes
 
 
 def make_init(config: ConfigDict, method: Method, channels: int) -> Callable:

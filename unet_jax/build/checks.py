@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import augment, losses
 from unet_jax.arrays import Example, list_spatial
-from unet_jax.build.fields import FIELDS, REPLACED, list_keys
+from unet_jax.build.fields import FIELDS, REPLACED, find_flag, list_keys
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, prefix_errors, suggest
 from unet_jax.geometry import Geometry
@@ -26,6 +26,7 @@ from unet_jax.metrics.metric import Metric
 from unet_jax.parallel import Layout
 from unet_jax.specs import check_type
 from unet_jax.tasks import Task
+from unet_jax.text import listing
 
 Terms = list[tuple[float, Callable]]  # a scale or a probability, and its function
 
@@ -50,9 +51,8 @@ def check_fields(config: ConfigDict) -> None:
         if name in REPLACED:
             raise UserError(f"config.{name} is no longer a field; {REPLACED[name]}")
         if name not in known:
-            holders = [f for f in known if isinstance(config.get(f), ConfigDict)]
-            inside = [f"{field}.{name}" for field in holders if name in config[field]]
-            hint = f"did you mean {inside[0]!r}?" if inside else suggest(name, known)
+            near = find_flag(name, config)
+            hint = f"did you mean {near}?" if near else suggest(name, known)
             raise UserError(f"config has no field {name!r}; {hint}")
     for name, field in known.items():
         if name not in config:
@@ -83,7 +83,10 @@ def read_section(config: ConfigDict, name: str) -> dict[str, Any]:
     check_type(given, Mapping, f"config.{name}")
     for key, value in given.items():
         if key not in known:
-            raise UserError(f"config.{name} has no key {key!r}; {suggest(key, known)}")
+            raise UserError(
+                f"config.{name} has no key {key!r}; "
+                f"{suggest(key, known, field=f'config.{name}')}"
+            )
         check_type(value, known[key].type, f"config.{name}.{key}")
     return {key: field.default for key, field in known.items()} | given
 
@@ -198,12 +201,26 @@ def check_crop(
         )
     pixels = config.batch_size * math.prod(config.crop) // jax.process_count()
     batch = pixels * 4 * (source.channels + 2)  # with label and weight, 4 bytes each
+    check_memory(
+        batch,
+        f"config.batch_size={config.batch_size} of config.crop={_join(config.crop)}",
+        "one of them",
+    )
+
+
+def check_memory(size: int, what: str, cause: str) -> None:
+    """Raises UserError if a number of bytes is larger than the memory of the machine.
+
+    Args:
+      size: in bytes.
+      what: needs them, in words.
+      cause: the fields to lower.
+    """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if batch > machine:
+    if size > machine:
         raise UserError(
-            f"config.batch_size={config.batch_size} of config.crop="
-            f"{_join(config.crop)} needs {batch / 2**30:.3g} GiB, more than the "
-            f"{machine / 2**30:.3g} GiB of this machine; lower one of them"
+            f"{what} needs {size / 2**30:.3g} GiB, more than the "
+            f"{machine / 2**30:.3g} GiB of this machine; lower {cause}"
         )
 
 
@@ -255,6 +272,18 @@ def check_first_metric(metrics: tuple[tuple[str, Metric], ...]) -> None:
             "config.metrics must start with a metric for which higher is better, such "
             "as dice or psnr: the first metric chooses the best checkpoint"
         )
+
+
+def describe_absent_classes(names: Sequence[str], split: str) -> str:
+    """Returns a warning of classes without a pixel in the truth of 'val' or 'test'.
+
+    The names are those of classes that the means over the classes count.
+    """
+    images = {"val": "validation", "test": "test"}[split]
+    return (
+        f"the {images} images have no pixel of {listing(map(repr, names))}: the scores "
+        "of such a class are left out of the means, or 0 if it is predicted"
+    )
 
 
 def check_terms(

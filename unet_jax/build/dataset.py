@@ -15,13 +15,15 @@ from unet_jax.data.dataset_report import (
     Issue,
     merge_issues,
     raise_errors,
+    total_pixels,
 )
-from unet_jax.data.duplicates import check_leaks, find_duplicates
+from unet_jax.data.duplicates import check_leaks, find_duplicates, name_duplicates
 from unet_jax.data.record import RecordStats, measure_record
 from unet_jax.data.resample import make_resampling
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, prefix_errors
-from unet_jax.logs import say
+from unet_jax.logs import iterate_with_progress, say
+from unet_jax.tasks import Task
 
 NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -95,7 +97,7 @@ def _add_config_issues(splits: Splits, config: ConfigDict) -> Splits:
 def _find_config_issues(
     config: ConfigDict, source: Source, report: DatasetReport
 ) -> Iterator[Issue]:
-    """Yields the issues of labels for the task, and of pixel sizes for the spacing."""
+    """Yields the issues of labels for the task and of pixel sizes for the spacing."""
     task = binding.build_task(config, binding.ANY_DATA)
     if source.independent and not task.overlapping:
         remedy = "set --config.task.name=multilabel"
@@ -103,12 +105,35 @@ def _find_config_issues(
             remedy = f"task {config.task.name} needs one file of object ids per image"
         text = f"{report.root}: each class has its own mask, so classes may overlap; "
         yield Issue("error", "task", text + remedy)
+    if names_absent_classes(task):
+        yield from _find_absent_classes(source, report)
     for record in report.records:
         try:
             with prefix_errors(record.image):
                 make_resampling(record.shape, record.spacing, tuple(config.spacing))
         except UserError as error:
             yield Issue("error", "spacing", str(error))
+
+
+def names_absent_classes(task: Task) -> bool:
+    """Returns True if the report of a data set names the classes that a split lacks."""
+    return bool(task.classes) and not task.finds_objects
+
+
+def _find_absent_classes(source: Source, report: DatasetReport) -> Iterator[Issue]:
+    """Yields a warning for each split that lacks classes of the training images."""
+    pixels = {
+        split: total_pixels(r for r in report.records if r.split == split)
+        for split in ("train", "val", "test")
+    }
+    first = 1 if source.background else 0
+    classes = {k: name for k, name in enumerate(report.classes) if k >= first}
+    for split in ("val", "test"):
+        trained = [k for k in classes if k in pixels["train"]]
+        absent = [classes[k] for k in trained if k not in pixels[split]]
+        if absent and any(record.split == split for record in report.records):
+            text = checks.describe_absent_classes(absent, split)
+            yield Issue("warning", "absent class", text)
 
 
 def _build_splits(config: ConfigDict, notes: Mapping[str, str]) -> Splits:
@@ -125,14 +150,18 @@ def _measure_records(splits: Splits, threads: int) -> DatasetReport:
     with ThreadPoolExecutor(threads) as pool:
         for split, source in splits.sources.items():
             measure = functools.partial(_measure_one, source, split)
-            for result in pool.map(measure, range(source.length)):
+            found = pool.map(measure, range(source.length))
+            title = f"reading {source.length:,} {split} images"
+            for result in iterate_with_progress(found, source.length, title):
                 (records if isinstance(result, RecordStats) else issues).append(result)
-    issues += check_leaks(records, find_duplicates(records), "allow")
+    duplicates = find_duplicates(records)
+    issues += check_leaks(records, duplicates, "allow")
     return DatasetReport(
         root=splits.train.name.removesuffix("/train"),
         classes=splits.train.classes,
         records=tuple(records),
         issues=tuple(issues),
+        duplicates=name_duplicates(records, duplicates),
     )
 
 

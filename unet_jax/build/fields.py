@@ -11,12 +11,13 @@ those that may change. The signature of the function lists all of its keywords, 
 their types. Some fields are tuples of specs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
+from unet_jax.errors import find_nearest
 from unet_jax.specs import BelowOne, Count, Domain, NonNegative, Positive, Spec, Whole
 
 Keyword = Any  # the type is in the signature of the function that the spec names
@@ -75,11 +76,19 @@ FIELDS = (
     Field("log_every", Count, 20,
           "Number of steps between two lines of training scalars in metrics.jsonl.",
           may_change=True),
+    Field("logs", tuple[Literal["tensorboard", "wandb"], ...], ("tensorboard",),
+          "Programs that get the numbers and pictures of a run, besides metrics.jsonl. "
+          "tensorboard; wandb: Weights & Biases, which needs the package wandb. (): "
+          "none.", may_change=True),
     Field("eval_every", Count, 200,
           "Number of steps between two evaluations on the validation split. Each "
           "evaluation also saves a checkpoint.", may_change=True),
     Field("checkpoint_every", Count, 200,
           "Number of steps between two checkpoints.", may_change=True),
+    Field("max_bad_steps", Count, 10,
+          "Number of steps in a row whose numbers are not finite, after which a run "
+          "stops. Such a step changes nothing and is counted. They are counted when "
+          "the log is written and when a checkpoint is saved.", may_change=True),
     Field("init_from", str, "",
           "Run folder or .safetensors file with the parameters to start from. Arrays "
           "of the same name and shape are used; the others are initialised at random. "
@@ -98,6 +107,23 @@ FIELDS = (
     Field("data.root", Keyword, UNSET,
           "folder: path of the folder that holds images/ and masks/.",
           may_change=True),
+    Field("data.background", Keyword, UNSET,
+          "True: class 0 is the background, and the score of a data set is the mean "
+          "over the other classes. False: no class is, as in street scenes, and all "
+          "classes count. folder and tfds: True by default; isbi2012: False; the other "
+          "data sets have a background. Losses do not use it: dice and tversky have a "
+          "keyword of the same name."),
+    Field("data.group", Keyword, UNSET,
+          "folder: regular expression for the names of files. Files in which it finds "
+          "the same text, such as the number of a patient, are in one split."),
+    Field("data.series", Keyword, UNSET,
+          "folder: together: consecutive images that look alike (slices, frames) are "
+          "in one split, or the splits are blocks of them; apart: all images are "
+          "independent."),
+    Field("data.tiff_axes", Keyword, UNSET,
+          "folder, and --mode=predict: order of the axes of TIFF files with as many "
+          "axes, for files that do not state it. CYX: channels first; YXC: channels "
+          "last; ZYX: pages or slices. '': what the files state.", may_change=True),
     Field("data.records", Keyword, UNSET,
           "folder: path of a folder for a copy of the data that is fast to read, for "
           "large data sets. '': the image files are read.", may_change=True),
@@ -287,9 +313,11 @@ FIELDS = (
            {"name": "brier"}),
           "Metrics, functions of unet_jax/metrics. The best checkpoint is the one with "
           "the highest value, on the validation split, of the first metric that the "
-          "run started with. Distances, such as a tolerance, are in pixels, or in the "
-          "units of the spacing if the data set has one. (): no metrics, only for the "
-          "method diffusion; the best checkpoint is the one with the lowest loss.",
+          "run started with. A score is the mean over the classes without the "
+          "background (see data.background). Distances, such as a tolerance, are in "
+          "pixels, or in the units of the spacing if the data set has one. (): no "
+          "metrics, only for the method diffusion; the best checkpoint is the one with "
+          "the lowest loss.",
           may_change=True),
     Field("predict", Mapping, {},
           "Options of prediction, for --mode=predict and for the scores of the test "
@@ -322,6 +350,16 @@ FIELDS = (
           "this order. (): none.", may_change=True),
     Field("predict.seed", _Seed, 0,
           "Seed of the images that --mode=sample generates.", may_change=True),
+
+    # Planning
+    Field("plan", Mapping, {},
+          "Limits of the plan that --mode=inspect makes.", may_change=True),
+    Field("plan.seconds", NonNegative, 60.0,
+          "Time of the measurements in seconds; the first one ends in any case. 0: no "
+          "plan.", may_change=True),
+    Field("plan.hours", Positive, 8.0,
+          "Longest time in hours that training with the plan may take on this machine.",
+          may_change=True),
 )
 # fmt: on
 
@@ -361,6 +399,42 @@ def may_change(name: str) -> bool:
     """
     changeable = [field.name for field in FIELDS if field.may_change]
     return any(name == field or name.startswith(f"{field}.") for field in changeable)
+
+
+def find_flag(wrong: str, config: ConfigDict | None = None) -> str:
+    """Returns the flag that is nearest to the name of a field that does not exist.
+
+    `find_flag('step')` is '--config.steps', and `find_flag('optimiser.name')` is
+    '--config.optimizer.name'. It is '' if no name is similar.
+
+    Args:
+      wrong: the name, without `config.`.
+      config: a config, whose specs may have keys that are not in the table.
+    """
+    names = [field.name for field in FIELDS]
+    outer = [name for name in names if "." not in name]
+    for name in outer:
+        names += _list_paths(config.get(name), name) if config else ()
+    head, dot, rest = wrong.partition(".")
+    if dot:
+        near = find_nearest(head, outer)
+        return f"--config.{near}.{rest}" if near else ""
+    paths: dict[str, str] = {}  # by the last part; a field comes before a key
+    for name in (*outer, *names):
+        paths.setdefault(name.rpartition(".")[2], name)
+    near = find_nearest(wrong, paths)
+    return f"--config.{paths[near]}" if near else ""
+
+
+def _list_paths(value: Any, name: str) -> Iterator[str]:
+    """Yields the names of all keys in a field: 'optimizer.clip', 'loss[0].scale'."""
+    if isinstance(value, ConfigDict):
+        for key, inner in value.items():
+            yield f"{name}.{key}"
+            yield from _list_paths(inner, f"{name}.{key}")
+    elif isinstance(value, tuple):
+        for i, inner in enumerate(value):
+            yield from _list_paths(inner, f"{name}[{i}]")
 
 
 def list_keys(name: str) -> dict[str, Field]:

@@ -4,20 +4,20 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import parallel, postprocess, views
 from unet_jax.arrays import Segmentation
 from unet_jax.build import binding, checks
+from unet_jax.build.preprocessing import Preprocessing, read_task_data
 from unet_jax.data import normalize
 from unet_jax.data.normalize import Scale
 from unet_jax.data.resample import Resampling, make_resampling
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import Inference
 from unet_jax.specs import bind
-from unet_jax.tasks import Task, TaskData
+from unet_jax.tasks import Task
 from unet_jax.views import View
 
 
@@ -33,7 +33,7 @@ class PredictionParts(NamedTuple):
       views: of test-time augmentation.
       postprocess: `(segmentation, probabilities) -> segmentation`.
       options: the keys of `config.predict`, as attributes; see build/fields.py.
-      preprocessing: the JSON data about pre-processing from the checkpoint.
+      preprocessing: the pre-processing, from the checkpoint.
     """
 
     task: Task
@@ -44,7 +44,7 @@ class PredictionParts(NamedTuple):
     views: tuple[View, ...]
     postprocess: Callable[[Segmentation, np.ndarray], Segmentation]
     options: SimpleNamespace
-    preprocessing: dict[str, Any]
+    preprocessing: Preprocessing
 
     @property
     def convert(self) -> bool:
@@ -86,13 +86,13 @@ class PredictionParts(NamedTuple):
 
 
 def build_prediction(
-    config: ConfigDict, preprocessing: dict[str, Any]
+    config: ConfigDict, preprocessing: Preprocessing
 ) -> PredictionParts:
     """Builds the parts of a run that predict.
 
     Args:
       config: the config of the run.
-      preprocessing: the JSON data about pre-processing from its checkpoint.
+      preprocessing: the pre-processing, from its checkpoint.
 
     Raises:
       UserError: a field of the config is wrong.
@@ -113,7 +113,7 @@ def build_prediction(
     return PredictionParts(
         task=task,
         inference=inference,
-        variables=jax.eval_shape(binding.make_init_variables(config, model, channels)),
+        variables=binding.read_variable_shapes(config, model, channels),
         measure=binding.bind_field(normalize, config, "normalize"),
         value_scale=make_value_scale(task, preprocessing["target_scale"]),
         views=getattr(views, options.tta)(axes),
@@ -176,13 +176,6 @@ def bind_options(config: ConfigDict, task: Task) -> tuple[SimpleNamespace, Calla
         with prefix_errors("config.predict.postprocess"):
             chained(label, task.probabilities(prediction))
     return options, chained
-
-
-def read_task_data(preprocessing: dict[str, Any]) -> TaskData:
-    """Returns the facts about the training data that a task depends on."""
-    axes, channels = preprocessing["spatial_axes"], preprocessing["channels"]
-    classes = tuple(preprocessing["classes"])
-    return TaskData(classes, axes, channels, preprocessing["target_channels"])
 
 
 def _expand_tile(tile: tuple[int, ...], axes: int) -> tuple[int, ...]:
