@@ -12,7 +12,7 @@ from scipy.stats import entropy as scipy_entropy
 from unet_jax import inference, parallel, tasks, tiling, views
 from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry
-from unet_jax.inference import Inference, Request
+from unet_jax.inference import Inference, NonFinitePredictionError, Request
 from unet_jax.models import UNet
 from unet_jax.tasks import TaskData
 
@@ -132,6 +132,22 @@ def test_vectors_are_turned_back_before_the_mean(shape, local, tta):
         np.testing.assert_allclose(
             one["prediction"][inner][..., :-1], slope[inner], atol=1e-5
         )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_prediction_that_is_not_finite_is_an_error_of_its_image(bad):
+    """Labels would be class 0 without a word; the images before it are returned."""
+    task = tasks.flow(DATA)
+    images = make_images(3, (30, 24))
+    images[2][7, 7] = bad
+    inferred = Inference(
+        Slope(), devices=parallel.local_devices(), task=task, channels=1
+    )
+    reads = [lambda box, image=image: image[tuple(box)] for image in images]
+    results = inferred.predict_images([{}], (30, 24), reads)
+    assert all(np.isfinite(next(results)["label"]).all() for _ in range(2))
+    with pytest.raises(NonFinitePredictionError, match="the prediction is not finite"):
+        next(results)
 
 
 def test_progress_is_reported_to_the_end():

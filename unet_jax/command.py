@@ -53,7 +53,7 @@ def report_user_errors() -> Iterator[None]:
 
 
 def _shorten(line: str) -> str:
-    """Leaves out the middle of a line that nobody would read, such as a long value."""
+    """Leaves out the middle of a very long line."""
     if len(line) <= LONGEST_LINE:
         return line
     half = LONGEST_LINE // 2

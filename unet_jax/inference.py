@@ -373,13 +373,15 @@ def compute_entropy(task: Task, probabilities: np.ndarray) -> np.ndarray:
 def _unstack(count: int, results: dict[str, jax.Array]) -> Iterator[Results]:
     """Yields the results for the first `count` tiles of a batch, on the host."""
     host = jax.device_get(results)
-    if not host.pop(FINITE)[:count].all():
-        raise NonFinitePredictionError(
-            "the prediction is not finite: numbers in the network overflow; train "
-            "again with a lower config.optimizer.learning_rate or with clip "
-            "(or the checkpoint is damaged, if an earlier version wrote it)"
-        )
+    finite = host.pop(FINITE)
     for i in range(count):
+        if not finite[i]:
+            raise NonFinitePredictionError(
+                "the prediction is not finite: numbers in the network overflow; train "
+                "again with a lower config.optimizer.learning_rate or with "
+                "config.optimizer.clip (or the checkpoint is damaged, if an earlier "
+                "version wrote it)"
+            )
         yield {name: array[i] for name, array in host.items()}
 
 

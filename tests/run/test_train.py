@@ -216,7 +216,7 @@ def test_a_signal_in_the_last_evaluation_stops_the_run(tiny, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path, capsys):
     tiny.optimizer = ConfigDict({"name": "sgd", "learning_rate": 1e15, "clip": 0.0})
     tiny.model.norm = "none"
     tiny.schedule = ConfigDict({"name": "constant"})
@@ -230,6 +230,27 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
     assert "the checkpoint of step 3 is finite" in line
     leaves = jax.tree.leaves(restored_state(tiny, tmp_path))
     assert all(np.isfinite(leaf).all() for leaf in leaves)
+    printed = capsys.readouterr().out
+    assert "warning: skipped step 2; not finite: grad_norm, loss" in printed
+    assert "warning: step 2: the prediction is not finite" in printed
+    assert "this checkpoint is the best only if no other has a score" in printed
+    with pytest.raises(UserError, match="the prediction is not finite"):
+        evaluate(tiny, tmp_path)  # the parameters are finite, but useless
+    assert not (tmp_path / "scores.json").exists()
+
+
+def test_a_folder_in_use_is_refused_before_the_data_are_read(
+    tiny, tmp_path, monkeypatch
+):
+    tiny.data.name = "missing"
+    with run_folder.lock(tmp_path), pytest.raises(UserError, match="is in use"):
+        train(tiny, tmp_path)
+    del tiny.data.name
+    tiny.data.name = "cells"
+    monkeypatch.setattr(run_folder, "check_unlocked", lambda _: None)
+    with run_folder.lock(tmp_path), pytest.raises(UserError, match="is in use"):
+        train(tiny, tmp_path)  # both have started at the same time
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 @pytest.mark.slow

@@ -26,8 +26,6 @@ DISK_ERRORS = (
     errno.EACCES,
     errno.EIO,
 )
-
-
 TEMPORARY = (  # in the text of an error: the checkpoint itself may be sound
     "MemoryError",
     "RESOURCE_EXHAUSTED",

@@ -44,7 +44,7 @@ def pack(folder, members, root="ISBI-2012-challenge/"):
 
 @pytest.fixture
 def offline(monkeypatch):
-    """Moves the address of the archive to a port where nobody listens."""
+    """Moves the address of the archive to a port that refuses connections."""
     nowhere = isbi2012.ARCHIVE._replace(url=f"http://127.0.0.1:9/{ZIP}")
     monkeypatch.setattr(isbi2012, "ARCHIVE", nowhere)
 
