@@ -21,8 +21,9 @@ def test_isbi2012(real_data):
     }
     shares = percent(report.records)
     assert shares == pytest.approx({0: 22.0, 1: 78.0}, abs=0.05)
-    (issue,) = report.issues
-    assert issue.text.startswith("test: there are no masks")
+    masks, series = report.issues
+    assert masks.text.startswith("test: there are no masks")
+    assert "train 00 to 21, val 22 to 25, test 26 to 29" in series.text
 
 
 def test_dsb2018(real_data):

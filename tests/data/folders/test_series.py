@@ -151,6 +151,26 @@ def test_given_splits_are_kept_and_neighbours_in_two_of_them_are_named(tmp_path)
     assert text.startswith("f01.png, f03.png, f05.png and 9 more: consecutive images")
 
 
+@pytest.mark.parametrize("given", ["", "val"])
+def test_blocks_of_a_training_folder_are_mentioned_once(tmp_path, given):
+    root = write(tmp_path / "train", [f"{i:02d}.png" for i in range(20)], drifting(20))
+    if given:  # the frames after those of train/
+        names = [f"{i}.png" for i in range(20, 24)]
+        write(tmp_path / given, names, drifting(4))
+    splits = folder(root=str(root.parent))
+    (text,) = series_issues(splits)
+    assert "the splits are blocks of consecutive images" in text
+
+
+def test_a_given_split_beside_blocks_is_checked(tmp_path):
+    for i, image in enumerate(drifting(24)):
+        home = tmp_path / ("val" if i % 4 == 1 else "train")
+        write(home, [f"f{i:02d}.png"], [image])
+    blocks, leak = series_issues(folder(root=str(tmp_path)))
+    assert "the splits are blocks" in blocks
+    assert leak.startswith("f01.png, f05.png, f09.png and 3 more: consecutive images")
+
+
 def test_equal_frames_of_a_series_stay_in_one_split(tmp_path):
     images = drifting(20)
     images[18] = images[3]

@@ -1,7 +1,7 @@
 """Pages that may show the same subject, by the names of files and by their content."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,17 +116,23 @@ def describe_kept(
 
 
 def check_page_groups(
-    found: PageGroups, split: Mapping[Path, str], *, needed: int, source: str
+    found: PageGroups,
+    split: Mapping[Path, str],
+    checked: Set[Path],
+    *,
+    needed: int,
+    source: str,
 ) -> Iterator[Issue]:
     """Yields a warning if images that may show the same subject are in two splits.
 
     Args:
       found: the groups of all files.
       split: of each file.
+      checked: the files of which at least one must be among those in two splits.
       needed: the number of groups that a new split needs.
       source: of the split: 'new', 'folders' or 'file'.
     """
-    divided = _divided_groups(found, split)
+    divided = [p for p in _divided_groups(found, split) if not checked.isdisjoint(p)]
     if found.named and found.found and divided:
         a, b = divided[0]
         text = f"{a.name} ({split[a]}) and {b.name} ({split[b]}) may show the same "
@@ -142,7 +148,7 @@ def check_page_groups(
             remedy = "if so, start a new run" + (f" with {flag}" if flag else "")
         yield Issue("warning", "series", f"{text}; {remedy}, else {APART}")
         return
-    held_out = {path for path in found.paths if split[path] in ("val", "test")}
+    held_out = {path for path in checked if split[path] in ("val", "test")}
     leaked = {
         path
         for pair in found.consecutive

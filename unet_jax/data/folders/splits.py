@@ -100,14 +100,19 @@ def assign_splits(
     failed = any(issue.level == "error" for issue in issues)
     if group and not failed:
         issues += _check_groups(pages, find_groups(pages, group), leaks)
-    given = [page.pair.split for page in pages]
-    kept = found and found.neighbours.alike and not file and not any(given)
-    if found and found.found and not kept and not failed:
-        source = "file" if file else "folders" if all(given) else "new"
+    if found and found.found and not failed:
         of_file = {page.pair.image: page.stats.split for page in pages}
-        found = found._replace(paths=tuple(p for p in found.paths if p in of_file))
+        given = {page.pair.image: page.pair.split for page in pages}
+        held_out = {"val", "test"} & set(given.values())
+        checked = set(of_file)
+        if found.neighbours.alike and not file:  # blocks meet, as they must
+            checked = {path for path in given if given[path] in held_out}
+        source = "file" if file else "folders" if len(held_out) == 2 else "new"
         needed = options.folds or 3
-        issues += check_page_groups(found, of_file, needed=needed, source=source)
+        found = found._replace(paths=tuple(p for p in found.paths if p in of_file))
+        issues += check_page_groups(
+            found, of_file, checked, needed=needed, source=source
+        )
     return AssignedPages(pages, issues, name_duplicates(records, duplicates))
 
 
