@@ -251,9 +251,8 @@ def load_newest_metadata(workdir: Path) -> dict[str, Any]:
     """
     steps = list_steps(workdir)
     if not steps:
-        raise UserError(
-            f"{workdir} holds no finished checkpoint; name the folder of a trained run"
-        )
+        lacks = "holds no finished checkpoint" if workdir.is_dir() else "does not exist"
+        raise UserError(f"{workdir} {lacks}; name the folder of a trained run")
     for step in reversed(steps):
         try:
             return load_metadata(workdir / FOLDER / str(step))

@@ -18,9 +18,8 @@ from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
 from unet_jax.models import UNet
 from unet_jax.run import train
-from unet_jax.run.planning import cost, drafts
+from unet_jax.run.planning import cost
 from unet_jax.run.planning.planner import format_plan, plan_training
-from unet_jax.run.planning.rules import PlannedField
 
 SPLITS = Splits(*3 * [Source("here", (), (), 1, 0, load=None)])  # the steps are fake
 
@@ -257,24 +256,6 @@ def test_a_rare_class_changes_the_weight_map_and_the_sampling(monkeypatch):
     street = SPLITS.train._replace(background=False)
     plan = plan_training(base.get_config(), report, SPLITS._replace(train=street))
     assert plan.config.sampling.name == "uniform"  # no class is the background
-
-
-def test_set_fields_changes_a_copy():
-    config = base.get_config()
-    config.predict.tile = config.get_ref("crop")
-    before = config.to_json()
-    fields = [
-        PlannedField("crop", (64, 32), ""),
-        PlannedField("model.widths", (3, 6), ""),
-        PlannedField("weight_map", {"name": "frequency", "shares": (0.99, 0.01)}, ""),
-        PlannedField("spacing", (1.0, 2.0), ""),
-    ]
-    changed = drafts.set_fields(config, fields)
-    assert changed.model.widths == (3, 6)
-    assert changed.spacing == (1.0, 2.0)
-    assert changed.weight_map.to_dict() == fields[2].value
-    assert changed.crop == changed.predict.tile == (64, 32)
-    assert config.to_json() == before
 
 
 def test_a_plan_needs_images(tiny):

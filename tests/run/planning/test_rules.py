@@ -92,6 +92,7 @@ def test_rare_classes_and_a_sparse_foreground():
     records = [record(pixels=((-1, 500), (0, 900), (1, 95))), record(pixels=((2, 5),))]
     shares = rules.compute_class_shares(records)
     assert shares == {0: 0.9, 1: 0.095, 2: 0.005}
+    assert rules.compute_class_shares([]) == {}
     rare, reason = rules.find_rarest_class(shares, "abc")
     assert rare
     assert reason == "c, the rarest class, is 0.50% of the pixels"
