@@ -1,16 +1,20 @@
 """Prepared data sets are data: they name no code that is then imported."""
 
 import json
+import os
 import sys
 
 import pytest
 import tensorflow_datasets
 
-from unet_jax.data.datasets.tfds import find_builder
+from unet_jax.data.datasets.tfds import FEATURE_CLASSES, find_builder
 from unet_jax.errors import UserError
 
 FOREIGN = "strangers.evil.Foo"
-DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+FEATURES = "tensorflow_datasets.core.features"
+DICT = f"{FEATURES}.features_dict.FeaturesDict"
+LABEL = f"{FEATURES}.class_label_feature.ClassLabel"
+MASK = f"{FEATURES}.labeled_image.LabeledImage"
 
 
 class Asked(Exception):
@@ -47,15 +51,68 @@ def nested(key, name=FOREIGN):
         nested("pythonClassName", "tensorflow_datasets_evil.Foo"),
         nested("pythonClassName", "tensorflow_datasets.scripts.cli.main.Foo"),
         nested("pythonClassName", "tensorflow_datasets.core.features.Foo"),
+        nested("pythonClassName", f"{DICT}.Foo"),
         {"json": {"json": '{"type": "strangers.evil.Foo", "a": NaN}'}},
     ],
 )
-def test_a_class_from_outside_tfds_is_refused(place, tmp_path, content):
+def test_a_class_that_is_not_in_the_list_is_refused(place, tmp_path, content):
     (place / "features.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"Foo'. It is not part of") as error:
+    with pytest.raises(UserError, match=r"Foo', which is not imported") as error:
         find_builder("thing", "", str(tmp_path))
     assert str(error.value).startswith(f"{place}/features.json names the class ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "foo.Mine",
+        f"{FEATURES}.audio_feature.Audio",  # is decoded by ffmpeg
+        f"{FEATURES}.top_level_feature.TopLevelFeature",
+    ],
+)
+def test_a_class_that_tfds_knows_may_be_refused(place, tmp_path, name, monkeypatch):
+    """Another program may have registered a class of its own in this process."""
+    known = tensorflow_datasets.features.FeatureConnector._registered_features
+    monkeypatch.setitem(known, "foo.Mine", tensorflow_datasets.features.Text)
+    (place / "features.json").write_text(json.dumps(nested("type", name)))
+    with pytest.raises(UserError, match=f"{name}', which is not imported"):
+        find_builder("thing", "", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"type": LABEL, "content": {"names_file": "/dev/zero"}},
+        {"type": MASK, "content": {"labels": "/dev/zero"}},
+        {"pythonClassName": LABEL, "json": {"json": '{"names_file": "/dev/zero"}'}},
+    ],
+)
+def test_a_file_outside_the_folder_is_not_read(place, tmp_path, content):
+    """TFDS would read the names of the classes in it: here, zeros without end."""
+    features = {"pythonClassName": DICT, "featuresDict": {"features": {"a": content}}}
+    (place / "features.json").write_text(json.dumps(features))
+    with pytest.raises(UserError, match="features.json names the file '/dev/zero' in"):
+        find_builder("thing", "", str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "large"])
+def test_odd_files_of_class_names_are_not_read(place, tmp_path, kind):
+    """TFDS reads every line of NAME.labels.txt, whatever the JSON says."""
+    path = place / "a.labels.txt"
+    if kind == "link":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"a\n" * 2**20)
+    with pytest.raises(UserError, match=r"a\.labels\.txt: is "):
+        find_builder("thing", "", str(tmp_path))
+
+
+def test_every_class_of_the_list_is_one_of_tfds():
+    known = tensorflow_datasets.features.FeatureConnector._registered_features
+    assert known.keys() >= FEATURE_CLASSES
 
 
 def test_classes_in_dataset_info_are_checked(place, tmp_path):
@@ -91,7 +148,7 @@ def test_the_strangers_module_is_not_imported(tmp_path, monkeypatch):
     ):
         (folder / "dataset_info.json").write_text(json.dumps(info))
         (folder / name).write_text(json.dumps(content))
-        with pytest.raises(UserError, match="'strangers.Foo'. It is not part of"):
+        with pytest.raises(UserError, match="'strangers.Foo', which is not imported"):
             find_builder("thing", "", str(tmp_path))
         assert not (tmp_path / "ran").exists()
         assert "strangers" not in sys.modules
@@ -107,6 +164,7 @@ def test_odd_json_is_one_line(place, tmp_path, text):
 
 def test_the_classes_of_tfds_are_read(place, tmp_path):
     content = nested("pythonClassName", DICT)
+    content["featuresDict"]["features"]["labels"] = {"pythonClassName": MASK}
     content["featuresDict"]["features"]["type"] = {"pythonClassName": DICT}
     content["description"] = "[text]"
     (place / "features.json").write_text(json.dumps(content))

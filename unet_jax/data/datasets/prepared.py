@@ -100,11 +100,11 @@ def read_rows(builder: Any, split: str) -> Sequence[dict[str, Any]]:
     """
     import tensorflow_datasets as tfds
 
-    # TFDS would need OpenCV to decode images of 16 bits, and runs ffmpeg for sounds
+    # TFDS would need OpenCV to decode images of 16 bits
     decoders = {
         name: tfds.decode.SkipDecoding()
         for name, feature in builder.info.features.items()
-        if isinstance(feature, tfds.features.Image | tfds.features.Audio)
+        if isinstance(feature, tfds.features.Image)
     }
     try:
         rows = builder.as_data_source(split, decoders=decoders)

@@ -14,6 +14,7 @@ from unet_jax.arrays import IGNORE
 from unet_jax.data.datasets import cell_tracking, dsb2018, isbi2012, pets
 from unet_jax.data.datasets.prepared import data_home, prepare, read_rows
 from unet_jax.data.files import channel_converter, decode_image
+from unet_jax.data.files.limits import check_regular
 from unet_jax.data.label_map import apply_label_map, class_colours, parse_label_map
 from unet_jax.data.record import Record
 from unet_jax.data.source import Source, Splits, subset
@@ -36,7 +37,29 @@ PREPARABLE = {  # data sets that can be prepared without TensorFlow
 }
 
 REPEAT = "prepare the data set again"
+MOST_CLASSES = 2**16
+MOST_NAMES = 2**20  # bytes of a file of class names
+FEATURE_CLASSES = {  # classes that make features from JSON and run no other program
+    f"tensorflow_datasets.core.features.{name}"
+    for name in (
+        "bounding_boxes.BBoxFeature",
+        "class_label_feature.ClassLabel",
+        "dataset_feature.Dataset",
+        "feature.Tensor",  # its name in older versions of TFDS
+        "features_dict.FeaturesDict",
+        "image_feature.Image",
+        "labeled_image.LabeledImage",
+        "scalar.Scalar",
+        "sequence_feature.Sequence",
+        "tensor_feature.Tensor",
+        "text_feature.Text",
+        "translation_feature.Translation",
+        "translation_feature.TranslationVariableLanguages",
+        "video_feature.Video",
+    )
+}
 _CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # of TFDS 4 and before
+_FILE_KEYS = ("names_file", "labels")  # a text: TFDS reads that file's lines as names
 _NAME = re.compile(r"(?P<name>\w+)(?:/(?P<config>[^/:]+))?(?::(?P<version>[\d.]+))?")
 
 
@@ -106,6 +129,8 @@ def tfds(
             _check_array(f"{option}: {name!r} of {dataset}", features[name])
     for name in splits:
         _check_exists(f"splits: {dataset} has no", name, builder.info.splits)
+    if (getattr(features[mask], "num_classes", 0) or 0) > MOST_CLASSES:
+        raise UserError(f"mask: {mask!r} of {dataset} has too many classes; {REPEAT}")
     names = classes or tuple(getattr(features[mask], "names", None) or ())
     if len(names) < 2:
         raise UserError(
@@ -113,7 +138,7 @@ def tfds(
             "background first"
         )
     ids = _class_ids(label_map, names, ignore_label)
-    colours = class_colours(colours, len(names))
+    colours = class_colours(colours, len(names), background=background)
     *space, channels = features[image].shape
     axes, channels = len(space), channels or 3
 
@@ -166,6 +191,7 @@ def find_builder(dataset: str, manual_dir: str, data_dir: str) -> Any:
     folders = _version_folders(home, **match.groupdict())
     formats: set[str] = set()
     for folder in folders:
+        _check_files(folder)
         _check_features(folder)
         try:
             builder = tensorflow_datasets.builder_from_directory(folder)
@@ -212,16 +238,23 @@ def _version_folders(
     return [path for path in latest if version in (None, path.name)]
 
 
+def _check_files(folder: Path) -> None:
+    """Raises UserError if TFDS would wait for a file, or read another one."""
+    for path in sorted(folder.iterdir()):
+        with prefix_errors(str(path)):
+            check_regular(path)
+            odd = path.is_symlink() or path.stat().st_size > MOST_NAMES
+            if odd and path.name.endswith(".labels.txt"):
+                raise UserError(f"is not a file of class names; {REPEAT}")
+
+
 def _check_features(folder: Path) -> None:
-    """Raises UserError if TFDS would import code because the folder names it.
+    """Raises UserError if TFDS would import code or read files that the folder names.
 
     TFDS imports the module of every feature class that it does not know, which
     `features.json` and the key `features` of `dataset_info.json` may name. The folder
-    is data, so only the classes that TFDS has imported already are allowed.
+    is data, so only `FEATURE_CLASSES` are allowed.
     """
-    import tensorflow_datasets
-
-    known = set(_class_names(tensorflow_datasets.features.FeatureConnector))
     for path in (folder / "dataset_info.json", folder / "features.json"):
         if not path.exists():
             continue
@@ -230,15 +263,19 @@ def _check_features(folder: Path) -> None:
             _check_shards(path, content)
             content = content.get("features")
         try:
-            names = set(_feature_classes(content))
+            named = set(_find_names(content))
         except RecursionError as error:
             raise UserError(f"{path} is nested too deeply; {REPEAT}") from error
-        if foreign := sorted(names - known):
-            raise UserError(
-                f"{path} names the class {foreign[0]!r}. It is not part of "
-                "tensorflow_datasets, so it is not imported; prepare the data set "
-                "with the features of tensorflow_datasets"
-            )
+        for key, name in sorted(named):
+            if key in _FILE_KEYS:
+                raise UserError(f"{path} names the file {name!r} in {key}; {REPEAT}")
+            if name not in FEATURE_CLASSES:
+                readable = {each.rpartition(".")[2] for each in FEATURE_CLASSES}
+                raise UserError(
+                    f"{path} names the class {name!r}, which is not imported; prepare "
+                    "the data set with these features of tensorflow_datasets only: "
+                    f"{', '.join(sorted(readable))}"
+                )
 
 
 def _check_shards(path: Path, info: dict[str, Any]) -> None:
@@ -256,30 +293,22 @@ def _check_shards(path: Path, info: dict[str, Any]) -> None:
             )
 
 
-def _class_names(feature_class: Any) -> Iterator[str]:
-    """Yields the names by which TFDS finds a feature class and its subclasses."""
-    yield f"{feature_class.__module__}.{feature_class.__name__}"
-    yield from feature_class.ALIASES
-    for subclass in feature_class.__subclasses__():
-        yield from _class_names(subclass)
-
-
-def _feature_classes(value: Any) -> Iterator[str]:
-    """Yields the names of the feature classes in JSON data, at any depth."""
+def _find_names(value: Any) -> Iterator[tuple[str, str]]:
+    """Yields names of classes and files in JSON data, at any depth, with their keys."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            if key in _CLASS_KEYS and isinstance(inner, str):
-                yield inner
+            if key in _CLASS_KEYS + _FILE_KEYS and isinstance(inner, str):
+                yield key, inner
             else:
-                yield from _feature_classes(inner)
+                yield from _find_names(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _feature_classes(inner)
+            yield from _find_names(inner)
     elif isinstance(value, str) and value.lstrip().startswith(("{", "[")):
         # TFDS stores some features as JSON text. It is read as TFDS reads it, with
         # `json`: a stricter reader would skip text that TFDS then follows.
         with contextlib.suppress(ValueError):
-            yield from _feature_classes(json.loads(value))
+            yield from _find_names(json.loads(value))
 
 
 def _with_missing_splits(
