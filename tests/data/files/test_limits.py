@@ -1,5 +1,6 @@
 """Files that ask for too much are refused by their header; large ones are read."""
 
+import errno
 import gzip
 import json
 import os
@@ -15,6 +16,7 @@ import tifffile
 from PIL import Image
 
 from tests.data.files import test_fuzz
+from tests.data.files.conftest import refuse_stat
 from tests.data.files.test_zarr import save as save_zarr
 from unet_jax.data import files
 from unet_jax.data.files.limits import format_size
@@ -98,7 +100,7 @@ def test_a_bomb_is_refused_before_memory_is_taken(tmp_path, name):
 
 
 def test_an_empty_mask_of_a_large_image_is_read(tmp_path):
-    """8192 x 8192 zeros, packed 1000:1; and 16384 x 16384 of a TIFF, in bands."""
+    """8192 x 8192 zeros, packed 1000:1."""
     Image.new("L", (8192, 8192)).save(tmp_path / "a.png", compress_level=9)
     assert (tmp_path / "a.png").stat().st_size < 2**26 / 900
     assert open_and_read(tmp_path / "a.png").shape == (8192, 8192, 1)
@@ -152,6 +154,30 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
             files.find_images(str(path))
 
 
+@pytest.mark.parametrize("ending", ["png", "tif", "nii", "ome.zarr", "xyz"])
+def test_a_link_to_nothing_names_its_target(tmp_path, ending):
+    path = tmp_path.resolve() / f"a.{ending}"
+    path.symlink_to("gone.tif")
+    words = f"{path}: is a link that leads nowhere: {path.parent}/gone.tif does not"
+    with pytest.raises(UserError, match=words):
+        open_and_read(path)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_link_that_cannot_be_followed_is_not_called_broken(
+    tmp_path, monkeypatch, code
+):
+    path = tmp_path / "a.png"
+    path.symlink_to("/mnt/b.png")
+    refuse_stat(monkeypatch, path, code)
+    reason = os.strerror(code)
+    assert files.find_fault(path) == f"cannot be read ({reason}); check its permissions"
+    with pytest.raises(UserError) as error:
+        open_and_read(path)
+    assert str(error.value).startswith(f"{path}: cannot be read (")
+    assert reason in str(error.value)
+
+
 def test_other_files_of_an_ome_tiff_are_not_opened(tmp_path):
     """A pipe that the metadata name would block tifffile."""
     os.mkfifo(tmp_path / "other.ome.tif")
@@ -184,3 +210,11 @@ def test_sizes_in_words():
         "858 MiB",
         "931 GiB",
     ]
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif", "nii", "nii.gz"])
+def test_an_empty_file_is_called_empty(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    path.touch()
+    with pytest.raises(UserError, match=r"is empty; copy or save it again$"):
+        open_and_read(path)

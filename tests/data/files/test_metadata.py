@@ -23,9 +23,9 @@ def draw(axes):
     return RNG.integers(0, 250, [SIZES[a] for a in axes], np.uint8)
 
 
-def copy(path, axes=2, dtype="u1", channels=0):
+def copy(path, axes=2, dtype="u1", channels=0, order=""):
     """Writes as results the pixels of the first channel; returns the new path."""
-    with files.open_images(path, axes=axes) as file:
+    with files.open_images(path, axes=axes, tiff_axes=order) as file:
         whole = [slice(0, n) for n in file.shape]
         where = path.parent / "out", "a"
         with files.write_images(*where, file, dtype, channels=channels) as writer:
@@ -95,15 +95,15 @@ def test_a_tiff_of_imagej(tmp_path, axes, network, kept, dtype):
             assert pixels["PhysicalSizeX"] == pytest.approx(0.2)
             assert pixels["PhysicalSizeY"] == pytest.approx(0.25)
             assert pixels["PhysicalSizeXUnit"] == "µm"
-            assert pixels.get("PhysicalSizeZ") == (3.0 if "Z" in kept else None)
-            assert pixels.get("TimeIncrement") == (2.5 if "T" in kept else None)
+            assert pixels["PhysicalSizeZ"] == 3  # also of a single slice
+            assert pixels["TimeIncrement"] == 2.5
             return
         found, tags = file.imagej_metadata, file.pages[0].tags
         assert tags["XResolution"].value == (5, 1)
         assert tags["YResolution"].value == (4, 1)
         assert found["unit"] == "um"
-        assert found.get("finterval") == (2.5 if "T" in kept else None)
-        assert found.get("spacing") == (3.0 if "Z" in kept else None)
+        assert found["finterval"] == 2.5  # also of a single frame
+        assert found["spacing"] == 3
         assert found.get("frames", 1) == (3 if "T" in kept else 1)
         assert found.get("slices", 1) == (2 if "Z" in kept else 1)
 
@@ -111,20 +111,22 @@ def test_a_tiff_of_imagej(tmp_path, axes, network, kept, dtype):
 @pytest.mark.parametrize(
     ("axes", "network", "kept"),
     [
-        ("QZYX", 2, "QZYX"),  # Q becomes T
-        ("ZQYX", 2, "QZYX"),  # ImageJ stores T before Z
+        ("QYX", 2, "QYX"),
+        ("QYX", 3, "QYX"),
+        ("QQYX", 2, "QQYX"),
+        ("QZYX", 2, "QZYX"),
+        ("ZQYX", 2, "QZYX"),  # times and others before slices
         ("RZYX", 2, "RZYX"),
-        ("QTYX", 2, "QTYX"),  # in the order of the file, all as T
-        ("TQYX", 2, "TQYX"),  # Q becomes Z
+        ("QTYX", 2, "QTYX"),
+        ("TQYX", 2, "TQYX"),
         ("QRYX", 2, "QRYX"),
         ("QTZYX", 2, "QTZYX"),
         ("QZYX", 3, "QZYX"),
+        ("QCYX", 3, "QYX"),
     ],
 )
 @pytest.mark.parametrize("dtype", ["u1", "u4"])
-def test_axes_without_a_meaning_keep_the_order_of_images(
-    tmp_path, axes, network, kept, dtype
-):
+def test_axes_without_a_meaning_do_not_get_one(tmp_path, axes, network, kept, dtype):
     array = RNG.integers(0, 250, [(SIZES | {"Q": 4, "R": 5})[a] for a in axes], "u1")
     metadata = {"axes": axes}
     tifffile.imwrite(
@@ -132,16 +134,49 @@ def test_axes_without_a_meaning_keep_the_order_of_images(
     )
     with tifffile.TiffFile(copy(tmp_path / "a.tif", network, dtype)) as file:
         found, written = file.series[0].axes, file.asarray()
-    expected = np.einsum(f"{axes}->{kept}", array)
-    if "Z" in axes:
-        merged = [("T", -1), ("Z", 2)]
-    elif axes[0] == "T":
-        merged = [("T", 3), ("Z", -1)]
-    else:
-        merged = [("T" if "T" in axes else "Z", -1)]
-    assert found == "".join(name for name, _ in merged) + "YX"
-    sizes = [size for _, size in merged]
-    np.testing.assert_array_equal(written, expected.reshape(*sizes, 8, 9))
+        assert not file.is_imagej
+        assert not file.is_ome
+    assert found == kept
+    array = first_channel(array, axes)
+    if axes[0] == "Z":
+        array = array.swapaxes(0, 1)
+    np.testing.assert_array_equal(written, array)
+
+
+@pytest.mark.parametrize("network", [2, 3])
+def test_plain_pages_stay_plain(tmp_path, network):
+    """As another program writes them: no description, only pages and a resolution."""
+    frames = [Image.fromarray(page) for page in draw("TYX")]
+    path = tmp_path / "a.tif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], dpi=(300, 150))
+    with tifffile.TiffFile(path) as file:
+        assert file.series[0].axes == "IYX"
+    with tifffile.TiffFile(copy(path, network)) as file:
+        assert file.series[0].axes == "IYX"
+        tags = file.pages[0].tags
+        assert tags["ResolutionUnit"].value == 2
+        assert [tags[f"{a}Resolution"].value for a in "XY"] == [(300, 1), (150, 1)]
+    with tifffile.TiffFile(copy(path, network, "f4", channels=2)) as file:
+        assert file.series[0].axes == "ICYX"
+
+
+@pytest.mark.parametrize(("order", "network"), [("ZYX", 3), ("ZYX", 2), ("TYX", 2)])
+def test_an_order_of_the_user_is_a_statement(tmp_path, order, network):
+    array = draw("TYX")
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    with tifffile.TiffFile(copy(tmp_path / "a.tif", network, order=order)) as file:
+        assert file.is_imagej
+        assert file.series[0].axes == order
+        np.testing.assert_array_equal(file.asarray(), array)
+
+
+def test_other_axes_of_an_ome_tiff(tmp_path):
+    array = RNG.integers(0, 250, (4, 2, 8, 9), np.uint8)
+    ome(tmp_path / "a.ome.tif", array, "PZYX")
+    with tifffile.TiffFile(copy(tmp_path / "a.ome.tif", 3, "f4", channels=2)) as file:
+        assert file.is_ome
+        assert file.series[0].axes == "PZCYX"
+        np.testing.assert_array_equal(file.asarray()[:, :, 1], array)
 
 
 @pytest.mark.parametrize("unit", [r"\u00B5m", "micron", "inch", "pixel", "furlong"])
@@ -187,10 +222,8 @@ def test_an_ome_tiff_becomes_an_ome_tiff(tmp_path, axes, network, kept, dtype):
         pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
     assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"]) == (0.2, "nm")
     assert (pixels["PhysicalSizeY"], pixels["PhysicalSizeYUnit"]) == (0.25, "nm")
-    if "Z" in kept:
-        assert (pixels["PhysicalSizeZ"], pixels["PhysicalSizeZUnit"]) == (3, "µm")
-    if "T" in kept:
-        assert (pixels["TimeIncrement"], pixels["TimeIncrementUnit"]) == (2.5, "min")
+    assert (pixels["PhysicalSizeZ"], pixels["PhysicalSizeZUnit"]) == (3, "µm")
+    assert (pixels["TimeIncrement"], pixels["TimeIncrementUnit"]) == (2.5, "min")
 
 
 def test_classes_are_channels_of_each_frame(tmp_path):

@@ -43,7 +43,11 @@ def test_files_of_systems_are_no_images(tmp_path):
     for pattern in ("", "*", "*.png", "**/*.png", "[a].png"):
         found = files.find_images(str(home / pattern))
         assert found == [home / "a.png"]
-    assert files.other_files(str(home), found) == [home / "notes.txt"]
+    (home / "b.png").mkdir()  # a folder that is named like an image
+    (home / "sub").mkdir()
+    (home / "link").symlink_to("gone")
+    others = [home / name for name in ("b.png", "link", "notes.txt")]
+    assert files.other_files(str(home), found) == others
     hidden = tmp_path / ".cache/a.png"  # a hidden folder that is named is read
     hidden.parent.mkdir()
     hidden.touch()

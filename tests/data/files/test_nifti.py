@@ -154,7 +154,7 @@ def test_an_absurd_header_takes_no_memory(nibabel, tmp_path, ending):
 def test_without_nibabel_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
     path = tmp_path / "a.nii"
-    path.touch()
+    path.write_bytes(b"0")
     with (
         pytest.raises(UserError, match=r"a\.nii.*pip install nibabel"),
         files.open_images(path, axes=3),

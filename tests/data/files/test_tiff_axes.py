@@ -1,5 +1,7 @@
 """The order of TIFF axes: every order reads the array that numpy would make of it."""
 
+import re
+
 import numpy as np
 import pytest
 import tifffile
@@ -65,3 +67,49 @@ def test_an_order_is_suggested_for_channels(tmp_path):
     assert files.suggest_channels(path, 2, 1).endswith("tiff_axes=ZYX")
     assert files.suggest_channels(path, 2, 2) == ""
     assert files.suggest_channels(tmp_path / "a.png", 2, 1) == ""
+
+
+@pytest.mark.parametrize(
+    ("shape", "how", "flags"),
+    [
+        ((60, 70, 2), {}, "YXC ZYX"),
+        ((60, 70, 1), {"metadata": None}, "YXC ZYX"),
+        ((60, 70, 2), {"metadata": None}, "YXC ZYX"),
+        ((60, 70, 3), GREY, "YXC ZYX"),
+        ((5, 60, 70, 2), {}, "TYXC TZYX"),
+    ],
+)
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_short_last_axis_without_a_name_is_refused(tmp_path, shape, how, flags, axes):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros(shape, np.uint8), **how)
+    with pytest.raises(UserError) as raised:
+        read(path, axes, "")
+    text = str(raised.value)
+    assert text.startswith(f"{path}: is stored as {' x '.join(map(str, shape))} ")
+    assert re.findall(r"--config\.data\.tiff_axes=(\w+)", text) == flags.split()
+    with files.open_images(path, axes=2, tiff_axes=flags.split()[0]) as file:
+        assert (file.shape, file.channels) == ((60, 70), shape[-1])
+    with files.open_images(path, axes=2, tiff_axes=flags.split()[1]) as file:
+        assert (file.shape, file.channels) == ((70, shape[-1]), 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "how"),
+    [
+        ((60, 70, 5), {}),
+        ((3, 70, 2), GREY),
+        ((60, 2), {}),
+        ((60, 70, 2), {"metadata": {"axes": "ZYX"}}),
+        ((60, 70, 2), {"imagej": True, "metadata": {"axes": "ZYX"}}),
+        ((60, 70, 2), {"ome": True, "metadata": {"axes": "TYX"}}),
+        ((60, 70, 3), {"photometric": "rgb"}),
+    ],
+)
+def test_other_narrow_images_are_read(tmp_path, shape, how):
+    array = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, **how)
+    with files.open_images(tmp_path / "a.tif", axes=2) as file:
+        whole = [slice(0, size) for size in file.shape]
+        images = np.stack([file.read(i, whole) for i in range(file.count)])
+    np.testing.assert_array_equal(images.squeeze(), array)

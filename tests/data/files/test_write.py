@@ -15,7 +15,8 @@ RNG = np.random.default_rng(0)
 
 
 def image_file(kind, count, *shape):
-    return ImageFile(None, kind, count, shape, 1, np.dtype(np.uint8), None)
+    stack = (("Z" if len(shape) == 2 else "T", count),) if count > 1 else ()
+    return ImageFile(None, kind, count, shape, 1, np.dtype(np.uint8), None, stack=stack)
 
 
 def paint(folder, file, dtype, channels=0, step=3):

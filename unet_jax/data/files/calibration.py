@@ -81,18 +81,34 @@ def swap_calibration(calibration: Calibration | None) -> Calibration | None:
 
 
 def imagej_options(calibration: Calibration | None, axes: str) -> dict[str, Any]:
-    """Returns arguments of `tifffile.imwrite` for an ImageJ file of these axes."""
+    """Returns arguments of `tifffile.imwrite` for an ImageJ file of these axes.
+
+    The size of an axis is kept if the file has only one plane along it.
+    """
     sizes, units = calibration or Calibration({}, {})
     metadata: dict[str, Any] = {"axes": axes}
     names = {"X": "unit", "Y": "yunit", "Z": "zunit", TIMES: "tunit"}
     for axis, name in names.items():
         same = axis in "YZ" and units.get(axis) == units.get("X")
-        if axis in units and axis in axes and not same:
+        if axis in units and not same:
             metadata[name] = _to_ascii(units[axis])
     for axis, name in {"Z": "spacing", TIMES: "finterval"}.items():
-        if axis in sizes and axis in axes:
+        if axis in sizes:
             metadata[name] = sizes[axis]
     return {"metadata": metadata} | _resolution(sizes)
+
+
+def tifffile_options(calibration: Calibration | None, axes: str) -> dict[str, Any]:
+    """Returns arguments of `tifffile.imwrite` for a file with axes of any name.
+
+    tifffile writes the metadata of ImageJ as JSON.
+    """
+    options = imagej_options(calibration, axes)
+    numbers = {unit: number for number, unit in PRINT_UNITS.items()}
+    unit = calibration.units.get("X", "") if calibration else ""
+    if "resolution" in options and unit in numbers:
+        options["resolutionunit"] = numbers[unit]
+    return options
 
 
 def ome_options(calibration: Calibration | None, axes: str) -> dict[str, Any]:
@@ -100,8 +116,6 @@ def ome_options(calibration: Calibration | None, axes: str) -> dict[str, Any]:
     sizes, units = calibration or Calibration({}, {})
     metadata: dict[str, Any] = {"axes": axes}
     for axis, size in sizes.items():
-        if axis not in axes:
-            continue
         name = "TimeIncrement" if axis == TIMES else f"PhysicalSize{axis}"
         unit = OME_UNITS.get(units.get(axis, ""), units.get(axis, ""))
         known = OME_TIMES if axis == TIMES else OME_LENGTHS

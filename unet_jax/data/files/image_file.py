@@ -41,7 +41,8 @@ class ImageFile(NamedTuple):
       affine: NIfTI's `f64[4, 4]` from voxels X, Y, Z to the scanner's coordinates.
       header: NIfTI's, with the units; of an OME-Zarr a `ZarrHeader`.
       stack: names and lengths of the axes that count images, such as ("T", 5); of
-        other axes the names are letters of tifffile.
+        other axes the names are letters of tifffile, such as Q for an unknown axis.
+      depth: the name of the first axis of a volume.
       calibration: physical sizes in the header of a TIFF, which are only passed on.
       ome: True for an OME-TIFF.
     """
@@ -61,6 +62,7 @@ class ImageFile(NamedTuple):
     affine: np.ndarray | None = None
     header: Any = None
     stack: tuple[tuple[str, int], ...] = ()
+    depth: str = "Z"
     calibration: Calibration | None = None
     ome: bool = False
 

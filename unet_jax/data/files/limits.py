@@ -6,6 +6,7 @@ includes an empty mask of 16,384 x 16,384. A larger one must be stored in a file
 not much smaller; photographs and micrographs are.
 """
 
+import errno
 import math
 import os
 import stat
@@ -15,13 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from unet_jax.errors import UserError
-from unet_jax.text import dimensions
+from unet_jax.text import dimensions, printable
 
 IMAGE_BYTES = 2**29  # of an image in memory, however small its file is
 FILE_BYTES = 2**34  # of all images of a file, however small it is
 RATIO = 200  # bytes in memory for each byte of the file, above these sizes
 SEGMENT_BYTES = 2**28  # of a strip, tile or chunk, which is decoded at once
+CUT_OFF = "is cut off; copy or save it again"  # error of a file without its end
 
+NO_TARGET = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # of a link
 KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -64,9 +67,27 @@ def check_segment(size: int, noun: str) -> None:
         )
 
 
+def make_too_short_error(pixels: str) -> UserError:
+    """Returns the error of a file that is smaller than its pixels, given in words."""
+    return UserError(f"is too short for its {pixels}; copy or save it again")
+
+
 def check_regular(path: Path) -> None:
-    """Raises UserError if a path is a pipe, a socket or a device, which may hang."""
-    mode = path.stat().st_mode
+    """Raises UserError if a path must not be opened.
+
+    That is a pipe, a socket or a device, which may hang, and a link without a target.
+    Raises OSError if the path does not exist or cannot be reached.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno not in NO_TARGET or not path.is_symlink():
+            raise
+        text = "is a link that leads back to itself; replace it"
+        if error.errno != errno.ELOOP:
+            target = printable(os.path.realpath(path))
+            text = f"is a link that leads nowhere: {target} does not exist; restore it"
+        raise UserError(f"{text}, or remove the link") from error
     for is_kind, noun in KINDS:
         if is_kind(mode):
             raise UserError(f"is {noun}, not an image file; remove it")

@@ -42,20 +42,22 @@ def find_images(pattern: str) -> list[Path]:
       UserError: there is no such file.
     """
     path = Path(pattern)
-    if path.exists():
+    if os.path.exists(path):
         with prefix_errors(pattern):
             check_regular(path)
-    if path.is_file() or (path.is_dir() and is_image(path)):
+    if os.path.isfile(path) or (os.path.isdir(path) and is_image(path)):
         return [path]
-    if path.is_dir():
+    if os.path.isdir(path):
         found = [p for p in path.iterdir() if is_image(p)]
     else:
         matches = map(Path, expand_glob(pattern)[1])
         found = [p for p in matches if is_image(p)]
         found = [p for p in found if not any(map(is_zarr, p.parents))]
     if not found:
+        if fault := find_fault(path):
+            raise UserError(f"{pattern}: {fault}")
         what = "no such file"
-        if path.is_dir():
+        if os.path.isdir(path):
             what = f"no images in this folder ('{path}/**/*' includes its subfolders)"
         known = ", ".join(ENDINGS)
         raise UserError(f"{pattern}: {what}; known extensions are {known}")
@@ -63,12 +65,16 @@ def find_images(pattern: str) -> list[Path]:
 
 
 def other_files(pattern: str, images: Sequence[Path]) -> list[Path]:
-    """Returns the files of a folder that `find_images` left out, sorted."""
+    """Returns the files of a folder that `find_images` left out, sorted.
+
+    A folder is one of them if it is named like an image.
+    """
     path = Path(pattern)
-    if not path.is_dir() or path in images:
+    if not os.path.isdir(path) or path in images:
         return []
-    every = {p for p in path.iterdir() if p.is_file() and not is_system_file(p.name)}
-    return sorted(every - set(images))
+    every = {p for p in path.iterdir() if not is_system_file(p.name)}
+    others = every - set(images)
+    return sorted(p for p in others if not os.path.isdir(p) or _known_ending(p))
 
 
 def ending(path: Path) -> str:
@@ -76,16 +82,15 @@ def ending(path: Path) -> str:
 
     A folder with the files of a zarr ends in .zarr, whatever its name.
     """
-    name = path.name.lower()
-    known = next((e for e in ENDINGS if name.endswith(e) and name != e), "")
-    if path.is_dir():
+    known = _known_ending(path)
+    if os.path.isdir(path):  # `Path.is_dir` raises for a link that cannot be reached
         return known if known in FOLDERS else ".zarr" if is_zarr(path) else ""
     return "" if known in FOLDERS else known
 
 
 def stem(path: Path) -> str:
     """Returns the name without its known ending: 'a.nii.gz' -> 'a'."""
-    end = ending(path)
+    end = ending(path) or _known_ending(path)
     if end and path.name.lower().endswith(end):
         return path.name[: -len(end)]
     return path.name
@@ -111,6 +116,43 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
 def is_image(path: Path) -> bool:
     """Returns True for an image of a known ending, and for an OME-Zarr folder."""
     return ending(path) != "" and not is_system_file(path.name)
+
+
+def is_image_candidate(path: Path) -> bool:
+    """Returns True for an image, and for what `find_image_fault` reports in its place.
+
+    That is a pipe, a socket or a device, and a folder that is named like an image.
+    """
+    if is_image(path) or is_system_file(path.name):
+        return is_image(path)
+    if os.path.isdir(path):
+        return _known_ending(path) != ""
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
+def find_fault(path: Path) -> str:
+    """Returns why a file or folder must not be read, and a remedy; '' if it may be.
+
+    Only its kind is examined; it is not opened.
+    """
+    try:
+        check_regular(path)
+    except UserError as error:
+        return str(error)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""  # the function that opens it reports the error
+    except OSError as error:
+        return f"cannot be read ({error.strerror}); check its permissions"
+    return ""
+
+
+def find_image_fault(path: Path) -> str:
+    """Returns why a path from `is_image_candidate` must not be read, or ''."""
+    if fault := find_fault(path):
+        return fault
+    if os.path.isdir(path) and not is_image(path):
+        return "is a folder that is named like an image; rename it, or remove it"
+    return ""
 
 
 def is_system_file(name: str) -> bool:
@@ -167,6 +209,12 @@ def split_glob(pattern: str) -> tuple[str, str]:
             return fixed, "/".join(parts[i:])
         fixed = path if i == len(parts) - 1 else f"{path}/"
     return fixed, ""
+
+
+def _known_ending(path: Path) -> str:
+    """Returns the known extension of a name, in lower case, or '' if it has none."""
+    name = path.name.lower()
+    return next((e for e in ENDINGS if name.endswith(e) and name != e), "")
 
 
 def _same_file(name: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from unet_jax.data.files.calibration import Calibration, make_calibration
 from unet_jax.data.files.image_file import Box, ImageFile, byte_count, not_a_volume
-from unet_jax.data.files.limits import check_size, format_size
+from unet_jax.data.files.limits import check_size, format_size, make_too_short_error
 from unet_jax.errors import UserError
 
 LIMIT = 2**32  # bytes of a compressed volume, which is held in memory
@@ -45,10 +45,7 @@ def open_nifti(path: Path, axes: int) -> Iterator[ImageFile]:
     compressed = path.suffix == ".gz"
     size = byte_count(stored.shape, stored.dtype)
     if stored.offset + size > path.stat().st_size * (GZIP_RATIO if compressed else 1):
-        raise UserError(
-            f"is too short for its {stored.shape} pixels of {stored.dtype}; copy or "
-            "save it again"
-        )
+        raise make_too_short_error(f"{stored.shape} pixels of {stored.dtype}")
     check_size(stored.shape, stored.dtype, path.stat().st_size)
     if compressed and size > LIMIT:
         raise UserError(

@@ -18,7 +18,12 @@ from PIL import Image
 from PIL.ImageFile import ImageFile as PillowFile
 
 from unet_jax.data.files.image_file import Box, ImageFile, not_a_volume
-from unet_jax.data.files.limits import check_size
+from unet_jax.data.files.jpeg import pad_scan, report_missing_rows
+from unet_jax.data.files.limits import (
+    SEGMENT_BYTES,
+    check_size,
+    make_too_short_error,
+)
 from unet_jax.data.files.png import PngChunks, check_chunks, find_chunks
 from unet_jax.data.files.upright import ORIENTATION, valid_orientation
 from unet_jax.errors import UserError
@@ -34,6 +39,9 @@ KINDS = ((GREY, 1, np.uint8), (GREY_16, 1, np.uint16), (COLOUR, 3, np.uint8))
 @contextlib.contextmanager
 def open_pillow(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
     """Opens an image; the first `read` decodes all of its pixels.
+
+    JPEGs in memory come from published data sets. Some are cut off; they are accepted,
+    as in other programs, and Pillow fills the missing rows with grey.
 
     Args:
       source: a file, or its content in memory.
@@ -54,10 +62,7 @@ def open_pillow(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
                 "has 16 bits a channel, of which Pillow keeps 8; save it as a TIFF"
             )
         if not _can_hold_pixels(source, image):
-            raise UserError(
-                f"is too short for its {image.height} x {image.width} pixels; copy or "
-                "save it again"
-            )
+            raise make_too_short_error(f"{image.height} x {image.width} pixels")
         chunks = find_chunks(source) if image.format == "PNG" else None
         channels, dtype = channels_and_dtype(image)
         check_size((*image.size[::-1], channels), dtype, _file_size(source))
@@ -66,6 +71,8 @@ def open_pillow(source: Path | io.BytesIO, axes: int) -> Iterator[ImageFile]:
         def whole() -> np.ndarray:
             if chunks:
                 _check_png(source, image, chunks)
+            if image.format in JPEGS and isinstance(source, Path):
+                return _read_whole_jpeg(source, image)
             return read_pixels(image)
 
         def read(_: int, box: Box) -> np.ndarray:
@@ -160,6 +167,20 @@ def _check_png(source: Path | io.BytesIO, image: PillowFile, chunks: PngChunks) 
     """
     last = image.crop((0, image.height - 1, *image.size))
     check_chunks(source, chunks, count=chunks.interlaced or not np.asarray(last).any())
+
+
+def _read_whole_jpeg(path: Path, image: PillowFile) -> np.ndarray:
+    """Returns all pixels of a JPEG; raises UserError if rows are missing.
+
+    A file above `SEGMENT_BYTES` is not checked: Pillow reads it piece by piece.
+    """
+    small = _file_size(path) <= SEGMENT_BYTES
+    padded = pad_scan(path.read_bytes()) if small else None
+    with report_missing_rows():
+        if padded is None:
+            return read_pixels(image)
+        with open_with_pillow(io.BytesIO(padded), ("JPEG",)) as padded_image:
+            return read_pixels(padded_image)
 
 
 def _find_orientation(image: PillowFile, chunks: PngChunks | None) -> int:

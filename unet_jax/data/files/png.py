@@ -9,10 +9,10 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from unet_jax.data.files.limits import CUT_OFF, make_too_short_error
 from unet_jax.errors import UserError
 
 SIGNATURE = 8  # bytes
-CUT_OFF = "is cut off; copy or save it again"
 INFLATED = 1032  # the most bytes that a byte of zlib can inflate to
 PIECE = 2**20  # bytes that are inflated at once
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by the type of colours
@@ -75,9 +75,7 @@ def find_chunks(source: Path | io.BytesIO) -> PngChunks:
     depth = bits * SAMPLES.get(colours, 1)
     expected = _raw_size(width, height, depth, interlaced=bool(interlaced))
     if expected > INFLATED * sum(places[i][1] for i in data):
-        raise UserError(
-            f"is too short for its {height} x {width} pixels; copy or save it again"
-        )
+        raise make_too_short_error(f"{height} x {width} pixels")
     return PngChunks(expected, bool(interlaced), tuple(places), tuple(data), exif)
 
 

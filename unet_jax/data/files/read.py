@@ -122,6 +122,8 @@ def _prepared(file: ImageFile, *, indices: bool) -> ImageFile:
 
 def _opener(path: Path) -> Callable[..., contextlib.AbstractContextManager[ImageFile]]:
     check_regular(path)  # raises if there is no such path
+    if path.is_file() and not path.stat().st_size:
+        raise UserError("is empty; copy or save it again")
     if opener := OPENERS.get(names.ending(path)):
         return opener
     what = "has an unknown extension"

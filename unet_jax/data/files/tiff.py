@@ -10,7 +10,7 @@ import io
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from PIL import Image
 from unet_jax.data.files import pillow
 from unet_jax.data.files.calibration import read_tiff_calibration
 from unet_jax.data.files.image_file import Box, ImageFile, box_shape, not_a_volume
-from unet_jax.data.files.limits import check_size
+from unet_jax.data.files.limits import CUT_OFF, check_size
 from unet_jax.data.files.tiff_colours import (
     BLACK_IS_ZERO,
     PALETTE,
@@ -32,15 +32,17 @@ from unet_jax.data.files.tiff_colours import (
     white_is_zero,
 )
 from unet_jax.data.files.tiff_planes import (
-    CUT_OFF,
     ReadPlane,
     check_jpeg_ends,
     plane_reader,
 )
 from unet_jax.data.files.upright import INVERSE, turn_pixels
 from unet_jax.errors import UserError
+from unet_jax.text import dimensions
 
 CHANNEL = ("C", "S")  # axes: separate channels, samples of a pixel
+UNNAMED = ("I", "Q")  # axes: pages, axes of an array that the file does not name
+NARROW = 4  # a last axis up to this length is rather channels than columns
 
 
 class PageLayout(NamedTuple):
@@ -52,6 +54,7 @@ class PageLayout(NamedTuple):
       shape: of an image or volume, *S.
       channels: C, an alpha channel included.
       stack: names and lengths of the axes that count images, T before Z.
+      depth: the name of the first axis of a volume.
       by_rows: True if each plane is a row `[X, C, 1]` of an image; planes are then
         `int[count, depth, Y]`.
       named: True if the caller named the axes, so that no channel is alpha.
@@ -61,6 +64,7 @@ class PageLayout(NamedTuple):
     shape: tuple[int, ...]
     channels: int
     stack: tuple[tuple[str, int], ...] = ()
+    depth: str = "Z"
     by_rows: bool = False
     named: bool = False
 
@@ -129,6 +133,7 @@ def open_tiff(
             functools.partial(read, layout, pixels),
             palette=find_palette(file, series),
             stack=layout.stack,
+            depth=layout.depth,
             calibration=read_tiff_calibration(file, series.keyframe),
             ome=file.is_ome,
             orientation=find_orientation(series.keyframe),
@@ -147,7 +152,8 @@ def find_layout(
     pixel, are the channels. Axes of length 1 are ignored.
 
     Raises:
-      UserError: an axis has no meaning, or there is no depth.
+      UserError: an axis has no meaning, or there is no depth; or the axes have no names
+        and the last one is as short as channels.
     """
     unclear = UserError(
         f"its axes {series.axes} {series.shape} are not those of images of {axes} "
@@ -169,6 +175,8 @@ def find_layout(
     known = "YX" in letters and (by_rows or sizes[len(outer) :] == plane)
     if not known or len(channel) + len(inner) > 1:
         raise unclear
+    if not order:
+        _check_width(outer, sizes, samples)
     others = [i for i in range(len(outer)) if i not in channel]
     depth = []
     if axes == 3:
@@ -191,16 +199,38 @@ def find_layout(
     numbers = numbers.transpose(*images, *depth, *channel)
     stack = tuple((outer[i], sizes[i]) for i in images)
     shape = [sizes[i] for i in depth]
+    name = "".join(outer[i] for i in depth) or "Z"
     if by_rows:
         rows, width, channels = sizes[-3:]
         planes = numbers.reshape(count, slices, 1) * rows + np.arange(rows)
         return PageLayout(
-            planes, (*shape, rows, width), channels, stack, by_rows, named
+            planes, (*shape, rows, width), channels, stack, name, by_rows, named
         )
     planes = numbers.reshape(count, slices, separate)
     channels = separate * samples
     shape += [height, width]
-    return PageLayout(planes, tuple(shape), channels, stack, named=named)
+    return PageLayout(planes, tuple(shape), channels, stack, name, named=named)
+
+
+def _check_width(outer: str, sizes: Sequence[int], samples: int) -> None:
+    """Raises UserError if the columns of pages without names may be channels.
+
+    Args:
+      outer: the names of all axes before the last two.
+      sizes: of all axes.
+      samples: of a pixel.
+    """
+    *others, rows, columns = sizes
+    unnamed = outer.endswith(UNNAMED) and samples == 1
+    if not unnamed or columns > NARROW or min(others[-1], rows) <= NARROW:
+        return
+    more = "T" * (len(outer) - 1)
+    raise UserError(
+        f"is stored as {dimensions(sizes)} without names of its axes, so it may be "
+        f"{rows} x {columns} pixels on each page, or {columns} channels; if channels "
+        f"are last, set --config.data.tiff_axes={more}YXC, else "
+        f"--config.data.tiff_axes={more}ZYX"
+    )
 
 
 def _read_window(
@@ -231,7 +261,7 @@ def _only_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     len(file.pages)  # finds a loop in the chain of pages, which `series` would follow
     every = [s for s in file.series if not s.keyframe.is_reduced]
     if not every:
-        raise UserError(f"holds no image; {CUT_OFF}")
+        raise UserError(f"holds no image and {CUT_OFF}")
     if len(every) > 1:
         raise UserError(
             f"holds {len(every)} kinds of images; save each kind in a file of its own"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from unet_jax.data.files.limits import check_segment
+from unet_jax.data.files.limits import CUT_OFF, check_segment
 from unet_jax.errors import UserError
 
 CACHE_BYTES = 2**26  # of decoded strips and tiles
@@ -27,7 +27,6 @@ INFLATE = {  # decoders that would inflate a few bytes to any size
 }
 JPEG, JPEG_END = 7, b"\xff\xd9"
 JPEG_TAIL = 16  # bytes, in which a JPEG ends; some writers pad it
-CUT_OFF = "it is cut off; copy or save it again"
 
 ReadPlane = Callable[[int, slice, slice], np.ndarray]
 

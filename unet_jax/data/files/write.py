@@ -27,8 +27,6 @@ from unet_jax.data.files.write_zarr import create_zarr
 
 PNG_PIXELS = 2**26  # of the largest image that is written as a PNG
 
-Write = Callable[[np.ndarray], None]
-
 
 class ImageWriter(NamedTuple):
     """A file that is being written.
@@ -40,7 +38,7 @@ class ImageWriter(NamedTuple):
     """
 
     path: Path
-    write: Write
+    write: Callable[[np.ndarray], None]
 
 
 @contextlib.contextmanager
@@ -74,8 +72,16 @@ def write_images(
         folder.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)  # it could be a link to another file
     try:
-        with create(part, like, dtype, channels) as write:
+        with create(part, like, dtype, channels) as write_rows:
+            done, total = 0, like.count * like.shape[0]
+
+            def write(block: np.ndarray) -> None:
+                nonlocal done
+                write_rows(done, block)
+                done += len(block)
+
             yield ImageWriter(path, write)
+            assert done == total, f"{done} of {total} rows were written"
         with report_write_errors(folder):
             if part.is_dir():
                 _remove(path)  # a folder cannot be replaced
@@ -87,6 +93,10 @@ def write_images(
 
 
 def _format(like: ImageFile, dtype: np.dtype, channels: int) -> tuple[str, Callable]:
+    """Returns the ending of a file, and the function that creates it.
+
+    That yields `write(start, rows)`; rows are counted over all images.
+    """
     if like.kind == "zarr":
         return ".ome.zarr", create_zarr
     if like.kind == "nifti" and dtype.kind != "f":
@@ -109,20 +119,16 @@ def _remove(path: Path) -> None:
 @contextlib.contextmanager
 def _create_in_memory(
     part: Path, like: ImageFile, dtype: np.dtype, channels: int
-) -> Iterator[Write]:
+) -> Iterator[Callable[[int, np.ndarray], None]]:
     """Fills an array `[count, *S]` or `[count, *S, K]`, and saves the first image."""
     shape = (like.count, *like.shape, *([channels] if channels else []))
     array = np.empty(shape, dtype)
     rows = array.reshape(-1, *shape[2:])
-    done = 0
 
-    def write(block: np.ndarray) -> None:
-        nonlocal done
-        rows[done : done + len(block)] = block
-        done += len(block)
+    def write(start: int, block: np.ndarray) -> None:
+        rows[start : start + len(block)] = block
 
     yield write
-    assert done == len(rows), f"{done} of {len(rows)} rows were written"
     with report_write_errors(part.parent), open(part, "wb") as stream:
         if like.kind != "nifti":
             dpi = dots_per_inch(like.calibration)

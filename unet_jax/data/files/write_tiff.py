@@ -8,32 +8,37 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from unet_jax.data.files.calibration import imagej_options, ome_options
+from unet_jax.data.files.calibration import (
+    imagej_options,
+    ome_options,
+    tifffile_options,
+)
 from unet_jax.data.files.image_file import ImageFile, report_write_errors
 
 IMAGEJ_BYTES = 2**32 - 2**25  # pixels and metadata must fit into offsets of 32 bits
 IMAGEJ = (np.uint8, np.uint16, np.float32)
+OME_AXES = "AEHPRQ"  # OME names one of these besides T, Z and C
 
 
 @contextlib.contextmanager
 def create_tiff(
     part: Path, like: ImageFile, dtype: np.dtype, channels: int
-) -> Iterator[Callable[[np.ndarray], None]]:
+) -> Iterator[Callable[[int, np.ndarray], None]]:
     """Writes planes `[Y, X]`, the classes of an image or slice one after another.
 
-    An OME-TIFF becomes an OME-TIFF. Other files become a TIFF for ImageJ, unless it
-    cannot hold the type or the size.
+    The axes are those that the source states. An OME-TIFF becomes an OME-TIFF. Other
+    files become a TIFF for ImageJ, or else an OME-TIFF if ImageJ cannot hold the type
+    or the size. Axes that neither can name, such as pages of unknown meaning, are
+    named as tifffile does.
     """
     *_, height, width = like.shape
     classes = channels or 1
-    total = like.count * math.prod(like.shape[:-1])  # rows of pixels, of one class
-    done = 0
     with report_write_errors(part.parent):
-        start = _create_empty_tiff(part, like, dtype, channels)
+        offset = _create_empty_tiff(part, like, dtype, channels)
         stream = open(part, "r+b")  # noqa: SIM115, closed below
 
-    def write(block: np.ndarray) -> None:
-        nonlocal done
+    def write(start: int, block: np.ndarray) -> None:
+        done = start * math.prod(like.shape[1:-1])  # rows of pixels
         rows = np.asarray(block, dtype).reshape(-1, width, classes)
         while len(rows):
             page, row = divmod(done, height)
@@ -41,7 +46,7 @@ def create_tiff(
             for k in range(classes):
                 plane = (page * classes + k) * height + row
                 with report_write_errors(part.parent):
-                    stream.seek(start + plane * width * dtype.itemsize)
+                    stream.seek(offset + plane * width * dtype.itemsize)
                     stream.write(np.ascontiguousarray(piece[..., k]).data)
             done += len(piece)
 
@@ -50,28 +55,29 @@ def create_tiff(
     finally:
         with report_write_errors(part.parent):
             stream.close()
-    assert done == total, f"{done} of {total} rows were written"
 
 
 def _create_empty_tiff(
     part: Path, like: ImageFile, dtype: np.dtype, channels: int
 ) -> int:
     """Writes a TIFF of empty, uncompressed planes; returns the offset of the first."""
-    volume = len(like.shape) == 3
-    depth = [("Z", like.shape[0])] if volume else []
+    depth = [(like.depth, like.shape[0])] if len(like.shape) == 3 else []
     channel = [("C", channels)] if channels else []
     plane = list(zip("YX", like.shape[-2:], strict=True))
-    named = [*_stack_axes(like), *depth, *channel, *plane]
+    named = [*like.stack, *depth, *channel, *plane]
     axes, shape = "".join(name for name, _ in named), [size for _, size in named]
     size = math.prod(shape) * dtype.itemsize
-    imagej = dtype in IMAGEJ and size < IMAGEJ_BYTES and not like.ome
-    options = imagej_options if imagej else ome_options
+    others = [name for name in axes if name not in "TZCYX"]
+    imagej = dtype in IMAGEJ and size < IMAGEJ_BYTES and not like.ome and not others
+    ome = not imagej and (like.ome or not others)
+    ome = ome and len(others) < 2 and set(others) <= set(OME_AXES)
+    options = imagej_options if imagej else ome_options if ome else tifffile_options
     place = tifffile.imwrite(
         part,
         shape=shape,
         dtype=dtype,
         imagej=imagej,
-        ome=not imagej,
+        ome=ome,
         bigtiff=size >= IMAGEJ_BYTES,
         photometric="minisblack",
         returnoffset=True,
@@ -79,22 +85,3 @@ def _create_empty_tiff(
     )
     assert place is not None
     return place[0]
-
-
-def _stack_axes(like: ImageFile) -> list[tuple[str, int]]:
-    """Returns the axes that count images, in their order: T, Z, TZ or none.
-
-    Z is last in a stack that has it, and the axes before it become T. Without Z, axes
-    without a meaning are slices of flat images if no time follows them; else they are
-    times.
-    """
-    names = "".join(name or "?" for name, _ in like.stack)
-    sizes = dict(like.stack)
-    if "Z" in names:
-        slices = sizes["Z"]
-    elif len(like.shape) == 3 or names.endswith("T"):
-        slices = 1
-    else:
-        slices = like.count // (sizes["T"] if names.startswith("T") else 1)
-    stack = [("T", like.count // slices), ("Z", slices)]
-    return [(name, size) for name, size in stack if size > 1]

@@ -5,6 +5,7 @@ The first level of a pyramid is read, which has the full size.
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
@@ -78,7 +79,7 @@ class ZarrHeader(NamedTuple):
 
 def is_zarr(folder: Path) -> bool:
     """Returns True if a folder has the metadata of a zarr group or array."""
-    return any((folder / name).is_file() for name in METADATA)
+    return any(os.path.isfile(folder / name) for name in METADATA)
 
 
 @contextlib.contextmanager
