@@ -11,7 +11,9 @@ from unet_jax.data.label_map import (
     apply_label_map,
     channels_to_label,
     class_colours,
+    class_names,
     count_values,
+    list_label_map_classes,
     parse_label_map,
     value_text,
 )
@@ -70,6 +72,25 @@ def test_channels_become_independent_classes():
     mask = np.array([[0, 9], [255, 1]])
     assert channels_to_label(mask, "").tolist() == [[0, 1], [1, 1]]
     assert channels_to_label(mask, "255").tolist() == [[0, 1], [-1, 1]]
+
+
+def test_classes_without_names_have_numbers_and_maybe_a_background():
+    assert class_names(("a", "b"), 2) == ("a", "b")
+    assert class_names((), 1) == class_names((), 2) == ("background", "foreground")
+    assert class_names((), 3) == ("background", "class 1", "class 2")
+    assert class_names((), 2, background=False) == ("class 0", "class 1")
+    assert class_names((), 3, background=False) == ("class 0", "class 1", "class 2")
+
+
+def test_a_label_map_names_a_background_only_where_there_is_one():
+    pairs = ((3, "road"), (4, "car"), (7, -1), (5, "road"))
+    assert list_label_map_classes(pairs, background=False) == ("road", "car")
+    with pytest.raises(UserError, match="no background"):
+        list_label_map_classes(pairs)
+    pairs += ((0, "background"),)
+    for background in (True, False):  # the ids of a run do not depend on it
+        names = list_label_map_classes(pairs, background=background)
+        assert names == ("background", "road", "car")
 
 
 def test_colours_are_given_or_chosen():

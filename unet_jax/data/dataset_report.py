@@ -40,6 +40,7 @@ class DatasetReport(NamedTuple):
       duplicates: the ids of two equal or nearly equal images, and True if equal.
       tiff_axes: the order in which the axes of TIFF files were read; '' for their own.
       coloured: True if masks with a palette were read as colours, not as indices.
+      split_remedy: how to get another split, in words; '' if that is not known.
     """
 
     root: str
@@ -51,6 +52,7 @@ class DatasetReport(NamedTuple):
     duplicates: tuple[tuple[str, str, bool], ...] = ()
     tiff_axes: str = ""
     coloured: bool = False
+    split_remedy: str = ""
 
     @property
     def errors(self) -> tuple[Issue, ...]:

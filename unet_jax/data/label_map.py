@@ -188,15 +188,21 @@ def canonical_value(value: int | tuple[int, ...] | str) -> str:
     return value_text(parse_value(",".join(str(int(part)) for part in parts)))
 
 
-def list_label_map_classes(label_map: tuple[tuple[Any, Any], ...]) -> tuple[str, ...]:
-    """Returns the classes that a label map names, the background first.
+def list_label_map_classes(
+    label_map: tuple[tuple[Any, Any], ...], *, background: bool = True
+) -> tuple[str, ...]:
+    """Returns the classes that a label map names.
+
+    Args:
+      label_map: as in `parse_label_map`.
+      background: True if one of them must be the background. It becomes the first.
 
     Raises:
-      UserError: it names classes, but no background.
+      UserError: it names classes, and not the background that it must name.
     """
     names = [pair[-1] for pair in label_map if isinstance(pair, tuple)]
     names = list(dict.fromkeys(name for name in names if isinstance(name, str)))
-    if names and "background" not in names:
+    if names and background and "background" not in names:
         raise UserError(
             f"label_map names {', '.join(names)} and no background; name all classes, "
             "the background first: --config.data.classes=\"('background','cell')\""
@@ -204,13 +210,22 @@ def list_label_map_classes(label_map: tuple[tuple[Any, Any], ...]) -> tuple[str,
     return tuple(sorted(names, key=lambda name: name != "background"))
 
 
-def class_names(classes: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """Returns the names of the classes, or default names of `count` classes."""
+def class_names(
+    classes: tuple[str, ...], count: int, *, background: bool = True
+) -> tuple[str, ...]:
+    """Returns the names of the classes, or default names of `count` classes.
+
+    Args:
+      classes: their names; () for default names.
+      count: their number. There are always two or more default names.
+      background: True if the first class is a background.
+    """
     if classes:
         return classes
-    if count <= 2:
+    if background and count <= 2:
         return ("background", "foreground")
-    return ("background", *(f"class {k}" for k in range(1, count)))
+    names = [f"class {k}" for k in range(max(count, 2))]
+    return ("background", *names[1:]) if background else tuple(names)
 
 
 def class_colours(
@@ -247,7 +262,7 @@ def check_colours(colours: tuple) -> None:
                 f"((0, 0, 0), (255, 0, 0)), not {colours!r}"
             )
     if len(colours) == 1:
-        raise UserError("colours must have one for each class, the background too")
+        raise UserError("colours must have one for each class, also for class 0")
 
 
 def _count_codes(codes: np.ndarray) -> dict[int, int]:

@@ -158,6 +158,61 @@ def test_files_are_named_from_the_root_on_and_others_in_full(rich, tmp_path, ope
     assert not opened
 
 
+def begin_run(root, tmp_path):
+    """Saves what a run saves of its data; returns the arguments that resume it."""
+    splits = folder(root=str(root))
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps(splits.notes["split.json"]))
+    return {"split": str(split), "survey": kept(splits, tmp_path / "survey.json")}
+
+
+def changed_files(root, **run):
+    issues = folder(root=str(root), **run).report.issues
+    return [issue.text for issue in issues if issue.kind == "changed files"]
+
+
+def test_files_that_changed_since_a_run_began_are_named(rich, tmp_path):
+    run = begin_run(rich, tmp_path)
+    consequence = "so its scores are not comparable; restore them, or start a new run"
+    for i in range(10):  # the same number of pixels of each value
+        mask = np.asarray(Image.open(rich / f"masks/{i}.png"))
+        Image.fromarray(mask[::-1]).save(rich / f"masks/{i}.png")
+        os.utime(rich / f"images/{i}.png", ns=(1, 1))
+    (text,) = changed_files(rich, **run)
+    assert text == (
+        "10 files have changed since this run began (masks/0.png, masks/1.png and 8 "
+        f"more), {consequence}"
+    )
+    assert changed_files(rich, survey=run["survey"]) == []  # inspected, not trained
+    assert changed_files(rich, **(run | {"survey": ""})) == []
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert changed_files(rich, **begin_run(rich, elsewhere)) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["images/3.png", "instances/3.png", "targets/stack.tif", "unlabelled/2.png"],
+)
+def test_any_file_of_a_run_may_have_changed(name, rich, tmp_path):
+    run = begin_run(rich, tmp_path)
+    path = rich / name
+    if path.suffix == ".tif":
+        pages = tifffile.imread(path)
+        tifffile.imwrite(path, pages[:, ::-1], metadata={"axes": "TYX"})
+    else:
+        Image.fromarray(np.asarray(Image.open(path))[:, ::-1]).save(path)
+    (text,) = changed_files(rich, **run)
+    assert text.startswith(f"1 file has changed since this run began ({name}), so")
+
+
+def test_a_copy_with_other_times_has_not_changed(rich, tmp_path):
+    run = begin_run(rich, tmp_path)
+    for path in rich.rglob("*.*"):
+        os.utime(path, ns=(1, 1))
+    assert changed_files(rich, **run) == []
+
+
 def test_a_file_that_cannot_be_read_is_tried_again(rich, tmp_path, opened):
     content = (rich / "images/3.png").read_bytes()
     (rich / "images/3.png").write_bytes(content[: len(content) // 2])
@@ -335,6 +390,7 @@ def test_any_value_may_be_odd(rich):
         ("grey", 1),
         ("finite", "yes"),
         ("classes", 1),
+        ("digests", {"mask": "0" * 40}),  # without instances and target
         ("orientation", "UPS"),
         ("target_grey", None),
     ],

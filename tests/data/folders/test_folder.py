@@ -115,10 +115,38 @@ def test_given_splits_stay_and_what_is_missing_is_taken_from_training(home):
                 (home / f"{kind}/{i}.png").rename(home / part / kind / f"{i}.png")
     for kind in ("images", "masks"):
         (home / kind).rmdir()
-    parts = folder(root=str(home)).notes["split.json"]
+    splits = folder(root=str(home))
+    parts = splits.notes["split.json"]
     assert parts["test"] == ["test/7", "test/8", "test/9"]
     assert len(parts["val"]) == 1
     assert {i.split("/")[0] for i in parts["val"] + parts["train"]} == {"train"}
+    taken = parts["val"][0].removeprefix("train/")
+    text = f"there is no val/ folder: 1 of the 7 images of train/ ({taken}) is the val "
+    assert taken_from_training(splits) == [text + "split"]
+    file = home / "split.json"
+    file.write_text(json.dumps(parts))
+    again = folder(root=str(home), split=str(file))
+    assert taken_from_training(again) == [text + "split"]
+
+
+def taken_from_training(splits):
+    assert splits.notes["data.json"]["decisions"] == splits.report.decisions
+    return [d for d in splits.report.decisions if d.startswith("there is no ")]
+
+
+def test_splits_without_folders_are_named_if_they_come_from_training(home):
+    assert taken_from_training(folder(root=str(home))) == []
+    (home / "train").mkdir()
+    for kind in ("images", "masks"):
+        (home / kind).rename(home / "train" / kind)
+    splits = folder(root=str(home), val=0.2, test=0.4)
+    val, test = taken_from_training(splits)
+    ids = [i.removeprefix("train/") for i in splits.notes["split.json"]["test"]]
+    assert val.startswith("there is no val/ folder: 2 of the 10 images of train/ (")
+    assert test == (
+        "there is no test/ folder: 4 of the 10 images of train/ "
+        f"({', '.join(ids[:3])} and 1 more) are the test split"
+    )
 
 
 def test_files_of_one_group_and_copies_stay_together(home):
@@ -212,7 +240,7 @@ def test_colours_palettes_ids_and_ignored_pixels(home):
         mask = np.array(Image.open(home / f"masks/{i}.png"))
         mask[0] = 255
         save(home / f"masks/{i}.png", mask)
-    splits = folder(root=str(home), classes=("a,b",), ignore_label=255)
+    splits = folder(root=str(home), classes=("a", "b"), ignore_label=255)
     assert splits.train.classes == ("a", "b")
     check(splits, ignored=True)
 
@@ -267,16 +295,31 @@ def test_grey_and_colour_files_are_brought_to_one_count(home):
     splits = folder(root=str(home))
     assert splits.train.channels == 3
     assert splits.train.convert
-    assert "converted to RGB" in splits.report.issues[0].text
+    (warning,) = splits.report.issues
+    assert warning.text == (
+        "8 of 10 images are grey and become RGB, because 1 (images/3.png) is in "
+        "colour; --config.data.channels=1 makes all of them grey"
+    )
     found = records(splits)
     np.testing.assert_array_equal(found["3"]["image"], coloured)
     np.testing.assert_array_equal(found["4"]["image"][..., 1], same)
     grey = folder(root=str(home), channels=1)
     luma = np.rint(coloured @ [0.299, 0.587, 0.114])
     np.testing.assert_array_equal(records(grey)["3"]["image"][..., 0], luma)
+    (warning,) = grey.report.issues
+    assert warning.text == (
+        "2 of 10 images (images/3.png and 1 more) are RGB and become grey, as "
+        "--config.data.channels=1 asks for"
+    )
     (home / "images/3.png").unlink()
     (home / "masks/3.png").unlink()
-    assert folder(root=str(home)).train.channels == 1  # RGB, but grey
+    splits = folder(root=str(home))
+    assert splits.train.channels == 1
+    (warning,) = splits.report.issues
+    assert warning.text == (
+        "1 of 9 images (images/4.png) is RGB and becomes grey, because every pixel of "
+        "it is grey; --config.data.channels=3 makes all of them RGB"
+    )
 
 
 def test_volumes_keep_their_spacing(tmp_path):

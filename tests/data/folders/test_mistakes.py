@@ -278,6 +278,10 @@ def five_last(home):
     write_tiffs(home, lambda image, _: (np.stack([image] * 5, axis=-1), None))
 
 
+def two_last(home):
+    write_tiffs(home, lambda image, _: (np.stack([image] * 2, axis=-1), None))
+
+
 def twelve_values(home):
     for i in range(10):
         png(home, f"masks/{i}.png", RNG.integers(0, 12, (24, 20), dtype=np.uint8))
@@ -286,6 +290,45 @@ def twelve_values(home):
 def seven_in_one(home):
     for i in range(10):
         png(home, f"masks/{i}.png", mask(home, i) // 255 * (1 if i else 7))
+
+
+def three_values(home):
+    for i in range(10):
+        png(home, f"masks/{i}.png", RNG.integers(0, 3, (24, 20), dtype=np.uint8))
+
+
+def three_colours(home):
+    palette = np.array([[0, 0, 0], [9, 0, 0], [0, 0, 9]], np.uint8)
+    for i in range(10):
+        png(home, f"masks/{i}.png", palette[RNG.integers(0, 3, (24, 20))])
+
+
+def void_of_two(home):
+    for i in range(10):
+        ids = mask(home, i) // 255
+        ids[0] = 255
+        png(home, f"masks/{i}.png", ids)
+
+
+def half_mixed(home):
+    for i in range(5, 10):
+        png(home, f"masks/{i}.png", mask(home, i) // 255)
+
+
+def half_16_bit(home):
+    for i in range(5, 10):
+        png(home, f"masks/{i}.png", mask(home, i).astype(np.uint16) * 257)
+
+
+def stray_of_ids(home, foreground=1):
+    for i in range(10):
+        of_two = mask(home, i) // 255 * np.uint8(foreground)
+        of_two[:3, :3] = 7 if i == 7 else 0
+        png(home, f"masks/{i}.png", of_two)
+
+
+def stray_of_greys(home):
+    stray_of_ids(home, 100)
 
 
 THREE = {"classes": ("bg", "a", "b")}
@@ -323,11 +366,66 @@ MISTAKES = [
     ),
     (five_last, {}, "if its last axis is channels, set --config.data.tiff_axes=YXC"),
     (
+        two_last,
+        {},
+        "is stored as 24 x 20 x 2 without names of its axes, so it may be 20 x 2 "
+        "pixels on each page, or 2 channels; if channels are last, set "
+        "--config.data.tiff_axes=YXC, else --config.data.tiff_axes=ZYX",
+    ),
+    (
         twelve_values,
         THREE,
-        "masks have 12 different values, and classes names 3 (bg, a, b): masks have "
-        "the values 0; 1; 2; 3; 4; 5; 6; 7 and 4 more; name every class: "
+        "masks have 12 values (0; 1; 2; 3; 4; 5; 6; 7 and 4 more), and classes names "
+        "3 (bg, a, b); name every class: "
         "--config.data.classes=\"('bg', 'a', 'b', 'class 3', ",
+    ),
+    (
+        three_values,
+        TWO,
+        "masks have 3 values (0; 1; 2), and classes names 2 (bg, a); name every "
+        "class: --config.data.classes=\"('bg', 'a', 'class 2')\", or give each value "
+        'one of the named classes: --config.data.label_map="((0,0),(1,1),(2,1),)"',
+    ),
+    (
+        three_colours,
+        TWO,
+        'classes: --config.data.label_map="((0,0),((0,0,9),1),((9,0,0),1),)"',
+    ),
+    (void_of_two, TWO, "--config.data.ignore_label=255, if it marks unannotated"),
+    (
+        half_mixed,
+        {},
+        "5 masks (masks/0.png and 4 more) have 0; 255 and 5 masks (masks/5.png and 4 "
+        "more) have 0; 1; if both mean foreground: "
+        '--config.data.label_map="((0,0),(1,1),(255,1),)"; if 255 marks unannotated '
+        "pixels: --config.data.ignore_label=255",
+    ),
+    (half_mixed, TWO, "(masks/5.png and 4 more) have 0; 1; if both mean foreground: "),
+    (
+        half_16_bit,
+        {},
+        "have 0; 255 and 5 masks (masks/5.png and 4 more) have 0; 65535; if both mean "
+        'foreground: --config.data.label_map="((0,0),(255,1),(65535,1),)"',
+    ),
+    (
+        stray_of_ids,
+        {},
+        "masks/7.png: the value 7 in 9 pixels, where masks have 0, 1; correct the "
+        "file, or give the value a class: "
+        '--config.data.label_map="((0,0),(1,1),(7,2),)"',
+    ),
+    (
+        stray_of_greys,
+        {},
+        "masks/7.png: the value 7 in 9 pixels, where masks have 0, 100; correct the "
+        "file, or give the value a class: "
+        '--config.data.label_map="((0,0),(100,1),(7,2),)"',
+    ),
+    (
+        stray_of_greys,
+        {},
+        "masks/4.png and 4 more: masks have the values 0; 100, whose classes are not "
+        'known; give the values classes: --config.data.label_map="((0,0),(100,1),)"',
     ),
     (
         seven_in_one,
@@ -442,6 +540,9 @@ def test_a_mistake_is_told_and_nothing_is_trained(
         (three_boolean_pages, {"tiff_axes": "ZYX"}, 1, 3),
         (five_first, {"tiff_axes": "CYX"}, 5, 1),
         (five_last, {"tiff_axes": "YXC"}, 5, 1),
+        (half_mixed, {"label_map": ((0, 0), (1, 1), (255, 1))}, 1, 1),
+        (half_16_bit, {"label_map": ((0, 0), (255, 1), (65535, 1))}, 1, 1),
+        (two_last, {"tiff_axes": "YXC"}, 2, 1),
         (seven_in_one, TWO | {"label_map": ((7, -1), (0, 0), (1, 1))}, 1, 1),
     ],
 )

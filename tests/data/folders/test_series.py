@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from scipy import ndimage
 
 from tests.data.folders.conftest import save
@@ -79,6 +80,32 @@ def test_one_series_becomes_three_blocks(tmp_path):
     apart = folder(root=str(root), series="apart")
     assert series_issues(apart) == []
     assert split_of(apart) != split
+
+
+def split_remedy(root, **options):
+    return folder(root=str(root), **options).report.split_remedy
+
+
+def test_only_what_changes_the_split_is_offered(tmp_path):
+    """The seed changes neither blocks of a series nor blocks of pages."""
+    names = [f"{i:02d}.png" for i in range(20)]
+    root = write(tmp_path / "series", names, drifting(20))
+    folders = "give the splits as folders train/, val/ and test/"
+    assert split_remedy(root) == f"set --config.data.series=apart, or {folders}"
+    fold = "choose another fold, such as --config.data.fold="
+    assert split_remedy(root, folds=4, fold=3) == f"{fold}0"
+    seed = "choose another split, such as --config.data.seed="
+    assert split_remedy(root, series="apart", seed=4) == f"{seed}5"
+    pages = np.stack(unrelated(9))
+    for kind, array in (("images", 400 * pages), ("masks", 255.0 * (pages > 0))):
+        path = tmp_path / "pages" / kind / "a.tif"
+        path.parent.mkdir(parents=True)
+        tifffile.imwrite(path, array.clip(0, 255).astype(np.uint8))
+    assert split_remedy(tmp_path / "pages") == folders
+    for split, few in (("train", names[:16]), ("val", names[16:])):
+        write(tmp_path / "given" / split, few, unrelated(len(few)))
+    given = split_remedy(tmp_path / "given")
+    assert given == "move images from training to the other splits"
 
 
 def test_the_folds_of_one_series_are_blocks(tmp_path):
@@ -171,6 +198,25 @@ def test_a_given_split_beside_blocks_is_checked(tmp_path):
     assert leak.startswith("f01.png, f05.png, f09.png and 3 more: consecutive images")
 
 
+def test_a_subject_of_a_given_split_must_be_moved(tmp_path):
+    """A flag cannot: it is refused if one of its groups is in two given splits."""
+    for split, patients, slices in (("train", range(8), "012"), ("val", (7, 8), "345")):
+        names = [f"patient_{p}_slice_{i}.png" for p in patients for i in slices]
+        write(tmp_path / split, names, unrelated(len(names)))
+    (text,) = series_issues(folder(root=str(tmp_path)))
+    assert text.startswith("patient_7_slice_3.png (val) and patient_7_slice_")
+    assert "if so, move the files of each subject into one split" in text
+
+
+def test_a_letter_may_count_the_images_of_a_subject(tmp_path):
+    for split, letters in (("train", "ab"), ("val", "c"), ("test", "d")):
+        names = [f"patient{p}_{letter}.png" for p in range(4) for letter in letters]
+        write(tmp_path / split, names, unrelated(len(names)))
+    (text,) = series_issues(folder(root=str(tmp_path)))
+    assert text.startswith("patient0_d.png (test) and patient0_c.png (val) may show")
+    assert "3 more groups are divided" in text
+
+
 def test_equal_frames_of_a_series_stay_in_one_split(tmp_path):
     images = drifting(20)
     images[18] = images[3]
@@ -213,6 +259,22 @@ def test_equal_frames_of_a_series_stay_in_one_split(tmp_path):
             {"a's 0 (x)", "a's 1 (x)", "a's 2 (x)"},
             r"^(.*)-frame\d+\.",
         ),
+        *(
+            (
+                [f"{head}{p}{place}{letter}" for p in "123" for letter in letters],
+                {f"{head}{p}" for p in "123"},
+                pattern,
+            )
+            for head, place, letters, pattern in (
+                ("patient", "_", "abc", r"^(.*)_[a-z]\."),
+                ("case_0", "_", "abcdef", r"^(.*)_[a-z]\."),
+                ("patient_0", "-", "AB", r"^(.*)-[A-Z]\."),
+                ("scan-", ".", "Ab", r"^(.*)(?:\.[A-Z]|\.[a-z])\."),
+                ("case_0", "_slice_", "abc", r"^(.*)_slice_[a-z]\."),
+                ("case_0", "_t1_", "abc", r"^(.*)_t\d+_[a-z]\."),
+                ("case_0", "_a_", "12", r"^(.*)_[a-z]_\d+\."),
+            )
+        ),
     ],
 )
 def test_subjects_in_the_names_of_files(names, groups, pattern):
@@ -232,6 +294,9 @@ def test_subjects_in_the_names_of_files(names, groups, pattern):
         [f"case_{i}_0000" for i in range(20)],  # one channel of nnU-Net
         [f"{i * 7919:x}e" for i in range(1000, 1020)],  # hashes
         ["one", "two", "three"],
+        [f"{word}_{letter}" for word in ("pug", "beagle") for letter in "abc"],
+        [f"{i}_a" for i in range(20)],
+        [*(f"case_{i}_{letter}" for i in range(3) for letter in "ab"), "case_4_ab"],
         [],
     ],
 )

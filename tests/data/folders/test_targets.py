@@ -129,7 +129,10 @@ def test_grey_and_colour_targets_become_one_kind_and_colour_alone_stays(home):
     splits = folder(root=str(home))
     assert splits.train.target_channels == 3
     (warning,) = splits.report.issues
-    assert warning.text == ("targets/5.png: converted to RGB, as the other targets are")
+    assert warning.text == (
+        "1 of 10 targets (targets/5.png) is grey and becomes RGB, because 1 "
+        "(targets/4.png) is in colour"
+    )
     found = records(splits)
     np.testing.assert_array_equal(found["4"]["target"], coloured)
     for channel in range(3):
@@ -321,8 +324,8 @@ def test_unlabelled_images_have_the_channels_of_the_others(home):
     assert splits.train.channels == splits.unlabelled.channels == 1
     (warning,) = splits.report.issues
     assert warning.text == (
-        "unlabelled/b.png, unlabelled/c.png: converted to grey, as the images to train "
-        "on are"
+        "2 of 3 unlabelled images (unlabelled/b.png and 1 more) are RGB and become "
+        "grey, as the images to train on are"
     )
     luma = np.rint(coloured["b"] @ [0.299, 0.587, 0.114])
     np.testing.assert_array_equal(splits.unlabelled.load(1)["image"][..., 0], luma)

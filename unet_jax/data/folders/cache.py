@@ -4,24 +4,95 @@ Both are valid while the stamps of the files are unchanged: name, size and time 
 modification.
 """
 
+import functools
 import hashlib
 import json
 import os
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from unet_jax.data.dataset_report import Issue
 from unet_jax.data.folders.pair import Pair
 from unet_jax.data.folders.reading import ReadOptions, load_record
-from unet_jax.data.folders.survey import Page, relative_path
-from unet_jax.data.folders.survey_file import VERSION, Stamp
+from unet_jax.data.folders.survey import Page, relative_path, survey_pairs
+from unet_jax.data.folders.survey_file import (
+    VERSION,
+    Stamp,
+    list_changed_files,
+    survey_from_json,
+    survey_to_json,
+)
 from unet_jax.data.record import Record
 from unet_jax.data.record_file import is_complete, open_records, write_records
 from unet_jax.errors import UserError
 from unet_jax.json_file import read_json
+from unet_jax.text import listing
 
 SURVEY_FILE = "survey.json"  # of a run folder
+
+
+class FolderSurvey(NamedTuple):
+    """The results of the survey of a folder.
+
+    Attributes:
+      pages: the pages that could be read.
+      issues: problems of the files.
+      data: the results as JSON data, for survey.json.
+      prefix: the cache path prefix of the records; None without a cache.
+      changed: a warning if the content of files has changed since the saved survey.
+    """
+
+    pages: list[Page]
+    issues: list[Issue]
+    data: dict[str, Any]
+    prefix: Path | None
+    changed: list[Issue]
+
+
+def survey_folder(
+    pairs: Sequence[Pair],
+    root: Path,
+    options: ReadOptions,
+    *,
+    saved: str,
+    records: str,
+    others: Sequence[Any],
+) -> FolderSurvey:
+    """Reads and measures all files, except those with a result that is still valid.
+
+    Args:
+      pairs: the files.
+      root: the folder that file names are relative to.
+      options: how files are read.
+      saved: the path of a survey.json, which may be missing or damaged; '' for none.
+      records: the folder of the cached records; '' for none.
+      others: what a record depends on, besides the files and the options.
+
+    Raises:
+      UserError: the cached records are damaged.
+    """
+    stamps = file_stamps(pairs, root)
+    load = functools.partial(
+        survey_from_json, pairs=pairs, stamps=stamps, root=root, options=options
+    )
+    before = _read_survey(Path(saved).expanduser())
+    known, prefix = load(before), None
+    if records:
+        key = _hash([VERSION, stamps, repr((options, *others))])
+        prefix = Path(records).expanduser() / key
+        if None in known:
+            cached = load(_cached_survey(prefix))
+            known = [one or other for one, other in zip(known, cached, strict=True)]
+    results = survey_pairs(pairs, root, options, known)
+    return FolderSurvey(
+        [page for result in results for page in result.pages],
+        [issue for result in results for issue in result.issues],
+        survey_to_json(results, stamps, options),
+        prefix,
+        _warn_of_changes(list_changed_files(before, results, stamps, options)),
+    )
 
 
 def file_stamps(pairs: Sequence[Pair], root: Path) -> list[tuple[Stamp, ...]]:
@@ -34,43 +105,13 @@ def file_stamps(pairs: Sequence[Pair], root: Path) -> list[tuple[Stamp, ...]]:
     return [_pair_stamps(pair, root) for pair in pairs]
 
 
-def read_survey(path: Path) -> Any:
-    """Returns the JSON data of a survey file; None if it is missing or damaged."""
-    try:
-        return read_json(path, object, "")
-    except UserError:
-        return None
-
-
-def make_cache_prefix(
-    folder: str, stamps: Sequence[tuple[Stamp, ...]], *options: Any
-) -> Path:
-    """Returns the cache path prefix: a hash of the files' stamps and of the options.
-
-    The options are everything else that a record depends on.
-    """
-    return Path(folder).expanduser() / _hash([VERSION, stamps, repr(options)])
-
-
-def cached_survey(prefix: Path) -> Any:
-    """Returns the survey that was stored with the records of the same files, or None.
-
-    Raises:
-      UserError: the records are damaged.
-    """
-    folders = sorted(prefix.parent.glob(f"{prefix.name}-*"))
-    folder = next(filter(is_complete, folders), None)
-    about = open_records(folder).about if folder else None
-    return about.get("survey") if isinstance(about, dict) else None
-
-
 def cached_loader(
     prefix: Path, pages: Sequence[Page], options: ReadOptions, survey: Any
 ) -> Callable[[Page], Record]:
     """Returns a function that loads pages from a cache; writes the cache if missing.
 
     Args:
-      prefix: from `make_cache_prefix`.
+      prefix: from `survey_folder`.
       pages: all pages to load. Other pages, as in another split, or another label map
         have another cache.
       options: how pages are read.
@@ -87,6 +128,32 @@ def cached_loader(
     load = open_records(folder).load
     index = {(page.pair, page.number): i for i, page in enumerate(pages)}
     return lambda page: load(index[page.pair, page.number])
+
+
+def _warn_of_changes(names: Sequence[str]) -> list[Issue]:
+    """Returns a warning about files of a run that have changed, if there are any."""
+    if not names:
+        return []
+    have = "1 file has" if len(names) == 1 else f"{len(names):,} files have"
+    text = f"{have} changed since this run began ({listing(names, 2)}), so its scores "
+    text += "are not comparable; restore them, or start a new run"
+    return [Issue("warning", "changed files", text)]
+
+
+def _read_survey(path: Path) -> Any:
+    """Returns the JSON data of a survey file; None if it is missing or damaged."""
+    try:
+        return read_json(path, object, "")
+    except UserError:
+        return None
+
+
+def _cached_survey(prefix: Path) -> Any:
+    """Returns the survey that was stored with the records, or None."""
+    folders = sorted(prefix.parent.glob(f"{prefix.name}-*"))
+    folder = next(filter(is_complete, folders), None)
+    about = open_records(folder).about if folder else None
+    return about.get("survey") if isinstance(about, dict) else None
 
 
 def _pair_stamps(pair: Pair, root: Path) -> tuple[Stamp, ...]:

@@ -12,6 +12,8 @@ from unet_jax.data.folders.survey import Page
 from unet_jax.data.record import RecordStats
 from unet_jax.text import listing
 
+NAMED = 1  # files in the message about a conversion
+
 
 class _Channels(NamedTuple):
     """The channels of a file: their number, and True if all are equal."""
@@ -21,47 +23,37 @@ class _Channels(NamedTuple):
     grey: bool
 
 
-def choose_channels(pages: Sequence[Page], requested: int) -> tuple[int, list[Issue]]:
-    """Returns the number of channels for all images, and issues of different images.
+def choose_channels(
+    pages: Sequence[Page], unlabelled: Sequence[Page], requested: int
+) -> tuple[int, int, list[Issue]]:
+    """Returns the channels of all images and of all targets, and issues of others.
 
-    It is `requested`: 1 for grey, 3 for RGB, or the number that all images have. 0
-    takes RGB for a mixture of grey and RGB files, and otherwise what most images have.
-    RGB files that are grey in every pixel count as grey.
+    Images have the `requested` number: 1 for grey, 3 for RGB, or the number that all
+    images have. 0 takes RGB for a mixture of grey and RGB files, and otherwise what
+    most images have. RGB files that are grey in every pixel count as grey. Targets have
+    the number that all target files have; a mixture is converted as images are.
     """
     images = _image_channels(pages)
     count = requested or _common_count(images) or 1
-    expected = "most have"
+    expected, reason = "most have", ""
+    remedy = f"--config.data.channels={4 - count} makes all of them "
+    remedy += "grey" if count == 3 else "RGB"
     if requested:
         expected = f"--config.data.channels={requested} asks for"
-    others = ""
+        reason, remedy = f"as {expected}", ""
+    issues = [*_check_channels(images, count, expected)]
     if any(image.count == count for image in images):
-        other = "grey" if count == 3 else "RGB"
-        others = "the others are"
-        others += f"; --config.data.channels={4 - count} makes all of them {other}"
-    return count, [*_check_channels(images, count, expected, others)]
-
-
-def choose_target_channels(pages: Sequence[Page]) -> tuple[int, list[Issue]]:
-    """Returns the number of channels for all targets, and issues of different targets.
-
-    It is the number that all files have. A mixture of grey and RGB files is converted
-    as images are.
-    """
+        issues += _describe_conversion("images", images, count, reason, remedy)
     stats = [(page.stats, page.target_grey) for page in pages if page.stats.target]
     targets = [_Channels(s.target, s.target_channels, grey) for s, grey in stats]
     counts = {target.count for target in targets}
-    count = counts.pop() if len(counts) == 1 else _common_count(targets)
-    expected, others = "most targets have", "the other targets are"
-    return count, [*_check_channels(targets, count, expected, others)]
-
-
-def check_unlabelled_channels(pages: Sequence[Page], count: int) -> Iterator[Issue]:
-    """Returns issues of unlabelled images that do not have `count` channels.
-
-    `count` is the number of channels of the training images.
-    """
-    noun = "the images to train on"
-    return _check_channels(_image_channels(pages), count, f"{noun} have", f"{noun} are")
+    of_target = counts.pop() if len(counts) == 1 else _common_count(targets)
+    issues += _check_channels(targets, of_target, "most targets have")
+    issues += _describe_conversion("targets", targets, of_target)
+    others, reason = _image_channels(unlabelled), "as the images to train on are"
+    issues += _check_channels(others, count, "the images to train on have")
+    issues += _describe_conversion("unlabelled images", others, count, reason)
+    return count, of_target, issues
 
 
 def check_set(
@@ -213,21 +205,49 @@ def _common_count(files: Sequence[_Channels]) -> int:
 
 
 def _check_channels(
-    files: Sequence[_Channels], count: int, expected: str, others: str
+    files: Sequence[_Channels], count: int, expected: str
 ) -> Iterator[Issue]:
-    """Yields errors of files that cannot have `count` channels, then a warning.
-
-    The warning names the files that are converted; without `others` there is none.
-    """
-    names = []
+    """Yields errors of files that cannot have `count` channels."""
     for file in files:
-        if {file.count, count} == {1, 3}:
-            names.append(file.name)
-        elif file.count != count:
+        if file.count != count and {file.count, count} != {1, 3}:
             text = f"{file.name}: {file.count} channels, where {expected} {count}; "
             text += f"save it with {count}, or remove it"
             yield Issue("error", "channels", text)
-    if names and others:
-        kind = "RGB" if count == 3 else "grey"
-        text = f"{listing(names)}: converted to {kind}, as {others}"
-        yield Issue("warning", "channels", text)
+
+
+def _describe_conversion(
+    noun: str,
+    files: Sequence[_Channels],
+    count: int,
+    reason: str = "",
+    remedy: str = "",
+) -> Iterator[Issue]:
+    """Yields a warning if grey files become RGB, or RGB files become grey.
+
+    Args:
+      noun: the name of the files, in the plural.
+      files: all files of this kind.
+      count: the number of channels that they will have.
+      reason: the cause; if it is empty, the other files are.
+      remedy: the flag for the other direction, and its effect.
+    """
+    converted = [file for file in files if {file.count, count} == {1, 3}]
+    if not converted:
+        return
+    old, new = ("grey", "RGB") if count == 3 else ("RGB", "grey")
+    others = [f for f in files if f.count == count and not (count == 3 and f.grey)]
+    text = f"{len(converted)} of {len(files)} {noun}"
+    if reason or len(converted) <= len(others):
+        text += f" ({listing((file.name for file in converted), NAMED)})"
+    verbs = ("is", "becomes") if len(converted) == 1 else ("are", "become")
+    text += f" {verbs[0]} {old} and {verbs[1]} {new}, "
+    if not reason and count == 1 and all(file.grey for file in converted):
+        reason = "because every pixel of "
+        reason += "it is grey" if len(converted) == 1 else "them is grey"
+    elif not reason:
+        names = listing((file.name for file in others), NAMED)
+        reason = f"because {len(others)} ({names})"
+        reason += " is" if len(others) == 1 else " are"
+        reason += " in colour" if count == 3 else " grey"
+    text += reason + (f"; {remedy}" if remedy else "")
+    yield Issue("warning", "channels", text)

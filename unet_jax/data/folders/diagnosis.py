@@ -10,7 +10,6 @@ from unet_jax.data import files
 from unet_jax.data.dataset_report import Issue, merge_issues
 from unet_jax.data.folders.pair import Pair
 from unet_jax.data.folders.pairing import FoundPairs
-from unet_jax.data.folders.patterns import Patterns
 from unet_jax.data.folders.reading import ReadOptions
 from unet_jax.data.folders.survey import Page, relative_path
 from unet_jax.errors import UserError
@@ -36,54 +35,34 @@ def explain_issues(
     found: FoundPairs,
     pages: Sequence[Page],
     options: ReadOptions,
-    patterns: Patterns,
-    root: Path,
 ) -> tuple[Issue, ...]:
     """Merges issues; those of masks become one, if one cause explains them.
 
     Args:
       issues: all issues of the data.
-      found: the pairs.
-      pages: the pages of the splits.
+      found: the pairs; also those of JPEG masks, which are not read otherwise.
+      pages: the pages of the pairs.
       options: how files are read.
-      patterns: the places of the files, as the config names them.
-      root: the folder of the data.
     """
     kinds = {issue.kind for issue in issues if issue.level == "error"}
     cause = None
     if kinds & set(SYMPTOMS):
-        pairs = (*found.refused, *found.pairs)
-        cause = _find_cause(pairs, options, patterns, root)
+        pairs = [pair for pair in (*found.refused, *found.pairs) if pair.labelled]
+        cause = _find_swapped(pairs, found, options)
+        cause = cause or _find_planes(pairs, found.root, options)
     elif not any(pair.masks for pair in found.pairs):
         pairs = [p.pair for p in pages if (p.stats.objects or 0) >= OBJECTS]
-        cause = _find_swapped(pairs, options, patterns, root, "warning")
+        cause = _find_swapped(pairs, found, options, "warning")
     if cause is None:
         return merge_issues(*issues)
     others = (i for i in issues if i.kind not in CONSEQUENCES)
     return merge_issues(cause, *others)
 
 
-def _find_cause(
-    pairs: Sequence[Pair], options: ReadOptions, patterns: Patterns, root: Path
-) -> Issue | None:
-    """Returns the one error that explains errors of the kinds in `SYMPTOMS`, if any.
-
-    Args:
-      pairs: the pairs, also those of JPEG masks, which are not read otherwise.
-      options: how files are read.
-      patterns: the places of the files, as the config names them.
-      root: the folder of the data.
-    """
-    pairs = [pair for pair in pairs if pair.labelled]
-    swapped = _find_swapped(pairs, options, patterns, root)
-    return swapped or _find_planes(pairs, options, root)
-
-
 def _find_swapped(
     pairs: Sequence[Pair],
+    found: FoundPairs,
     options: ReadOptions,
-    patterns: Patterns,
-    root: Path,
     level: Literal["error", "warning"] = "error",
 ) -> Issue | None:
     """Returns an issue if images look like masks, and masks like images.
@@ -98,18 +77,20 @@ def _find_swapped(
         return None
     pair, image, mask = read[0]
     field = "masks" if pair.masks else "instances"
-    names = [relative_path(path, root) for path in (pair.image, _get_mask(pair))]
+    names = [
+        relative_path(path, found.root) for path in (pair.image, pair.label_files[0])
+    ]
     text = (
         f"images and {field} seem to be swapped: {names[0]} has {image.values} values, "
         f"as a mask, and {names[1]} at least {mask.values}, as an image; exchange "
-        f"them: --config.data.images='{getattr(patterns, field)}' "
-        f"--config.data.{field}='{patterns.images}'"
+        f"them: --config.data.images='{getattr(found.patterns, field)}' "
+        f"--config.data.{field}='{found.patterns.images}'"
     )
     return Issue(level, "swapped", text)
 
 
 def _find_planes(
-    pairs: Sequence[Pair], options: ReadOptions, root: Path
+    pairs: Sequence[Pair], root: Path, options: ReadOptions
 ) -> Issue | None:
     """Returns an error if masks are the planes of one RGB image, but not colours."""
     pair = next((pair for pair in pairs if pair.masks), None)
@@ -135,16 +116,10 @@ def _read_looks(
     for pair in pairs:
         try:
             image = _read_look(pair.image, options)
-            mask = _read_look(_get_mask(pair), options)
+            mask = _read_look(pair.label_files[0], options)
         except UserError:  # reported by the survey
             continue
         yield pair, image, mask
-
-
-def _get_mask(pair: Pair) -> Path:
-    path = pair.masks[0] if pair.masks else pair.instances
-    assert path is not None
-    return path
 
 
 def _read_look(path: Path, options: ReadOptions) -> _Look:

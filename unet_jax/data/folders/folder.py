@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unet_jax.arrays import IGNORE
-from unet_jax.data.dataset_report import (
-    DatasetReport,
-    summarize_notes,
-)
+from unet_jax.data.dataset_report import DatasetReport, Issue, summarize_notes
 from unet_jax.data.files import check_order
-from unet_jax.data.folders import cache, checks, diagnosis
+from unet_jax.data.folders import checks, diagnosis
+from unet_jax.data.folders.cache import SURVEY_FILE, FolderSurvey, survey_folder
 from unet_jax.data.folders.masks import ClassOptions, LabelMap, find_label_map
 from unet_jax.data.folders.pair import UNLABELLED
 from unet_jax.data.folders.pairing import FoundPairs, find_pairs
@@ -19,15 +17,18 @@ from unet_jax.data.folders.pairing_issues import describe_ignored
 from unet_jax.data.folders.patterns import Patterns
 from unet_jax.data.folders.reading import ReadOptions
 from unet_jax.data.folders.sources import make_sources
-from unet_jax.data.folders.splits import SPLIT_FILE, assign_splits, split_to_json
-from unet_jax.data.folders.survey import Page, survey_pairs
-from unet_jax.data.folders.survey_file import survey_from_json, survey_to_json
+from unet_jax.data.folders.splits import (
+    SPLIT_FILE,
+    AssignedPages,
+    assign_splits,
+    split_to_json,
+)
+from unet_jax.data.folders.survey import Page
 from unet_jax.data.label_map import (
     class_names,
     list_label_map_classes,
     parse_label_map,
 )
-from unet_jax.data.record import RecordStats
 from unet_jax.data.source import Splits
 from unet_jax.data.splitting import Share, SplitOptions
 from unet_jax.errors import UserError
@@ -117,18 +118,18 @@ def folder(
       records: a folder to store the records of a large data set in. They are then
         loaded from there until a file changes; '' stores none.
       survey: the survey.json of a run folder. Files that have not changed since then
-        are not read again. A missing or damaged file is ignored.
+        are not read again. A missing or damaged file is ignored. With the `split` of
+        the run, a warning names the files whose content has changed.
 
     Raises:
       UserError: there is no such folder, no image in it, or an argument is wrong.
     """
-    # 1. Find the files and decide how to read them.
     if not root and not Path(images).expanduser().is_absolute():
         raise UserError("root: name the folder of your images, --config.data.root=PATH")
     home = Path(root).expanduser()
-    classes = tuple(name.strip() for part in classes for name in part.split(","))
     class_options = ClassOptions(
-        classes=classes or list_label_map_classes(label_map),
+        classes=classes
+        or list_label_map_classes(label_map, background=background or multilabel),
         colours=colours,
         label_map=label_map,
         ignore_value="" if ignore_label == IGNORE else str(ignore_label),
@@ -136,45 +137,27 @@ def folder(
     check_order(tiff_axes)
     patterns = Patterns(images, masks, instances, targets, unlabelled)
     found = find_pairs(home, patterns, classes=classes, links=links)
-    options = _read_options(
-        found,
-        class_options,
-        ReadOptions(axes, spacing=spacing, tiff_axes=tiff_axes),
-        multilabel=multilabel,
+    options = ReadOptions(axes, spacing=spacing, tiff_axes=tiff_axes)
+    options = _add_mask_options(options, found, class_options, multilabel=multilabel)
+    surveyed = survey_folder(
+        (*found.pairs, *found.unlabelled),
+        home,
+        options,
+        saved=survey,
+        records=records,
+        others=(class_options, channels),
     )
-
-    # 2. Read and measure every file, unless that was done before.
-    pairs = (*found.pairs, *found.unlabelled)
-    stamps = cache.file_stamps(pairs, home)
-    data = cache.read_survey(Path(survey).expanduser())
-    known = survey_from_json(data, pairs, stamps, home, options)
-    prefix = None
-    if records:
-        prefix = cache.make_cache_prefix(
-            records, stamps, options, class_options, channels
-        )
-        if None in known:
-            data = cache.cached_survey(prefix)
-            cached = survey_from_json(data, pairs, stamps, home, options)
-            known = [one or other for one, other in zip(known, cached, strict=True)]
-    surveys = survey_pairs(pairs, home, options, known)
-    survey_data = survey_to_json(surveys, stamps, options)
-
-    # 3. Divide the pages into splits, and map mask values to classes.
-    pages = [page for result in surveys for page in result.pages]
-    extra = [page for page in pages if page.pair.split == UNLABELLED]
-    pages = [page for page in pages if page.pair.split != UNLABELLED]
+    extra = [page for page in surveyed.pages if page.pair.split == UNLABELLED]
+    pages = [page for page in surveyed.pages if page.pair.split != UNLABELLED]
     split_options = SplitOptions(val, test, folds, fold, seed)
     assigned = assign_splits(
         pages, split_options, group=group, series=series, file=split, leaks=leaks
     )
-    pages = assigned.pages
-    mapping = _label_map(pages, found, class_options, options)
-    pages = [page._replace(stats=_count_classes(page.stats, mapping)) for page in pages]
-    image_channels, channel_issues = checks.choose_channels(pages, channels)
-    target_channels, target_issues = checks.choose_target_channels(pages)
-
-    # 4. Check the whole set.
+    mapping = _find_classes(
+        assigned.pages, found, class_options, options, background=background
+    )
+    pages = [_count_classes(page, mapping) for page in assigned.pages]
+    count, of_target, channel_issues = checks.choose_channels(pages, extra, channels)
     set_issues = checks.check_set(
         pages,
         extra,
@@ -184,40 +167,22 @@ def folder(
         background=background,
         given=bool(split),
     )
-    issues = (
-        *found.issues,
-        *(issue for result in surveys for issue in result.issues),
-        *mapping.issues,
-        *channel_issues,
-        *target_issues,
-        *checks.check_unlabelled_channels(extra, image_channels),
-        *assigned.issues,
-        *set_issues,
-    )
-    report = DatasetReport(
-        root=str(home),
-        classes=mapping.classes,
-        label_map=tuple(mapping.ids.items()),
-        records=tuple(page.stats for page in (*pages, *extra)),
-        issues=diagnosis.explain_issues(issues, found, pages, options, patterns, home),
-        decisions=(
-            *mapping.decisions,
-            *describe_ignored(found.ignored, patterns),
-            *summarize_notes(issue for one in surveys for issue in one.issues),
+    report = _make_report(
+        found,
+        surveyed,
+        mapping,
+        options,
+        pages=(*pages, *extra),
+        assigned=assigned,
+        issues=(
+            *channel_issues,
+            *assigned.issues,
+            *set_issues,
+            *(surveyed.changed if split else ()),  # without a split, no run began
         ),
-        duplicates=assigned.duplicates,
-        tiff_axes=options.tiff_axes,
-        coloured=options.coloured,
     )
-    notes = {
-        SPLIT_FILE: split_to_json({page.stats.id: page.stats.split for page in pages}),
-        "data.json": _report_to_json(report),
-        cache.SURVEY_FILE: survey_data,
-    }
-
-    # 5. Make the sources, of the pages that can be loaded.
     options = options._replace(
-        channels=image_channels, target_channels=target_channels, ids=mapping.ids
+        channels=count, target_channels=of_target, ids=mapping.ids
     )
     sources = make_sources(
         home.resolve().name,
@@ -226,39 +191,47 @@ def folder(
         mapping.classes,
         colours=colours,
         background=background,
-        prefix=None if report.errors else prefix,
-        survey=survey_data,
+        prefix=None if report.errors else surveyed.prefix,
+        survey=surveyed.data,
     )
+    notes = {
+        SPLIT_FILE: split_to_json({page.stats.id: page.stats.split for page in pages}),
+        "data.json": _report_to_json(report),
+        SURVEY_FILE: surveyed.data,
+    }
     return Splits(**sources, report=report, notes=notes)
 
 
-def _read_options(
+def _add_mask_options(
+    options: ReadOptions,
     found: FoundPairs,
-    options: ClassOptions,
-    stored: ReadOptions,
+    class_options: ClassOptions,
     *,
     multilabel: bool,
 ) -> ReadOptions:
-    """Returns the options for reading, from those that do not depend on the masks."""
-    axes, spacing = stored.axes, stored.spacing
+    """Returns the options with those for reading masks."""
+    axes, spacing = options.axes, options.spacing
     has_masks = any(pair.masks for pair in found.pairs)
     if multilabel and found.pairs and not has_masks:
         raise UserError("multilabel=True needs masks, not instances or targets alone")
     if len(spacing) not in (0, axes):
         raise UserError(f"spacing={spacing} must have {axes} sizes, one for each axis")
-    values = parse_label_map(options.label_map, options.classes, options.ignore_value)
-    return stored._replace(
+    classes, _, label_map, ignore_value = class_options
+    values = parse_label_map(label_map, classes, ignore_value)
+    return options._replace(
         multilabel=has_masks and (multilabel or bool(found.classes)),
         coloured=any("," in value for value in values),
-        ignore_value=options.ignore_value,
+        ignore_value=ignore_value,
     )
 
 
-def _label_map(
+def _find_classes(
     pages: Sequence[Page],
     found: FoundPairs,
     class_options: ClassOptions,
     options: ReadOptions,
+    *,
+    background: bool,
 ) -> LabelMap:
     """Returns the classes of mask values; or of mask channels, which need no map."""
     classes = class_options.classes
@@ -271,23 +244,55 @@ def _label_map(
         return LabelMap({}, ())
     values = [(p.stats.mask, p.stats.values) for p in pages if p.stats.values]
     if values:
-        return find_label_map(values, class_options)
+        return find_label_map(values, class_options, background=background)
     most = 1
     if options.multilabel:
+        background = True  # outside all classes
         most = max((page.classes for page in pages), default=1)
     names = classes or (("background", *found.classes) if found.classes else ())
-    return LabelMap({}, class_names(names, 1 + most))
+    return LabelMap({}, class_names(names, 1 + most, background=background))
 
 
-def _count_classes(stats: RecordStats, label_map: LabelMap) -> RecordStats:
-    """Returns the measurements with the pixels of classes, from those of values."""
-    if not stats.values:
-        return stats
+def _count_classes(page: Page, label_map: LabelMap) -> Page:
+    """Returns a page with the pixels of classes, from those of mask values."""
+    if not page.stats.values:
+        return page
     pixels: Counter[int] = Counter()
-    for value, count in stats.values.items():
+    for value, count in page.stats.values.items():
         if value in label_map.ids:
             pixels[label_map.ids[value]] += count
-    return stats._replace(pixels=dict(sorted(pixels.items())))
+    return page._replace(stats=page.stats._replace(pixels=dict(sorted(pixels.items()))))
+
+
+def _make_report(
+    found: FoundPairs,
+    surveyed: FolderSurvey,
+    mapping: LabelMap,
+    options: ReadOptions,
+    *,
+    pages: Sequence[Page],
+    assigned: AssignedPages,
+    issues: Sequence[Issue],
+) -> DatasetReport:
+    """Returns the report of all pages; `issues` are those of all files together."""
+    issues = (*found.issues, *surveyed.issues, *mapping.issues, *issues)
+    return DatasetReport(
+        root=str(found.root),
+        classes=mapping.classes,
+        label_map=tuple(mapping.ids.items()),
+        records=tuple(page.stats for page in pages),
+        issues=diagnosis.explain_issues(issues, found, pages, options),
+        decisions=(
+            *mapping.decisions,
+            *assigned.decisions,
+            *describe_ignored(found.ignored, found.patterns),
+            *summarize_notes(surveyed.issues),
+        ),
+        duplicates=assigned.duplicates,
+        tiff_axes=options.tiff_axes,
+        coloured=options.coloured,
+        split_remedy=assigned.remedy,
+    )
 
 
 def _report_to_json(report: DatasetReport) -> dict[str, Any]:

@@ -118,21 +118,26 @@ def describe_kept(
 def check_page_groups(
     found: PageGroups,
     split: Mapping[Path, str],
-    checked: Set[Path],
+    given: Mapping[Path, str],
     *,
     needed: int,
-    source: str,
+    from_file: bool,
 ) -> Iterator[Issue]:
     """Yields a warning if images that may show the same subject are in two splits.
 
     Args:
       found: the groups of all files.
       split: of each file.
-      checked: the files of which at least one must be among those in two splits.
+      given: the split of the folder that each file is in; '' for a new one.
       needed: the number of groups that a new split needs.
-      source: of the split: 'new', 'folders' or 'file'.
+      from_file: True if the splits are those of a file.
     """
-    divided = [p for p in _divided_groups(found, split) if not checked.isdisjoint(p)]
+    fixed = {path for path in found.paths if given[path] in ("val", "test")}
+    checked = set(found.paths)
+    if found.neighbours.alike and not from_file:
+        checked = fixed  # new splits are blocks, which always meet
+    divided = _divided_groups(found, split, fixed)
+    divided = [pair for pair in divided if not checked.isdisjoint(pair)]
     if found.named and found.found and divided:
         a, b = divided[0]
         text = f"{a.name} ({split[a]}) and {b.name} ({split[b]}) may show the same "
@@ -142,10 +147,10 @@ def check_page_groups(
         text += f", and {more:,} more {noun} divided" if more else ""
         flag = _usable_flag(found, needed)
         remedy = f"if so, set {flag}" if flag else "if so, give the splits as folders"
-        if source == "folders":
-            remedy = "if so, move the files of each subject into one split"
-        elif source == "file":
+        if from_file:
             remedy = "if so, start a new run" + (f" with {flag}" if flag else "")
+        elif a in fixed:
+            remedy = "if so, move the files of each subject into one split"
         yield Issue("warning", "series", f"{text}; {remedy}, else {APART}")
         return
     held_out = {path for path in checked if split[path] in ("val", "test")}
@@ -174,13 +179,16 @@ def _usable_flag(found: PageGroups, needed: int) -> str:
 
 
 def _divided_groups(
-    found: PageGroups, split: Mapping[Path, str]
+    found: PageGroups, split: Mapping[Path, str], fixed: Set[Path]
 ) -> list[tuple[Path, Path]]:
-    """Returns two files in different splits of each group that has such."""
+    """Returns two files in different splits of each group that has such.
+
+    The first one is in `fixed` if a file of the group is, and these pairs come first.
+    """
     first: dict[str, Path] = {}
     divided: dict[str, tuple[Path, Path]] = {}
-    for path in sorted(found.paths):
+    for path in sorted(found.paths, key=lambda path: (path not in fixed, path)):
         other = first.setdefault(found.group[path], path)
         if split[other] != split[path]:
             divided.setdefault(found.group[path], (other, path))
-    return list(divided.values())
+    return sorted(divided.values(), key=lambda pair: pair[0] not in fixed)

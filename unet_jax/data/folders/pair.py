@@ -31,15 +31,19 @@ class Pair(NamedTuple):
     target: Path | None = None
 
     @property
+    def label_files(self) -> tuple[Path, ...]:
+        """The masks, and the object ids."""
+        return (*self.masks, *([self.instances] if self.instances else []))
+
+    @property
     def labelled(self) -> bool:
         """True if there is a mask, or object ids."""
-        return bool(self.masks or self.instances)
+        return bool(self.label_files)
 
     @property
     def paths(self) -> list[Path]:
         """All files of the pair."""
-        others = [path for path in (self.instances, self.target) if path]
-        return [self.image, *self.masks, *others]
+        return [self.image, *self.label_files, *([self.target] if self.target else [])]
 
 
 class Partners(NamedTuple):

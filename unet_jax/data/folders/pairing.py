@@ -1,6 +1,7 @@
 """Pairs images with their masks, object ids and targets, found by their names."""
 
 import functools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,12 +30,15 @@ from unet_jax.data.folders.patterns import (
     unknown_files,
 )
 from unet_jax.errors import UserError
+from unet_jax.text import printable
 
 
 class FoundPairs(NamedTuple):
     """The pairs of a folder.
 
     Attributes:
+      root: the folder.
+      patterns: the places of the files, as the config names them.
       pairs: images with the files that belong to them, by id.
       issues: files that could not be paired, or must not be read.
       classes: the folders in `masks`, if each class has one; else ().
@@ -43,6 +47,8 @@ class FoundPairs(NamedTuple):
       ignored: folders that hold images and are not read, relative to the root.
     """
 
+    root: Path
+    patterns: Patterns
     pairs: tuple[Pair, ...]
     issues: tuple[Issue, ...]
     classes: tuple[str, ...]
@@ -69,7 +75,9 @@ def find_pairs(
     Raises:
       UserError: there is no such folder, or no image in it.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
+        if fault := "" if os.path.exists(root) else files.find_fault(root):
+            raise UserError(f"{printable(root)}: {fault}")
         raise UserError(f"there is no folder {root}; name the folder of your images")
     finder = FileFinder(root, links, functools.cache(match_files), [], set())
     homes = {root: ""}
@@ -81,12 +89,15 @@ def find_pairs(
         }
     if not homes:
         raise make_no_images_error(root, patterns.images)
+    for name in FOLDERS if root not in homes else ():
+        if root / name not in homes:
+            finder.report_faults(root / name, [patterns.images])
     pairs: list[Pair] = []
     refused: list[Pair] = []
     nouns: dict[str, set[str]] = {}
     class_folders: dict[str, tuple[str, ...]] = {}
     for home, split in homes.items():
-        if finder.leaves_root(home, patterns[:-1]):
+        if finder.refuses(home, patterns[:-1]):
             continue
         images = finder.by_key(home, patterns.images)
         masks, folders = _find_masks(finder, home, patterns.masks, classes)
@@ -113,6 +124,8 @@ def find_pairs(
     names = next(iter(class_folders.values()), ())
     used = (path for pair in (*pairs, *refused, *unlabelled) for path in pair.paths)
     return FoundPairs(
+        root,
+        patterns,
         tuple(pairs),
         tuple(finder.issues),
         names,
@@ -146,11 +159,11 @@ def _find_masks(
 
 def _class_folders(path: Path) -> dict[str, str]:
     """Returns the subfolders of a folder that holds no images itself, by their keys."""
-    if not path.is_dir() or files.is_image(path):
+    if not os.path.isdir(path) or files.is_image(path):
         return {}
     inside = [p for p in path.iterdir() if not files.is_system_file(p.name)]
     found = any(map(files.is_image, inside))
-    names = sorted(p.name for p in inside if p.is_dir())
+    names = sorted(p.name for p in inside if os.path.isdir(p))
     return {} if found else {make_key(name): name for name in names}
 
 
@@ -200,7 +213,7 @@ def _find_unlabelled(
     """Yields the images without labels that are beside `images`."""
     seen: set[Path] = set()  # an absolute pattern is the same for every home
     for home in homes:
-        if finder.leaves_root(home, [pattern]):
+        if finder.refuses(home, [pattern]):
             continue
         report_skipped(finder, home, pattern, unknown_files(home, pattern).values())
         prefix = UNLABELLED if home == finder.root else f"{home.name}/{UNLABELLED}"

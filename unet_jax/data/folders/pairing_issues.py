@@ -1,15 +1,22 @@
 """Issues of files that are not paired or not read, with a remedy for each."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from unet_jax.data import files
 from unet_jax.data.folders.pair import FOLDERS, Pair, Partners
-from unet_jax.data.folders.patterns import FileFinder, Patterns, unknown_files
+from unet_jax.data.folders.patterns import (
+    FileFinder,
+    Patterns,
+    find_place,
+    pattern_path,
+    unknown_files,
+)
 from unet_jax.data.splitting import SPLITS
 from unet_jax.errors import UserError
-from unet_jax.text import listing
+from unet_jax.text import listing, printable
 
 JPEG = (".jpg", ".jpeg")
 MASK_WORDS = ("mask", "label", "annot", "seg", "truth")  # in the names of folders
@@ -45,8 +52,9 @@ def report_unknown_formats(
     for i, of_kind in enumerate(unknown):
         lacking = {key for key in of_kind.keys() - known[i] if times[key] > 1}
         for key in sorted(lacking):
-            text = f"{finder.name(of_kind[key])}: an unknown format; save it as one of "
-            finder.report(text + ", ".join(files.ENDINGS), "unknown format")
+            text = f"an unknown format; save it as one of {', '.join(files.ENDINGS)}"
+            text = files.find_fault(of_kind[key]) or text
+            finder.report(f"{finder.name(of_kind[key])}: {text}", "unknown format")
         others = [path for key, path in of_kind.items() if key not in lacking]
         report_skipped(finder, home, kinds[i], others)
         reported |= lacking
@@ -71,7 +79,7 @@ def report_only_images(
         finder.warn(text + "left out", "no masks")
         return
     targets = finder.name(home / (patterns.targets or Patterns().targets))
-    folders = sorted(path.name for path in home.iterdir() if path.is_dir())
+    folders = sorted(path.name for path in home.iterdir() if os.path.isdir(path))
     others = [name for name in folders if name not in {*patterns, *FOLDERS}]
     finder.report(
         f"{finder.name(home / patterns.masks)}: there are no masks; put masks there "
@@ -120,6 +128,10 @@ def report_empty_places(
 
 def make_no_images_error(root: Path, images: str) -> UserError:
     """Returns the error of a root without images."""
+    for home in (root, *(root / name for name in FOLDERS)):
+        place = find_place(pattern_path(home, images))
+        if fault := files.find_fault(place):
+            return UserError(f"{printable(place)}: {fault}")
     names = (path.name for path in root.iterdir())
     inside = sorted(name for name in names if not files.is_system_file(name))
     return UserError(
@@ -131,8 +143,7 @@ def make_no_images_error(root: Path, images: str) -> UserError:
 
 def refuse_jpeg(finder: FileFinder, pair: Pair) -> bool:
     """Returns True, and reports it, if a mask is a JPEG."""
-    drawn = [*pair.masks, *([pair.instances] if pair.instances else [])]
-    for path in drawn:
+    for path in pair.label_files:
         if path.suffix.lower() in JPEG:
             text = f"{finder.name(path)}: a JPEG does not keep the values of a mask;"
             finder.report(f"{text} export it again as PNG or TIFF", "JPEG mask")
@@ -148,7 +159,7 @@ def find_ignored(
     for home in dict.fromkeys([finder.root, *homes]):
         for path in sorted(home.iterdir()):
             own = path in folders or path in used or files.is_system_file(path.name)
-            if own or not path.is_dir():
+            if own or not os.path.isdir(path):
                 continue
             inside = (*path.glob("*"), *path.glob("*/*"))
             if any(map(files.is_image, inside)):

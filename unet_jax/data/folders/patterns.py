@@ -52,14 +52,22 @@ class FileFinder(NamedTuple):
     refused: set[str]
 
     def by_key(self, base: Path, pattern: str) -> dict[str, Path]:
-        """Returns the images that a pattern matches, by their keys."""
+        """Returns the images that a pattern matches, by their keys.
+
+        What cannot be an image, and links that leave the root, are reported instead.
+        """
         found: dict[str, Path] = {}
-        matched = self.match_files(base, pattern)
-        outside: set[Path] = set()
-        if matched and not self.links:
-            place = pattern_path(base, pattern)
-            outside = links_to_outside((path for _, path in matched), self.root, place)
+        matched, readable = self.match_files(base, pattern), []
         for key, path in matched:
+            if self._report_fault(path, files.find_image_fault(path)):
+                self.refused.add(key)
+            else:
+                readable.append((key, path))
+        outside: set[Path] = set()
+        if readable and not self.links:
+            place = pattern_path(base, pattern)
+            outside = links_to_outside((path for _, path in readable), self.root, place)
+        for key, path in readable:
             if path in outside:
                 self._refuse_link(path, "the file")
                 self.refused.add(key)
@@ -73,15 +81,28 @@ class FileFinder(NamedTuple):
                 found[key] = path
         return found
 
-    def leaves_root(self, base: Path, patterns: Sequence[str]) -> bool:
-        """Returns True, and reports it, if folders are links that leave the root."""
+    def report_faults(self, base: Path, patterns: Sequence[str]) -> bool:
+        """Returns True, and reports it, if folders of patterns cannot be read.
+
+        They are broken links, pipes or devices, or there is no permission.
+        """
         folders = [pattern_path(base, pattern) for pattern in patterns if pattern]
+        places = dict.fromkeys(map(find_place, folders))
+        faulty = [p for p in places if self._report_fault(p, files.find_fault(p))]
+        return bool(faulty)
+
+    def refuses(self, base: Path, patterns: Sequence[str]) -> bool:
+        """Returns True, and reports it, if folders of patterns must not be read.
+
+        They have a fault, or they are links that leave the root.
+        """
+        if self.report_faults(base, patterns):
+            return True
+        folders = [pattern_path(base, p) for p in patterns if p and not self.links]
         outside = [f for f in folders if links_to_outside([f], self.root, f)]
-        if self.links or not outside:
-            return False
         for folder in outside:
             self._refuse_link(folder, "the files")
-        return True
+        return bool(outside)
 
     def name(self, path: Path) -> str:
         """Returns a path relative to the root, as messages show it."""
@@ -96,6 +117,11 @@ class FileFinder(NamedTuple):
         """Adds a warning."""
         self.issues.append(Issue("warning", kind, text))
 
+    def _report_fault(self, path: Path, fault: str) -> bool:
+        if fault:
+            self.report(f"{self.name(path)}: {fault}", "unreadable")
+        return fault != ""
+
     def _refuse_link(self, path: Path, noun: str) -> None:
         text = f"{self.name(path)}: a link that leaves {self.root}; copy {noun} there, "
         self.report(text + "or allow links: --config.data.links=True", "link")
@@ -104,28 +130,30 @@ class FileFinder(NamedTuple):
 def match_files(base: Path, pattern: str) -> list[tuple[str, Path]]:
     """Returns keys and paths of the images that a pattern matches, sorted by path.
 
-    A relative pattern starts from `base`; '' matches nothing.
+    They include other candidates, such as pipes; see `files.is_image_candidate`. A
+    relative pattern starts from `base`; '' matches nothing.
     """
     if not pattern:
         return []
     path = pattern_path(base, pattern)
     if files.split_glob(str(path))[1]:
         return _match_glob(str(path))
-    if files.is_image(path):
-        return [("", path)] if path.exists() else []
-    if not path.is_dir():
-        return []
+    if not os.path.isdir(path) or files.is_image(path):
+        exists = os.path.lexists(path) and files.is_image_candidate(path)
+        return [("", path)] if exists else []
     inside = (path / name for name in sorted(os.listdir(path)))
-    return [(make_key(files.stem(f)), f) for f in inside if files.is_image(f)]
+    return [(make_key(files.stem(f)), f) for f in inside if files.is_image_candidate(f)]
 
 
 def unknown_files(base: Path, pattern: str) -> dict[str, Path]:
     """Returns the files of a folder that have no known ending, by their stems."""
     folder = pattern_path(base, pattern)
-    if not pattern or not folder.is_dir() or files.is_image(folder):
+    if not pattern or not os.path.isdir(folder) or files.is_image(folder):
         return {}
     inside = [p for p in folder.iterdir() if not files.is_system_file(p.name)]
-    unknown = [p for p in inside if not files.is_image(p) and p.is_file()]
+    unknown = [
+        p for p in inside if not (os.path.isdir(p) or files.is_image_candidate(p))
+    ]
     return {make_key(path.stem): path for path in sorted(unknown)}
 
 
@@ -133,6 +161,15 @@ def pattern_path(base: Path, pattern: str) -> Path:
     """Returns a pattern as a path, `~` expanded, in the Unicode form of the disk."""
     path = os.path.join(base, os.path.expanduser(pattern))
     return Path("".join(files.split_glob(path)))
+
+
+def find_place(pattern: Path) -> Path:
+    """Returns the folder that a pattern starts from, or the nearest one that exists.
+
+    The pattern is a path from `pattern_path`.
+    """
+    place = Path(files.split_glob(str(pattern))[0])
+    return next((p for p in (place, *place.parents) if os.path.lexists(p)), place)
 
 
 def links_to_outside(paths: Iterable[Path], root: Path, pattern: Path) -> set[Path]:
@@ -143,7 +180,7 @@ def links_to_outside(paths: Iterable[Path], root: Path, pattern: Path) -> set[Pa
     """
     fixed = Path(os.path.normpath(files.split_glob(str(pattern))[0]))
     bound = root if fixed.is_relative_to(os.path.normpath(root)) else fixed
-    bound = (bound if bound.is_dir() else bound.parent).resolve()
+    bound = (bound if os.path.isdir(bound) else bound.parent).resolve()
     inside: dict[str, bool] = {}  # folders are resolved once, because that is slow
     outside = set()
     for path in paths:
@@ -180,11 +217,13 @@ def _match_glob(pattern: str) -> list[tuple[str, Path]]:
     for name in names:
         path = Path(name)
         match = expression.fullmatch(unicodedata.normalize("NFC", name[len(fixed) :]))
-        if match and files.is_image(path):
+        if match and files.is_image_candidate(path):
             key = "/".join(part for part in match.groups() if part)
-            end = name[-len(files.ending(path)) :]
+            end = path.name.removeprefix(files.stem(path))
             found.append((make_key(key.removesuffix(end)), path))
-    return found
+    # a folder of tiles may be named like the image that they were cut from
+    parents = {parent for _, path in found for parent in path.parents}
+    return [each for each in found if each[1] not in parents or files.is_image(each[1])]
 
 
 def _group(wildcard: str) -> str:

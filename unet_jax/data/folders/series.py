@@ -33,6 +33,10 @@ PLACE = re.compile(
     rf"(?is)^(?P<head>.*?)(?:(?:^|[-_. ]|(?<=\d))(?P<mark>{PLACES}))?[-_. ]*(?<!\d)"
     r"(?P<number>\d+)$"
 )
+LETTER = re.compile(
+    rf"(?is)^(?P<head>.*?)(?:(?:^|[-_. ]|(?<=\d))(?P<mark>{PLACES})|(?<=\d))"
+    r"[-_. ]+[a-z]$"
+)
 COUNTER = re.compile(r"(?s)^(?P<head>.*?)[-_. ]*(?<!\d)(?P<number>\d+)$")
 SUBJECT = re.compile(rf"(?i)(?:^|[^a-z])(?:{SUBJECTS})[-_. ]*\d+$")
 
@@ -162,17 +166,23 @@ def _cut_places(bodies: Sequence[str]) -> tuple[list[str], list[str], bool] | No
       The subjects; patterns for the rest of the names; and True if the names are
       certain. None if there is one subject, or none.
     """
-    heads, certain, plain = list(bodies), False, 0
+    heads, certain, plain, letters = list(bodies), False, 0, False
     for _ in range(FIELDS):
         cut = _cut_sides(heads)
         marked = cut is not None
         if cut is None:
-            matches = [match for match in map(PLACE.match, heads) if match]
-            if len(matches) < len(heads):
+            matches = _match_all(PLACE, heads)
+            lettered = not matches
+            matches = matches or _match_all(LETTER, heads)
+            if not matches:
                 break
+            letters = letters or lettered
             marked = all(match["mark"] for match in matches)
-            if not marked:  # in 'c_0' beside 'a_0' and 'b_0', c is no column
-                matches = [match for match in map(COUNTER.match, heads) if match]
+            if not marked and not lettered:
+                # in 'c_0' beside 'a_0' and 'b_0', c is no column
+                matches = _match_all(COUNTER, heads)
+            if lettered and not marked:
+                plain, marked = 2, True  # the number before the letter is the subject
             if plain and not marked and not (plain == 1 and _is_grid(bodies)):
                 break  # in 'city_000123_000019' only the last number counts
             plain += not marked
@@ -186,7 +196,13 @@ def _cut_places(bodies: Sequence[str]) -> tuple[list[str], list[str], bool] | No
         return None
     certain = certain or all(head[-1].isdigit() for head in heads) or plain > 1
     ends = [body[len(head) :] for body, head in zip(bodies, heads, strict=True)]
-    return heads, _describe_ends(ends), certain
+    return heads, _describe_ends(ends, letters=letters), certain
+
+
+def _match_all(pattern: re.Pattern[str], names: Sequence[str]) -> list[re.Match[str]]:
+    """Returns the match of each name; [] if one does not match."""
+    matches = [match for match in map(pattern.match, names) if match]
+    return matches if len(matches) == len(names) else []
 
 
 def _is_grid(names: Sequence[str]) -> bool:
@@ -235,13 +251,23 @@ def _both_sides(
     return rests if paired >= SHARE * len(rests) else None
 
 
-def _describe_ends(ends: Sequence[str]) -> list[str]:
-    """Returns patterns that describe the ends of names, the most exact one first."""
+def _describe_ends(ends: Sequence[str], *, letters: bool) -> list[str]:
+    """Returns patterns that describe the ends of names, the most exact one first.
+
+    If `letters`, one letter after a separator stands for any.
+    """
     words = [re.sub(r"\d+", "0", end) for end in ends]
-    each = [_escape(word).replace("0", r"\d+") for word in dict.fromkeys(words)]
+    if letters:
+        words = [re.sub(r"(?<=[-_. ])[a-z](?![a-z0])", "1", word) for word in words]
+        words = [re.sub(r"(?<=[-_. ])[A-Z](?![A-Z0])", "2", word) for word in words]
+    each = [_escape(word) for word in dict.fromkeys(words)]
+    for digit, stands_for in (("0", r"\d+"), ("1", "[a-z]"), ("2", "[A-Z]")):
+        each = [word.replace(digit, stands_for) for word in each]
     if len(each) == 1:
         return each
-    return [f"(?:{'|'.join(each)})"] if len(each) <= FIELDS else [r"\D*\d+", r"\D+"]
+    if len(each) <= FIELDS:
+        return [f"(?:{'|'.join(each)})"]
+    return [r"\D*\d+", r"\D+"]
 
 
 def _escape(text: str) -> str:

@@ -42,6 +42,7 @@ def make_sources(
       prefix: the prefix of the cache to load the records from; None reads the files.
       survey: JSON data to store with the records.
     """
+    background = background or options.multilabel
     pages = [page for page in pages if _is_loadable(page, options, len(classes))]
     load = functools.partial(_load_page, options=options)
     if prefix:
@@ -49,7 +50,9 @@ def make_sources(
     whole = Source(
         name=name,
         classes=classes,
-        colours=class_colours(colours, len(classes)) if classes else (),
+        colours=class_colours(colours, len(classes), background=background)
+        if classes
+        else (),
         channels=options.channels,
         length=len(pages),
         load=lambda i: load(pages[i]),
@@ -57,7 +60,7 @@ def make_sources(
         convert=any(page.stats.channels != options.channels for page in pages),
         independent=options.multilabel,
         target_channels=options.target_channels,
-        background=background or options.multilabel,
+        background=background,
     )
     parts: dict[str, Any] = {
         split: _select_split(whole, pages, split) for split in SPLITS

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from unet_jax.data.dataset_report import Issue
+from unet_jax.data.dataset_report import NAMED, Issue
 from unet_jax.data.duplicates import (
     Duplicate,
     check_leaks,
@@ -17,6 +17,7 @@ from unet_jax.data.duplicates import (
     name_duplicates,
 )
 from unet_jax.data.folders.page_groups import (
+    APART,
     PageGroups,
     check_page_groups,
     describe_kept,
@@ -47,11 +48,15 @@ class AssignedPages(NamedTuple):
       pages: those that are in a split.
       issues: problems of the split.
       duplicates: equal and nearly equal pages, for `DatasetReport`.
+      remedy: how to get another split, in words; '' after an error.
+      decisions: images of `train/` that were taken for another split, in words.
     """
 
     pages: list[Page]
     issues: list[Issue]
     duplicates: tuple[tuple[str, str, bool], ...]
+    remedy: str = ""
+    decisions: tuple[str, ...] = ()
 
 
 def assign_splits(
@@ -103,17 +108,64 @@ def assign_splits(
     if found and found.found and not failed:
         of_file = {page.pair.image: page.stats.split for page in pages}
         given = {page.pair.image: page.pair.split for page in pages}
-        held_out = {"val", "test"} & set(given.values())
-        checked = set(of_file)
-        if found.neighbours.alike and not file:  # blocks meet, as they must
-            checked = {path for path in given if given[path] in held_out}
-        source = "file" if file else "folders" if len(held_out) == 2 else "new"
-        needed = options.folds or 3
         found = found._replace(paths=tuple(p for p in found.paths if p in of_file))
+        needed, from_file = options.folds or 3, bool(file)
         issues += check_page_groups(
-            found, of_file, checked, needed=needed, source=source
+            found, of_file, given, needed=needed, from_file=from_file
         )
-    return AssignedPages(pages, issues, name_duplicates(records, duplicates))
+    kept = found.group if found and found.neighbours.alike else {}
+    remedy = "" if failed else _describe_remedy(pages, options, kept, file)
+    return AssignedPages(
+        pages,
+        issues,
+        name_duplicates(records, duplicates),
+        remedy,
+        () if failed else tuple(_describe_taken(pages)),
+    )
+
+
+def _describe_taken(pages: Sequence[Page]) -> Iterator[str]:
+    """Yields a line for each split without a folder that has images of `train/`."""
+    training = [page.stats for page in pages if page.pair.split == "train"]
+    given = {page.pair.split for page in pages}
+    for split in ("val", "test"):
+        taken = [record.id for record in training if record.split == split]
+        if taken and split not in given:
+            names = listing((name.removeprefix("train/") for name in taken), NAMED)
+            verb = "is" if len(taken) == 1 else "are"
+            yield (
+                f"there is no {split}/ folder: {len(taken)} of the {len(training)} "
+                f"images of train/ ({names}) {verb} the {split} split"
+            )
+
+
+def _describe_remedy(
+    pages: Sequence[Page], options: SplitOptions, series: Mapping[Path, str], file: str
+) -> str:
+    """Returns in words how to get images with a class into every split.
+
+    Args:
+      pages: with their splits.
+      options: of the split.
+      series: the series of each file, if series are kept together; else empty.
+      file: the split.json that was read; '' for none.
+    """
+    if file:
+        return f"move the ids of images from train to val or test in {file}"
+    if any(page.pair.split in ("val", "test") for page in pages):
+        return "move images from training to the other splits"
+    if options.folds:
+        other = (options.fold + 1) % options.folds
+        return f"choose another fold, such as --config.data.fold={other}"
+    splits_of: dict[str, set[str]] = {}
+    for page in pages:
+        path = page.pair.image
+        splits_of.setdefault(series.get(path, str(path)), set()).add(page.stats.split)
+    if all(len(splits) == 1 for splits in splits_of.values()):
+        return f"choose another split, such as --config.data.seed={options.seed + 1}"
+    # blocks of consecutive images do not depend on the seed
+    folders = "give the splits as folders train/, val/ and test/"
+    return f"set {APART}, or {folders}" if series else folders
 
 
 def find_groups(pages: Sequence[Page], pattern: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The survey: reads every file of every pair once, to measure it and to find issues."""
 
 import functools
+import hashlib
 import os
 import re
 from collections import Counter
@@ -52,6 +53,8 @@ class Page(NamedTuple):
       grey: True if all channels are equal.
       finite: True if neither image nor target has NaN or infinite values.
       classes: the number of mask channels, if each is a class of its own; else 0.
+      digests: a hash of the pixels of the masks, the object ids and the target, by the
+        role of the file: 'mask', 'instances', 'target'. That of the image is in stats.
       orientation: the directions of the axes, 'RAS'; '' if the file does not state it.
       target_grey: True if all channels of the target are equal.
     """
@@ -62,6 +65,7 @@ class Page(NamedTuple):
     grey: bool
     finite: bool
     classes: int
+    digests: Mapping[str, str]
     orientation: str = ""
     target_grey: bool = False
 
@@ -74,6 +78,7 @@ class _LabelStats(NamedTuple):
       values: pixels of each mask value; empty if each channel is a class.
       classes: the number of mask channels, if each is a class of its own; else 0.
       objects: their number; None without object ids.
+      digests: as in `Page`, without the target.
       problem: mask values that are not allowed; '' if there are none.
     """
 
@@ -81,6 +86,7 @@ class _LabelStats(NamedTuple):
     values: Mapping[str, int]
     classes: int
     objects: int | None
+    digests: Mapping[str, str]
     problem: str = ""
 
 
@@ -122,12 +128,12 @@ def page_names(pair: Pair, number: int, count: int, root: Path) -> dict[str, str
 
     They are those of page `number` of `count`; names are relative to `root`.
     """
-    drawn = pair.masks or ((pair.instances,) if pair.instances else ())
+    masks = pair.masks or pair.label_files
     return {
         "id": f"{pair.id}/{number:03d}" if count > 1 else pair.id,
         "split": pair.split,
         "image": relative_path(pair.image, root),
-        "mask": ", ".join(relative_path(path, root) for path in drawn),
+        "mask": ", ".join(relative_path(path, root) for path in masks),
         "target": relative_path(pair.target, root) if pair.target else "",
         "kind": files.ending(pair.image).lstrip("."),
     }
@@ -218,9 +224,11 @@ def _measure_page(
         thumbnail=measured.thumbnail,
     )
     finite, target_grey = not measured.not_finite, False
+    digests = dict(labels.digests)
     if target := opened.target:
         of_target = _measure_image(target, number)
         issues += _find_odd_pixels(names["target"], of_target)
+        digests["target"] = of_target.digest
         finite, target_grey = finite and not of_target.not_finite, of_target.grey
         stats = stats._replace(
             target_channels=target.channels,
@@ -234,6 +242,7 @@ def _measure_page(
         grey=measured.grey,
         finite=finite,
         classes=labels.classes,
+        digests=digests,
         orientation=orientation(image),
         target_grey=target_grey,
     )
@@ -257,8 +266,10 @@ def _measure_labels(
     values: Counter[int] = Counter()
     seen: list[set[float]] = []  # of each channel, if each is a class
     objects: set[int] | None = None
+    hashes = {name: hashlib.sha1() for name in ("mask", "instances")}
     mapped = bool(opened.masks) and not options.multilabel
     for mask in _read_masks(opened, number):
+        hashes["mask"].update(_buffer(mask))
         seen = seen or [set() for _ in range(mask.shape[-1])]
         try:
             if mapped:  # values become classes when all masks are read
@@ -266,25 +277,33 @@ def _measure_labels(
                 continue
             _check_two_values(mask, seen, options)
         except UserError as error:
-            return _LabelStats({}, {}, 0, None, problem=str(error))
+            return _LabelStats({}, {}, 0, None, {}, problem=str(error))
         label = channels_to_label(mask, options.ignore_value)
         pixels.update(count_pixels(label, independent=True))
     if file := opened.instances:
         objects = set()
         for _, band in files.read_bands(file, number, BAND_BYTES):
             for chunk in cut_chunks(band):
+                hashes["instances"].update(_buffer(chunk))
                 with prefix_errors(str(file.path)):
                     ids = value_codes(chunk)
                 objects.update(np.unique(ids[ids > 0]).tolist())
                 if not opened.masks:  # objects are of class 1
                     label = (ids > 0).astype(np.int32)
                     pixels.update(count_pixels(label, independent=False))
+    used = {"mask": bool(opened.masks), "instances": opened.instances is not None}
     return _LabelStats(
         pixels=dict(sorted(pixels.items())),
         values={value_text(code): n for code, n in sorted(values.items())},
         classes=len(seen) if opened.masks and options.multilabel else 0,
         objects=None if objects is None else len(objects),
+        digests={name: h.hexdigest() for name, h in hashes.items() if used[name]},
     )
+
+
+def _buffer(array: np.ndarray) -> Any:
+    """Returns an array whose bytes can be hashed."""
+    return np.ascontiguousarray(array)
 
 
 def _read_masks(opened: PairFiles, number: int) -> Iterator[np.ndarray]:

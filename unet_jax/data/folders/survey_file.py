@@ -8,7 +8,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,8 +21,9 @@ from unet_jax.data.folders.reading import ReadOptions
 from unet_jax.data.folders.survey import UNREADABLE, Page, PairSurvey, page_names
 from unet_jax.data.image_stats import PERCENTS, THUMBNAIL_SIZE
 from unet_jax.data.record import RecordStats
+from unet_jax.json_file import FiniteNumber, PositiveNumber
 
-VERSION = 4  # of the format, and of the measurements
+VERSION = 5  # of the format, and of the measurements
 INT64_MAX = 2**63 - 1
 INVALID = (msgspec.MsgspecError, KeyError, TypeError, ValueError)  # of invalid data
 
@@ -30,11 +31,10 @@ Stamp = tuple[str, str, int, int | str]  # from `cache.file_stamps`
 NonNegativeInt = Annotated[int, Meta(ge=0, le=INT64_MAX)]
 PositiveInt = Annotated[int, Meta(ge=1, le=INT64_MAX)]
 ClassId = Annotated[int, Meta(ge=IGNORE, le=INT64_MAX)]
-FiniteFloat = Annotated[float, Meta(ge=-1e308, le=1e308)]
-PositiveFloat = Annotated[float, Meta(gt=0, le=1e308)]
 Percentiles = Annotated[
-    tuple[FiniteFloat, ...], Meta(min_length=len(PERCENTS), max_length=len(PERCENTS))
+    tuple[FiniteNumber, ...], Meta(min_length=len(PERCENTS), max_length=len(PERCENTS))
 ]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{40}\Z")]
 Dtype = Annotated[str, Meta(pattern=r"^(u?int(8|16|32|64)|float(16|32|64))?\Z")]
 MaskValue = Annotated[
     str, Meta(pattern=r"^(-?[0-9]{1,18}|[0-9]{1,5}(,[0-9]{1,5}){2})\Z")
@@ -47,12 +47,12 @@ class _PageStats(msgspec.Struct):
     shape: tuple[PositiveInt, ...]
     channels: PositiveInt
     dtype: Dtype
-    spacing: tuple[PositiveFloat, ...]
+    spacing: tuple[PositiveNumber, ...]
     intensity: tuple[Percentiles, ...]
     pixels: tuple[tuple[ClassId, PositiveInt], ...]
     values: tuple[tuple[MaskValue, PositiveInt], ...]
     objects: NonNegativeInt | None
-    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{40}\Z")]
+    digest: Digest
     thumbnail: bytes
     target_channels: NonNegativeInt
     target_dtype: Dtype
@@ -67,6 +67,7 @@ class _PageEntry(msgspec.Struct):
     grey: bool
     finite: bool
     classes: NonNegativeInt
+    digests: dict[Literal["mask", "instances", "target"], Digest]
     orientation: Annotated[str, Meta(pattern=r"^([LRPAIS]{3})?\Z")]
     target_grey: bool
 
@@ -129,20 +130,65 @@ def survey_from_json(
       root: the folder that file names are relative to.
       options: to read the files with.
     """
-    entries: dict[tuple[Stamp, ...], _PairEntry] = {}
+    entries = {entry.files: entry for entry in _valid_entries(data, options)}
     known: list[PairSurvey | None] = [None] * len(pairs)
+    for i, (pair, stamp) in enumerate(zip(pairs, stamps, strict=True)):
+        with contextlib.suppress(*INVALID):
+            known[i] = _pair_survey(entries[stamp], pair, root, options)
+    return known
+
+
+def list_changed_files(
+    data: Any,
+    surveys: Sequence[PairSurvey],
+    stamps: Sequence[tuple[Stamp, ...]],
+    options: ReadOptions,
+) -> list[str]:
+    """Returns the names of files whose content has changed since a survey.
+
+    Both the stamp and the pixels of such a file differ. A copy of the file has another
+    stamp, but the same pixels.
+
+    Args:
+      data: from `survey_to_json`, or anything else.
+      surveys: the present result of each pair.
+      stamps: of the files of each, as they are now.
+      options: to read the files with; after other options nothing is compared.
+    """
+    old = {e.files[0][1]: e for e in _valid_entries(data, options) if e.files}
+    changed = []
+    for result, stamp in zip(surveys, stamps, strict=True):
+        entry = old.get(stamp[0][1])
+        if entry is None or entry.files == stamp or not result.pages:
+            continue
+        pages = tuple(map(_entry, result.pages))
+        before, now = map(_digests, (entry.pages, pages))
+        changed += [
+            file[1]
+            for file in sorted(set(stamp) - set(entry.files))
+            if before[file[0]] != now[file[0]]
+        ]
+    return changed
+
+
+def _digests(pages: Sequence[_PageEntry]) -> dict[str, list[str | None]]:
+    """Returns the hashes of the pixels of all pages by the role of the file."""
+    each = [{"image": page.stats.digest, **page.digests} for page in pages]
+    roles = ("image", "mask", "instances", "target")
+    return {role: [digests.get(role) for digests in each] for role in roles}
+
+
+def _valid_entries(data: Any, options: ReadOptions) -> list[_PairEntry]:
+    """Returns the valid entries of a survey with the same options."""
+    entries = []
     with contextlib.suppress(*INVALID):
         survey = msgspec.convert(data, _Survey)
         _require(survey.version == VERSION)
         _require(survey.options == _select_options(options))
         for pair_data in survey.pairs:
             with contextlib.suppress(*INVALID):
-                entry = msgspec.convert(pair_data, _PairEntry)
-                entries[entry.files] = entry
-    for i, (pair, stamp) in enumerate(zip(pairs, stamps, strict=True)):
-        with contextlib.suppress(*INVALID):
-            known[i] = _pair_survey(entries[stamp], pair, root, options)
-    return known
+                entries.append(msgspec.convert(pair_data, _PairEntry))
+    return entries
 
 
 def _select_options(options: ReadOptions) -> _Options:
@@ -191,6 +237,8 @@ def _page(
     _require((stats.objects is None) == (pair.instances is None))
     _require((stats.target_channels > 0) == (pair.target is not None))
     _require(len(stats.target_intensity) == stats.target_channels)
+    roles = {"mask": pair.masks, "instances": pair.instances, "target": pair.target}
+    _require(set(entry.digests) == {role for role, path in roles.items() if path})
     _require((stats.target_dtype == "") == (pair.target is None))
     blocks = [THUMBNAIL_SIZE[axes]] * axes
     measured = msgspec.structs.asdict(stats) | {
