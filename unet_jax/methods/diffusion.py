@@ -41,6 +41,7 @@ from unet_jax.methods.method import (
 from unet_jax.specs import Iterations, NonNegative, Proportion
 
 Schedule = Literal["cosine", "linear"]
+Predicted = Literal["velocity", "noise"]
 
 LOSS_TIMES = 10  # number of times t at which the validation loss is computed
 
@@ -50,7 +51,7 @@ def diffusion(
     *,
     steps: Iterations = 1000,
     schedule: Schedule = "cosine",
-    predict: Literal["velocity", "noise"] = "velocity",
+    predict: Predicted = "velocity",
     sampling_steps: Iterations = 100,
     eta: Proportion = 0.0,
     clip: NonNegative = 0.0,
@@ -89,15 +90,7 @@ def diffusion(
             f"set sampling_steps to {steps} or less"
         )
     alpha_bars = compute_alpha_bar(schedule, steps)
-    signal = np.sqrt(alpha_bars).astype(np.float32)
-    sigma = np.sqrt(1 - alpha_bars).astype(np.float32)
-
-    def corrupt(image: Image, noise: Image, t: jax.Array) -> tuple[Image, Image]:
-        """Returns x_t and the target of the network."""
-        shape = (len(image), *[1] * (image.ndim - 1))
-        a, s = (jnp.asarray(table)[t].reshape(shape) for table in (signal, sigma))
-        target = noise if predict == "noise" else a * noise - s * image
-        return a * image + s * noise, target
+    corrupt = functools.partial(_corrupt, alpha_bars, predict)
 
     def apply_network(variables: Variables, noisy: Image, t: jax.Array) -> Image:
         """Applies the network to images that have the same time t."""
@@ -137,14 +130,7 @@ def diffusion(
     def sample(variables: Variables, keys: jax.Array, shape: tuple[int, ...]) -> Image:
         def denoise(x: Image, step: _SamplingStep) -> tuple[Image, None]:
             output = apply_network(variables, x, step.t)
-            if predict == "noise":
-                clean = (x - step.sigma * output) / step.signal
-            else:
-                clean = step.signal * x - step.sigma * output
-            if clip:
-                clean = jnp.clip(clean, -clip, clip)
-            noise = (x - step.signal * clean) / step.sigma
-            x = step.clean * clean + step.noise * noise
+            x = _denoise(x, output, step, predict, clip)
             if eta:
                 x = x + step.fresh * draw_noise(_fold_in(keys, step.s), x)
             return x, None
@@ -182,6 +168,19 @@ def compute_alpha_bar(schedule: Schedule, steps: int) -> np.ndarray:
     return np.append(1.0, np.cumprod(1 - np.minimum(beta, 0.999)))
 
 
+def _corrupt(
+    alpha_bars: np.ndarray, predict: Predicted, image: Image, noise: Image, t: jax.Array
+) -> tuple[Image, Image]:
+    """Returns x_t and the target of the network; t is `i32[B]`."""
+    shape = (len(image), *[1] * (image.ndim - 1))
+    factors = np.sqrt(alpha_bars), np.sqrt(1 - alpha_bars)
+    signal, sigma = (
+        jnp.asarray(factor, jnp.float32)[t].reshape(shape) for factor in factors
+    )
+    target = noise if predict == "noise" else signal * noise - sigma * image
+    return signal * image + sigma * noise, target
+
+
 class _SamplingStep(NamedTuple):
     """The numbers of a sampling step from x_t to x_s, stacked over all steps."""
 
@@ -205,6 +204,20 @@ def _make_sampling_steps(
     noise = np.sqrt(1 - a_s - fresh**2)
     numbers = (np.sqrt(a_t), np.sqrt(1 - a_t), np.sqrt(a_s), noise, fresh)
     return _SamplingStep(t, s, *(number.astype(np.float32) for number in numbers))
+
+
+def _denoise(
+    x: Image, output: Image, step: _SamplingStep, predict: Predicted, clip: float
+) -> Image:
+    """Returns x_s without new noise, from x_t and the output of the network."""
+    if predict == "noise":
+        clean = (x - step.sigma * output) / step.signal
+    else:
+        clean = step.signal * x - step.sigma * output
+    if clip:
+        clean = jnp.clip(clean, -clip, clip)
+    noise = (x - step.signal * clean) / step.sigma
+    return step.clean * clean + step.noise * noise
 
 
 def _check_output(output: Any, image: Image) -> Image:
