@@ -112,6 +112,35 @@ def test_every_override_of_the_manual(parse):
     assert config.augment == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    {
+        "bg,fg": ("bg", "fg"),
+        "('bg','fg')": ("bg", "fg"),
+        "'bg','fg'": ("bg", "fg"),
+        "(bg, fg)": ("bg", "fg"),
+        "[bg,fg]": ("bg", "fg"),
+        "bg,fg,": ("bg", "fg"),
+        "cell wall,1": ("cell wall", "1"),
+        "down_[01]*,up/**": ("down_[01]*", "up/**"),
+        "('one, two',)": ("one, two",),
+        "'one, two'": ("one, two",),
+        "bg": ("bg",),
+        "bg,": ("bg",),
+        "None,fg": ("None", "fg"),
+        "1,2.5": (1, 2.5),
+        "": (),
+        "()": (),
+    }.items(),
+)
+@pytest.mark.parametrize("field", ["data.classes", "freeze", "logs", "spacing"])
+def test_every_tuple_takes_words_with_and_without_quotes(parse, field, text, value):
+    config = parse(f"--config={CONFIGS}/folder.py", f"--config.{field}={text}")
+    for key in field.split("."):
+        config = config[key]
+    assert config == value
+
+
 def test_the_order_of_flags_does_not_matter(parse):
     config = parse("--config.steps=20", ISBI)
     assert (config.name, config.steps) == ("isbi", 20)
@@ -213,6 +242,8 @@ MISTAKES = {
     "--config.steps=abc": ["--config.steps must be a whole number, not 'abc'"],
     "--config.steps=8.5": ["--config.steps must be a whole number"],
     "--config.ema=x": ["--config.ema must be a number, not 'x'"],
+    "--config.freeze=a,,b": ["--config.freeze=a,,b", "quotes and brackets"],
+    "--config.freeze='a,b": ["--config.freeze='a,b", "quotes and brackets"],
     "--config.crop=(64,64": ["--config.crop=(64,64", "quotes and brackets"],
     "--config.model.residual=maybe": ["--config.model.residual must be True or False"],
     "--config.model=UNet": ["--config.model.name=UNet", "\"{'name':'UNet'}\""],

@@ -1,5 +1,6 @@
 """The command line: finds the config, parses the flags, explains mistakes in a line."""
 
+import ast
 import contextlib
 import copy
 import functools
@@ -11,9 +12,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import tuple_parser
 
 from unet_jax.errors import UserError, find_nearest, suggest
 from unet_jax.text import one_line, printable
@@ -83,6 +86,7 @@ def exit_immediately() -> Iterator[None]:
 
 def parse(argv: list[str]) -> list[str]:
     """Parses `sys.argv` for `app.run`, and exits with one line at a mistake."""
+    config_flags.register_flag_parser_for_type(tuple, _TupleParser())
     with report_user_errors():
         argv = _with_config(_joined(expand_flagfiles(argv)))
         sys.argv[:] = argv  # absl reads it
@@ -104,6 +108,29 @@ def parse(argv: list[str]) -> list[str]:
                 f"unexpected argument {rest[1]!r}; did you mean {flag}{rest[1]}?"
             )
         return rest
+
+
+class _TupleParser(tuple_parser.TupleParser):
+    """The parser of tuples of ml_collections, which also takes words: `bg,fg`."""
+
+    def parse(self, argument: Any) -> tuple:
+        words = _split_words(argument) if isinstance(argument, str) else None
+        return super().parse(argument) if words is None else words
+
+
+def _split_words(text: str) -> tuple[str, ...] | None:
+    """Splits `bg,fg` or `(bg,fg)`.
+
+    Returns None if the text is a Python literal, or has quotes or brackets.
+    """
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        bare = re.sub(r"^\((.*)\)$|^\[(.*,.*)\]$", r"\1\2", text.strip())
+        words = [word.strip() for word in bare.removesuffix(",").split(",")]
+        if bare == "" or (all(words) and not re.search("[\"'(){}]", bare)):
+            return tuple(words) if bare else ()
+    return None
 
 
 def expand_flagfiles(argv: list[str]) -> list[str]:

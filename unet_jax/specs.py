@@ -162,10 +162,12 @@ def check_type(value: Any, hint: Any, field: str) -> None:
 
 
 def _find_tuple(value: Any, hint: Any) -> tuple | None:
-    """Returns the tuple that a value without its comma, or a list, was meant to be."""
+    """Returns the tuple that a value was meant to be: text, one element, or a list."""
     if hint is not tuple and typing.get_origin(hint) is not tuple:
         return None
     several = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if isinstance(value, str):
+        several = tuple(word.strip() for word in value.split(","))
     return next((t for t in (several, (value,)) if _fits(t, hint)), None)
 
 
