@@ -90,4 +90,4 @@ def test_it_runs_from_any_folder_with_any_config(site, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     done = run("--config=isbi", "--mode=evaluate")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: runs/isbi holds no finished checkpoint")
+    assert done.stderr.startswith("error: runs/isbi does not exist")

@@ -45,6 +45,7 @@ MISTAKES = [
     ("head", "softmax", ["config.head is no longer a field", "config.task"]),
     ("task", "multilabel", ["config.task must be a spec, {'name': ...}"]),
     ("freeze", "down*", ["config.freeze needs a tuple: ('down*',), not"]),
+    ("freeze", "a,b", ["config.freeze needs a tuple: ('a', 'b'), not 'a,b'"]),
     ("crop", 188, ["config.crop needs a tuple: (188,), not 188"]),
     ("loss", ConfigDict({"name": "dice"}), ["loss needs a tuple: ({'name': 'dice'},)"]),
     (

@@ -53,7 +53,30 @@ def test_classes_that_validation_or_test_lack_are_named(
     tiny.data = ConfigDict({**data, "background": background})
     dataset.load_splits(tiny)
     lines = capsys.readouterr().out.splitlines()
-    text = "warning: the {} images have no pixel of {}: the scores of such a class are "
-    text += "left out of the means, or 0 if it is predicted"
+    text = (
+        "warning: the {0} images have no pixel of {1}: the scores of such a class are "
+    )
+    text += "left out of the means, or 0 if it is predicted. Add images with {1}, "
+    text += "which is in too few"
     expected = [text.format(*each.split()) for each in missing]
     assert [line for line in lines if "no pixel of" in line] == expected
+
+
+@pytest.mark.parametrize(
+    ("classes", "line"),
+    [
+        (("bg", "cell", "cell"), "config.data: classes: 2 are named 'cell'; give each"),
+        (("bg", "cell", " "), "config.data: classes: ' ' is no name; name every class"),
+    ],
+)
+def test_every_class_has_a_name_of_its_own(tiny, tmp_path, classes, line):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for i in range(3):
+            pixels = np.random.default_rng(i).choice(3, (12, 12)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{i}.png")
+    data = {"name": "folder", "root": str(tmp_path), "classes": classes}
+    tiny.data = ConfigDict(data)
+    for load in (dataset.load_splits, dataset.survey_splits):
+        with pytest.raises(UserError, match=line):
+            load(tiny)

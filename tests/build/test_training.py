@@ -2,8 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
 
+from unet_jax.build.evaluation import build_evaluation
 from unet_jax.build.training import build
+from unet_jax.colours import OKABE_ITO
+from unet_jax.errors import UserError
 
 
 def test_overlapping_classes_have_no_channel_for_the_background(tiny):
@@ -20,3 +27,48 @@ def test_precision_is_the_type_of_the_computation_not_of_parameters(tiny):
     assert parts.model.dtype == jnp.bfloat16
     params = jax.eval_shape(parts.init, jax.random.key(0)).params
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+
+
+def write_three_classes(root):
+    """Writes a pair of each split, whose masks have the values 0, 1 and 2."""
+    pixels = np.arange(24 * 24).reshape(24, 24) % 3
+    for i, split in enumerate(("train", "val", "test")):
+        for kind, values in (
+            ("images", np.roll(pixels, i) * 50 + i),
+            ("masks", pixels),
+        ):
+            path = root / split / kind / "a.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(values.astype(np.uint8)).save(path)
+
+
+def test_classes_without_a_name_are_numbered_and_a_resumed_run_keeps_its_own(
+    tiny, tmp_path
+):
+    write_three_classes(tmp_path)
+    data = {"name": "folder", "root": str(tmp_path), "background": False}
+    tiny.data = ConfigDict(data)
+    preprocessing = build(tiny).evaluation.prediction.preprocessing
+    assert preprocessing["classes"] == ["class 0", "class 1", "class 2"]
+    assert preprocessing["colours"] == [list(colour) for colour in OKABE_ITO[:3]]
+    older = {
+        "classes": ["background", "class 1", "class 2"],
+        "colours": [[0, 0, 0], [230, 159, 0], [86, 180, 233]],
+    }
+    evaluation = build(tiny, resumed=preprocessing | older).evaluation
+    assert evaluation.prediction.preprocessing == preprocessing | older
+    assert evaluation.prediction.task.classes == tuple(older["classes"])
+    assert not evaluation.omits_background
+
+
+@pytest.mark.parametrize("before", [[["1", 2], ["2", 1]], [["1", -1]]])
+def test_a_mask_value_keeps_its_class(tiny, tmp_path, before):
+    write_three_classes(tmp_path)
+    tiny.data = ConfigDict({"name": "folder", "root": str(tmp_path)})
+    preprocessing = build(tiny).evaluation.prediction.preprocessing
+    changed = preprocessing | {"label_map": before}
+    error = "config.data: 1 in the masks is now class 1, and was "
+    with pytest.raises(UserError, match=error):
+        build(tiny, resumed=changed)
+    with pytest.raises(UserError, match=error):
+        build_evaluation(tiny, changed, {})

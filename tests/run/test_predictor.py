@@ -122,7 +122,7 @@ def test_an_image_that_does_not_fit_is_refused(predictor, image, words):
 @pytest.mark.slow
 def test_a_folder_or_an_option_that_does_not_fit_is_refused(trained, tiny, tmp_path):
     load = unet_jax.Predictor.load
-    with pytest.raises(UserError, match="nowhere holds no finished checkpoint"):
+    with pytest.raises(UserError, match="nowhere does not exist"):
         load(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"predict.tta must be 'none' or .*'flips'"):
         load(trained[1], tta="flip")
@@ -141,5 +141,7 @@ def test_a_folder_or_an_option_that_does_not_fit_is_refused(trained, tiny, tmp_p
     tiny.model.widths = (2, 3)
     tiny.steps = 2
     unet_jax.run.train(tiny, tmp_path / "narrower")
-    with pytest.raises(UserError, match="narrower does not fit the first run: its mod"):
+    with pytest.raises(
+        UserError, match="narrower does not fit the first run: model.widths is"
+    ):
         load(trained[1], tmp_path / "narrower")

@@ -212,4 +212,10 @@ def test_a_config_json_that_is_no_json_is_named(trained, tmp_path, capsys):
         assert run_config.read_config(tmp_path / "run") == config
         (line,) = capsys.readouterr().out.splitlines()  # once
         assert line.startswith(f"warning: {file} is not ")
-        assert line.endswith("The config of the newest checkpoint is used")
+        assert line.endswith("; the config of the newest checkpoint is used")
+
+
+def test_classes_of_an_older_run_that_are_one_text_are_words(tmp_path):
+    data = {"name": "folder", "classes": ["background, cell"]}
+    (tmp_path / "config.json").write_text(json.dumps({"data": data}))
+    assert run_config.read_config(tmp_path)["data"]["classes"] == ["background", "cell"]

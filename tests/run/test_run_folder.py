@@ -14,7 +14,7 @@ from unet_jax.build.dataset import load_splits
 from unet_jax.configs import saved
 from unet_jax.data.folders import survey
 from unet_jax.errors import UserError
-from unet_jax.run import run_folder
+from unet_jax.run import evaluate, run_folder, train
 
 RNG = np.random.default_rng(0)
 
@@ -33,6 +33,34 @@ def test_a_second_start_reads_no_file_again(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(survey, "open_pair", None)
     again = load_splits(tiny, run_folder.find_notes(workdir, tiny))
     assert [r.id for r in again.report.records] == [r.id for r in first.report.records]
+
+
+@pytest.mark.slow
+def test_masks_that_change_after_training_are_named_until_training_goes_on(
+    tiny, tmp_path, capfd
+):
+    home, workdir = tmp_path / "home", tmp_path / "run"
+    for kind, top in (("images", 256), ("masks", 3)):
+        (home / kind).mkdir(parents=True)
+        for i in range(10):
+            array = RNG.integers(0, top, (16, 16), np.uint8)
+            Image.fromarray(array).save(home / kind / f"{i}.png")
+    tiny.data = ConfigDict({"name": "folder", "root": str(home)})
+    tiny.metrics = (ConfigDict({"name": "dice"}),)
+    words = "10 files have changed since this run began (masks/0.png, masks/1.png and"
+    train(tiny, workdir)
+    for path in (home / "masks").iterdir():
+        swapped = np.array([0, 2, 1], np.uint8)[np.asarray(Image.open(path))]
+        Image.fromarray(swapped).save(path)
+    assert words not in "".join(capfd.readouterr())
+    for _ in range(2):
+        evaluate(tiny, workdir)
+        assert words in "".join(capfd.readouterr())
+    tiny.steps += 2
+    train(tiny, workdir)
+    assert words in "".join(capfd.readouterr())
+    evaluate(tiny, workdir)
+    assert words not in "".join(capfd.readouterr())
 
 
 @pytest.mark.slow

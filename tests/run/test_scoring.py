@@ -95,8 +95,10 @@ def test_all_classes_count_in_a_data_set_without_a_background(tiny):
 
 def test_runs_older_than_the_field_average_the_background_in_overlaps(tiny):
     """The background still has no surface, so distances are those of the cells."""
-    old = score_test_images(tiny, resumed={"classes": ["background", "cell"]})
-    new = score_test_images(tiny, resumed={"background": True})
+    resumed = build(tiny).evaluation.prediction.preprocessing
+    new = score_test_images(tiny, resumed=resumed)
+    del resumed["background"]
+    old = score_test_images(tiny, resumed=resumed)
     assert new.scores["test/dice"] == new.scores["test/dice/cell"]
     for name in ("dice", "iou", "precision", "recall"):
         each = [old.scores[f"test/{name}/{one}"] for one in ("background", "cell")]
@@ -303,8 +305,10 @@ def test_an_older_run_is_evaluated_and_resumed_by_its_own_rule(
     config, workdir = make_folder_config(tiny, tmp_path / "data"), tmp_path / "run"
     del config.data.background
     config.steps = 2
+    older = build(config).evaluation.prediction.preprocessing
+    del older["background"]
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "read_preprocessing", lambda workdir: {})
+        patch.setattr(run_folder, "read_preprocessing", lambda workdir: older)
         train(config, workdir)
     assert "background" not in load_newest_metadata(workdir)["preprocessing"]
 

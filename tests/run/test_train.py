@@ -135,7 +135,7 @@ def test_a_run_without_config_json_uses_that_of_its_checkpoint(tiny, tmp_path):
     tiny.model.widths = (2, 8)
     with pytest.raises(UserError, match="widths is .2, 4. in the folder and .2, 8. in"):
         evaluate(tiny, tmp_path)
-    with pytest.raises(UserError, match="nowhere holds no finished checkpoint"):
+    with pytest.raises(UserError, match="nowhere does not exist"):
         run_config.read_config(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
@@ -193,7 +193,7 @@ def test_a_folder_that_cannot_be_created_is_named(tiny, tmp_path):
 
 
 def test_evaluate_needs_a_checkpoint(tiny, tmp_path):
-    with pytest.raises(UserError, match="holds no finished checkpoint"):
+    with pytest.raises(UserError, match="does not exist"):
         evaluate(tiny, tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from unet_jax import losses, methods, metrics, models, optimizers, schedules, tasks
+from unet_jax import losses, metrics, models, optimizers, schedules, tasks
 from unet_jax.arrays import Example
 from unet_jax.build import checks
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
-from unet_jax.methods import Ingredients, Method
+from unet_jax.methods import Method
 from unet_jax.metrics.metric import Metric
 from unet_jax.parallel import Layout
 from unet_jax.specs import NonNegative, bind, check_type, is_external
@@ -206,11 +206,6 @@ def build_model(config: ConfigDict, axis_name: str | None) -> nn.Module:
     return network
 
 
-def build_method(config: ConfigDict, parts: Ingredients) -> Method:
-    """Returns the method of training; raises UserError if the spec is wrong."""
-    return build_part(methods, config, "method", Method, parts)
-
-
 # For errors: a function of this package that returns the type.
 EXAMPLES = {
     Callable: "unet_jax.schedules.constant",
@@ -292,24 +287,16 @@ def _check_result(function: Callable, field: str, name: str) -> Callable:
     return functools.wraps(function)(guarded)
 
 
-def make_init_variables(
-    config: ConfigDict, model: nn.Module, channels: int = 1
-) -> Callable:
-    """Returns the function `() -> variables` for a network and images of C channels."""
-    image = jnp.zeros((1, *config.crop, channels))
-    key = jax.random.key(0)
-    keys = {"params": key, "dropout": key}
-    return lambda: {"batch_stats": {}, **model.init(keys, image)}
-
-
 def read_variable_shapes(config: ConfigDict, model: nn.Module, channels: int) -> Any:
     """Returns the shapes of the variables of a network.
 
     Raises:
       UserError: they need more memory than the machine has.
     """
+    image, key = jnp.zeros((1, *config.crop, channels)), jax.random.key(0)
+    keys = {"params": key, "dropout": key}
     try:
-        shapes = jax.eval_shape(make_init_variables(config, model, channels))
+        shapes = jax.eval_shape(lambda: {"batch_stats": {}, **model.init(keys, image)})
         leaves = jax.tree.leaves(shapes)
         size = sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves)
     except OverflowError as error:  # a size does not fit into a number of 64 bits
@@ -319,9 +306,3 @@ def read_variable_shapes(config: ConfigDict, model: nn.Module, channels: int) ->
         ) from error
     checks.check_memory(size, "config.model", "its widths, kernels or time_features")
     return shapes
-
-
-def make_init(config: ConfigDict, method: Method, channels: int) -> Callable:
-    """Returns the function `(key, variables=None) -> state` that starts training."""
-    image = jnp.zeros((1, *config.crop, channels))
-    return jax.jit(lambda key, variables=None: method.init(key, image, variables))

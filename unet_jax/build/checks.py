@@ -5,6 +5,7 @@ Each error is one line.
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -272,6 +273,21 @@ def check_first_metric(metrics: tuple[tuple[str, Metric], ...]) -> None:
             "config.metrics must start with a metric for which higher is better, such "
             "as dice or psnr: the first metric chooses the best checkpoint"
         )
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Raises UserError if a class has no name, or the name of another.
+
+    Scores are stored by the names of their classes.
+    """
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UserError(
+                f"classes: {count} are named {name!r}; give each a name of its own, or "
+                "map the values of both to one class, with label_map"
+            )
+        if not name.strip():
+            raise UserError(f"classes: {name!r} is no name; name every class")
 
 
 def describe_absent_classes(names: Sequence[str], split: str) -> str:

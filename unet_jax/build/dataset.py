@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
@@ -21,9 +21,11 @@ from unet_jax.data.duplicates import check_leaks, find_duplicates, name_duplicat
 from unet_jax.data.record import RecordStats, measure_record
 from unet_jax.data.resample import make_resampling
 from unet_jax.data.source import Source, Splits
+from unet_jax.data.splitting import SPLITS
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.logs import iterate_with_progress, say
 from unet_jax.tasks import Task
+from unet_jax.text import listing
 
 NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -41,6 +43,8 @@ def load_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
         which are all listed.
     """
     splits = _add_config_issues(_build_splits(config, notes), config)
+    with prefix_errors("config.data"):
+        checks.check_class_names(splits.train.classes)
     if report := splits.report:
         warnings = [issue.text for issue in report.issues if issue.level == "warning"]
         for line in (*report.decisions, *(f"warning: {text}" for text in warnings)):
@@ -61,6 +65,8 @@ def survey_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits
     """
     checks.check_fields(config)
     splits = _build_splits(config, notes)
+    with prefix_errors("config.data"):
+        checks.check_class_names(splits.train.classes)
     if splits.report is None:
         report = _measure_records(splits, config.threads)
         splits = splits._replace(report=report)
@@ -124,7 +130,7 @@ def _find_absent_classes(source: Source, report: DatasetReport) -> Iterator[Issu
     """Yields a warning for each split that lacks classes of the training images."""
     pixels = {
         split: total_pixels(r for r in report.records if r.split == split)
-        for split in ("train", "val", "test")
+        for split in SPLITS
     }
     first = 1 if source.background else 0
     classes = {k: name for k, name in enumerate(report.classes) if k >= first}
@@ -133,7 +139,26 @@ def _find_absent_classes(source: Source, report: DatasetReport) -> Iterator[Issu
         absent = [classes[k] for k in trained if k not in pixels[split]]
         if absent and any(record.split == split for record in report.records):
             text = checks.describe_absent_classes(absent, split)
+            if report.split_remedy:
+                text += f". {_describe_remedy(report, absent)}"
             yield Issue("warning", "absent class", text)
+
+
+def _describe_remedy(report: DatasetReport, absent: Sequence[str]) -> str:
+    """Returns how to get classes into each split, as far as images have them."""
+    ids = {name: k for k, name in enumerate(report.classes)}
+    counts = {n: sum(ids[n] in r.pixels for r in report.records) for n in absent}
+    few = [name for name in absent if counts[name] < len(SPLITS)]
+    enough = [name for name in absent if name not in few]
+    remedies = []
+    if enough:
+        remedies.append(f"for {listing(map(repr, enough))}, {report.split_remedy}")
+    if few:
+        remedies.append(
+            f"add images with {listing(map(repr, few))}, which is in too few"
+        )
+    text = "; ".join(remedies)
+    return text[0].upper() + text[1:]
 
 
 def _build_splits(config: ConfigDict, notes: Mapping[str, str]) -> Splits:

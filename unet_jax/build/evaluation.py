@@ -17,7 +17,7 @@ from unet_jax.build.prediction import (
     build_prediction,
     make_value_scale,
 )
-from unet_jax.build.preprocessing import Preprocessing, make_measure
+from unet_jax.build.preprocessing import Preprocessing, check_label_map, make_measure
 from unet_jax.data import examples, weights
 from unet_jax.data.examples import Examples
 from unet_jax.data.source import Source
@@ -70,6 +70,7 @@ def build_evaluation(
     checks.check_fields(config)
     binding.build_task(config, binding.ANY_DATA)
     splits = load_splits(config, notes)
+    check_label_map(preprocessing, splits)
     task = make_task(config, splits.train)
     memory = examples.MemoryBudget(config.cache * 2**30)
     prepare = make_prepare(config, splits.train, task, preprocessing, memory)

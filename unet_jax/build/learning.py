@@ -7,7 +7,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from unet_jax import augment, optimizers
+from unet_jax import augment, methods, optimizers
 from unet_jax.build import binding, checks
 from unet_jax.data.source import Source
 from unet_jax.errors import prefix_errors
@@ -83,7 +83,7 @@ def build_learning(config: ConfigDict, task: Task, axis_name: str | None) -> Lea
         tx=tx,
         ema=config.ema,
     )
-    method = binding.build_method(config, parts)
+    method = binding.build_part(methods, config, "method", Method, parts)
     if method.sample:
         method = method._replace(
             sample=jax.jit(method.sample, static_argnums=2),

@@ -13,13 +13,11 @@ from unet_jax.build import binding, checks
 from unet_jax.data import normalize
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, prefix_errors
-from unet_jax.json_file import convert
+from unet_jax.json_file import FiniteNumber, PositiveNumber, convert
 from unet_jax.tasks import Task, TaskData
 
 MAX_MEASURED = 64  # training images for the scale of generated images
 
-Positive = Annotated[float, Meta(gt=0, le=1e308)]
-Finite = Annotated[float, Meta(ge=-1e308, le=1e308)]
 MOST_CHANNELS = 2**16
 Byte = Annotated[int, Meta(ge=0, le=255)]
 
@@ -27,8 +25,8 @@ Byte = Annotated[int, Meta(ge=0, le=255)]
 class _Samples(TypedDict, total=False):
     """The scale and the type of generated images; empty for other methods."""
 
-    offset: list[Finite]
-    width: list[Positive]
+    offset: list[FiniteNumber]
+    width: list[PositiveNumber]
     dtype: Annotated[str, Meta(pattern=r"^(u?int(8|16|32|64)|float(16|32|64))\Z")]
 
 
@@ -61,10 +59,10 @@ class Preprocessing(TypedDict):
     spatial_axes: Annotated[int, Meta(ge=2, le=3)]
     normalize: Any
     convert: bool
-    label_map: list[Any]
-    spacing: list[Positive]
-    file_spacing: list[Positive]
-    target_scale: list[list[Finite]]
+    label_map: list[tuple[str, int]]
+    spacing: list[PositiveNumber]
+    file_spacing: list[PositiveNumber]
+    target_scale: list[list[FiniteNumber]]
     samples: _Samples
 
 
@@ -103,6 +101,27 @@ def read_task_data(preprocessing: Preprocessing) -> TaskData:
     )
 
 
+def check_label_map(trained: Preprocessing, splits: Splits) -> None:
+    """Checks that a value in the masks means the class that it meant in training.
+
+    Args:
+      trained: the pre-processing of the run.
+      splits: the data as they are now.
+
+    Raises:
+      UserError: a value has another class.
+    """
+    ids = dict(splits.report.label_map if splits.report else ())
+    for value, before in trained["label_map"]:
+        now = ids.get(value, before)
+        if now != before:
+            was, now = ("ignored" if i < 0 else f"class {i}" for i in (before, now))
+            raise UserError(
+                f"config.data: {value} in the masks is now {now}, and was {was} in "
+                "training; restore the masks, or start a new run"
+            )
+
+
 def make_measure(config: ConfigDict, channels: int) -> Callable:
     """Returns the function that measures the scale of an image."""
     measure = normalize.in_memory(binding.bind_field(normalize, config, "normalize"))
@@ -133,7 +152,7 @@ def collect_preprocessing(
         "spatial_axes": len(config.crop),
         "normalize": checks.to_plain(config.normalize),
         "convert": source.convert,
-        "label_map": [list(pair) for pair in report.label_map] if report else [],
+        "label_map": list(report.label_map) if report else [],
         "spacing": list(config.spacing),
         "file_spacing": list(source.spacing),
         "target_scale": _measure_target_scale(source) if own else [],

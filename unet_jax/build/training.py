@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -22,6 +23,7 @@ from unet_jax.build.learning import Learning, build_learning, make_task
 from unet_jax.build.prediction import bind_options
 from unet_jax.build.preprocessing import (
     Preprocessing,
+    check_label_map,
     collect_preprocessing,
     make_measure,
 )
@@ -76,7 +78,7 @@ def build(
     *,
     notes: Mapping[str, str] = MappingProxyType({}),
     splits: Splits | None = None,
-    resumed: Mapping[str, Any] | None = None,
+    resumed: Preprocessing | None = None,
 ) -> TrainingParts:
     """Builds the parts of a run that train it. The step is not compiled yet.
 
@@ -86,8 +88,8 @@ def build(
       config: the config of the run.
       notes: as in `dataset.load_splits`.
       splits: the data, if they have already been read.
-      resumed: the JSON data about pre-processing from the checkpoint of a run that is
-        resumed, so that its scores keep their meaning.
+      resumed: the pre-processing of a run that is resumed, so that its scores keep
+        their meaning.
 
     Raises:
       UserError: a field of the config is wrong, or the data have errors.
@@ -96,6 +98,9 @@ def build(
     layout = binding.build_part(parallel, config, "parallel", parallel.Layout)
     unlabelled_size = _check_config(config, layout)
     splits = splits or load_splits(config, notes)
+    if resumed is not None:
+        check_label_map(resumed, splits)
+        splits = _keep_class_names(splits, resumed)
     checks.check_unlabelled(config, splits, unlabelled_size)
     task = make_task(config, splits.train)
     learning = build_learning(config, task, layout.axis_name)
@@ -106,8 +111,14 @@ def build(
     margin = learning.model.geometry(len(config.crop)).margin
     _check_examples(config, splits, learning, train, first, margin)
     unlabelled = None
-    if unlabelled_size:
-        unlabelled = _prepare_unlabelled(config, splits, first, memory)
+    if unlabelled_size and splits.unlabelled:
+        unlabelled = examples.prepare_unlabelled(
+            splits.unlabelled,
+            first,
+            measure=make_measure(config, splits.unlabelled.channels),
+            memory=memory,
+            spacing=tuple(config.spacing),
+        )
     return TrainingParts(
         evaluation=collect_evaluation(config, preprocessing, learning, test),
         model=learning.model,
@@ -115,7 +126,7 @@ def build(
         layout=layout,
         train_step=layout.compile_train(skip_non_finite(learning.method.update)),
         find_bad_layer=_make_layer_search(layout, learning.method),
-        init=binding.make_init(config, learning.method, splits.train.channels),
+        init=_make_init(config, learning.method, splits.train.channels),
         train=train,
         val=val,
         unlabelled=unlabelled,
@@ -136,11 +147,30 @@ def _check_config(config: ConfigDict, layout: parallel.Layout) -> int:
         return count_unlabelled_rows(draft.method.unlabelled, config.batch_size)
 
 
+def _keep_class_names(splits: Splits, resumed: Preprocessing) -> Splits:
+    """Returns the splits with the names and colours of the classes of a resumed run.
+
+    Another version of this program may choose others for classes without a name.
+    """
+    names = tuple(resumed["classes"])
+    colours = tuple((r, g, b) for r, g, b in resumed["colours"])
+    named = len(names) == len(splits.train.classes)
+    coloured = len(colours) == len(splits.train.colours)
+    sources = {
+        split: source._replace(
+            classes=names if named else source.classes,
+            colours=colours if coloured else source.colours,
+        )
+        for split, source in splits.sources.items()
+    }
+    return splits._replace(**sources)
+
+
 def _collect_preprocessing(
     config: ConfigDict,
     splits: Splits,
     learning: Learning,
-    resumed: Mapping[str, Any] | None,
+    resumed: Preprocessing | None,
 ) -> Preprocessing:
     """Returns the pre-processing of the run; `resumed` is as in `build`."""
     preprocessing = collect_preprocessing(
@@ -185,19 +215,10 @@ def _check_examples(
     )
 
 
-def _prepare_unlabelled(
-    config: ConfigDict, splits: Splits, first: Example, memory: examples.MemoryBudget
-) -> Examples | None:
-    """Returns the images without labels, with the arrays of a labelled example."""
-    if splits.unlabelled is None:
-        return None
-    return examples.prepare_unlabelled(
-        splits.unlabelled,
-        first,
-        measure=make_measure(config, splits.unlabelled.channels),
-        memory=memory,
-        spacing=tuple(config.spacing),
-    )
+def _make_init(config: ConfigDict, method: Method, channels: int) -> Callable:
+    """Returns `TrainingParts.init`."""
+    image = jnp.zeros((1, *config.crop, channels))
+    return jax.jit(lambda key, variables=None: method.init(key, image, variables))
 
 
 def _make_reader(

@@ -43,11 +43,24 @@ def read_config(workdir: Path) -> dict[str, Any]:
         if not steps and file.exists():
             raise
         config = load_newest_metadata(workdir)["config"]
-        _warn_once(f"warning: {error}. The config of the newest checkpoint is used")
-        return config
+        reason = str(error).partition("; ")[0]
+        _warn_once(f"warning: {reason}; the config of the newest checkpoint is used")
+        return _split_class_names(config)
     config.pop(EXTERNAL, None)
     if steps:
         _check_unchanged(config, load_newest_metadata(workdir)["config"], file)
+    return _split_class_names(config)
+
+
+def _split_class_names(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config with the classes of the command line as words.
+
+    Older runs have them as one text: --config.data.classes=background,cell.
+    """
+    match config:
+        case {"data": {"name": "folder", "classes": [str(text)]}} if "," in text:
+            names = [name.strip() for name in text.split(",")]
+            return config | {"data": config["data"] | {"classes": names}}
     return config
 
 

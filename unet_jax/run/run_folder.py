@@ -96,10 +96,8 @@ def check_trained(workdir: Path) -> None:
     """Raises UserError unless the folder holds a finished checkpoint."""
     check_format(workdir)
     if not list_steps(workdir):
-        raise UserError(
-            f"{workdir} holds no finished checkpoint; train first, or name another "
-            "--workdir"
-        )
+        lacks = "holds no finished checkpoint" if workdir.is_dir() else "does not exist"
+        raise UserError(f"{workdir} {lacks}; train first, or name another --workdir")
 
 
 def check_unlocked(workdir: Path) -> None:

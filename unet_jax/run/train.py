@@ -12,7 +12,7 @@ from unet_jax.build import checks
 from unet_jax.build.training import TrainingParts, build
 from unet_jax.checkpoint import Checkpoints, clean, list_steps
 from unet_jax.errors import UserError
-from unet_jax.inference import DeviceError
+from unet_jax.inference import DeviceError, is_out_of_memory
 from unet_jax.methods.method import State
 from unet_jax.run import provenance, run_folder, stopping
 from unet_jax.run.evaluate import score_best_checkpoint
@@ -90,7 +90,7 @@ def _explain_exhausted_memory() -> Iterator[None]:
     try:
         yield
     except (DeviceError, MemoryError) as error:
-        if isinstance(error, DeviceError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             "a training step needs more memory than there is; lower config.batch_size, "
