@@ -68,6 +68,23 @@ def test_eleven_classes_and_five_metrics_fit_into_80_columns(capsys):
         assert row.removeprefix(name).split() == ["0.5000"] * 5
 
 
+def test_scalars_of_a_step_fit_into_80_columns(capsys):
+    names = [f"val/{m}" for m in ("loss", "dice", "iou", "surface_dice", "hausdorff")]
+    logs.print_scalars(1000, dict.fromkeys(names, 0.123456) | {"val/dice/cell": 0.5})
+    assert capsys.readouterr().out == (
+        "step 1000  val: loss 0.1235  dice 0.1235  iou 0.1235  surface_dice 0.1235\n"
+        "  hausdorff 0.1235\n"
+    )
+
+
+def test_messages_are_not_folded(capsys):
+    long = "wrote /a path/with spaces/" + 80 * "x"
+    logs.say(long)
+    logs.say(f"warning: {long}")
+    assert capsys.readouterr().out == f"{long}\nwarning: {long}\n"
+    assert logs.given_warnings[-1] == long
+
+
 class Terminal(io.StringIO):
     """A standard output that is a terminal, 100 columns wide."""
 

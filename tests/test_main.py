@@ -224,7 +224,7 @@ def test_a_killed_run_goes_on(tmp_path):
     process = start(*endless)
     line = reach(process, "resuming at step ")
     assert int(line.split()[-1]) >= 1
-    reach(process, "train/loss")
+    reach(process, "train: loss")
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGINT, stderr

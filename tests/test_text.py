@@ -5,8 +5,10 @@ import pytest
 
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.text import (
+    align_columns,
     dimensions,
     finite_or_none,
+    fold,
     listing,
     one_line,
     printable,
@@ -110,3 +112,49 @@ def test_a_long_name_loses_its_middle_and_a_wide_one_is_two_columns_a_letter():
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, None])
 def test_numbers_that_are_not_finite_are_null_in_json(number):
     assert json.dumps([finite_or_none(number), finite_or_none(0.5)]) == "[null, 0.5]"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", [""]),
+        ("one line of 20 signs", ["one line of 20 signs"]),
+        ("two  spaces  stay", ["two  spaces  stay"]),
+        ("one line of 21 columns", ["one line of 21", "  columns"]),
+        ("  an indented line of words", ["  an indented line", "    of words"]),
+        ("see /a/path/of/24/characters", ["see", "  /a/path/of/24/characters"]),
+        ("細胞 細胞 細胞 細胞", ["細胞 細胞 細胞 細胞"]),  # 19 columns
+        ("細胞 細胞 細胞 細胞 a", ["細胞 細胞 細胞 細胞", "  a"]),
+    ],
+)
+def test_a_long_line_is_folded_between_words(text, lines):
+    assert list(fold(text.split(" "), 20)) == lines
+
+
+def test_parts_are_kept_whole_with_their_separator():
+    parts = ["step 10", "train/loss 0.5", "val/dice 0.25"]
+    assert list(fold(parts, 25, separator="  ")) == [
+        "step 10  train/loss 0.5",
+        "  val/dice 0.25",
+    ]
+    assert list(fold(["a 1", "b 2", "c 3"], 9, separator=", ")) == [
+        "a 1, b 2,",
+        "  c 3",
+    ]
+
+
+def test_words_in_columns_are_folded_in_their_column():
+    rows = [["", "train", "all"], ["size", "2 x 2", "2 x 2 to 32 x 32"]]
+    assert align_columns(rows, 80) == [
+        "      train  all",
+        "size  2 x 2  2 x 2 to 32 x 32",
+    ]
+    assert align_columns(rows, 22) == [
+        "      train  all",
+        "size  2 x 2  2 x 2 to",
+        "             32 x 32",
+    ]
+    assert align_columns([["[/b]", "細胞"], ["a", "b"]], 80) == [
+        "[/b]  細胞",
+        "a     b",
+    ]

@@ -59,6 +59,11 @@ class Request(NamedTuple):
 LABEL_ONLY = Request()
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Returns True if the memory of the machine or of a device was too small."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 class Inference:
     """A network for tiled inference, with its compiled programs cached by shape.
 
@@ -195,7 +200,7 @@ class Inference:
           DeviceError: the error, if it is not about memory.
           UserError: the number of pixels is already the smallest.
         """
-        if error and "RESOURCE_EXHAUSTED" not in str(error):
+        if error and not is_out_of_memory(error):
             raise error
         self._programs.clear()
         if self._smallest:

@@ -4,14 +4,17 @@ The files may come from strangers, so nothing in them is trusted.
 """
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from unet_jax.errors import UserError
 from unet_jax.text import one_line
 
 T = TypeVar("T")
+PositiveNumber = Annotated[float, Meta(gt=0, le=1e308)]
+FiniteNumber = Annotated[float, Meta(ge=-1e308, le=1e308)]
 
 MOST_BYTES = 2**30  # that are read of a file
 INVALID = (msgspec.MsgspecError, RecursionError, UnicodeError, ValueError)

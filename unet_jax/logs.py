@@ -21,12 +21,12 @@ from rich.progress import (
 
 from unet_jax.errors import UserError
 from unet_jax.json_file import decode_json
-from unet_jax.text import printable, tabulate
+from unet_jax.text import fold, printable, tabulate
 
 METRICS = "metrics.jsonl"
 SECONDS, FIRST_STEP = "seconds", "first_step_seconds"  # in metrics.jsonl
 PROGRESS_INTERVAL = 30.0  # seconds between two lines about progress, off a terminal
-WIDTH = 80  # columns of lines that go to a file or a pipe
+WIDTH = 80  # columns of tables that go to a file or a pipe
 
 Item = TypeVar("Item")
 
@@ -44,10 +44,17 @@ def program() -> str:
     return "unet-jax" if file.name == "unet-jax" else "python main.py"
 
 
-def say(line: str) -> None:
-    """Prints one line on the terminal, in process 0 only; see `printable`.
+def find_line_width() -> int:
+    """Returns the columns of a table: those of the terminal, or else `WIDTH`."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
 
-    A line that begins with `WARNING` is also added to `given_warnings`.
+
+def say(line: str) -> None:
+    """Prints a message on the terminal, in process 0 only; see `printable`.
+
+    Messages are not folded, because log files are searched for them, and paths and
+    flags are copied. A message that begins with `WARNING` is also added to
+    `given_warnings`.
     """
     if line.startswith(WARNING):
         given_warnings.append(line.removeprefix(WARNING))
@@ -241,10 +248,21 @@ class Clock:
 
 
 def print_scalars(step: int, scalars: Mapping[str, float | None]) -> None:
-    """Prints the scalars of a step in one line, without those of single classes."""
-    short = {name: x for name, x in scalars.items() if name.count("/") < 2}
-    named = (f"{name} {_format_number(x)}" for name, x in short.items())
-    say(f"step {step}  {'  '.join(named)}")
+    """Prints the scalars of a step, without those of single classes.
+
+    The group of scalars, such as 'train', is named once. A line that is too wide is
+    folded between two scalars.
+    """
+    parts, last = [f"step {step}"], ""
+    for name, value in scalars.items():
+        group, _, short = name.rpartition("/")
+        if "/" in group:
+            continue
+        title = f"{group}: " if group != last else ""
+        parts.append(f"{title}{short} {_format_number(value)}")
+        last = group
+    for line in fold(parts, find_line_width(), separator="  "):
+        say(line)
 
 
 def print_scores(
@@ -273,7 +291,7 @@ def print_scores(
     means = [cells[m] if m in averaged else "" for m in columns]
     rows = [[c, *(cells.get(f"{m}/{c}", "") for m in columns)] for c in classes]
     others = [[m, cells[m]] for m in metrics if m not in averaged]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+    width = find_line_width()
     say(title)
     for table in [["", *columns], [mean, *means], *rows] if columns else [], others:
         for line in tabulate(table, width):

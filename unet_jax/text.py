@@ -1,11 +1,15 @@
 """Names, sizes and errors as text, for messages."""
 
+import io
 import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats, surrogates, line ends
 JOINERS = "\u200c\u200d"  # parts of words in some scripts, and of emoji
@@ -101,6 +105,54 @@ def tabulate(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
         for name, *cells in zip(names, *block, strict=True):
             yield (set_cell_size(name, first) + "".join(cells)).rstrip()
         yield ""
+
+
+def fold(parts: Iterable[str], width: int, separator: str = " ") -> Iterator[str]:
+    """Yields lines of at most `width` columns, cut only between the parts.
+
+    Later lines are indented by two columns more than the first one. A part that is
+    wider than a line, such as a path, is not cut.
+
+    Args:
+      parts: the words of a line, or other texts to keep whole. Empty parts at the start
+        are its indentation.
+      width: the columns of a line.
+      separator: the text between two parts; its spaces at the end of a line are left
+        out.
+    """
+    line, indent, empty = "", 0, True
+    for part in parts:
+        if empty and not part:
+            indent += len(separator)
+        elif empty:
+            line, empty = " " * indent + part, False
+        elif not part or cell_len(line + separator + part.rstrip()) <= width:
+            line += separator + part
+        else:
+            yield (line + separator).rstrip()
+            line = " " * (indent + 2) + part
+    yield line.rstrip()
+
+
+def align_columns(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Returns the lines of a table of words, of at most `width` columns.
+
+    Columns are aligned to the left. In a table that is too wide, the longest cells
+    have several lines.
+
+    Args:
+      rows: the cells of each row, as many in every row.
+      width: the columns of the terminal.
+    """
+    table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    for _ in rows[0]:
+        table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return [line.rstrip() for line in capture.get().splitlines()]
 
 
 def _align_right(text: str, size: int) -> str:

@@ -68,6 +68,13 @@ def test_one_value_alone_has_ticks_around_it(value):
     assert ticks[0] < value < ticks[-1]
 
 
+def test_the_rounding_of_float32_is_no_change():
+    points = [(0, 5e-4), (9, float(np.float32(5e-4)))]
+    axes = figures.learning_curves([Curve("rate", points)]).figure.axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert max(map(len, labels)) <= len("0.00045")
+
+
 def test_a_curve_breaks_where_a_score_is_undefined():
     points = [(0, 1.0), (50, 0.0), (75, None), (90, float("nan")), (100, 1.0)]
     axes = figures.learning_curves([Curve("val", points)]).figure.axes[0]

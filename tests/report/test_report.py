@@ -365,3 +365,49 @@ def test_on_a_phone_only_tables_scroll_sideways(tmp_path):
     assert large == window
     assert again == small
     assert small[0] < window[0] / 2
+
+
+@needs_browser
+def test_on_a_phone_no_word_in_a_table_is_cut(tmp_path):
+    """The lines of each word are counted, in a page that is 390 pixels wide."""
+    classes = ["Column-Pole", "SignSymbol", "aggregated_jaccard", "extracellular"]
+    metrics = [MetricInfo(name) for name in ("dice", "calibration_error")]
+    report = example(
+        classes=classes,
+        confusion=np.full((4, 4), 10**9),
+        metrics=metrics,
+        scores={f"test/{m.name}/{c}": 0.5 for m in metrics for c in classes}
+        | {f"test/{m.name}": 0.5 for m in metrics},
+    )
+    (tmp_path / "report.html").write_text(render_report(report))
+    around = tmp_path / "around.html"
+    around.write_text(r"""<!doctype html>
+<iframe id="phone" src="report.html" style="width: 390px; border: 0"></iframe>
+<p id="out"></p>
+<script>
+  addEventListener("load", () => {
+    const page = document.getElementById("phone").contentDocument;
+    const cut = [];
+    let words = 0;
+    for (const cell of page.querySelectorAll("td, th")) {
+      const texts = page.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+      while (texts.nextNode()) {
+        for (const word of texts.currentNode.data.matchAll(/[\w,.]+/g)) {
+          const range = page.createRange();
+          range.setStart(texts.currentNode, word.index);
+          range.setEnd(texts.currentNode, word.index + word[0].length);
+          const tops = new Set([...range.getClientRects()].map((r) => r.top));
+          words += 1;
+          if (tops.size > 1) cut.push(word[0]);
+        }
+      }
+    }
+    document.getElementById("out").textContent = `${words} words, cut: [${cut}]`;
+  });
+</script>""")
+    flags = "--window-size=800,600", "--allow-file-access-from-files", "--dump-dom"
+    page, _ = browse(tmp_path, around, *flags)
+    found = re.search(r"(\d+) words, cut: \[(.*)\]</p>", page)
+    assert found is not None
+    assert int(found[1]) > 50
+    assert found[2] == ""

@@ -12,7 +12,12 @@ import unet_jax
 from unet_jax.build.training import build
 from unet_jax.errors import UserError
 from unet_jax.run import evaluate, train
-from unet_jax.run.ensemble import Member, find_leaks
+from unet_jax.run.ensemble import (
+    SHARED_PREPROCESSING,
+    Member,
+    check_member,
+    find_leaks,
+)
 from unet_jax.run.scoring import score_images
 
 
@@ -88,13 +93,30 @@ def test_runs_that_do_not_fit_are_refused(runs, tiny, tmp_path):
         evaluate(config, first, ensemble=[str(second), f"{second}/../second"])
     with pytest.raises(UserError, match="first is in the ensemble twice"):
         evaluate(config, first, ensemble=[str(first)])
-    with pytest.raises(UserError, match="nowhere holds no finished checkpoint"):
+    with pytest.raises(UserError, match="nowhere does not exist"):
         evaluate(config, first, ensemble=[str(tmp_path / "nowhere")])
     tiny.normalize.name = "unit"
     tiny.steps = 2
     train(tiny, tmp_path / "unit")
-    with pytest.raises(UserError, match="unit does not fit the first run: its normali"):
+    with pytest.raises(UserError, match="unit does not fit the first run: normali"):
         evaluate(config, first, ensemble=[str(tmp_path / "unit")])
+
+
+@pytest.mark.parametrize("name", ["classes", "channels", "normalize", "model"])
+def test_what_does_not_fit_is_named_with_both_values(name, tmp_path):
+    first = {
+        "preprocessing": dict.fromkeys(SHARED_PREPROCESSING, ["a", "b"]),
+        "config": {"model": ["a", "b"], "task": "t"},
+    }
+    part = "preprocessing" if name in SHARED_PREPROCESSING else "config"
+    other = first | {part: first[part] | {name: ["a", "c"]}}
+    check_member(tmp_path, first, first)
+    with pytest.raises(UserError) as raised:
+        check_member(tmp_path, other, first)
+    assert str(raised.value) == (
+        f'{tmp_path} does not fit the first run: {name} is ["a", "c"], and ["a", "b"] '
+        "in the first run; leave it out of the ensemble"
+    )
 
 
 def make_member(folder, data, split=None):
@@ -135,6 +157,9 @@ def test_without_a_split_the_data_sets_must_be_the_same(tmp_path):
     assert find_leaks(first, same, ["0"]) is None
     other = make_member(tmp_path / "other", public | {"fold": 1})
     assert find_leaks(first, other, ["0"]) == (
-        f"{tmp_path}/other may have trained on some of these test images: its "
-        "data.fold differs from that of the first run"
+        f"{tmp_path}/other may have trained on some of these test images: "
+        "data.fold differs from the first run"
     )
+    other = make_member(tmp_path / "third", public | {"fold": 1, "folds": 4})
+    warning = find_leaks(first, other, ["0"])
+    assert warning.endswith("data.fold, data.folds differ from the first run")

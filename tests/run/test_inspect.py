@@ -19,6 +19,7 @@ from unet_jax.data.dataset_report import DatasetReport, Issue
 from unet_jax.data.record import measure_record
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
+from unet_jax.report import formatting
 from unet_jax.run import inspect
 from unet_jax.run.inspection import examples, statistics
 from unet_jax.run.planning.planner import TrainingPlan
@@ -181,6 +182,71 @@ def test_zero_seconds_make_no_plan(of, planned, tiny, tmp_path):
     assert said.endswith(f"wrote {tmp_path}/: inspect.json, inspect.html\n")
 
 
+def test_images_without_labels_have_no_row_about_the_foreground():
+    pixels = {"id": "a", "image": np.zeros((4, 4, 1)), "target": np.zeros((4, 4, 1))}
+    targets = report(records=(measure_record(pixels, "train"),), classes=())
+    of_splits = statistics.split_statistics(targets)
+    assert "without foreground" not in dict(formatting.split_rows(of_splits))
+
+
+def test_the_tables_of_eleven_classes_are_read_at_80_columns(of, planned):
+    """The shapes, the classes and the mask values of street scenes, as in CamVid."""
+    classes = ("Sky", "Column-Pole", "SignSymbol", *(f"class {k}" for k in range(8)))
+    ids = np.arange(11)[:, None] + np.zeros((1, 9), int)
+    records = [
+        record(split, f"{split}{k}", ids, ids, values=dict.fromkeys(values, 9000))
+        for values in [[f"{9 * c},128,{c}" for c in range(11)]]
+        for split in ("train", "val", "test")
+        for k in range(3)
+    ]
+    records = [r._replace(shape=(360 + i, 480 + i)) for i, r in enumerate(records)]
+    label_map = tuple((value, k) for k, value in enumerate(records[0].values))
+    decision = "mask values: " + ", ".join(f"{v} is {classes[k]}" for v, k in label_map)
+    changes = {"records": tuple(records), "label_map": label_map}
+    _, said, _, _ = of(report(classes=classes, decisions=(decision,), **changes))
+    data, command = said.split("train it with: ")
+    lines = [line for line in data.splitlines() if not line.startswith("wrote ")]
+    assert max(map(len, lines)) <= 80
+    for k, name in enumerate(classes):
+        (row,) = (line for line in data.splitlines() if line.startswith(f"{name}  "))
+        assert len(re.findall(r"\d %", row)) == 4  # train, val, test, all
+        assert f"{9 * k},128,{k} -> {k} {name} (81,000)" in data  # in one line
+    assert command.startswith("python main.py --config=/")
+
+
+def test_without_known_classes_no_row_is_about_them(of, planned):
+    """The values are measured and stay in inspect.json, sorted as numbers."""
+    values = {"10": 1, "9": 2, "100": 3}
+    found = report().records[0]._replace(pixels={}, values=values)
+    changes = {"classes": ("vine", "leaf"), "label_map": ()}
+    unclear = report(records=(found,), issues=(Issue("error", "a", "b"),), **changes)
+    code, said, data, page = of(unclear)
+    assert code == 1
+    for words in (said, page):
+        assert "images" in words
+        for absent in ("without foreground", "vine", "mask values", "Classes"):
+            assert absent not in words.replace("Mask", "mask")
+    train = data["splits"]["train"]
+    assert (train["classes"], train["empty"], train["images"]) == (None, None, 1)
+    assert [(v["value"], v["pixels"]) for v in data["mask_values"]] == [
+        ("9", 2),
+        ("10", 1),
+        ("100", 3),
+    ]
+    assert {(v["id"], v["name"]) for v in data["mask_values"]} == {(None, None)}
+
+
+def test_the_terminal_lists_twenty_mask_values_sorted_as_numbers(of, planned):
+    values = {str(value): 1 for value in range(124, -1, -1)}
+    first = report().records[0]._replace(values=values)
+    label_map = (("0", 0), ("1", 1))
+    _, said, data, _ = of(report(records=(first,), label_map=label_map))
+    said = " ".join(said.split())
+    assert "mask values: 0 -> 0 soil (1), 1 -> 1 root (1), 2 -> ? none (1), 3" in said
+    assert "19 -> ? none (1), and 105 more" in said
+    assert [v["value"] for v in data["mask_values"]] == [str(v) for v in range(125)]
+
+
 def test_of_a_large_image_only_the_shown_pixels_are_loaded(monkeypatch, tmp_path):
     monkeypatch.setattr(examples, "LARGE", 100)
     image = np.arange(40 * 800, dtype=np.uint16).reshape(40, 800)
@@ -240,7 +306,10 @@ def test_without_a_background_class_0_is_drawn_and_no_image_is_empty():
     legend = examples.class_legend(made.train, found)
     assert [name for name, _ in legend] == ["soil", "root"]
     of_splits = statistics.split_statistics(found, background=False)
-    assert [split.empty for split in of_splits] == [(), (), ()]
+    assert [split.empty for split in of_splits] == [None, None, None]
+    for known, row in ((statistics.split_statistics(found), True), (of_splits, False)):
+        rows = dict(formatting.split_rows(known))
+        assert ("without foreground" in rows) == row
     drawn = examples.draw_examples(made, found)
     assert not any("foreground" in e.caption + e.reason for e in drawn)
     assert any("foreground" in e.caption for e in shown)

@@ -146,7 +146,7 @@ def test_inputs_and_outputs_that_cannot_work_are_refused(trained, tmp_path):
     image, out = str(tmp_path / "a.png"), str(tmp_path / "out")
     with pytest.raises(UserError, match="no such file; known extensions are .png"):
         predict(config, run, input=str(tmp_path / "b.png"), output=out)
-    with pytest.raises(UserError, match="holds no finished checkpoint"):
+    with pytest.raises(UserError, match="does not exist"):
         predict(config, tmp_path / "no", input=image, output=out)
     with pytest.raises(UserError, match="is the folder of the images"):
         predict(config, run, input=image, output=str(tmp_path))

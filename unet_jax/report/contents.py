@@ -133,9 +133,11 @@ class SplitStatistics(NamedTuple):
       formats, shapes, channels, dtypes, spacings: the number of images with each, the
         most frequent first.
       sizes: the spread along every axis.
-      classes: the statistics of each class.
+      classes: the statistics of each class; None if the classes of the mask values
+        are unknown.
       ignored: the fraction of pixels without annotation.
-      empty: ids of the images with nothing but background.
+      empty: ids of the images with nothing but background; None without a background,
+        without annotated pixels, or if the classes are unknown.
       objects: the number of objects in each image; empty without instances.
     """
 
@@ -147,18 +149,18 @@ class SplitStatistics(NamedTuple):
     dtypes: Mapping[str, int]
     spacings: Mapping[tuple[float, ...], int]
     sizes: Sequence[Spread]
-    classes: Sequence[ClassStatistics]
+    classes: Sequence[ClassStatistics] | None
     ignored: Number
-    empty: Sequence[str]
+    empty: Sequence[str] | None
     objects: Sequence[int]
 
 
 class MaskValue(NamedTuple):
-    """A value of the mask files and its class; `id` is None if it has no class."""
+    """A value of the mask files and its class; None if it has no class."""
 
     value: str
     id: int | None
-    name: str
+    name: str | None
     pixels: int
 
 

@@ -297,7 +297,7 @@ def _figure(
 def _divide(axes: Axes, axis: str, values: Sequence[float]) -> None:
     """Puts at most five round ticks on an axis, from below to above all values."""
     low, high = min(values), max(values)
-    if low == high:
+    if math.isclose(low, high, rel_tol=1e-6):  # equal but for the rounding of float32
         low, high = low - (abs(low) / 10 or 1), high + (abs(low) / 10 or 1)
     rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))

@@ -131,9 +131,13 @@ def split_rows(
         ("type", [format_counts(split.dtypes) for split in splits]),
         ("objects per image", [format_spread(split.objects) for split in splits]),
         ("not annotated", [format_percent(split.ignored or None) for split in splits]),
-        ("without foreground", [f"{len(split.empty):,d}" for split in splits]),
+        ("without foreground", [_count_empty(split) for split in splits]),
     ]
     return [(name, cells) for name, cells in rows if set(cells) - {"", UNDEFINED}]
+
+
+def _count_empty(split: SplitStatistics) -> str:
+    return UNDEFINED if split.empty is None else f"{len(split.empty):,d}"
 
 
 def _median_size(split: SplitStatistics) -> str:

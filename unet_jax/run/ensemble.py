@@ -14,6 +14,7 @@ from unet_jax.data.folders.splits import SPLIT_FILE
 from unet_jax.errors import UserError
 from unet_jax.json_file import read_json
 from unet_jax.run import run_folder
+from unet_jax.run.run_config import list_differences
 from unet_jax.text import listing
 
 # Members of an ensemble must agree on these keys of pre-processing and config.
@@ -69,7 +70,7 @@ def open_runs(config: ConfigDict, runs: Sequence[Path]) -> list[Checkpoints]:
             raise UserError(f"{run} is in the ensemble twice; name each run once")
         opened.append(run_folder.open_checkpoints(run, config))
         check_preprocessing(get_metadata(opened[i])["preprocessing"], run)
-        _check_member(run, get_metadata(opened[i]), get_metadata(opened[0]))
+        check_member(run, get_metadata(opened[i]), get_metadata(opened[0]))
     return opened
 
 
@@ -90,20 +91,26 @@ def load_member(run: Path, checkpoints: Checkpoints, like: Any) -> Member:
     return Member(run, step, checkpoints.load_metadata(step), variables)
 
 
-def _check_member(
-    run: Path, about: Mapping[str, Any], first: Mapping[str, Any]
+def check_member(
+    folder: Path, about: Mapping[str, Any], first: Mapping[str, Any]
 ) -> None:
+    """Raises UserError if the metadata of a run do not fit those of the first run."""
     for part, names in (
         ("preprocessing", SHARED_PREPROCESSING),
         ("config", SHARED_FIELDS),
     ):
-        for name in names:
-            expected, own = first[part].get(name), about[part].get(name)
-            if own != expected:
-                raise UserError(
-                    f"{run} does not fit the first run: its {name} is {own}, not "
-                    f"{expected}; leave it out of the ensemble"
-                )
+        expected, own = (
+            {name: run[part].get(name) for name in names} for run in (first, about)
+        )
+        texts = [
+            f"{name} is {new}, and {old} in the first run"
+            for name, old, new in list_differences(expected, own)
+        ]
+        if texts:
+            raise UserError(
+                f"{folder} does not fit the first run: {listing(texts, 3, '; ')}; "
+                "leave it out of the ensemble"
+            )
 
 
 def find_leaks(
@@ -138,5 +145,6 @@ def find_leaks(
     fields = [f"data.{name}" for name in names if data.get(name) != own.get(name)]
     fields = [name for name in fields if not may_change(name)]
     if fields:
-        return f"{unknown}: its {listing(fields)} differs from that of the first run"
+        verb = "differs" if len(fields) == 1 else "differ"
+        return f"{unknown}: {listing(fields)} {verb} from the first run"
     return None

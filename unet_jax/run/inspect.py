@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from unet_jax import logs
 from unet_jax.build.checks import to_plain
 from unet_jax.build.dataset import survey_splits
+from unet_jax.checkpoint import list_steps
 from unet_jax.data.dataset_report import DatasetReport, Issue
 from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.data.source import Splits
@@ -47,10 +48,13 @@ def inspect(config: ConfigDict, workdir: Path, *, given: Collection[str] = ()) -
     report = splits.report
     assert report is not None  # survey_splits measures the records
     inspection = _inspection(splits, report)
-    for line in text.describe_inspection(inspection):
+    for line in text.describe_issues(inspection):
+        logs.say(line)
+    for line in text.describe_data(inspection, logs.find_line_width()):
         logs.say(line)
     _write(workdir, report, inspection)
-    if SURVEY_FILE in splits.notes:  # so that training does not read the files again
+    # Training does not read the files again. A run keeps the survey of its beginning.
+    if SURVEY_FILE in splits.notes and not list_steps(workdir):
         run_folder.write_json(workdir / SURVEY_FILE, splits.notes[SURVEY_FILE])
     logs.say(f"wrote {workdir}/: {JSON}, {PAGE}")
     if report.errors:
@@ -63,8 +67,9 @@ def inspect(config: ConfigDict, workdir: Path, *, given: Collection[str] = ()) -
         issue = Issue("error", "plan", str(error))
         _write(workdir, report, inspection._replace(issues=(issue, *inspection.issues)))
         raise UserError(f"{report.root}: cannot plan: {error}") from error
-    for line in text.describe_plan(plan):
+    for line in text.describe_plan(plan, logs.find_line_width()):
         logs.say(line)
+    logs.say(f"train it with: {plan.command}")
     _write(workdir, report, inspection._replace(plan=plan))
     logs.say(f"wrote {workdir}/: {PLAN}, and the plan in {JSON}, {PAGE}")
     return 0

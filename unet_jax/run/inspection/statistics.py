@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from unet_jax.arrays import IGNORE
 from unet_jax.data.dataset_report import DatasetReport, total_pixels
+from unet_jax.data.label_map import parse_value
 from unet_jax.data.record import RecordStats
 from unet_jax.report.contents import (
     ChannelStatistics,
@@ -31,8 +32,13 @@ def split_statistics(
 
     Args:
       report: the measurements of the records.
-      background: False if class 0 is a class like the others; no image is then empty.
+      background: False if class 0 is a class like the others. `empty` is then None.
+
+    Returns:
+      The statistics. `classes` and `empty` are None if the classes of the mask values
+      are unknown.
     """
+    unknown = are_classes_unknown(report)
     by_split: dict[str, list[RecordStats]] = {"train": [], "val": [], "test": []}
     for record in report.records:
         by_split.setdefault(record.split or "no split", []).append(record)
@@ -40,9 +46,19 @@ def split_statistics(
     if len(by_split) > 1:
         by_split[ALL] = list(report.records)
     return [
-        _split(name, records, report.classes, background=background)
+        _split(
+            name,
+            records,
+            None if unknown else report.classes,
+            background=background and not unknown,
+        )
         for name, records in by_split.items()
     ]
+
+
+def are_classes_unknown(report: DatasetReport) -> bool:
+    """Returns True if masks have values, and no value has a class."""
+    return not report.label_map and any(record.values for record in report.records)
 
 
 def mask_values(report: DatasetReport) -> list[MaskValue]:
@@ -51,12 +67,11 @@ def mask_values(report: DatasetReport) -> list[MaskValue]:
     for record in report.records:
         pixels.update(record.values)
     ids: dict[str, int | None] = dict(report.label_map)
-    ids |= dict.fromkeys(sorted(pixels.keys() - ids.keys()))
-    names: dict[int | None, str] = {None: "none", IGNORE: "ignored"}
+    ids |= dict.fromkeys(sorted(pixels.keys() - ids.keys(), key=parse_value))
+    names: dict[int | None, str] = {IGNORE: "ignored"}
     names |= dict(enumerate(report.classes))
     return [
-        MaskValue(value, id, names.get(id, "none"), pixels[value])
-        for value, id in ids.items()
+        MaskValue(value, id, names.get(id), pixels[value]) for value, id in ids.items()
     ]
 
 
@@ -75,7 +90,7 @@ def compute_foreground_share(record: RecordStats) -> float:
 def _split(
     name: str,
     records: Sequence[RecordStats],
-    classes: Sequence[str],
+    classes: Sequence[str] | None,
     *,
     background: bool,
 ) -> SplitStatistics:
@@ -105,15 +120,19 @@ def _split(
                 images=sum(record.pixels.get(k, 0) > 0 for record in records),
             )
             for k, name in enumerate(classes)
-        ],
+        ]
+        if classes is not None
+        else None,
         ignored=ignored / (ignored + total) if ignored else 0.0,
-        empty=tuple(
-            r.id
-            for r in records
-            if background and r.labelled and not compute_foreground_share(r)
-        ),
+        empty=_find_empty(records) if background and total else None,
         objects=tuple(r.objects for r in records if r.objects is not None),
     )
+
+
+def _find_empty(records: Sequence[RecordStats]) -> tuple[str, ...]:
+    """Returns the ids of the labelled images with nothing but background."""
+    labelled = [record for record in records if record.labelled]
+    return tuple(r.id for r in labelled if not compute_foreground_share(r))
 
 
 def _annotated(record: RecordStats) -> int:

@@ -1,6 +1,6 @@
 """An inspection as lines of the terminal and as JSON data."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from unet_jax.data.dataset_report import DatasetReport
@@ -16,11 +16,13 @@ from unet_jax.report.formatting import (
     issues_by_kind,
     split_rows,
 )
-from unet_jax.text import listing
+from unet_jax.text import align_columns, fold, listing
+
+SHOWN_VALUES = 20  # of the masks; inspect.json has all
 
 
-def describe_inspection(inspection: Inspection) -> Iterator[str]:
-    """Yields the lines of the terminal: errors, warnings, decisions, statistics."""
+def describe_issues(inspection: Inspection) -> Iterator[str]:
+    """Yields the lines of the terminal about errors and warnings, one for each."""
     levels = [level for level, _, _ in inspection.issues]
     counts = [format_count(levels.count(each), each) for each in ("error", "warning")]
     yield f"{inspection.title}: {' and '.join(counts)}"
@@ -28,47 +30,48 @@ def describe_inspection(inspection: Inspection) -> Iterator[str]:
         for kind, texts in issues_by_kind(inspection.issues, level):
             yield f"{level}: {kind}"
             yield from (f"  {text}" for text in texts)
+
+
+def describe_data(inspection: Inspection, width: int) -> Iterator[str]:
+    """Yields the lines of the terminal about the decisions and the statistics.
+
+    Lines are as wide as the terminal, `width` columns.
+    """
     if inspection.decisions:
         yield "decisions"
-        yield from (f"  {line}" for line in inspection.decisions)
+        for line in inspection.decisions:
+            yield from fold(["", "", *line.split(" ")], width)
     if splits := inspection.splits:
         rows = [("", [split.name for split in splits]), *split_rows(splits, spacings=1)]
-        for classes in zip(*(split.classes for split in splits), strict=True):
+        for classes in zip(*(split.classes or () for split in splits), strict=True):
             rows.append((classes[0].name, [format_percent(c.share) for c in classes]))
-        yield from _aligned(rows)
+        yield from align_columns([[name, *cells] for name, cells in rows], width)
     for i, channel in enumerate(inspection.channels):
         low, *medians, high = map(format_value, channel.percentiles)
         odd = [each.name for each in channel.ranges if each.odd]
-        yield (
-            f"channel {i}: {low} to {high}, medians of the 0.5th, 50th and 99.5th "
-            f"percentile {', '.join(medians)}"
-            + (f"; far from the median range: {listing(odd)}" if odd else "")
+        line = f"channel {i}: {low} to {high}, medians of the 0.5th, 50th and 99.5th "
+        line += f"percentile {', '.join(medians)}"
+        line += f"; far from the median range: {listing(odd)}" if odd else ""
+        yield from fold(line.split(" "), width)
+    if any(value.id is not None for value in inspection.mask_values):
+        first, *others = (
+            f"{v.value} -> {'?' if v.id is None else v.id} {v.name or 'none'} "
+            f"({v.pixels:,d})"
+            for v in inspection.mask_values[:SHOWN_VALUES]
         )
-    if inspection.mask_values:
-        yield "mask values: " + ", ".join(
-            f"{v.value} -> {'?' if v.id is None else v.id} {v.name} ({v.pixels:,d})"
-            for v in inspection.mask_values
-        )
+        if (more := len(inspection.mask_values) - SHOWN_VALUES) > 0:
+            others.append(f"and {more:,d} more")
+        yield from fold([f"mask values: {first}", *others], width, separator=", ")
 
 
-def describe_plan(plan: PlanSummary) -> Iterator[str]:
-    """Yields the lines of the terminal: the choices, their cost, and the command."""
+def describe_plan(plan: PlanSummary, width: int) -> Iterator[str]:
+    """Yields the lines of the terminal, of `width` columns: the choices, their cost."""
     yield "plan"
-    yield from _aligned([(f"  {f}", [v, reason]) for f, v, reason in plan.choices])
+    yield from align_columns([(f"  {f}", v, why) for f, v, why in plan.choices], width)
     yield (
         f"  {format_bytes(plan.memory)} for a step, {format_duration(plan.seconds)} "
         f"for 1000 steps, measured on {plan.device}"
     )
-    yield f"train it with: {plan.command}"
-
-
-def _aligned(rows: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
-    """Yields rows as lines with aligned columns."""
-    table = [[name, *cells] for name, cells in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        yield "  ".join(cells).rstrip()
 
 
 def as_json(report: DatasetReport, inspection: Inspection) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from unet_jax.build.training import TrainingParts, build
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
+from unet_jax.inference import DeviceError, is_out_of_memory
 
 TIMED_STEPS = 2
 
@@ -47,8 +48,8 @@ def compile_step(config: ConfigDict, splits: Splits) -> CompiledStep | None:
     try:
         batch = parts.layout.put_batch(next(parts.read_batches(0, 1)))
         step = parts.train_step.lower(state, batch, key).compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except DeviceError as error:
+        if not is_out_of_memory(error):
             raise
         return None
     return CompiledStep(parts, step, _step_bytes(step), fixed)
@@ -77,8 +78,8 @@ def measure_step_time(config: ConfigDict, compiled: CompiledStep) -> float:
             state, _ = step(state, parts.layout.put_batch(batch), key)
         jax.block_until_ready(state)
         return (time.perf_counter() - start) / TIMED_STEPS
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except DeviceError as error:
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             f"a training step needs {compiled.memory / 2**30:.3g} GiB, more than the "

@@ -119,9 +119,15 @@ def choose_normalization(
 
 
 def compute_class_shares(records: Sequence[RecordStats]) -> dict[int, float]:
-    """Returns the share of each class id among the annotated pixels.
+    """Returns the share of each class among the annotated pixels.
 
-    A pixel may have several independent classes; the shares then sum to more than 1.
+    Args:
+      records: measured records, of one split or of several together.
+
+    Returns:
+      From 0 to 1, by class id; the sum is 1. A class without a pixel is left out, and
+      without annotated pixels the result is empty. If classes are independent, a pixel
+      counts once for each of its classes.
     """
     total = {k: pixels for k, pixels in total_pixels(records).items() if k >= 0}
     return {k: pixels / sum(total.values()) for k, pixels in total.items()}

@@ -136,17 +136,18 @@ def _choose_next(
 
 def _measure(candidate: Candidate, splits: Splits, limits: Limits) -> Trial:
     config, start = candidate.config, time.monotonic()
-    logs.say(
-        f"measuring a step of {config.batch_size} x {dimensions(config.crop)} pixels, "
-        f"{max(limits.deadline - start, 0):.0f} s left"
-    )
-    compiled = cost.compile_step(config, splits)
+    text = f"a step of {config.batch_size} x {dimensions(config.crop)} pixels"
+    with logs.show_progress(f"compiling {text}"):
+        compiled = cost.compile_step(config, splits)
+    compilation = logs.format_seconds(time.monotonic() - start)
     memory = compiled.memory if compiled else math.inf
     fixed, step = compiled.fixed if compiled else 0, math.inf
     if compiled and memory <= limits.memory:
-        step = cost.measure_step_time(config, compiled)
+        with logs.show_progress(f"measuring {text}", silent=True):
+            step = cost.measure_step_time(config, compiled)
         logs.say(
-            f"  {format_duration(step)} and {format_bytes(int(memory))} for a step"
+            f"  compiled in {compilation}; {format_duration(step)} and "
+            f"{format_bytes(int(memory))} for a step"
         )
     return Trial(candidate, memory, fixed, step, time.monotonic() - start)
 
