@@ -37,7 +37,7 @@ RUN = [
 ]
 STEPS = 200
 TIMEOUT = 300  # seconds for one process
-EXIT_CODES = (0, 1, 130, 143, -signal.SIGTERM, -signal.SIGKILL)  # HUNG is none
+EXIT_CODES = (0, 1, 130, 143, -signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL)
 HUNG = -1000
 
 
