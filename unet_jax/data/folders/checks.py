@@ -12,7 +12,7 @@ from unet_jax.data.folders.survey import Page
 from unet_jax.data.record import RecordStats
 from unet_jax.text import listing
 
-NAMED = 1  # files in the message about a conversion
+NAMED_FILES = 1  # files in the message about a conversion
 
 
 class _Channels(NamedTuple):
@@ -238,14 +238,14 @@ def _describe_conversion(
     others = [f for f in files if f.count == count and not (count == 3 and f.grey)]
     text = f"{len(converted)} of {len(files)} {noun}"
     if reason or len(converted) <= len(others):
-        text += f" ({listing((file.name for file in converted), NAMED)})"
+        text += f" ({listing((file.name for file in converted), NAMED_FILES)})"
     verbs = ("is", "becomes") if len(converted) == 1 else ("are", "become")
     text += f" {verbs[0]} {old} and {verbs[1]} {new}, "
     if not reason and count == 1 and all(file.grey for file in converted):
         reason = "because every pixel of "
         reason += "it is grey" if len(converted) == 1 else "them is grey"
     elif not reason:
-        names = listing((file.name for file in others), NAMED)
+        names = listing((file.name for file in others), NAMED_FILES)
         reason = f"because {len(others)} ({names})"
         reason += " is" if len(others) == 1 else " are"
         reason += " in colour" if count == 3 else " grey"
