@@ -33,6 +33,7 @@ Seed = jax.Array  # u32[B], the random seed of each example
 Batch = dict[str, Any]
 Example = dict[str, Any]  # one example of a batch, without the axis B
 
+SPACE = "space"  # the axis of a mesh of devices that share an image
 IGNORE = -1  # label of pixels without an annotation
 CHUNK_SIZE = 2**22  # elements of a chunk; the rounding of a mean depends on it
 

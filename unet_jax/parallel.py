@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from unet_jax.arrays import Batch
+from unet_jax.arrays import SPACE, Batch
 from unet_jax.errors import UserError
 from unet_jax.specs import Count
 
@@ -152,18 +152,27 @@ def mesh(*, space: Count = 1) -> Layout:
             f"space={space} must divide the number of devices of a process, "
             f"{local}{more}"
         )
-    grid = _make_mesh((devices // space, space), ("data", "space"))
+    grid = _make_mesh((devices // space, space), ("data", SPACE))
     copies = NamedSharding(grid, PartitionSpec())
 
     def put_batch(batch: Batch) -> Batch:
         # an array [B, H, ...] can only be split in space if `space` divides H
         def place(array: np.ndarray) -> jax.Array:
             split = array.ndim > 1 and array.shape[1] % space == 0
-            spec = PartitionSpec("data", "space") if split else PartitionSpec("data")
+            spec = PartitionSpec("data", SPACE) if split else PartitionSpec("data")
             sharding = NamedSharding(grid, spec)
             return jax.make_array_from_process_local_data(sharding, array)
 
         return {name: place(array) for name, array in batch.items()}
+
+    def compile_train(step: Callable) -> Callable:
+        @functools.wraps(step)
+        def run(*args: Any) -> Any:
+            # convolutions ask whether the mesh divides images
+            with jax.sharding.use_abstract_mesh(grid.abstract_mesh):
+                return step(*args)
+
+        return jax.jit(run, donate_argnums=0, out_shardings=copies)
 
     return Layout(
         axis_name=None,
@@ -172,9 +181,7 @@ def mesh(*, space: Count = 1) -> Layout:
         put_state=functools.partial(_replicate, copies),
         make_global=lambda state: state,
         put_batch=put_batch,
-        compile_train=functools.partial(
-            jax.jit, donate_argnums=0, out_shardings=copies
-        ),
+        compile_train=compile_train,
         abstract=functools.partial(_add_sharding, copies),
     )
 

@@ -121,6 +121,24 @@ def test_an_interpolation_is_followed_by_a_convolution(image):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+def test_the_head_computes_logits_in_float32(image):
+    got, params = init_and_apply(blocks.Head(5), image)
+    assert got.dtype == np.float32
+    kernel = params["kernel"].astype("f8").reshape(3, 5)
+    expected = np.asarray(image, "f8") @ kernel + params["bias"]
+    np.testing.assert_allclose(got, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_the_head_of_bfloat16_rounds_its_inputs_only(image):
+    got, params = init_and_apply(blocks.Head(5, jnp.bfloat16), image)
+    assert got.dtype == np.float32
+    x, kernel = (
+        np.asarray(a.astype(jnp.bfloat16), "f8") for a in (image, params["kernel"])
+    )
+    expected = x @ kernel.reshape(3, 5) + params["bias"]
+    np.testing.assert_allclose(got, expected, atol=1e-6 * np.abs(expected).max())
+
+
 def test_initialisation_follows_the_paper():
     """N(0, sqrt(2 / N)), N the incoming nodes: 9 * 64 for the paper's own example."""
     image = jnp.zeros((1, 8, 8, 64))

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from unet_jax.arrays import Seed, crop_centre
+from unet_jax.models.convolution import convolve
 from unet_jax.models.sizes import Padding, Upsample, count_border_pixels
 
 Norm = Literal["none", "batch", "group", "instance"]
@@ -156,21 +157,17 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:
         """Maps inputs `[B, *S, C_i]` to `[B, *S', features]`."""
-        axes = "XYZ"[: inputs[0].ndim - 2]
-        sizes = broadcast_sizes(self.kernel_size, len(axes))
+        axes = inputs[0].ndim - 2
+        sizes = broadcast_sizes(self.kernel_size, axes)
         *ends, channels = itertools.accumulate(x.shape[-1] for x in inputs)
         shape = (*sizes, channels, self.features)
         kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
         parts = jnp.split(kernel, ends, axis=-2)
-        zeros = [size // 2 if self.padding == "SAME" else 0 for size in sizes]
+        same = self.padding == "SAME"
+        zeros = tuple(size // 2 if same else 0 for size in sizes)
+        strides = broadcast_sizes(self.strides, axes)
         outputs = (
-            jax.lax.conv_general_dilated(
-                x.astype(self.dtype),
-                part,
-                window_strides=broadcast_sizes(self.strides, len(axes)),
-                padding=[(n, n) for n in zeros],
-                dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
-            )
+            convolve(x.astype(self.dtype), part, strides=strides, zeros=zeros)
             for x, part in zip(inputs, parts, strict=True)
         )
         y = jnp.asarray(sum(outputs))
@@ -178,6 +175,28 @@ class Conv(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
         return y
+
+
+class Head(nn.Module):
+    """A 1x1 convolution that returns the logits in float32.
+
+    It multiplies in the type of the network and adds in float32. A copy of the features
+    in float32 would take 4 % of a training step in bfloat16.
+    """
+
+    outputs: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[B, *S, C]` to `f32[B, *S, outputs]`."""
+        shape = (*(1,) * (x.ndim - 2), x.shape[-1], self.outputs)
+        kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
+        matrix = kernel.reshape(shape[-2:])
+        x = x.astype(self.dtype)
+        y = jnp.einsum("...c,ck->...k", x, matrix, preferred_element_type=jnp.float32)
+        return y + jnp.broadcast_to(bias, y.shape)
 
 
 class UpConv(nn.Module):

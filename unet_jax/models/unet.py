@@ -21,8 +21,8 @@ from unet_jax.models.blocks import (
     AttentionGate,
     Block,
     BlockOptions,
-    Conv,
     Dropout,
+    Head,
     Norm,
     Residual,
     TimeEmbedding,
@@ -179,7 +179,7 @@ class UNet(nn.Module):
                 skip = AttentionGate(self.dtype, name=f"gate{level}")(skip, x)
             x = self._make_decoder_block(level)((skip, x), train, time)
             if level == 0 or self.deep_supervision:
-                logits.append(Conv(self.outputs, (1,), name=f"head{level}")(x))
+                logits.append(Head(self.outputs, self.dtype, name=f"head{level}")(x))
         return logits[::-1]
 
     def _make_encoder_blocks(self, level: int, strides: Shape) -> list[nn.Module]:
