@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import unet_jax
+from unet_jax.build.prediction import build_prediction
+from unet_jax.checkpoint import load_newest_metadata
 from unet_jax.data import cells
 from unet_jax.errors import UserError
 from unet_jax.run import evaluate, predict, train
@@ -25,6 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from unet_jax import methods, metrics, tasks
 from unet_jax.arrays import Segmentation
+from unet_jax.build.prediction import build_prediction
+from unet_jax.checkpoint import load_newest_metadata
 from unet_jax.data import cells
 from unet_jax.geometry import Geometry
 from unet_jax.metrics.metric import Metric, Score
@@ -127,6 +131,17 @@ def use_lab(config):
         ConfigDict({"name": name}) for name in ("lab:cover", "dice", "f1")
     )
     return config
+
+
+def test_onnxruntime_refuses_a_network_of_another_package(lab, trained):
+    config = trained[0].copy_and_resolve_references()
+    config.predict.runtime = "onnxruntime"
+    config.model = ConfigDict({"name": "lab:Pixelwise", "width": 3})
+    preprocessing = load_newest_metadata(trained[1])["preprocessing"]
+    words = "computes the network UNet only, not 'lab:Pixelwise'; set it to 'xla'"
+    with pytest.raises(UserError, match=f"^config.predict.runtime=.* {words}$"):
+        build_prediction(config, preprocessing)
+    assert build_prediction(config, preprocessing, training=True)
 
 
 @pytest.mark.slow

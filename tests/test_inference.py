@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy as scipy_entropy
 
-from unet_jax import inference, parallel, tasks, tiling, views
+from unet_jax import inference, parallel, runtime, tasks, tiling, views
 from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry
 from unet_jax.inference import Inference, NonFinitePredictionError, Request
@@ -28,11 +28,17 @@ def make_members(model, count=1, channels=1):
     return [devices.put_state(init(jax.random.key(i), example)) for i in range(count)]
 
 
+def make_inference(model, **options):
+    devices = parallel.local_devices()
+    computing = runtime.xla(model, devices.put_state, devices.batch_sharding)
+    options = {"task": SOFTMAX, "channels": 1, "devices": devices} | options
+    return Inference(computing, geometry=model.geometry, **options)
+
+
 def predict(model, variables, images, **options):
     """Predicts images of one shape with a new `Inference`."""
     own = {k: options.pop(k) for k in ("edges", "batch", "task") if k in options}
-    own = {"task": SOFTMAX, "channels": 1} | own
-    inferred = Inference(model, devices=parallel.local_devices(), **own)
+    inferred = make_inference(model, **own)
     shape = images[0].shape[:-1]
     reads = [lambda box, image=image: image[tuple(box)] for image in images]
     return list(inferred.predict_images(variables, shape, reads, **options))
@@ -140,9 +146,7 @@ def test_a_prediction_that_is_not_finite_is_an_error_of_its_image(bad):
     task = tasks.flow(DATA)
     images = make_images(3, (30, 24))
     images[2][7, 7] = bad
-    inferred = Inference(
-        Slope(), devices=parallel.local_devices(), task=task, channels=1
-    )
+    inferred = make_inference(Slope(), task=task)
     reads = [lambda box, image=image: image[tuple(box)] for image in images]
     results = inferred.predict_images([{}], (30, 24), reads)
     assert all(np.isfinite(next(results)["label"]).all() for _ in range(2))
@@ -249,8 +253,8 @@ def test_tiles_fit_into_the_free_memory(capsys):
     read = [lambda box: image[tuple(box)]]
 
     def label_with(free):
-        make = functools.partial(Inference, model, channels=1, task=SOFTMAX)
-        one = make(devices=devices._replace(read_free_memory=lambda: free))
+        limited = devices._replace(read_free_memory=lambda: free)
+        one = make_inference(model, devices=limited)
         (result,) = one.predict_images(variables, (300, 200), read)
         return result["label"]
 
@@ -292,9 +296,7 @@ def test_images_of_many_sizes_share_programs(padding, monkeypatch):
     monkeypatch.setattr(inference, "MAX_PROGRAMS", 3)
     model = UNet((2, 3), padding=padding)
     variables = make_members(model)
-    shared = Inference(
-        model, devices=parallel.local_devices(), channels=1, task=SOFTMAX
-    )
+    shared = make_inference(model)
     for size in (90, 70, 80, *range(71, 90)):
         (image,) = make_images(1, (size, size + 1))
         read = [lambda box, image=image: image[tuple(box)]]
@@ -327,9 +329,7 @@ def test_a_requested_batch_becomes_smaller_when_memory_is_short(monkeypatch):
 def test_the_next_image_starts_with_large_tiles_again(monkeypatch, capsys):
     model, predict_batch = UNet((2, 3)), Inference._predict_batch
     small, large = make_images(1, (30, 40)) + make_images(1, (300, 200))
-    inferred = Inference(
-        model, devices=parallel.local_devices(), channels=1, task=SOFTMAX
-    )
+    inferred = make_inference(model)
     variables, shapes = make_members(model), []
 
     def fail(*_, **__):

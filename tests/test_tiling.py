@@ -200,14 +200,38 @@ def test_the_tests_above_have_several_tiles(padding):
 def test_tiles_are_not_mostly_context(shape, widths, padding):
     """The number of pixels is the one that inference starts with."""
     geometry = UNet(widths, padding=padding).geometry(len(shape))
-    pixels = max(
-        tiling.DEFAULT_PIXELS, np.prod([6 * context for context in geometry.context])
-    )
+    pixels = tiling.find_max_pixels(geometry)
     tiles = tiling.plan_tiles(shape, geometry, pixels=pixels)
     assert np.prod(tiles.shape) <= pixels
     pairs = zip(shape, geometry.margin, strict=True)
     whole = geometry.valid_shape(tuple(size + 2 * margin for size, margin in pairs))
     assert tiles.count * np.prod(tiles.shape) < 4 * np.prod(whole)
+
+
+@pytest.mark.parametrize(("padding", "halo"), [("VALID", 92), ("SAME", 107)])
+@pytest.mark.parametrize("size", [1100, 1536, 2048, 3000])
+def test_tiles_are_not_larger_than_their_number_needs(padding, halo, size):
+    """Two of them share the halo on both sides of each seam, and no more."""
+    geometry = UNet((1,) * 5, padding=padding).geometry(2)
+    tiles = tiling.plan_tiles((size, size), geometry, pixels=2**20)
+    count = len(tiles.spans[0])
+    context = 2 * halo * (count if padding == "VALID" else count - 1)
+    rounding = 16 * 2 * count  # to the coarsest stride
+    assert size + context <= count * tiles.shape[0] <= size + context + rounding
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+def test_tiles_of_a_limited_number_of_pixels_equal_the_whole(padding):
+    model = UNet((2, 3, 4), padding=padding)
+    image = np.random.default_rng(0).normal(size=(150, 110, 1)).astype("f4")
+    apply = make_network(model, 2)
+    whole, tiles = (
+        tiling.plan_tiles((150, 110), model.geometry(2), pixels=pixels)
+        for pixels in (10**6, 100**2)
+    )
+    assert whole.count == 1
+    assert tiles.count > 2
+    assert_close(*(apply_to_tiles(apply, plan, image) for plan in (tiles, whole)))
 
 
 @pytest.mark.slow

@@ -12,15 +12,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unet_jax import tiling
 from unet_jax.errors import UserError
+from unet_jax.geometry import Geometry
 from unet_jax.logs import say
 from unet_jax.parallel import LocalDevices
+from unet_jax.runtime import Program, Runtime
 from unet_jax.tasks import Task
 from unet_jax.text import dimensions
 from unet_jax.tiling import ReadBox, Results, Tiles
@@ -68,12 +69,13 @@ class Inference:
     """A network for tiled inference, with its compiled programs cached by shape.
 
     Args:
-      model: a network, with `geometry(axes)`.
+      runtime: computes the network.
+      geometry: number of spatial axes -> the sizes of the network.
       task: the meaning of its output.
       channels: C of every image.
       devices: the devices of this process.
-      edges: the maximal size of a tile along each axis; (): about a million pixels in
-        all, or more for a deep network; fewer if memory is short.
+      edges: the maximal size of a tile along each axis; (): about four million pixels
+        in all, or more for a deep network; fewer if memory is short.
       batch: the number of tiles on all devices at a time; 0: as the memory allows.
 
     Raises:
@@ -82,28 +84,30 @@ class Inference:
 
     def __init__(
         self,
-        model: nn.Module,
+        runtime: Runtime,
         *,
+        geometry: Callable[[int], Geometry],
         task: Task,
         channels: int,
         devices: LocalDevices,
         edges: tuple[int, ...] = (),
         batch: int = 0,
     ) -> None:
-        self._geometry = functools.cache(model.geometry)
+        self._geometry = functools.cache(geometry)
         if edges:
             tiling.check_edges(edges, self._geometry(len(edges)))
         self.devices = devices
         self.task = task
+        self.place = runtime.place
+        self._runtime = runtime
         self._channels = channels
         self._requested = self._edges, self._batch = edges, batch
         self._max_pixels = 0  # on a device at a time; 0: not yet chosen
         self._used_pixels = 0  # on a device at a time, for the current image
         self._smallest: tuple[int, ...] = ()  # shape of the tile, if it is the smallest
         self._announced = False  # that tiles are blended
-        self._programs: dict[tuple[int, ...], Any] = {}
+        self._programs: dict[tuple[int, ...], Program] = {}
         jit = functools.partial(jax.jit, out_shardings=devices.batch_sharding)
-        self._forward = jit(functools.partial(model.apply, train=False))
         self._apply_view = jit(apply_view, static_argnums=1)
         self._predict_view = jit(self._activate, static_argnums=1)
         self._add = jit(self._add_member, static_argnums=2)
@@ -122,7 +126,7 @@ class Inference:
         """Predicts images of one shape, a block of rows at a time.
 
         Args:
-          members: the variables of each member, placed by `devices.put_state`.
+          members: the variables of each member, placed by `place`.
           shape: the spatial shape of every image.
           images: for each image, a function that reads a box of it, `f32[*box, C]`,
             normalised.
@@ -223,11 +227,8 @@ class Inference:
         self, members: Sequence[Any], shape: tuple[int, ...]
     ) -> tuple[Tiles, int]:
         """Returns the tiles of an image, and a batch size with which they fit."""
-        # The first limit allows 6 times the context along each axis: smaller tiles of a
-        # deep network for volumes would be almost only context.
         geometry = self._geometry(len(shape))
-        large = math.prod(6 * context for context in geometry.context)
-        self._max_pixels = self._max_pixels or max(tiling.DEFAULT_PIXELS, large)
+        self._max_pixels = self._max_pixels or tiling.find_max_pixels(geometry)
         while True:
             tiles = self._plan_tiles(shape, pixels=self._max_pixels, edges=self._edges)
             size = self._choose_batch_size(tiles)
@@ -280,20 +281,15 @@ class Inference:
         most = self._batch or self._max_pixels // math.prod(tiles.shape) * count
         return max(-(-min(most, tiles.count) // count), 1) * count
 
-    def _measure_memory(self, variables: Any, tiles: Tiles, size: int) -> int:
+    def _measure_memory(self, member: Any, tiles: Tiles, size: int) -> int:
         """Returns the bytes that the compiled program needs on one device."""
         shape = (size, *tiles.shape, self._channels)
-        memory = self._compile(variables, shape).memory_analysis()
-        if memory is None:  # some backends do not know
-            return 0
-        return memory.temp_size_in_bytes + memory.output_size_in_bytes
+        return self._compile(member, shape).memory
 
-    def _compile(self, variables: Any, shape: tuple[int, ...]) -> Any:
+    def _compile(self, member: Any, shape: tuple[int, ...]) -> Program:
         """Returns the compiled network for batches of a shape."""
         if shape not in self._programs:
-            sharding = self.devices.batch_sharding
-            batch = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
-            self._programs[shape] = self._forward.lower(variables, batch).compile()
+            self._programs[shape] = self._runtime.compile(member, shape)
         return self._programs[shape]
 
     def _run_batches(
@@ -318,15 +314,16 @@ class Inference:
         request: Request,
     ) -> dict[str, jax.Array]:
         """Returns the results for a batch of tiles, on the devices."""
-        groups = [[(variables, view) for view in views] for variables in members]
+        groups = [[(member, view) for view in views] for member in members]
         if len(groups) == 1:  # the views of a single run are its members
             groups = [[pair] for pair in groups[0]]
         total: Any = 0, 0
         for group in groups:
             predictions: Any = 0
-            for variables, view in group:
+            for member, view in group:
                 image = self._apply_view(batch, view)
-                output = self._compile(variables, image.shape)(variables, image)
+                program = self._compile(member, image.shape)
+                output = program.run(member, image)
                 predictions = predictions + self._predict_view(output, view)
             total = self._add(total, predictions, len(group))
         results = self._finish(total, len(groups), request)

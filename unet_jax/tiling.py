@@ -21,7 +21,9 @@ the weight of a Gaussian around the middle of the tile, with a sigma of an eight
 tile, as in nnU-Net.
 """
 
+import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -31,7 +33,7 @@ from unet_jax.arrays import mirror_indices
 from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry
 
-DEFAULT_PIXELS = 2**20  # of a tile, mirrored border included
+DEFAULT_PIXELS = 2**22  # of a tile, mirrored border included
 
 ReadBox = Callable[[Sequence[slice]], np.ndarray]  # a box within the image -> [*box, C]
 Results = dict[str, np.ndarray]  # named arrays [*S, ...] for a tile or for rows
@@ -78,6 +80,15 @@ class Tiles(NamedTuple):
         return itertools.product(*self.spans)
 
 
+def find_max_pixels(geometry: Geometry) -> int:
+    """Returns the pixels of the largest tile, where memory is not short.
+
+    They allow 6 times the context along each axis: smaller tiles of a deep network for
+    volumes would be almost only context.
+    """
+    return max(DEFAULT_PIXELS, math.prod(6 * context for context in geometry.context))
+
+
 def plan_tiles(
     image: tuple[int, ...],
     network: Geometry,
@@ -87,6 +98,9 @@ def plan_tiles(
     fill: bool = False,
 ) -> Tiles:
     """Returns the tiles that cover an image, as few as their maximal size allows.
+
+    Without `edges`, they are as small as their number allows, so that they overlap
+    little. Tiles that are blended stay large, because their result depends on it.
 
     Args:
       image: the spatial shape of the image.
@@ -111,15 +125,22 @@ def plan_tiles(
         assert size is not None  # the smallest tile has a legal size
         if not (fill and margin):
             size = min(size, whole)
-        shape.append(size)
         if size >= whole:
             spans.append((TileSpan(-margin, 0, length),))
         elif network.halo is None:
             spans.append(_place_overlapping(length, whole, size, margin, multiple))
-        elif margin:
-            spans.append(_place_valid(length, size, margin, multiple))
         else:
-            spans.append(_place_same(length, whole, size, network.halo[axis], multiple))
+            place = functools.partial(
+                _place_valid if margin else _place_same,
+                length,
+                whole,
+                context=network.context[axis],
+                multiple=multiple,
+            )
+            if not edges:
+                size = _find_least_size(size, smallest[axis], network, axis, place)
+            spans.append(place(size))
+        shape.append(size)
     blend = network.halo is None and max(map(len, spans)) > 1
     return Tiles(tuple(image), tuple(shape), network.margin, tuple(spans), blend)
 
@@ -153,25 +174,39 @@ def check_edges(edges: tuple[int, ...], network: Geometry) -> None:
             )
 
 
+def _find_least_size(
+    size: int,
+    smallest: int,
+    network: Geometry,
+    axis: int,
+    place: Callable[[int], tuple[TileSpan, ...]],
+) -> int:
+    """Returns the smallest size with which there are no more tiles along an axis."""
+    count, least = len(place(size)), smallest
+    while least < size and len(place(least)) > count:
+        least = network.valid_size(least + 1, axis)
+    return least
+
+
 def _place_valid(
-    size: int, tile: int, margin: int, multiple: int
+    size: int, whole: int, tile: int, *, context: int, multiple: int
 ) -> tuple[TileSpan, ...]:
     """Places the tiles of a network with VALID padding along one axis."""
-    stride = (tile - 2 * margin) // multiple * multiple
+    stride = (tile - 2 * context) // multiple * multiple
     firsts = range(0, size, stride)
-    return tuple(TileSpan(o - margin, o, min(o + stride, size)) for o in firsts)
+    return tuple(TileSpan(o - context, o, min(o + stride, size)) for o in firsts)
 
 
 def _place_same(
-    size: int, whole: int, tile: int, halo: int, multiple: int
+    size: int, whole: int, tile: int, *, context: int, multiple: int
 ) -> tuple[TileSpan, ...]:
     """Places the tiles of a network with SAME padding, inside its padded image."""
-    stride = (tile - 2 * halo) // multiple * multiple
+    stride = (tile - 2 * context) // multiple * multiple
     last = whole - tile
     spans: list[TileSpan] = []
     for start in (*range(0, last, stride), last):
         first = spans[-1].stop if spans else 0
-        stop = size if start == last else start + tile - halo
+        stop = size if start == last else start + tile - context
         spans.append(TileSpan(start, first, min(stop, size)))
     return tuple(span for span in spans if span.first < span.stop)
 

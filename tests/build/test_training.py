@@ -21,12 +21,19 @@ def test_overlapping_classes_have_no_channel_for_the_background(tiny):
     assert parts.train[0]["label"].shape == (20, 24, 1)
 
 
-def test_precision_is_the_type_of_the_computation_not_of_parameters(tiny):
+def test_precision_is_the_type_of_the_computation_not_of_parameters(tiny, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     tiny.precision = "bfloat16"
     parts = build(tiny)
     assert parts.model.dtype == jnp.bfloat16
     params = jax.eval_shape(parts.init, jax.random.key(0)).params
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+
+
+def test_bfloat16_on_a_cpu_is_refused_in_training(tiny):
+    tiny.precision = "bfloat16"
+    with pytest.raises(UserError, match="config.precision='bfloat16' is slower"):
+        build(tiny)
 
 
 def write_three_classes(root):

@@ -16,10 +16,11 @@ from ml_collections import ConfigDict
 
 from unet_jax import losses, metrics, models, optimizers, schedules, tasks
 from unet_jax.arrays import Example
-from unet_jax.build import checks
+from unet_jax.build import checks, field_checks
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
+from unet_jax.logs import say
 from unet_jax.methods import Method
 from unet_jax.metrics.metric import Metric
 from unet_jax.parallel import Layout
@@ -43,7 +44,9 @@ def bind_field(
     Raises:
       UserError: the spec is wrong.
     """
-    return bind(module, checks.to_plain(config[name]), f"config.{name}", **options)
+    return bind(
+        module, field_checks.to_plain(config[name]), f"config.{name}", **options
+    )
 
 
 def build_part(
@@ -79,7 +82,7 @@ def bind_terms(
       UserError: a spec is wrong.
     """
     terms = []
-    for i, spec in enumerate(checks.to_plain(config[field])):
+    for i, spec in enumerate(field_checks.to_plain(config[field])):
         name = f"config.{field}[{i}]"
         function = bind(module, {k: v for k, v in spec.items() if k != number}, name)
         if is_external(spec["name"]):
@@ -139,7 +142,7 @@ def build_metrics(config: ConfigDict, task: Task) -> tuple[tuple[str, Metric], .
       UserError: a spec is wrong, or a metric reads results that the task does not give.
     """
     built = []
-    for i, spec in enumerate(checks.to_plain(config.metrics)):
+    for i, spec in enumerate(field_checks.to_plain(config.metrics)):
         make = bind(metrics, spec, f"config.metrics[{i}]")
         with prefix_errors(f"config.metrics[{i}]"):
             metric = call_checked(make, Metric, spec["name"])
@@ -183,7 +186,7 @@ def build_model(config: ConfigDict, axis_name: str | None) -> nn.Module:
     Raises:
       UserError: the spec is wrong, or the network lacks a method or an attribute.
     """
-    given = {"dtype": jnp.dtype(config.precision), "axis_name": axis_name}
+    given = {"dtype": _choose_dtype(config), "axis_name": axis_name}
     make = bind_field(models, config, "model", reserved=("outputs", *given))
     with prefix_errors("config.model"):
         name = config.model.name
@@ -204,6 +207,22 @@ def build_model(config: ConfigDict, axis_name: str | None) -> nn.Module:
     with prefix_errors("config.model"):  # after `fault`: it needs valid fields
         call_checked(network.geometry, Geometry, f"{name}.geometry", len(config.crop))
     return network
+
+
+def _choose_dtype(config: ConfigDict) -> Any:
+    """Returns the type of the computation: that of `config.precision`, or float32.
+
+    CPUs compute bfloat16 as float32 and convert between the two, which takes longer.
+    """
+    if config.precision != "float32" and jax.default_backend() == "cpu":
+        _announce_float32(config.precision)
+        return jnp.dtype("float32")
+    return jnp.dtype(config.precision)
+
+
+@functools.cache  # once, whatever the number of networks
+def _announce_float32(precision: str) -> None:
+    say(f"config.precision={precision!r}: computed in float32, which is faster on CPUs")
 
 
 # For errors: a function of this package that returns the type.

@@ -6,8 +6,7 @@ Each error is one line.
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -17,79 +16,18 @@ from ml_collections import ConfigDict
 
 from unet_jax import augment, losses
 from unet_jax.arrays import Example, list_spatial
-from unet_jax.build.fields import FIELDS, REPLACED, find_flag, list_keys
+from unet_jax.build.field_checks import join_sizes, to_plain
 from unet_jax.data.source import Source, Splits
-from unet_jax.errors import UserError, prefix_errors, suggest
+from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
 from unet_jax.logs import say
 from unet_jax.methods import Method
 from unet_jax.metrics.metric import Metric
 from unet_jax.parallel import Layout
-from unet_jax.specs import check_type
 from unet_jax.tasks import Task
 from unet_jax.text import listing
 
 Terms = list[tuple[float, Callable]]  # a scale or a probability, and its function
-
-
-def to_plain(value: Any) -> Any:
-    """Converts ConfigDicts to plain dicts, recursively."""
-    if isinstance(value, tuple):
-        return tuple(map(to_plain, value))
-    if isinstance(value, ConfigDict):
-        return {key: to_plain(field) for key, field in value.items()}
-    return value
-
-
-def check_fields(config: ConfigDict) -> None:
-    """Checks the names and types of the fields of a config.
-
-    Raises:
-      UserError: a field is unknown or missing, or its value is not of its type.
-    """
-    known = {field.name: field for field in FIELDS if "." not in field.name}
-    for name in config:
-        if name in REPLACED:
-            raise UserError(f"config.{name} is no longer a field; {REPLACED[name]}")
-        if name not in known:
-            near = find_flag(name, config)
-            hint = f"did you mean {near}?" if near else suggest(name, known)
-            raise UserError(f"config has no field {name!r}; {hint}")
-    for name, field in known.items():
-        if name not in config:
-            raise UserError(
-                f"config.{name} is missing; start with configs/base.py, whose "
-                "get_config() sets every field"
-            )
-        if field.type is Mapping:
-            read_section(config, name)
-        else:
-            check_type(to_plain(config[name]), field.type, f"config.{name}")
-    if not config.crop:
-        raise UserError("config.crop must have a size for each axis, such as 188,188")
-    if len(config.spacing) not in (0, len(config.crop)):
-        raise UserError(
-            f"config.spacing={_join(config.spacing)} must have {len(config.crop)} "
-            f"sizes, one for each axis of config.crop={_join(config.crop)}"
-        )
-
-
-def read_section(config: ConfigDict, name: str) -> dict[str, Any]:
-    """Returns the keys of a field that is a dict, with defaults for missing keys.
-
-    Raises:
-      UserError: a key is unknown, or its value is not of its type.
-    """
-    known, given = list_keys(name), to_plain(config[name])
-    check_type(given, Mapping, f"config.{name}")
-    for key, value in given.items():
-        if key not in known:
-            raise UserError(
-                f"config.{name} has no key {key!r}; "
-                f"{suggest(key, known, field=f'config.{name}')}"
-            )
-        check_type(value, known[key].type, f"config.{name}.{key}")
-    return {key: field.default for key, field in known.items()} | given
 
 
 def get_selection_score_name(config: ConfigDict) -> str:
@@ -125,6 +63,15 @@ def get_metric_names(config: ConfigDict) -> list[str]:
     return names
 
 
+def check_precision(config: ConfigDict) -> None:
+    """Raises UserError if training on this machine is slower than in float32."""
+    if config.precision != "float32" and jax.default_backend() == "cpu":
+        raise UserError(
+            f"config.precision={config.precision!r} is slower than 'float32' on a CPU; "
+            "set it to 'float32', or train on a GPU or TPU"
+        )
+
+
 def check_sizes(config: ConfigDict, model: nn.Module, layout: Layout) -> None:
     """Checks the crop and the batch size against the network and the devices.
 
@@ -143,13 +90,13 @@ def check_sizes(config: ConfigDict, model: nn.Module, layout: Layout) -> None:
         geometry = model.geometry(len(config.crop))
     if geometry.strict and geometry.valid_shape(tuple(config.crop)) != config.crop:
         raise UserError(
-            f"config.crop={_join(config.crop)} is not legal for this network; the "
+            f"config.crop={join_sizes(config.crop)} is not legal for this network; the "
             f"nearest legal sizes are {_list_legal_sizes(geometry, config.crop)}"
         )
     if config.crop[0] % layout.space:
         raise UserError(
-            f"config.crop={_join(config.crop)}: the first size must be a multiple of "
-            f"config.parallel.space={layout.space}, the devices that share an image"
+            f"config.crop={join_sizes(config.crop)}: the first size must be a multiple "
+            f"of config.parallel.space={layout.space}, the devices that share an image"
         )
 
 
@@ -187,26 +134,23 @@ def check_crop(
     image = shapes[0]
     if len(image) != len(config.crop):
         raise UserError(
-            f"config.crop={_join(config.crop)} must have {len(image)} sizes, one for "
-            f"each axis of the images of {source.name}, such as "
-            f"{_join((64,) * len(image))}"
+            f"config.crop={join_sizes(config.crop)} must have {len(image)} sizes, one "
+            f"for each axis of the images of {source.name}, such as "
+            f"{join_sizes((64,) * len(image))}"
         )
     window = [c - 2 * m for c, m in zip(config.crop, margin, strict=True)]
     smaller = [s for s in shapes if any(w > n for w, n in zip(window, s, strict=True))]
     if smaller:
         count = f"{len(smaller)} of {len(shapes)} images" if shapes[1:] else "an image"
         say(
-            f"config.crop={_join(config.crop)} is larger than {count} of "
-            f"{source.name}; the smallest is {_join(min(smaller))}. Pixels outside an "
-            "image are mirrored"
+            f"config.crop={join_sizes(config.crop)} is larger than {count} of "
+            f"{source.name}; the smallest is {join_sizes(min(smaller))}. Pixels "
+            "outside an image are mirrored"
         )
     pixels = config.batch_size * math.prod(config.crop) // jax.process_count()
     batch = pixels * 4 * (source.channels + 2)  # with label and weight, 4 bytes each
-    check_memory(
-        batch,
-        f"config.batch_size={config.batch_size} of config.crop={_join(config.crop)}",
-        "one of them",
-    )
+    crops = f"config.batch_size={config.batch_size} of config.crop="
+    check_memory(batch, f"{crops}{join_sizes(config.crop)}", "one of them")
 
 
 def check_memory(size: int, what: str, cause: str) -> None:
@@ -340,8 +284,3 @@ def _list_legal_sizes(geometry: Geometry, crop: Sequence[int]) -> str:
             sizes = f"{below} and {above}" if below else f"{above}"
             near.append(f"{sizes} along axis {axis}")
     return ", ".join(near)
-
-
-def _join(sizes: Sequence[float]) -> str:
-    """Returns sizes as they are written on the command line: `"188,188"`."""
-    return ",".join(map(str, sizes))

@@ -9,12 +9,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.arrays import Example
-from unet_jax.build import binding, checks
+from unet_jax.build import binding, field_checks
 from unet_jax.build.dataset import load_splits
 from unet_jax.build.learning import Learning, build_learning, make_task
 from unet_jax.build.prediction import (
     PredictionParts,
     build_prediction,
+    check_runtime,
     make_value_scale,
 )
 from unet_jax.build.preprocessing import Preprocessing, check_label_map, make_measure
@@ -67,7 +68,8 @@ def build_evaluation(
     Raises:
       UserError: a field of the config is wrong, or the data cannot be found.
     """
-    checks.check_fields(config)
+    field_checks.check_fields(config)
+    check_runtime(config)
     binding.build_task(config, binding.ANY_DATA)
     splits = load_splits(config, notes)
     check_label_map(preprocessing, splits)
@@ -77,7 +79,7 @@ def build_evaluation(
     with prefix_errors("config.data"):
         test = prepare(splits.test, evaluation=True)
     learning = build_learning(config, task, None)
-    return collect_evaluation(config, preprocessing, learning, test)
+    return collect_evaluation(config, preprocessing, learning, test, training=False)
 
 
 def collect_evaluation(
@@ -85,10 +87,15 @@ def collect_evaluation(
     preprocessing: Preprocessing,
     learning: Learning,
     test: Examples,
+    *,
+    training: bool,
 ) -> EvaluationParts:
-    """Returns the parts that evaluate, from those that learn and the test split."""
+    """Returns the parts that evaluate, from those that learn and the test split.
+
+    `training` is that of `build_prediction`.
+    """
     return EvaluationParts(
-        prediction=build_prediction(config, preprocessing),
+        prediction=build_prediction(config, preprocessing, training=training),
         method=learning.method,
         metrics=learning.metrics,
         loss=_make_image_loss(learning.task, learning.loss),

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from unet_jax import parallel
-from unet_jax.build import binding, checks
+from unet_jax.build import binding, field_checks
 from unet_jax.build.learning import build_learning
 from unet_jax.build.preprocessing import Preprocessing, read_task_data
 from unet_jax.methods import Method
@@ -37,7 +37,7 @@ def build_generation(
     Raises:
       UserError: a field of the config is wrong.
     """
-    checks.check_fields(config)
+    field_checks.check_fields(config)
     task = binding.build_task(config, read_task_data(preprocessing))
     learning = build_learning(config, task, None)
     channels = preprocessing["channels"]

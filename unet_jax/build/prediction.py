@@ -1,21 +1,27 @@
 """Builds the parts of a run that predict; needs no data set."""
 
+import functools
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax import parallel, postprocess, views
+from unet_jax import parallel, postprocess, runtime, views
 from unet_jax.arrays import Segmentation
-from unet_jax.build import binding, checks
+from unet_jax.build import binding, field_checks
 from unet_jax.build.preprocessing import Preprocessing, read_task_data
 from unet_jax.data import normalize
 from unet_jax.data.normalize import Scale
 from unet_jax.data.resample import Resampling, make_resampling
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import Inference
+from unet_jax.models import UNet
+from unet_jax.models.onnx_unet import write_unet
+from unet_jax.parallel import LocalDevices
+from unet_jax.runtime import Runtime
 from unet_jax.specs import bind
 from unet_jax.tasks import Task
 from unet_jax.views import View
@@ -85,14 +91,25 @@ class PredictionParts(NamedTuple):
         return make_resampling(shape, spacing, tuple(self.preprocessing["spacing"]))
 
 
+def check_runtime(config: ConfigDict) -> None:
+    """Checks `config.predict.runtime`, before anything is read.
+
+    Raises:
+      UserError: it is unknown, or cannot be used on this machine.
+    """
+    if field_checks.read_section(config, "predict")["runtime"] == "onnxruntime":
+        runtime.check_usable()
+
+
 def build_prediction(
-    config: ConfigDict, preprocessing: Preprocessing
+    config: ConfigDict, preprocessing: Preprocessing, *, training: bool = False
 ) -> PredictionParts:
     """Builds the parts of a run that predict.
 
     Args:
       config: the config of the run.
       preprocessing: the pre-processing, from its checkpoint.
+      training: True to compute with XLA, whatever `config.predict.runtime` says.
 
     Raises:
       UserError: a field of the config is wrong.
@@ -101,12 +118,16 @@ def build_prediction(
     options, postprocessing = bind_options(config, task)
     axes, channels = preprocessing["spatial_axes"], preprocessing["channels"]
     model = binding.build_model(config, None).clone(outputs=task.channels)
+    devices = parallel.local_devices()
+    name = "xla" if training else options.runtime
+    computing = _make_runtime(name, config, model, preprocessing, devices)
     with prefix_errors("config.predict.tile"):
         inference = Inference(
-            model,
+            computing,
+            geometry=model.geometry,
             task=task,
             channels=channels,
-            devices=parallel.local_devices(),
+            devices=devices,
             edges=_expand_tile(options.tile, axes),
             batch=options.batch,
         )
@@ -121,6 +142,35 @@ def build_prediction(
         options=options,
         preprocessing=preprocessing,
     )
+
+
+def _make_runtime(
+    name: str,
+    config: ConfigDict,
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    devices: LocalDevices,
+) -> Runtime:
+    if name == "xla":
+        return runtime.xla(model, devices.put_state, devices.batch_sharding)
+    field = "config.predict.runtime='onnxruntime'"
+    if preprocessing["samples"]:
+        raise UserError(
+            f"{field} is for networks that predict, and this run is a generator; set "
+            "it to 'xla'"
+        )
+    if type(model) is not UNet:
+        raise UserError(
+            f"{field} computes the network UNet only, not {config.model.name!r}; set "
+            "it to 'xla'"
+        )
+    write_graph = functools.partial(
+        write_unet,
+        model,
+        axes=preprocessing["spatial_axes"],
+        channels=preprocessing["channels"],
+    )
+    return runtime.onnxruntime(model, write_graph, devices.batch_sharding)
 
 
 def make_value_scale(
@@ -143,7 +193,7 @@ def bind_options(config: ConfigDict, task: Task) -> tuple[SimpleNamespace, Calla
     Raises:
       UserError: a key is wrong, or the task does not give the results it needs.
     """
-    options = SimpleNamespace(**checks.read_section(config, "predict"))
+    options = SimpleNamespace(**field_checks.read_section(config, "predict"))
     functions, name = [], config.task.name
     for i, spec in enumerate(options.postprocess):
         field = f"config.predict.postprocess[{i}]"

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import parallel
 from unet_jax.arrays import Batch, Example
-from unet_jax.build import binding, checks
+from unet_jax.build import binding, checks, field_checks
 from unet_jax.build.dataset import get_network_shapes, load_splits
 from unet_jax.build.evaluation import (
     EvaluationParts,
@@ -94,7 +94,8 @@ def build(
     Raises:
       UserError: a field of the config is wrong, or the data have errors.
     """
-    checks.check_fields(config)
+    field_checks.check_fields(config)
+    checks.check_precision(config)
     layout = binding.build_part(parallel, config, "parallel", parallel.Layout)
     unlabelled_size = _check_config(config, layout)
     splits = splits or load_splits(config, notes)
@@ -120,7 +121,9 @@ def build(
             spacing=tuple(config.spacing),
         )
     return TrainingParts(
-        evaluation=collect_evaluation(config, preprocessing, learning, test),
+        evaluation=collect_evaluation(
+            config, preprocessing, learning, test, training=True
+        ),
         model=learning.model,
         schedule=learning.schedule,
         layout=layout,
@@ -218,7 +221,13 @@ def _check_examples(
 def _make_init(config: ConfigDict, method: Method, channels: int) -> Callable:
     """Returns `TrainingParts.init`."""
     image = jnp.zeros((1, *config.crop, channels))
-    return jax.jit(lambda key, variables=None: method.init(key, image, variables))
+    # It runs once, so it is not optimised much: XLA would compile for longer than the
+    # training step, because each kernel has random numbers of its own.
+    fast = {"xla_backend_optimization_level": 1}
+    return jax.jit(
+        lambda key, variables=None: method.init(key, image, variables),
+        compiler_options=fast if jax.default_backend() == "cpu" else None,
+    )
 
 
 def _make_reader(

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.build.fields import may_change
 from unet_jax.build.preprocessing import check_preprocessing
-from unet_jax.checkpoint import Checkpoints
+from unet_jax.checkpoint import Checkpoints, check_trained
 from unet_jax.data.folders.splits import SPLIT_FILE
 from unet_jax.errors import UserError
 from unet_jax.json_file import read_json
@@ -65,7 +65,7 @@ def open_runs(config: ConfigDict, runs: Sequence[Path]) -> list[Checkpoints]:
     """
     opened = []
     for i, run in enumerate(runs):
-        run_folder.check_trained(run)
+        check_trained(run)
         if run.resolve() in [other.resolve() for other in runs[:i]]:
             raise UserError(f"{run} is in the ensemble twice; name each run once")
         opened.append(run_folder.open_checkpoints(run, config))

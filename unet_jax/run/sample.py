@@ -14,10 +14,11 @@ from PIL import Image
 
 from unet_jax import logs, pictures
 from unet_jax.arrays import cut_window
-from unet_jax.build import checks
+from unet_jax.build import field_checks
 from unet_jax.build.evaluation import EvaluationParts
 from unet_jax.build.generation import GenerationParts, build_generation
 from unet_jax.build.preprocessing import check_preprocessing
+from unet_jax.checkpoint import check_trained
 from unet_jax.data.examples import Examples
 from unet_jax.data.normalize import Scale
 from unet_jax.errors import UserError
@@ -50,7 +51,7 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     Raises:
       UserError: the run is not a generator, or the folder is not writable.
     """
-    run_folder.check_trained(workdir)
+    check_trained(workdir)
     run_folder.create_or_check(workdir, config)
     target = Path(output).expanduser()
     run_folder.create(target, "output")
@@ -86,7 +87,7 @@ def generate_images(
     """Yields `count` generated images `f32[*S, C]`, normalised."""
     devices = parts.devices
     size = -(-min(config.batch_size, count) // devices.count) * devices.count
-    key = jax.random.key(checks.read_section(config, "predict")["seed"])
+    key = jax.random.key(field_checks.read_section(config, "predict")["seed"])
     fold = jax.vmap(jax.random.fold_in, (None, 0))
     for start in range(0, count, size):
         # the last batch is generated whole, to avoid compiling another batch size

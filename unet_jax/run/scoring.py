@@ -208,7 +208,7 @@ def _predict_images(
 ) -> Iterator[tuple[int, Example, Results]]:
     """Yields images and their results on the grid of the truth, grouped by shape."""
     inference, task = parts.prediction.inference, parts.prediction.task
-    members = [inference.devices.put_state(variables) for variables in members]
+    members = [inference.place(variables) for variables in members]
     request = Request(prediction=True, output=len(views) * len(members) == 1)
     loaded: dict[int, Example] = {}  # kept from reading until scoring
 
