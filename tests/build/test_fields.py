@@ -15,7 +15,7 @@ from unet_jax import (
     schedules,
     tasks,
 )
-from unet_jax.build import checks, fields
+from unet_jax.build import field_checks, fields
 from unet_jax.configs import base
 from unet_jax.data import normalize, sampling, weights
 from unet_jax.errors import UserError
@@ -29,6 +29,7 @@ DEFAULTS = {
     "batch_size": 8,
     "crop": (128, 128),
     "log_every": 20,
+    "profile": (),
     "logs": ("tensorboard",),
     "eval_every": 200,
     "checkpoint_every": 200,
@@ -103,6 +104,7 @@ DEFAULTS = {
         "tta": "none",
         "tile": (),
         "batch": 0,
+        "runtime": "xla",
         "channels": "exact",
         "save_probabilities": False,
         "save_uncertainty": False,
@@ -130,14 +132,14 @@ MODULES = {
 
 def test_the_defaults_of_base():
     config = base.get_config()
-    assert checks.to_plain(config) == DEFAULTS
+    assert field_checks.to_plain(config) == DEFAULTS
     assert isinstance(config.loss[0], ConfigDict)  # needed by --config.loss[0].scale=2
     config.model.widths, config.loss[0].scale = (8, 16), 2.0
-    assert checks.to_plain(base.get_config()) == DEFAULTS
+    assert field_checks.to_plain(base.get_config()) == DEFAULTS
 
 
 def test_every_default_has_the_type_of_its_field():
-    checks.check_fields(base.get_config())
+    field_checks.check_fields(base.get_config())
     names = [field.name for field in fields.FIELDS]
     assert len(set(names)) == len(names)
     for field in fields.FIELDS:
@@ -149,7 +151,7 @@ def test_every_default_has_the_type_of_its_field():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_default_spec_can_be_bound(name):
-    default = checks.to_plain(base.get_config()[name])
+    default = field_checks.to_plain(base.get_config()[name])
     for spec in default if isinstance(default, tuple) else (default,):
         own = {k: v for k, v in spec.items() if k not in ("scale", "probability")}
         bind(MODULES[name], own, f"config.{name}")
@@ -187,7 +189,7 @@ def test_these_fields_may_not_change_in_a_resumed_run(name):
 def test_missing_keys_of_a_section_have_their_defaults():
     config = base.get_config()
     config.predict = ConfigDict({"tta": "d4"})
-    assert checks.read_section(config, "predict") == {
+    assert field_checks.read_section(config, "predict") == {
         **DEFAULTS["predict"],
         "tta": "d4",
     }
@@ -206,18 +208,18 @@ def test_a_wrong_key_of_a_section_is_an_error(predict, words):
     config = base.get_config()
     config.predict = ConfigDict(predict)
     with pytest.raises(UserError, match=words):
-        checks.check_fields(config)
+        field_checks.check_fields(config)
     with config.ignore_type():
         config.predict = "d4"
     with pytest.raises(UserError, match="config.predict must be a dict, not 'd4'"):
-        checks.check_fields(config)
+        field_checks.check_fields(config)
 
 
 def test_the_error_about_an_old_field_names_its_replacement():
     config = base.get_config()
     config.head = "sigmoid"
     with pytest.raises(UserError) as error:
-        checks.check_fields(config)
+        field_checks.check_fields(config)
     assert str(error.value) == (
         "config.head is no longer a field; use config.task: {'name': 'semantic'} for "
         "softmax, {'name': 'multilabel'} for sigmoid"

@@ -48,6 +48,16 @@ def _is_folder_name(text: str) -> bool:
 
 
 _FolderName = Annotated[str, Domain("that can name a folder", _is_folder_name)]
+
+
+def _is_span(steps: tuple[int, ...]) -> bool:
+    return len(steps) in (0, 2) and steps == tuple(sorted(steps))
+
+
+_Span = Annotated[
+    tuple[Count, ...],
+    Domain("in ascending order, two or none: 10,15 or ()", _is_span),
+]
 _Seed = Annotated[int, Domain("from 0 to 2^31 - 1", lambda n: 0 <= n < 2**31)]
 _Precision = Literal["float32", "bfloat16"]
 _Views = Literal["none", "flips", "rot4", "d4", "paper"]
@@ -89,6 +99,9 @@ FIELDS = (
           "Number of steps in a row whose numbers are not finite, after which a run "
           "stops. Such a step changes nothing and is counted. They are counted when "
           "the log is written and when a checkpoint is saved.", may_change=True),
+    Field("profile", _Span, (),
+          "First and last step of a profile, which --config.profile=10,15 writes to "
+          "profile/ in the run folder for ui.perfetto.dev. (): none.", may_change=True),
     Field("init_from", str, "",
           "Run folder or .safetensors file with the parameters to start from. Arrays "
           "of the same name and shape are used; the others are initialised at random. "
@@ -242,9 +255,10 @@ FIELDS = (
           "0: all objects are kept.", may_change=True),
     Field("precision", _Precision, "float32",
           "Number type of the computation in the network: float32 or bfloat16. "
-          "Parameters and the output are float32. TPUs, and NVIDIA GPUs since Ampere, "
-          "multiply float32 numbers with fewer bits, unless the environment sets "
-          "JAX_DEFAULT_MATMUL_PRECISION=highest."),
+          "Parameters and the output are float32. bfloat16 is slower on a CPU: "
+          "training is refused, and prediction uses float32. TPUs, and NVIDIA GPUs "
+          "since Ampere, multiply float32 numbers with fewer bits, unless the "
+          "environment sets JAX_DEFAULT_MATMUL_PRECISION=highest."),
 
     # Training
     Field("method", Spec, {"name": "supervised"},
@@ -330,11 +344,16 @@ FIELDS = (
           may_change=True),
     Field("predict.tile", tuple[Count, ...], (),
           "Largest size of a tile in pixels along each axis; a single number is for "
-          "all axes. (): about a million pixels, or more for a deep network; fewer if "
-          "the memory is short.", may_change=True),
+          "all axes. (): about four million pixels, or more for a deep network; fewer "
+          "if the memory is short.", may_change=True),
     Field("predict.batch", Whole, 0,
           "Number of tiles that are predicted at once, over all devices of a process; "
           "0: as many as the free memory allows.", may_change=True),
+    Field("predict.runtime", Literal["xla", "onnxruntime"], "xla",
+          "Program that computes the network. xla: JAX, on any device; onnxruntime: "
+          "faster on a CPU, only for the network UNet; needs the packages of "
+          "unet_jax[cpu]. Training, with its scores, always uses xla.",
+          may_change=True),
     Field("predict.channels", Literal["exact", "convert"], "exact",
           "Channels of images. exact: they must have as many as the training images; "
           "convert: grey images become RGB, or RGB images grey, if necessary.",

@@ -8,7 +8,8 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build import checks
+from unet_jax.build import field_checks
+from unet_jax.build.early_checks import check_source
 from unet_jax.build.training import TrainingParts, build
 from unet_jax.checkpoint import Checkpoints, clean, list_steps
 from unet_jax.errors import UserError
@@ -16,8 +17,9 @@ from unet_jax.inference import DeviceError, is_out_of_memory
 from unet_jax.methods.method import State
 from unet_jax.run import provenance, run_folder, stopping
 from unet_jax.run.evaluate import score_best_checkpoint
-from unet_jax.run.initial_state import check_source, create_initial_state
+from unet_jax.run.initial_state import create_initial_state
 from unet_jax.run.saver import Saver
+from unet_jax.run.step_profile import StepProfile, check_span
 from unet_jax.run.step_scalars import StepScalars
 from unet_jax.run.trackers import Tracker, check_installed, open_trackers
 from unet_jax.run.training_log import TrainingLog
@@ -39,7 +41,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
         folder, or too many steps in a row have numbers that are not finite.
     """
     session = provenance.start_session()
-    checks.check_fields(config)
+    field_checks.check_fields(config)
+    check_span(config.profile, config.steps)
     run_folder.check_unlocked(workdir)
     check_installed(config.logs)
     if not list_steps(workdir):
@@ -113,12 +116,16 @@ def _run_steps(
     writer = jax.process_index() == 0
     clock, first_speed = logs.Clock(), None
     batches = parts.read_batches(start, config.steps)
+    profile = StepProfile(config.profile, workdir, start)
     with (
         TrainingLog(workdir, start, config.steps, trackers, writer=writer) as log,
+        contextlib.closing(profile),
         stopping.catch_signals() as received,
     ):
         for step, batch in enumerate(batches, start + 1):
+            profile.start(step, state)
             state, scalars = parts.train_step(state, parts.layout.put_batch(batch), key)
+            profile.stop(step, scalars)
             waiting.add(scalars)
             clock.count(config.batch_size)
             if step == start + 1:  # includes compiling, which later speeds leave out
