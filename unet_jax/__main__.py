@@ -90,12 +90,11 @@ def _run_mode(_: list[str]) -> None:
     config = CONFIG.value
     workdir = Path(WORKDIR.value or Path("runs") / config.name).expanduser()
     with command.exit_immediately(), command.report_user_errors():
-        # late, so that --help and a typo are answered at once
-        from unet_jax import parallel, run
-        from unet_jax.run import provenance, run_config
-
+        # late, so that --help is answered at once, and a typo or a wrong path soon
         file = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
         if source := command.find_run_folder(file):
+            from unet_jax.run import run_config
+
             stored = run_config.read_config(source)
             run_config.check_trusted(
                 stored,
@@ -104,7 +103,20 @@ def _run_mode(_: list[str]) -> None:
                 used=config,
                 predicts=MODE.value in ("predict", "sample"),
             )
+        from unet_jax.build import early_checks
+
+        early_checks.check_command(
+            config,
+            MODE.value,
+            workdir,
+            input=INPUT.value,
+            ensemble=ENSEMBLE.value or (),
+        )
+        from unet_jax import compilation_cache, parallel, run
+        from unet_jax.run import provenance
+
         parallel.connect_processes()
+        compilation_cache.enable()
         mode = command.with_flags(getattr(run, MODE.value), OPTIONS)
         if MODE.value == "inspect":
             fields = config_flags.get_override_values(flags.FLAGS[CONFIG.name])

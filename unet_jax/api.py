@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from unet_jax import command, run
+from unet_jax import command, compilation_cache, run
 from unet_jax.build.fields import from_plain
 from unet_jax.json_file import read_json
 from unet_jax.run import provenance, run_config, run_folder
@@ -74,6 +74,7 @@ def train(
     else:
         file, chosen = None, config
     workdir = Path(workdir or f"runs/{chosen.name}").expanduser()
+    compilation_cache.enable()
     with provenance.use_config_source(file and command.name_config(file), chosen):
         code = run.train(chosen, workdir)
     if code:
@@ -112,6 +113,7 @@ def evaluate(
         fit together.
     """
     workdir = Path(workdir).expanduser()
+    compilation_cache.enable()
     saved, config = (command.load_config(f"saved:{workdir}") for _ in range(2))
     if metrics is not None:
         config.metrics = from_plain(

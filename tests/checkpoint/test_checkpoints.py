@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
+from orbax.checkpoint import v1 as ocp
 
 from unet_jax.checkpoint import (
     Checkpoints,
@@ -266,7 +267,7 @@ def test_a_sound_checkpoint_that_cannot_be_read_now_stays(tmp_path, monkeypatch,
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(checkpoint_files.ocp, "load_checkpointables", fail)
+    monkeypatch.setattr(ocp, "load_checkpointables", fail)
     with pytest.raises(UserError, match="variables cannot be read now .*; try again"):
         restore(tmp_path, pytest.fail)
     monkeypatch.undo()
@@ -412,7 +413,7 @@ def test_a_save_that_fails_in_the_background_is_one_line(tmp_path, monkeypatch):
 
     with Checkpoints(tmp_path, "val/dice") as checkpoints:
         monkeypatch.setattr(
-            checkpoint_files.ocp,
+            ocp,
             "save_checkpointables_async",
             lambda *_, **__: Response(),
         )

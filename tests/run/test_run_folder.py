@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from unet_jax.build.dataset import load_splits
+from unet_jax.checkpoint import check_trained
 from unet_jax.configs import saved
 from unet_jax.data.folders import survey
 from unet_jax.errors import UserError
@@ -72,7 +73,7 @@ def test_a_run_folder_of_an_older_format_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match=words):
         saved.get_config(str(tmp_path))
     with pytest.raises(UserError, match=words):
-        run_folder.check_trained(tmp_path)
+        check_trained(tmp_path)
     main = Path(__file__).parents[2] / "main.py"
     command = [sys.executable, str(main), f"--workdir={tmp_path}", "--mode=evaluate"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,9 +1,12 @@
 """TensorBoard, by what its event files hold; Weights & Biases, by the calls it gets."""
 
 import json
+import os
 import shutil
 import struct
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import jax
@@ -12,11 +15,12 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from unet_jax.build.checks import check_fields
+from unet_jax.build.field_checks import check_fields
 from unet_jax.errors import UserError
 from unet_jax.run import evaluate
 from unet_jax.run.trackers import check_installed, flatten_config, open_trackers
 
+ROOT = Path(__file__).parents[2]
 PICTURE = np.zeros((4, 6, 3), np.uint8)
 
 
@@ -245,3 +249,24 @@ def test_trackers_are_for_the_first_process_and_may_be_none(
     with open_trackers(tiny, tmp_path) as opened:
         assert opened == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_does_not_load_pytorch(tmp_path):
+    """An import of the fake package would end the process."""
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    script = (
+        "import sys, pathlib\n"
+        "from unet_jax.run import trackers\n"
+        "assert 'tensorboardX' not in sys.modules\n"
+        "trackers.tensorboard(pathlib.Path('run'), {}).close(failed=False)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list((tmp_path / "run").iterdir())

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from ml_collections import ConfigDict
 
 from unet_jax import data
-from unet_jax.build import binding, checks
+from unet_jax.build import binding, checks, field_checks
 from unet_jax.data.dataset_report import (
     DatasetReport,
     Issue,
@@ -63,7 +63,7 @@ def survey_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits
     Raises:
       UserError: a field of the config is wrong, or the data cannot be found.
     """
-    checks.check_fields(config)
+    field_checks.check_fields(config)
     splits = _build_splits(config, notes)
     with prefix_errors("config.data"):
         checks.check_class_names(splits.train.classes)

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from msgspec import Meta
 
-from unet_jax.build import binding, checks
+from unet_jax.build import binding, field_checks
 from unet_jax.data import normalize
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, prefix_errors
@@ -150,7 +150,7 @@ def collect_preprocessing(
         "channels": source.channels,
         "target_channels": source.target_channels,
         "spatial_axes": len(config.crop),
-        "normalize": checks.to_plain(config.normalize),
+        "normalize": field_checks.to_plain(config.normalize),
         "convert": source.convert,
         "label_map": list(report.label_map) if report else [],
         "spacing": list(config.spacing),

@@ -17,7 +17,6 @@ from typing import Any, NotRequired, TypedDict
 import jax
 import msgspec
 import numpy as np
-from orbax.checkpoint import v1 as ocp
 
 from unet_jax.checkpoint.damage import (
     DamagedCheckpointError,
@@ -94,7 +93,7 @@ def start_saving(
         # fails if the run folder has been removed, instead of making a new one
         checkpoint.parent.mkdir(exist_ok=True)
         _check_space(checkpoint.parent, trees)
-        return ocp.save_checkpointables_async(
+        return _import_orbax().save_checkpointables_async(
             checkpoint, dict(trees), custom_metadata=about
         )
 
@@ -172,6 +171,13 @@ def load_parts(
     return trees
 
 
+def _import_orbax() -> Any:
+    """Imports Orbax late: it is large, and a missing run folder is reported without."""
+    from orbax.checkpoint import v1
+
+    return v1
+
+
 def _check_entries(checkpoint: Path) -> None:
     """Raises an error for a link, a named pipe or a device: reading may never end."""
     for folder, names, files in os.walk(checkpoint):
@@ -188,13 +194,13 @@ def _load_part(checkpoint: Path, name: str, like: Any) -> tuple[Any, int]:
     """Returns the arrays of a part and their checksum."""
     if callable(like):
         like = like(_load_shapes(checkpoint))
-    tree = ocp.load_checkpointables(checkpoint, {name: like})[name]
+    tree = _import_orbax().load_checkpointables(checkpoint, {name: like})[name]
     return tree, _checksum(tree)
 
 
 def _load_shapes(checkpoint: Path) -> Any:
     """Loads the tree of the variables with shapes and dtypes only."""
-    tree: Any = ocp.checkpointables_metadata(checkpoint).metadata[VARIABLES]
+    tree: Any = _import_orbax().checkpointables_metadata(checkpoint).metadata[VARIABLES]
     if tree is None:  # Orbax logs that it cannot read the file; no exception
         raise ValueError(f"no metadata of its {VARIABLES}")
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)

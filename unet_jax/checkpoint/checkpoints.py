@@ -242,6 +242,14 @@ def check_format(workdir: Path) -> None:
         check_checkpoint_format(workdir / FOLDER / str(step))
 
 
+def check_trained(workdir: Path) -> None:
+    """Raises UserError unless the folder holds a finished checkpoint."""
+    check_format(workdir)
+    if not list_steps(workdir):
+        lacks = "holds no finished checkpoint" if workdir.is_dir() else "does not exist"
+        raise UserError(f"{workdir} {lacks}; train first, or name another --workdir")
+
+
 def load_newest_metadata(workdir: Path) -> dict[str, Any]:
     """Returns the JSON data of the newest checkpoint whose metadata are not damaged.
 

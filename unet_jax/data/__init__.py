@@ -19,12 +19,16 @@ The other files turn records into batches:
   record_file.py    records in a file, for fast reading
 """
 
-from unet_jax.data.datasets.cell_tracking import dic_hela, phc_u373
-from unet_jax.data.datasets.cells import cells
-from unet_jax.data.datasets.dsb2018 import dsb2018
-from unet_jax.data.datasets.isbi2012 import isbi2012
-from unet_jax.data.datasets.tfds import tfds
-from unet_jax.data.folders.folder import folder
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unet_jax.data.datasets.cell_tracking import dic_hela, phc_u373
+    from unet_jax.data.datasets.cells import cells
+    from unet_jax.data.datasets.dsb2018 import dsb2018
+    from unet_jax.data.datasets.isbi2012 import isbi2012
+    from unet_jax.data.datasets.tfds import tfds
+    from unet_jax.data.folders.folder import folder
 
 __all__ = [
     "cells",
@@ -35,3 +39,24 @@ __all__ = [
     "phc_u373",
     "tfds",
 ]
+
+_MODULES = {
+    "cells": "datasets.cells",
+    "dic_hela": "datasets.cell_tracking",
+    "dsb2018": "datasets.dsb2018",
+    "folder": "folders.folder",
+    "isbi2012": "datasets.isbi2012",
+    "phc_u373": "datasets.cell_tracking",
+    "tfds": "datasets.tfds",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a data set when it is used: paths are checked without all of them."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -255,7 +255,9 @@ def skip_non_finite(update: Callable) -> Callable:
             lambda n, o: (jnp.isfinite(n) | (n == o)).all(), new, state
         )
         every = jax.tree.leaves((scalars_finite, state_finite))
-        finite = jnp.stack(every).all()
+        # The smallest one, by a sort. XLA would copy a reduction of all these numbers
+        # into each selection below, and compile for twice as long.
+        finite = jax.lax.sort(jnp.stack(every))[0]
         kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
         skipped = 1 - finite.astype(jnp.float32)
         return kept._replace(step=new.step), scalars | {"skipped": skipped}

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
 from unet_jax.build.evaluation import EvaluationParts, build_evaluation
-from unet_jax.checkpoint import FOLDER, Checkpoints
+from unet_jax.checkpoint import FOLDER, Checkpoints, check_trained
 from unet_jax.errors import UserError
 from unet_jax.metrics.calibration import tabulate_reliability
 from unet_jax.run import provenance, reporting, run_config, run_folder
@@ -51,7 +51,7 @@ def evaluate(config: ConfigDict, workdir: Path, *, ensemble: Sequence[str] = ())
     """
     runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
     session = provenance.start_session()
-    run_folder.check_trained(workdir)
+    check_trained(workdir)
     run_folder.create_or_check(workdir, config)
     opened = open_runs(config, runs)
     preprocessing = get_metadata(opened[0])["preprocessing"]
@@ -121,12 +121,15 @@ def _score_members(
 
     The results of several members have names of their own.
     """
-    variables = [member.variables for member in members]
-    evaluation = score_split(parts, variables, "test", parts.test, as_predicted=True)
+    place = parts.prediction.inference.place
+    placed = [place(member.variables, member.run) for member in members]
+    evaluation = score_split(parts, placed, "test", parts.test, as_predicted=True)
     if jax.process_index() != 0:
         return evaluation
     circumstances = _describe_circumstances(config, members, evaluation, session)
-    written = _write_results(config, members, parts, evaluation, circumstances)
+    written = _write_results(
+        config, members[0].run, placed, parts, evaluation, circumstances
+    )
     _print_results(config, members, parts, evaluation)
     logs.say(f"wrote {members[0].run}/: {', '.join(written)}")
     return evaluation
@@ -190,7 +193,8 @@ def _make_content(
 
 def _write_results(
     config: ConfigDict,
-    members: Sequence[Member],
+    workdir: Path,
+    members: Sequence[Any],
     parts: EvaluationParts,
     evaluation: Evaluation,
     circumstances: reporting.Circumstances,
@@ -199,14 +203,13 @@ def _write_results(
     files = run_folder.SCORES, run_folder.REPORT, run_folder.PICTURE
     if circumstances.ensemble:
         files = tuple(map(run_folder.name_ensemble_file, files))
-    workdir, variables = members[0].run, [member.variables for member in members]
     scores, report, picture = (workdir / name for name in files)
     content = _make_content(config, parts, evaluation, circumstances)
     run_folder.write_json(scores, content)
     logs.write_file(picture, pictures.encode_png(evaluation.picture))
     with logs.show_progress("writing the report"):
         page = reporting.render_html(
-            config, workdir, parts, variables, evaluation, circumstances
+            config, workdir, parts, members, evaluation, circumstances
         )
     logs.write_file(report, page.encode())
     return files

@@ -5,13 +5,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors
 from ml_collections import ConfigDict
 from safetensors.numpy import load_file
 
 from unet_jax import logs, parallel
+from unet_jax.build.early_checks import check_source
 from unet_jax.build.training import TrainingParts
-from unet_jax.checkpoint import check_format, list_steps
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.optimizers import format_path
 from unet_jax.run import run_folder
@@ -40,32 +39,6 @@ def create_initial_state(
         loaded = _load_arrays(Path(config.init_from).expanduser(), config)
         merged = _merge_arrays(fresh, loaded)
     return parts.init(key, jax.tree.map(np.asarray, merged))
-
-
-def check_source(config: ConfigDict) -> None:
-    """Checks that `config.init_from` has variables, before the data are read.
-
-    Raises:
-      UserError: it is neither a run folder with a checkpoint nor a safetensors file.
-    """
-    if not config.init_from:
-        return
-    source = Path(config.init_from).expanduser()
-    with prefix_errors(f"config.init_from={config.init_from}"):
-        if source.is_file():
-            try:
-                safetensors.safe_open(source, "np")
-            except (OSError, safetensors.SafetensorError) as error:
-                raise UserError(
-                    f"is not a safetensors file ({error}); name one, or a run folder"
-                ) from error
-        elif list_steps(source):
-            check_format(source)
-        else:
-            raise UserError(
-                "holds no checkpoint; name the folder of a trained run, or a "
-                "safetensors file"
-            )
 
 
 def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:

@@ -7,8 +7,8 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs
-from unet_jax.build.checks import to_plain
 from unet_jax.build.dataset import survey_splits
+from unet_jax.build.field_checks import to_plain
 from unet_jax.checkpoint import list_steps
 from unet_jax.data.dataset_report import DatasetReport, Issue
 from unet_jax.data.folders.cache import SURVEY_FILE

@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
+from unet_jax.checkpoint import check_trained
 from unet_jax.data import files
 from unet_jax.data.files import ImageFile, ImageWriter
 from unet_jax.errors import UserError
@@ -54,7 +55,7 @@ def predict(
     source, target = str(Path(input).expanduser()), Path(output).expanduser()
     paths = files.find_images(source)
     runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
-    run_folder.check_trained(workdir)
+    check_trained(workdir)
     run_folder.create_or_check(workdir, config)  # refuses the config of another run
     predictor = Predictor.from_config(config, runs)
     paths = _exclude_results(target, paths)

@@ -8,17 +8,18 @@ from typing import Any, Literal
 import numpy as np
 from ml_collections import ConfigDict
 
+from unet_jax import compilation_cache
 from unet_jax.arrays import chunk_slices
-from unet_jax.build import checks
+from unet_jax.build import field_checks
 from unet_jax.build.prediction import PredictionParts, build_prediction
-from unet_jax.checkpoint import load_newest_metadata
+from unet_jax.checkpoint import check_trained, load_newest_metadata
 from unet_jax.data.files import channel_converter
 from unet_jax.data.normalize import Scale
 from unet_jax.data.resample import Resampling
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import DeviceError, Request, compute_entropy
 from unet_jax.postprocess import find_foreground_objects
-from unet_jax.run import run_config, run_folder
+from unet_jax.run import run_config
 from unet_jax.run.ensemble import get_metadata, open_runs
 from unet_jax.tiling import ReadBox, Results
 
@@ -56,8 +57,9 @@ class Predictor:
         """
         if not runs:
             raise UserError("Predictor.load needs a run folder, such as 'runs/isbi'")
+        compilation_cache.enable()
         first = Path(runs[0]).expanduser()
-        run_folder.check_trained(first)
+        check_trained(first)
         saved = load_newest_metadata(first)["config"]
         run_config.check_trusted(saved, first, trust=trust, predicts=True)
         config = run_config.make_config(saved, first)
@@ -74,17 +76,19 @@ class Predictor:
         Raises:
           UserError: as in `load`, or a field of the config is wrong.
         """
-        checks.check_fields(config)
+        field_checks.check_fields(config)
         opened = open_runs(config, runs)
         preprocessing = get_metadata(opened[0])["preprocessing"]
-        setup = build_prediction(config, preprocessing)
         if preprocessing["samples"]:
             raise UserError(
                 f"{runs[0]} is the run of a generator, which cannot predict; use "
                 "--mode=sample"
             )
+        setup = build_prediction(config, preprocessing)
         like = setup.inference.devices.abstract(setup.variables)
-        return cls(setup, [checkpoints.load_best(like)[1] for checkpoints in opened])
+        place = setup.inference.place
+        pairs = zip(runs, opened, strict=True)
+        return cls(setup, [place(one.load_best(like)[1], run) for run, one in pairs])
 
     def probabilities(
         self, image: np.ndarray, spacing: Sequence[float] | None = None

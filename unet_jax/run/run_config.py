@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from unet_jax.build.checks import check_fields
+from unet_jax.build.field_checks import check_fields
 from unet_jax.build.fields import FIELDS, from_plain, make_default_config, may_change
 from unet_jax.checkpoint import check_format, list_steps, load_newest_metadata
 from unet_jax.errors import UserError, prefix_errors

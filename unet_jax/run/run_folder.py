@@ -19,7 +19,6 @@ from unet_jax.checkpoint import (
     DAMAGED,
     FOLDER,
     Checkpoints,
-    check_format,
     list_steps,
     load_newest_metadata,
 )
@@ -90,14 +89,6 @@ def _check_unused(workdir: Path) -> None:
         "utf-8", "replace"
     ):
         raise UserError(f"{path} is not the config of a run; choose another --workdir")
-
-
-def check_trained(workdir: Path) -> None:
-    """Raises UserError unless the folder holds a finished checkpoint."""
-    check_format(workdir)
-    if not list_steps(workdir):
-        lacks = "holds no finished checkpoint" if workdir.is_dir() else "does not exist"
-        raise UserError(f"{workdir} {lacks}; train first, or name another --workdir")
 
 
 def check_unlocked(workdir: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -15,9 +16,6 @@ import jax
 import msgspec
 import numpy as np
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import hparams
 
 from unet_jax.errors import UserError
 from unet_jax.json_file import read_json
@@ -103,6 +101,11 @@ def open_trackers(
 
 def tensorboard(workdir: Path, config: Mapping[str, Any]) -> Tracker:
     """Opens an event file of TensorBoard in the run folder."""
+    with _without_torch():
+        from tensorboardX import SummaryWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.summary import hparams
+
     writer = SummaryWriter(str(workdir))
     file = writer.file_writer
     assert file is not None  # it is open
@@ -129,6 +132,24 @@ def tensorboard(workdir: Path, config: Mapping[str, Any]) -> Tracker:
         writer.close()
 
     return Tracker(start, write_scalars, write_picture, write_test_scores, close)
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """Makes `import torch` fail in the context, unless PyTorch is already loaded.
+
+    tensorboardX imports PyTorch wherever it is installed, which takes a second or more,
+    and works without. Python documents None in `sys.modules` as the way to prevent an
+    import.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
 
 
 def wandb(workdir: Path, config: Mapping[str, Any]) -> Tracker:

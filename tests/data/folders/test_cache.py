@@ -199,7 +199,8 @@ def test_any_file_of_a_run_may_have_changed(name, rich, tmp_path):
     path = rich / name
     if path.suffix == ".tif":
         pages = tifffile.imread(path)
-        tifffile.imwrite(path, pages[:, ::-1], metadata={"axes": "TYX"})
+        axes = {"photometric": "minisblack", "metadata": {"axes": "TYX"}}
+        tifffile.imwrite(path, pages[:, ::-1], **axes)
     else:
         Image.fromarray(np.asarray(Image.open(path))[:, ::-1]).save(path)
     (text,) = changed_files(rich, **run)

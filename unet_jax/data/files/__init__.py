@@ -18,6 +18,7 @@ from unet_jax.data.files.image_file import (
 from unet_jax.data.files.names import (
     ENDINGS,
     WILDCARD,
+    check_folder,
     ending,
     expand_glob,
     find_fault,
@@ -46,6 +47,7 @@ __all__ = [
     "ImageFile",
     "ImageWriter",
     "channel_converter",
+    "check_folder",
     "check_order",
     "convert_channels",
     "decode_image",

@@ -16,6 +16,7 @@ from pathlib import Path
 from unet_jax.data.files.limits import check_regular
 from unet_jax.data.files.zarr import is_zarr
 from unet_jax.errors import UserError, prefix_errors
+from unet_jax.text import printable
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFFS = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
@@ -62,6 +63,14 @@ def find_images(pattern: str) -> list[Path]:
         known = ", ".join(ENDINGS)
         raise UserError(f"{pattern}: {what}; known extensions are {known}")
     return sorted(found)
+
+
+def check_folder(root: Path) -> None:
+    """Raises UserError if the folder of a data set does not exist."""
+    if not os.path.isdir(root):
+        if fault := "" if os.path.exists(root) else find_fault(root):
+            raise UserError(f"{printable(root)}: {fault}")
+        raise UserError(f"there is no folder {root}; name the folder of your images")
 
 
 def other_files(pattern: str, images: Sequence[Path]) -> list[Path]:

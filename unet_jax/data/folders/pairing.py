@@ -30,7 +30,6 @@ from unet_jax.data.folders.patterns import (
     unknown_files,
 )
 from unet_jax.errors import UserError
-from unet_jax.text import printable
 
 
 class FoundPairs(NamedTuple):
@@ -75,10 +74,7 @@ def find_pairs(
     Raises:
       UserError: there is no such folder, or no image in it.
     """
-    if not os.path.isdir(root):
-        if fault := "" if os.path.exists(root) else files.find_fault(root):
-            raise UserError(f"{printable(root)}: {fault}")
-        raise UserError(f"there is no folder {root}; name the folder of your images")
+    files.check_folder(root)
     finder = FileFinder(root, links, functools.cache(match_files), [], set())
     homes = {root: ""}
     if not finder.match_files(root, patterns.images):

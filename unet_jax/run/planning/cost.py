@@ -5,6 +5,7 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax.build.training import TrainingParts, build
@@ -68,7 +69,10 @@ def measure_step_time(config: ConfigDict, compiled: CompiledStep) -> float:
     parts, step, key = compiled.parts, compiled.step, jax.random.key(config.seed)
     ahead = parts.read_batches(0, 1 + 2 * config.threads + TIMED_STEPS)
     try:
-        state = parts.layout.put_state(parts.init(key))
+        # zeros take as long as initial parameters, which take seconds to compile
+        shapes = jax.eval_shape(parts.init, key)
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+        state = parts.layout.put_state(zeros)
         state, _ = step(state, parts.layout.put_batch(next(ahead)), key)
         jax.block_until_ready(state)
         for _ in itertools.islice(ahead, 2 * config.threads):

@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from unet_jax import logs, parallel
-from unet_jax.build import binding, checks
+from unet_jax.build import binding, field_checks
 from unet_jax.data.dataset_report import DatasetReport
 from unet_jax.data.record import RecordStats
 from unet_jax.data.source import Splits
@@ -72,7 +72,7 @@ def plan_training(
         not have enough memory.
     """
     deadline = time.monotonic() + config.plan.seconds
-    checks.check_fields(config)
+    field_checks.check_fields(config)
     if jax.process_count() > 1:
         raise UserError(
             "--mode=inspect measures its plan in one process; start a single process"
@@ -193,7 +193,7 @@ def _explain_limit(
 
 
 def _value_of(config: ConfigDict, field: str) -> Any:
-    return checks.to_plain(functools.reduce(getattr, field.split("."), config))
+    return field_checks.to_plain(functools.reduce(getattr, field.split("."), config))
 
 
 def _choose_spacing(config: ConfigDict, records: Sequence[RecordStats]) -> PlannedField:
@@ -208,7 +208,7 @@ def _choose_weight_map(
     """Weights pixels by class frequency if a class is rare and the config sets none."""
     shares = rules.compute_class_shares(records)
     rare, reason = rules.find_rarest_class(shares, classes)
-    given = checks.to_plain(config.weight_map)
+    given = field_checks.to_plain(config.weight_map)
     if given["name"] != "uniform":
         return PlannedField("weight_map", given, f"kept from the config; {reason}")
     if not rare or binding.build_task(config, binding.ANY_DATA).overlapping:

@@ -179,6 +179,6 @@ def _never_fits(trial: Trial, limits: Limits) -> UserError:
     return UserError(
         f"a training step of {config.batch_size} x {dimensions(config.crop)} pixels "
         f"{needs} than half of the {limits.memory / MEMORY_SHARE / 2**30:.3g} GiB that "
-        "are free; set fewer config.model.widths, config.model.remat=True or "
+        "are free; set fewer config.model.widths, config.model.remat=True, or on a GPU "
         "config.precision=bfloat16"
     )

@@ -1,0 +1,79 @@
+"""Checks of the fields and paths of a command, before the slow imports and the devices.
+
+A typo or a wrong path is then reported within a second. Nothing here imports Flax,
+Optax, Orbax, SciPy or matplotlib.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors
+from ml_collections import ConfigDict
+
+from unet_jax.build.field_checks import check_fields
+from unet_jax.checkpoint import check_format, check_trained, list_steps
+from unet_jax.data import files
+from unet_jax.errors import UserError, prefix_errors
+
+
+def check_command(
+    config: ConfigDict,
+    mode: str,
+    workdir: Path,
+    *,
+    input: str | None = None,
+    ensemble: Sequence[str] = (),
+) -> None:
+    """Checks the fields of the config and the paths that a mode reads.
+
+    Args:
+      config: the config of the run.
+      mode: the value of --mode.
+      workdir: the run folder.
+      input: the images to predict: a file, a folder or a glob.
+      ensemble: further run folders.
+
+    Raises:
+      UserError: a field is unknown or of another type, or a path does not exist.
+    """
+    source = os.path.expanduser(input or "")
+    if mode == "predict" and source and not os.path.lexists(source):
+        files.find_images(source)
+    if mode in ("evaluate", "predict", "sample"):
+        for folder in (workdir, *(Path(run).expanduser() for run in ensemble)):
+            check_trained(folder)
+    check_fields(config)
+    if mode == "train" and not list_steps(workdir):
+        check_source(config)
+    root = config.data.get("root", "")
+    reads_data = mode in ("train", "evaluate", "inspect")
+    if reads_data and config.data.name == "folder" and root and isinstance(root, str):
+        with prefix_errors("config.data"):
+            files.check_folder(Path(root).expanduser())
+
+
+def check_source(config: ConfigDict) -> None:
+    """Checks that `config.init_from` has variables, before the data are read.
+
+    Raises:
+      UserError: it is neither a run folder with a checkpoint nor a safetensors file.
+    """
+    if not config.init_from:
+        return
+    source = Path(config.init_from).expanduser()
+    with prefix_errors(f"config.init_from={config.init_from}"):
+        if source.is_file():
+            try:
+                safetensors.safe_open(source, "np")
+            except (OSError, safetensors.SafetensorError) as error:
+                raise UserError(
+                    f"is not a safetensors file ({error}); name one, or a run folder"
+                ) from error
+        elif list_steps(source):
+            check_format(source)
+        else:
+            raise UserError(
+                "holds no checkpoint; name the folder of a trained run, or a "
+                "safetensors file"
+            )

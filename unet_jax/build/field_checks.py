@@ -1,0 +1,78 @@
+"""Checks of the names and the types of the fields of a config.
+
+They need no network and no data, so nothing here imports JAX.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from unet_jax.build.fields import FIELDS, REPLACED, find_flag, list_keys
+from unet_jax.errors import UserError, suggest
+from unet_jax.specs import check_type
+
+
+def to_plain(value: Any) -> Any:
+    """Converts ConfigDicts to plain dicts, recursively."""
+    if isinstance(value, tuple):
+        return tuple(map(to_plain, value))
+    if isinstance(value, ConfigDict):
+        return {key: to_plain(field) for key, field in value.items()}
+    return value
+
+
+def check_fields(config: ConfigDict) -> None:
+    """Checks the names and types of the fields of a config.
+
+    Raises:
+      UserError: a field is unknown or missing, or its value is not of its type.
+    """
+    known = {field.name: field for field in FIELDS if "." not in field.name}
+    for name in config:
+        if name in REPLACED:
+            raise UserError(f"config.{name} is no longer a field; {REPLACED[name]}")
+        if name not in known:
+            near = find_flag(name, config)
+            hint = f"did you mean {near}?" if near else suggest(name, known)
+            raise UserError(f"config has no field {name!r}; {hint}")
+    for name, field in known.items():
+        if name not in config:
+            raise UserError(
+                f"config.{name} is missing; start with configs/base.py, whose "
+                "get_config() sets every field"
+            )
+        if field.type is Mapping:
+            read_section(config, name)
+        else:
+            check_type(to_plain(config[name]), field.type, f"config.{name}")
+    if not config.crop:
+        raise UserError("config.crop must have a size for each axis, such as 188,188")
+    if len(config.spacing) not in (0, len(config.crop)):
+        raise UserError(
+            f"config.spacing={join_sizes(config.spacing)} must have {len(config.crop)} "
+            f"sizes, one for each axis of config.crop={join_sizes(config.crop)}"
+        )
+
+
+def read_section(config: ConfigDict, name: str) -> dict[str, Any]:
+    """Returns the keys of a field that is a dict, with defaults for missing keys.
+
+    Raises:
+      UserError: a key is unknown, or its value is not of its type.
+    """
+    known, given = list_keys(name), to_plain(config[name])
+    check_type(given, Mapping, f"config.{name}")
+    for key, value in given.items():
+        if key not in known:
+            raise UserError(
+                f"config.{name} has no key {key!r}; "
+                f"{suggest(key, known, field=f'config.{name}')}"
+            )
+        check_type(value, known[key].type, f"config.{name}.{key}")
+    return {key: field.default for key, field in known.items()} | given
+
+
+def join_sizes(sizes: Sequence[float]) -> str:
+    """Returns sizes as they are written on the command line: `"188,188"`."""
+    return ",".join(map(str, sizes))
