@@ -9,18 +9,57 @@
 #   ./launch.sh dev ruff check .         a command of the development environment
 #   ./launch.sh lock                     pins the newest versions in requirements/
 #
-# PYTHON=python3.12 chooses the interpreter; each version has its own environment,
-# below .venv/ or below $VENV. It gets the versions of requirements/<version>.txt.
+# It takes the newest Python of this machine that has a file in requirements/, or lets
+# uv install one. PYTHON=python3.12 chooses another. Each version has its own
+# environment, below .venv/ or $VENV, with the versions of requirements/<version>.txt.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-python=${PYTHON:-python3}
+# Prints the version of a Python that can make an environment; nothing if it cannot.
+probe() {
+  local needs=ensurepip # Debian has it in a package of its own; uv does without
+  command -v uv >/dev/null && needs=sys
+  "$1" -c "import $needs, sys; print('%d.%d' % sys.version_info[:2])" 2>/dev/null || true
+}
+
+# Prints the versions of Python that have a file in requirements/, the newest first.
+supported() {
+  local file
+  for file in requirements/3.*.txt; do basename "$file" .txt; done | sort -t. -k2,2nr
+}
+
+# Prints the newest supported Python that works: on PATH, of pyenv, or of uv.
+find_python() {
+  local version python
+  for version in $(supported); do
+    for python in "python$version" python3 \
+      "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python \
+      "$(uv python find --system --no-python-downloads "$version" 2>/dev/null || true)"; do
+      if [ -n "$python" ] && [ "$(probe "$python")" = "$version" ]; then
+        echo "$python"
+        return
+      fi
+    done
+  done
+  version=$(supported | head -n 1)
+  if command -v uv >/dev/null && uv python install --quiet "$version"; then
+    uv python find --system "$version"
+  else
+    echo python3
+  fi
+}
+
+python=${PYTHON:-$(find_python)}
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || {
   echo "error: $python does not run; set PYTHON to a Python of at least 3.11" >&2
   exit 1
 }
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
   echo "error: $python is Python $version; set PYTHON to one of at least 3.11" >&2
+  exit 1
+}
+[ -n "$(probe "$python")" ] || {
+  echo "error: $python has no ensurepip; install python$version-venv, or uv" >&2
   exit 1
 }
 venv=${VENV:-.venv}/$version
@@ -83,6 +122,11 @@ stamp=$venv/installed${project#.}
 sum=$(cat setup.cfg pyproject.toml "$pins" | cksum)
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$sum" ]; then
   echo "installing $project into $venv"
+  jax=$(grep '^jax==' "$pins" || true)
+  newest=$(grep '^jax==' "requirements/$(supported | head -n 1).txt")
+  if [ -n "$jax" ] && [ "$jax" != "$newest" ]; then
+    echo "Python $version has $jax; a newer Python has $newest, which trains faster"
+  fi
   [ "$pins" != /dev/null ] || echo "no requirements/$version.txt: the newest versions"
   install
   echo "$sum" >"$stamp"

@@ -1,0 +1,121 @@
+"""The Python that launch.sh chooses among fake interpreters."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYTHON = """#!/bin/sh
+case "$*" in
+  *ensurepip*) test {works} = yes || exit 1; echo {version} ;;
+  *"import uv"*) exit 1 ;;
+  *"-m venv"*) echo "chosen: {version}"; exit 3 ;;
+  *"version_info[:2]"*) echo {version} ;;
+  *) exit {old} ;;
+esac
+"""
+UV = """#!/bin/sh
+case "$*" in
+  "python find"*) test -e {folder}/installed && echo {folder}/managed ;;
+  "python install"*) touch {folder}/installed ;;
+  venv*) for last; do :; done; echo "uv: $*"; exit 3 ;;
+esac
+"""
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Makes fake interpreters, and returns the output and the code of launch.sh."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("bash", "sh", "dirname", "basename", "sort", "head", "grep", "cat"):
+        (folder / name).symlink_to(shutil.which(name))
+    for name in ("cksum", "touch", "env"):
+        (folder / name).symlink_to(shutil.which(name))
+
+    def write(path, text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def run(*, path=(), pyenv=(), broken=(), uv=None, **environment):
+        for version in {*path, *broken, *pyenv}:
+            old = int(int(version.split(".")[1]) < 11)
+            works = "no" if version in broken else "yes"
+            text = PYTHON.format(version=version, works=works, old=old)
+            if version in pyenv:
+                write(tmp_path / f"pyenv/versions/{version}.9/bin/python", text)
+            else:
+                write(folder / f"python{version}", text)
+                write(folder / "python3", text)
+        if uv:
+            write(folder / "uv", UV.format(folder=tmp_path))
+            text = PYTHON.format(version=uv, works="no", old=0)
+            text = text.replace("*ensurepip*) test no = yes || exit 1;", "*none*)")
+            write(tmp_path / "managed", text)
+        done = subprocess.run(
+            [ROOT / "launch.sh", "--help"],
+            env={
+                "PATH": str(folder),
+                "HOME": str(tmp_path),
+                "PYENV_ROOT": str(tmp_path / "pyenv"),
+                "VENV": str(tmp_path / "venv"),
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.splitlines(), done.stderr.splitlines(), done.returncode
+
+    return run
+
+
+def test_the_newest_python_with_a_lock_file_is_taken(launch):
+    out, _, _ = launch(path=["3.10", "3.11", "3.13", "3.12"])
+    assert out[-1] == "chosen: 3.13"
+    assert not any("trains faster" in line for line in out)
+
+
+def test_a_python_newer_than_all_lock_files_is_not_taken(launch):
+    assert launch(path=["3.12", "3.99"])[0][-1] == "chosen: 3.12"
+
+
+def test_pythons_of_pyenv_are_found(launch):
+    assert launch(path=["3.11"], pyenv=["3.12"])[0][-1] == "chosen: 3.12"
+
+
+def test_a_python_that_cannot_make_environments_is_passed_over(launch):
+    assert launch(path=["3.12"], broken=["3.13"])[0][-1] == "chosen: 3.12"
+
+
+def test_without_another_the_missing_package_is_named(launch):
+    _, errors, code = launch(broken=["3.12"])
+    assert code == 1
+    assert errors == ["error: python3 has no ensurepip; install python3.12-venv, or uv"]
+
+
+def test_the_variable_wins(launch):
+    assert launch(path=["3.11", "3.13"], PYTHON="python3.11")[0][-1] == "chosen: 3.11"
+
+
+def test_an_old_python_is_refused(launch):
+    _, errors, code = launch(path=["3.10"])
+    assert code == 1
+    assert errors == [
+        "error: python3 is Python 3.10; set PYTHON to one of at least 3.11"
+    ]
+
+
+def test_it_says_that_the_oldest_python_trains_more_slowly(launch):
+    out, _, _ = launch(path=["3.11"])
+    assert out[-1] == "chosen: 3.11"
+    (line,) = [line for line in out if "trains faster" in line]
+    assert line.startswith("Python 3.11 has jax==")
+
+
+def test_uv_installs_the_newest_if_there_is_none(launch):
+    out, _, _ = launch(path=["3.10"], uv="3.14")
+    assert "--python" in out[-1]
+    assert out[-1].split()[-2].endswith("/managed")
