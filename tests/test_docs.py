@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from unet_jax import command
-from unet_jax.build.checks import check_fields
+from unet_jax.build.field_checks import check_fields
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

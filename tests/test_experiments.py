@@ -1,6 +1,8 @@
 """Every point of every sweep is a command that main.py accepts."""
 
+import csv
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,6 +35,20 @@ def test_every_point_of_a_sweep_builds(folder, tmp_path, monkeypatch):
         command.parse(list(arguments[1:]))
         config.value.data = ConfigDict(CELLS)  # needs no download
         build(config.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", ["matmul", "network", "shares", "tiled", "memory"])
+def test_the_benchmark_runs(section, tmp_path):
+    """Its short form, whose times mean nothing."""
+    table = tmp_path / "results.csv"
+    measure = str(ROOT / "experiments/speed/measure.py")
+    command = [sys.executable, measure, "--short", f"--output={table}", section]
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=300)
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["section"] for row in rows} == {section}
+    assert all(float(row["median"]) >= 0 for row in rows)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

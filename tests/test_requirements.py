@@ -71,4 +71,4 @@ def test_a_lock_file_names_packages_and_versions_alone(path):
     head, *lines = path.read_text().splitlines()
     assert head.startswith("# ")
     for line in lines:
-        assert re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*( ; [\w '!<>=.]+)?", line), line
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*( ; [\w '!<>=.()]+)?", line), line
