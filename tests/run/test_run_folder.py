@@ -115,7 +115,7 @@ def test_a_lock_that_is_no_file_is_neither_opened_nor_followed(tmp_path, make):
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "damaged", "checkpoints/2"])
+@pytest.mark.parametrize("name", ["checkpoints", "damaged", "profile", "checkpoints/2"])
 def test_training_does_not_change_what_links_name(tiny, tmp_path, name):
     elsewhere, run = tmp_path / "elsewhere", tmp_path / "run"
     (elsewhere / ".removed-1").mkdir(parents=True)

@@ -25,7 +25,7 @@ from unet_jax.checkpoint import (
 from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.errors import UserError
 from unet_jax.logs import say, write_file
-from unet_jax.run import run_config
+from unet_jax.run import run_config, step_profile
 from unet_jax.text import one_line
 
 SCORES = "scores.json"
@@ -161,12 +161,13 @@ def _open_lock(path: Path) -> IO[bytes]:
 
 
 def check_links(workdir: Path) -> None:
-    """Raises UserError if checkpoints would be written, or removed, elsewhere.
+    """Raises UserError if checkpoints or profiles would be written elsewhere.
 
     The run folder itself may be a link: the user named it.
     """
     folder = workdir / FOLDER
-    for path in (folder, workdir / DAMAGED, *folder.glob("*")):
+    folders = folder, workdir / DAMAGED, workdir / step_profile.FOLDER
+    for path in (*folders, *folder.glob("*")):
         if path.is_symlink():
             raise UserError(
                 f"{path} is a symbolic link, and training would change what it names; "
