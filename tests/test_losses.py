@@ -15,6 +15,7 @@ EXCLUSIVE = {name: f for name, f in PUBLIC.items() if name not in VALUE} | {
     "focal, small gamma": functools.partial(losses.focal, gamma=0.5),
     "dice, not smoothed": functools.partial(losses.dice, smooth=0.0),
     "dice, foreground only": functools.partial(losses.dice, background=False),
+    "dice, of the batch": functools.partial(losses.dice, batch=True),
     "tversky, unequal": functools.partial(losses.tversky, alpha=0.3, beta=0.7),
     "focal tversky": functools.partial(losses.tversky, gamma=0.75),
 }
@@ -240,6 +241,31 @@ def test_dice_and_tversky_by_hand():
     np.testing.assert_allclose(value, [(1 - index) ** 0.75], rtol=1e-5)
 
 
+def test_batch_dice_is_the_dice_of_the_joined_examples():
+    """The third example has no weight: it changes nothing, and its own loss is 0."""
+    logits, label, weight = draw("exclusive", (3, 4, 6))
+    weight = weight.at[2].set(0)
+    options = {"smooth": 1e-5, "background": False}
+    joined = [x[:2].reshape(1, 8, 6, *x.shape[3:]) for x in (logits, label, weight)]
+    expected = losses.dice(*joined, **options)[0]
+    value = losses.dice(logits, label, weight, batch=True, **options)
+    np.testing.assert_allclose(value, [expected, expected, 0], rtol=1e-5)
+
+
+def test_batch_dice_of_nnunet_by_hand():
+    """Its formula, `1 - (2 I + s) / (G + P + s)`: a class that one image lacks."""
+    p = np.array([[0.75, 0.5], [0.25, 0.5]])  # of class 1, two images of two pixels
+    g = np.array([[1, 1], [0, 0]])
+    logits = jnp.log(jnp.stack([1 - p, p], -1))[:, None]
+    given = logits, jnp.asarray(g)[:, None], jnp.ones((2, 1, 2))
+    options = {"smooth": 1e-5, "background": False}
+    batch = 1 - (2 * 1.25 + 1e-5) / (2 + 2 + 1e-5)
+    value = losses.dice(*given, batch=True, **options)
+    np.testing.assert_allclose(value, [batch, batch], rtol=1e-5)
+    each = [1 - (2 * 1.25 + 1e-5) / (2 + 1.25 + 1e-5), 1 - 1e-5 / (0.75 + 1e-5)]
+    np.testing.assert_allclose(losses.dice(*given, **options), each, rtol=1e-5)
+
+
 def test_tversky_against_optax():
     logits, label, _ = draw("exclusive")
     np.testing.assert_allclose(
@@ -450,10 +476,30 @@ def test_deep_supervision_by_hand():
     # In the middle 8 x 8 pixels: rows 1, 3, 5, 7 and columns 2, 6.
     second = crop(slice(2, 9, 2), slice(4, 10, 4), coarse)
     targets = {"label": label, "value": value}
+    given = total, [first[0], second[0]], targets, weight, [(1, 1), (2, 4)]
     np.testing.assert_allclose(
-        losses.compute_deep_supervision(
-            total, [first[0], second[0]], targets, weight, [(1, 1), (2, 4)]
-        ),
+        losses.compute_deep_supervision(*given),
         2 / 3 * total(*first) + 1 / 3 * total(*second),
         rtol=1e-5,
     )
+    without = losses.compute_deep_supervision(*given, coarsest=False)
+    np.testing.assert_allclose(without, total(*first), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("coarsest", "factors"),
+    [(True, [8 / 15, 4 / 15, 2 / 15, 1 / 15]), (False, [4 / 7, 2 / 7, 1 / 7, 0])],
+)
+def test_deep_supervision_halves_the_weight_from_level_to_level(coarsest, factors):
+    levels = [{"value": jnp.full((1, 8 >> i, 8 >> i, 1), 10.0**i)} for i in range(4)]
+    value, weight = jnp.zeros((1, 8, 8, 1)), jnp.ones((1, 8, 8))
+    got = losses.compute_deep_supervision(
+        losses.combine_losses([(1.0, losses.l1)]),
+        levels,
+        {"value": value},
+        weight,
+        [(1 << i,) * 2 for i in range(4)],
+        coarsest=coarsest,
+    )
+    expected = sum(f * 10**i for i, f in enumerate(factors))
+    np.testing.assert_allclose(got, [expected], rtol=1e-5)

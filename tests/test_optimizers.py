@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from unet_jax import optimizers
+from unet_jax import optimizers, schedules
+from unet_jax.configs import nnunet2d
 from unet_jax.errors import UserError
 
 PARAMS = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0])}
@@ -24,6 +25,30 @@ def test_sgd_by_hand():
     tx = optimizers.sgd(lambda _: 0.1, learning_rate=0.1, momentum=0.9)
     expected = 1.0 - 0.1 * 0.3 - 0.1 * (0.9 * 0.3 + 0.3)
     assert update(tx, 2)["kernel"][0, 0] == pytest.approx(expected)
+
+
+def test_the_optimizer_of_nnunet_by_hand():
+    """torch.optim.SGD: v = 0.99 v + g + w d and w -= r (g + w d + 0.99 v).
+
+    The gradients are 24 and 6, of which the first is clipped to 12. The decay d of
+    kernels comes after the clipping.
+    """
+    config = nnunet2d.get_config()
+    options = {k: v for k, v in config.optimizer.items() if k != "name"}
+    schedule = schedules.polynomial(0.01, 4, power=config.schedule.power)
+    tx = optimizers.sgd(schedule, **options)
+    w, v = np.array([[100.0]]), 0.0
+    params = {"kernel": jnp.asarray(w)}
+    state = tx.init(params)
+    for step, (gradient, clipped) in enumerate([(24.0, 12.0), (6.0, 6.0)]):
+        decayed = clipped + 3e-5 * w
+        v = 0.99 * v + decayed
+        w = w - 0.01 * (1 - step / 4) ** 0.9 * (decayed + 0.99 * v)
+        updates, state = tx.update(
+            {"kernel": jnp.full((1, 1), gradient)}, state, params
+        )
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(params["kernel"], w, rtol=1e-6)
 
 
 def test_clip_bounds_the_global_norm():

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -299,3 +300,19 @@ def test_a_tile_that_contains_only_context_is_refused():
     with pytest.raises(UserError, match="240 or more along axis 1, not 128"):
         tiling.check_edges((512, 128), geometry)
     tiling.check_edges((240, 240), geometry)
+
+
+def test_blending_weights_are_those_of_nnunet():
+    """A point blurred by an eighth of the tile, at half steps of the tile.
+
+    Here the weight is at least 0.001; in nnU-Net only zeros are replaced.
+    """
+    point = np.zeros((17, 33))
+    point[8, 16] = 1
+    blurred = scipy.ndimage.gaussian_filter(point, (17 / 8, 33 / 8), mode="constant")
+    expected = np.maximum(blurred / blurred.max(), 1e-3)
+    got = tiling._make_gaussian((17, 33))
+    # scipy cuts the blur after 4 sigma
+    np.testing.assert_allclose(got, expected, atol=1e-3)
+    spans = tiling._place_overlapping(512, 512, 128, 0, 16)
+    assert [span.start for span in spans] == list(range(0, 385, 64))

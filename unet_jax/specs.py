@@ -1,8 +1,8 @@
 """Specs: plain data that names a function and its keyword arguments.
 
 `{'name': 'focal', 'gamma': 2.0}` names a public function of one module. Each config
-field belongs to one module: `config.loss` to `losses.py`. The module is the registry:
-to add a loss, write a function in `losses.py` and add its name to `__all__`.
+field belongs to one module: `config.loss` to `losses`. The module is the registry:
+to add a loss, write a function in `losses/` and add its name to `__all__`.
 
 `{'name': 'package.module:focal'}` has an external name: that of a function, or of a
 Flax module class, in any package that can be imported. Its keywords are checked in the
@@ -132,7 +132,8 @@ def _check_keywords(
     keywords = _read_keywords(function, reserved)
     for key, value in kwargs.items():
         if key not in keywords:
-            positional = key in inspect.signature(function).parameters
+            given = inspect.signature(function).parameters
+            positional = key in given and key not in reserved
             hint = " (it must follow the * of the signature)" if positional else ""
             raise UserError(
                 f"{subject} has no keyword {key!r}{hint}; "

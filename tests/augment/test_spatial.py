@@ -216,6 +216,18 @@ def test_labels_gain_no_new_values():
     assert set(np.unique(got["label"])) == {-1, 0, 1, 2}
 
 
+def test_scale_in_chosen_axes_leaves_the_other_axes_unchanged():
+    """A factor of 2 reads the middle half: positions (x + 2) / 2 of 5 pixels."""
+    example = ramps((5, 5, 5))
+    run = functools.partial(augment.scale, low=2.0, high=2.0, axes=(1, 2))
+    got = augment.compose([(1.0, run)])(jax.random.key(0), example)["image"]
+    x = np.arange(5.0)
+    for axis, line in enumerate((x, (x + 2) / 2, (x + 2) / 2)):
+        shape = [-1 if a == axis else 1 for a in range(3)]
+        expected = np.broadcast_to(line.reshape(shape), (5, 5, 5))
+        np.testing.assert_allclose(got[..., axis], expected, atol=1e-5)
+
+
 def test_rotation_in_chosen_axes_leaves_the_other_axes_unchanged():
     flat = functools.partial(augment.rotation, axes=(1, 2))
     got = run_once(flat)(KEYS[0], ramps((3, 9, 9)))

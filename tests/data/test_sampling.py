@@ -224,6 +224,47 @@ def test_unlabelled_images_are_cut_from_anywhere():
     assert starts == {50 * y + x for y in range(3) for x in range(3)}
 
 
+@pytest.mark.parametrize(
+    ("share", "size", "free"),
+    [(0.33, 2, 1), (0.33, 9, 6), (0.33, 12, 8), (0.33, 49, 33), (1.0, 4, 0), (0, 4, 4)],
+)
+def test_free_rows_are_those_of_nnunet(share, size, free):
+    """Row i is free if `i < round(size (1 - share))`."""
+    assert sampling.count_free_rows(share, size) == free
+
+
+def test_the_last_rows_of_every_batch_contain_the_foreground():
+    label = np.zeros(SHAPE, np.int32)
+    label[20, 20] = 1
+    examples = ready({"name": "foreground", "probability": 1.0}, label)
+    run = made(examples, batch_size=9, free_rows=6, crop=(8, 8), margin=(0, 0))
+    found = np.array([(run[i]["label"] == 1).any((1, 2)) for i in range(100)])
+    assert found[:, 6:].all()
+    assert 0.01 < found[:, :6].mean() < 0.1  # 64 of 33 * 43 places
+    shards = [
+        made(examples, batch_size=9, free_rows=6, margin=(2, 2), shard=(i, 3))[4]
+        for i in range(3)
+    ]
+    whole = made(examples, batch_size=9, free_rows=6)[4]
+    for key in whole:
+        parts = np.concatenate([shard[key] for shard in shards])
+        np.testing.assert_array_equal(parts, whole[key])
+
+
+def test_free_rows_are_the_first_of_the_labelled_rows():
+    label = np.zeros(SHAPE, np.int32)
+    label[20, 20] = 1
+    examples = ready({"name": "foreground", "probability": 1.0}, label)
+    others = prepare_unlabelled(
+        source(label, length=1), examples[0], measure=PLAIN["measure"]
+    )
+    given = {"batch_size": 5, "free_rows": 1, "crop": (8, 8), "margin": (0, 0)}
+    run = made(examples, unlabelled=others, unlabelled_size=2, **given)
+    found = np.array([(run[i]["label"] == 1).any((1, 2)) for i in range(50)])
+    assert found[:, 1:3].all()
+    assert found[:, 0].mean() < 0.3
+
+
 def test_volumes_are_sampled_alike():
     label = np.zeros((6, 20, 30), np.int32)
     label[5, 19, 29] = 1

@@ -12,8 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from tests.methods.parts import host_batch, ingredients
-from unet_jax import augment, methods, parallel
+from tests.methods.parts import Linear, host_batch, ingredients
+from unet_jax import augment, losses, methods, parallel
 from unet_jax.models import UNet
 
 AUGMENT = augment.compose(
@@ -95,3 +95,46 @@ def test_layouts_agree(name, network):
                 atol=1e-6,
                 err_msg=f"{layout}: {key}",
             )
+
+
+def compute_batch_dice(scale, image, label, weight):
+    """Returns the Dice loss of class 1 over all pixels of a batch (nnU-Net)."""
+    p = jax.nn.sigmoid(image[..., 0] * (scale[1] - scale[0]))
+    overlap = jnp.sum(weight * p * label)
+    return 1 - (2 * overlap + 1e-5) / (jnp.sum(weight * p + weight * label) + 1e-5)
+
+
+@pytest.mark.parametrize("layout", [None, *LAYOUTS])
+@pytest.mark.parametrize("name", ["supervised", "mean_teacher"])
+def test_batch_dice_sums_over_all_devices(name, layout):
+    """One step of SGD on the network `image * scale`, against the gradient by hand.
+
+    Unlabelled rows, which some devices have only, count nothing.
+    """
+    make, unlabelled = METHODS[name]
+    if unlabelled:
+        make = functools.partial(make, noise=0.0, consistency=0.0)
+    options = {"smooth": 1e-5, "background": False, "batch": True}
+    dice = functools.partial(losses.dice, **options)
+    loss = losses.combine_losses([(1.0, dice)])
+    method = make(ingredients(Linear(), optax.sgd(0.5), loss=loss))
+    batch = host_batch(8, unlabelled)
+    batch["label"][0] = 0  # a device without class 1
+    rows = [batch[key][: 8 - unlabelled] for key in ("image", "label", "weight")]
+    scale = jnp.array([0.5, 1.25])
+    value, gradient = jax.value_and_grad(compute_batch_dice)(scale, *rows)
+
+    state = method.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+    state = state._replace(params={"scale": scale})
+    if layout is None:
+        update, put = jax.jit(method.update), lambda batch: batch
+    else:
+        made = LAYOUTS[layout]()
+        update, put = made.compile_train(method.update), made.put_batch
+        state = made.put_state(state)
+    state, scalars = update(state, put(batch), jax.random.key(3))
+    np.testing.assert_allclose(scalars["loss"], value, rtol=1e-5)
+    np.testing.assert_allclose(
+        state.params["scale"], scale - 0.5 * gradient, rtol=1e-5, atol=1e-6
+    )
+    assert np.abs(gradient).min() > 0.01

@@ -175,8 +175,8 @@ def test_dropout_zeroes_at_its_rate():
 def normalise(x, groups):
     """Normalises over space and the channels of each group."""
     groups = np.asarray(x, "f8").reshape(len(x), -1, groups, x.shape[-1] // groups)
-    mean, deviation = (f(groups, axis=(1, 3), keepdims=True) for f in (np.mean, np.std))
-    return ((groups - mean) / deviation).reshape(x.shape)
+    mean, variance = (f(groups, axis=(1, 3), keepdims=True) for f in (np.mean, np.var))
+    return ((groups - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape)
 
 
 def test_instance_norm_normalises_each_image_and_channel(image):
@@ -184,6 +184,15 @@ def test_instance_norm_normalises_each_image_and_channel(image):
     got = blocks.Normalization("instance")
     got, _ = got.init_with_output(jax.random.key(0), image, train=True)
     np.testing.assert_allclose(got, normalise(image, 3), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["batch", "group", "instance"])
+def test_norms_add_a_hundred_thousandth_to_the_variance(kind):
+    """As in PyTorch. Two pixels of -0.001 and 0.001 have the variance 1e-6."""
+    image = jnp.array([-1e-3, 1e-3]).reshape(1, 2, 1, 1)
+    norm = blocks.Normalization(kind)
+    got, _ = norm.init_with_output(jax.random.key(0), image, train=True)
+    np.testing.assert_allclose(np.abs(got), 1e-3 / np.sqrt(1e-6 + 1e-5), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(16, 8), (12, 4), (3, 1)])

@@ -544,9 +544,16 @@ def test_a_network_without_a_time_has_the_same_other_parameters():
         ({"encoder_depths": (10**6,)}, "encoder_depths is more than 1000 blocks"),
         ({"decoder_depths": (251,)}, "decoder_depths is more than 1000 blocks"),
         ({"strides": ((2,), (2,), (1, 10**9), (2,))}, "strides multiply to 8000000000"),
-        ({"encoder_depths": (1, 2)}, "encoder_depths needs 1 entry or 5.*not 2"),
-        ({"decoder_depths": (1,) * 5}, "decoder_depths needs 1 entry or 4.*not 5"),
-        ({"strides": ((2,),) * 5}, "strides needs 1 entry or 4.*not 5"),
+        ({"encoder_depths": (1, 2)}, "encoder_depths needs 1 entry or 5.*not 2$"),
+        (
+            {"decoder_depths": (1, 2, 3, 1, 1)},
+            "decoder_depths needs 1 entry or 4.*not 5; for its first entries set "
+            "--config.model.decoder_depths=1,2,3,1$",
+        ),
+        (
+            {"widths": (8, 16), "strides": ((2, 1), (2, 2))},
+            r"strides needs 1 entry or 1.*not 2; .*--config.model.strides='\(2,1\),'$",
+        ),
         ({"kernels": ()}, "kernels needs 1 entry or 5.*not 0"),
         ({"strides": ((1, 2), (2, 2, 2), (2,), (2,))}, "strides needs entries of 1"),
         ({"kernels": ((),)}, "kernels needs entries of 1 number"),

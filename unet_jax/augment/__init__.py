@@ -12,21 +12,14 @@ operations are combined, so that the pixels are interpolated only once: see
 `displacement.py`.
 """
 
+from unet_jax.augment import intensity, resolution, spatial
 from unet_jax.augment.combine import Operation as Operation
 from unet_jax.augment.combine import compose as compose
-from unet_jax.augment.intensity import blur, brightness, contrast, gamma, noise
-from unet_jax.augment.spatial import elastic, flip, rotation, scale, shift, turn
+from unet_jax.augment.intensity import *
+from unet_jax.augment.resolution import *
+from unet_jax.augment.spatial import *
 
-__all__ = [
-    "blur",
-    "brightness",
-    "contrast",
-    "elastic",
-    "flip",
-    "gamma",
-    "noise",
-    "rotation",
-    "scale",
-    "shift",
-    "turn",
-]
+__all__: list[str] = []
+__all__ += intensity.__all__
+__all__ += resolution.__all__
+__all__ += spatial.__all__

@@ -23,11 +23,28 @@ from scipy.interpolate import CubicSpline
 
 from unet_jax import arrays
 from unet_jax.arrays import Example
+from unet_jax.errors import UserError
 
 
 def get_shape(example: Example) -> tuple[int, ...]:
     """Returns the spatial shape of an example, (H, W) or (D, H, W)."""
     return example["image"].shape[:-1]
+
+
+def resolve_axes(axes: tuple[int, ...], example: Example) -> tuple[int, ...]:
+    """Returns the spatial axes that an option chooses in rising order; () for all.
+
+    Raises:
+      UserError: the example does not have one of the axes.
+    """
+    shape = get_shape(example)
+    every = tuple(range(len(shape)))
+    if not set(axes) <= set(every):
+        raise UserError(
+            f"axes {axes}: the crop {shape} has the spatial axes {every}; choose from "
+            "these"
+        )
+    return tuple(sorted(set(axes))) or every
 
 
 def displace(example: Example, displacement: jax.Array) -> Example:

@@ -10,10 +10,12 @@ import numpy as np
 
 from unet_jax import arrays
 from unet_jax.arrays import Example
-from unet_jax.augment.displacement import displace, get_shape
+from unet_jax.augment.displacement import displace, get_shape, resolve_axes
 from unet_jax.augment.draws import draw_log_uniform
 from unet_jax.errors import UserError
 from unet_jax.specs import Domain, NonNegative, Positive
+
+__all__ = ["elastic", "flip", "rotation", "scale", "shift", "turn"]
 
 _Grid = Annotated[int, Domain("from 2 to 64", lambda x: 2 <= x <= 64)]
 
@@ -62,7 +64,7 @@ def rotation(
       UserError: the example does not have one of the axes, or only one axis is given.
     """
     n = len(get_shape(example))
-    planes = list(itertools.combinations(_resolve_axes(axes, example), 2))
+    planes = list(itertools.combinations(resolve_axes(axes, example), 2))
     if not planes:
         raise UserError(f"axes {axes} span no plane; give two or more axes")
     angles = math.radians(degrees) * jax.random.uniform(key, (len(planes),), minval=-1)
@@ -76,17 +78,31 @@ def rotation(
 
 
 def scale(
-    key: jax.Array, example: Example, *, low: Positive = 0.8, high: Positive = 1.25
+    key: jax.Array,
+    example: Example,
+    *,
+    low: Positive = 0.8,
+    high: Positive = 1.25,
+    axes: tuple[int, ...] = (),
 ) -> Example:
     """Magnifies about the centre by one factor for all axes, log-uniform in low..high.
 
-    A factor of 2 doubles the size of objects.
+    Args:
+      key: the random key.
+      example: the arrays of one example.
+      low: the least factor.
+      high: the largest factor; 2 doubles the size of objects.
+      axes: the spatial axes that are magnified; () for all. Use (1, 2) for volumes of
+        thick slices.
 
     Raises:
-      UserError: `0 < low <= high` does not hold.
+      UserError: `0 < low <= high` does not hold, or the example does not have one of
+        the axes.
     """
     factor = draw_log_uniform(key, low, high)
-    return _add_affine(example, jnp.eye(len(get_shape(example))) / factor)
+    chosen = list(resolve_axes(axes, example))
+    factors = jnp.ones(len(get_shape(example))).at[jnp.array(chosen)].set(1 / factor)
+    return _add_affine(example, jnp.diag(factors))
 
 
 def shift(key: jax.Array, example: Example, *, pixels: NonNegative = 10.0) -> Example:
@@ -104,7 +120,7 @@ def flip(key: jax.Array, example: Example, *, axes: tuple[int, ...] = ()) -> Exa
     Raises:
       UserError: the example does not have one of the axes.
     """
-    chosen = _resolve_axes(axes, example)
+    chosen = resolve_axes(axes, example)
     coins = jax.random.bernoulli(key, shape=(len(chosen),))
     for axis, coin in zip(chosen, coins, strict=True):
         example = _select(coin, _mirror_axis(example, axis), example)
@@ -164,14 +180,3 @@ def _turn_quarter(example: Example, a: int, b: int) -> Example:
 
 def _select(coin: jax.Array, yes: Example, no: Example) -> Example:
     return jax.tree.map(lambda y, n: jnp.where(coin, y, n), yes, no)
-
-
-def _resolve_axes(axes: tuple[int, ...], example: Example) -> tuple[int, ...]:
-    shape = get_shape(example)
-    every = tuple(range(len(shape)))
-    if not set(axes) <= set(every):
-        raise UserError(
-            f"axes {axes}: the crop {shape} has the spatial axes {every}; choose from "
-            "these"
-        )
-    return tuple(sorted(set(axes))) or every

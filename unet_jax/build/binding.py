@@ -70,13 +70,18 @@ def build_part(
 
 
 def bind_terms(
-    module: ModuleType, config: ConfigDict, field: str, number: str, hint: Any
+    module: ModuleType,
+    config: ConfigDict,
+    field: str,
+    number: str,
+    hint: Any,
+    **options: Any,
 ) -> checks.Terms:
     """Returns the functions of a tuple of specs, each with a number.
 
     The number is a key of the spec that is not passed to the function: the scale of a
     term of the loss, or the probability of an augmentation. It is 1 if it is missing,
-    and `hint` is its type.
+    and `hint` is its type. The options are those of `specs.bind`.
 
     Raises:
       UserError: a spec is wrong.
@@ -84,7 +89,8 @@ def bind_terms(
     terms = []
     for i, spec in enumerate(field_checks.to_plain(config[field])):
         name = f"config.{field}[{i}]"
-        function = bind(module, {k: v for k, v in spec.items() if k != number}, name)
+        rest = {k: v for k, v in spec.items() if k != number}
+        function = bind(module, rest, name, **options)
         if is_external(spec["name"]):
             function = _check_result(function, field, spec["name"])
         value = spec.get(number, 1)
@@ -108,7 +114,8 @@ def build_loss(config: ConfigDict, task: Task) -> tuple[losses.Loss, checks.Term
       UserError: a spec is wrong, a term reads a kind of target that the task does not
         have, or no term reads one that it has.
     """
-    bound = bind_terms(losses, config, "loss", "scale", NonNegative)
+    reserved = (losses.AXIS_NAME,)
+    bound = bind_terms(losses, config, "loss", "scale", NonNegative, reserved=reserved)
     covered = set()  # kinds of target; a term of scale 0 counts, as a deliberate choice
     for i, (scale, term) in enumerate(bound):
         with prefix_errors(f"config.loss[{i}]"):
@@ -284,8 +291,9 @@ def _check_arguments(
 def _check_result(function: Callable, field: str, name: str) -> Callable:
     """Returns a term of the loss, or an augmentation, that checks its own result."""
 
-    def loss(*args: Any) -> jax.Array:
-        value, weight = call_checked(function, jax.Array, name, *args), args[-1]
+    def loss(*args: Any, **kwargs: Any) -> jax.Array:
+        value = call_checked(function, jax.Array, name, *args, **kwargs)
+        weight = args[-1]
         if value.shape != weight.shape[:1]:
             raise UserError(
                 f"{name!r} returned an array of shape {value.shape}, not one number "

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from unet_jax import augment, losses
 from unet_jax.arrays import Example, list_spatial
 from unet_jax.build.field_checks import join_sizes, to_plain
+from unet_jax.data.sampling import count_free_rows
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.geometry import Geometry
@@ -151,6 +152,21 @@ def check_crop(
     batch = pixels * 4 * (source.channels + 2)  # with label and weight, 4 bytes each
     crops = f"config.batch_size={config.batch_size} of config.crop="
     check_memory(batch, f"{crops}{join_sizes(config.crop)}", "one of them")
+
+
+def check_sampling_share(config: ConfigDict, rows: int) -> None:
+    """Prints a line if `config.sampling` places no crop of a batch.
+
+    Args:
+      config: the config of the run.
+      rows: the number of labelled rows of a batch.
+    """
+    share = config.sampling_share
+    if share and rows == count_free_rows(share, rows):
+        say(
+            f"config.sampling_share={share:g} of {rows} labelled crops is none, so all "
+            "are cut from anywhere; a larger config.batch_size or share changes it"
+        )
 
 
 def check_memory(size: int, what: str, cause: str) -> None:

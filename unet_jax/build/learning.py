@@ -82,6 +82,7 @@ def build_learning(config: ConfigDict, task: Task, axis_name: str | None) -> Lea
         augment=augment.compose(operations),
         tx=tx,
         ema=config.ema,
+        coarsest=config.supervise_coarsest,
     )
     method = binding.build_part(methods, config, "method", Method, parts)
     if method.sample:

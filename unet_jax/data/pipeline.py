@@ -1,8 +1,9 @@
 """Batches of prepared examples: `batch = f(seed, step)`.
 
 The place of an example in the order, its crop and its own `seed` depend only on (seed,
-epoch, index), and not on threads, processes or the batch size. So the step is the only
-state of the pipeline, and a resumed run continues with the batches of an unbroken one.
+epoch, index), and not on threads, processes or the batch size. (With `free_rows`, the
+crop depends on its row in the batch, too.) So the step is the only state of the
+pipeline, and a resumed run continues with the batches of an unbroken one.
 Augmentation comes later, on the device: methods/method.py.
 """
 
@@ -34,6 +35,7 @@ def batch_dataset(
     shard: tuple[int, int] = (0, 1),
     unlabelled: Examples | None = None,
     unlabelled_size: int = 0,
+    free_rows: int = 0,
 ) -> "grain.MapDataset":
     """Makes the endless training set; `dataset[step]` is the batch of a step.
 
@@ -53,6 +55,8 @@ def batch_dataset(
       shard: (index, count): the share of this process in every batch.
       unlabelled: more examples with the same arrays, without annotations.
       unlabelled_size: the number of rows of every batch, the last ones, from these.
+      free_rows: the number of rows of every batch, the first ones, whose windows can be
+        anywhere, whatever their `chances`.
 
     Returns:
       Batches of every array that the examples have, such as `image f32[b, *crop, C]`,
@@ -72,7 +76,13 @@ def batch_dataset(
         raise UserError(f"crop {crop} must be larger than twice the margin {margin}")
     if batch_size < 1 or batch_size % count:
         raise UserError(f"batch_size {batch_size} must be a multiple of {count} shards")
-    draw = _example_stream(examples, seed, crop, margin)
+    labelled_size = batch_size - unlabelled_size
+    stream = _example_stream(examples, seed, crop, margin)
+
+    def draw_labelled(position: int) -> Example:
+        return stream(position, free=position % labelled_size < free_rows)
+
+    draw: Callable[[int], Example] = draw_labelled
     if unlabelled_size:
         if not unlabelled or unlabelled_size >= batch_size:
             raise UserError(
@@ -80,10 +90,10 @@ def batch_dataset(
                 "leave some for labelled images, and give unlabelled images"
             )
         other = _example_stream(unlabelled, seed, crop, margin, stream=1)
-        draw = _mix_streams(draw, other, batch_size - unlabelled_size, unlabelled_size)
+        draw = _mix_streams(draw_labelled, other, labelled_size, unlabelled_size)
     # Grain's own shuffle takes 0.5 ms for each example.
-    stream = grain.MapDataset.range(ENDLESS).map(draw)
-    return stream.batch(batch_size // count)[index::count]
+    rows = grain.MapDataset.range(ENDLESS).map(draw)
+    return rows.batch(batch_size // count)[index::count]
 
 
 def iterate_batches(
@@ -153,10 +163,11 @@ def _example_stream(
     crop: tuple[int, ...],
     margin: tuple[int, ...],
     stream: int = 0,
-) -> Callable[[int], Example]:
+) -> Callable[..., Example]:
     """Returns the function from a position of an endless stream to a cropped example.
 
-    Streams of different numbers use independent random numbers.
+    Streams of different numbers use independent random numbers. The function has a
+    keyword `free`: True if the crop need not contain a chosen pixel.
     """
     length = len(examples)
     more = _stream_entropy(stream)
@@ -170,7 +181,7 @@ def _example_stream(
     def names() -> tuple[str, ...]:
         return tuple(_arrays(examples[0]))
 
-    def draw(position: int) -> Example:
+    def draw(position: int, *, free: bool = False) -> Example:
         epoch, rank = divmod(position, length)
         chosen = int(order(epoch)[rank])
         rng = np.random.default_rng((seed, epoch, 1 + chosen, *more[1:]))
@@ -182,7 +193,8 @@ def _example_stream(
                 f"{example['id']} has the arrays {', '.join(_arrays(example))}, and "
                 f"the first record {', '.join(names())}; all must have the same ones"
             )
-        return _crop(example, rng, crop, margin) | {"seed": own}
+        contained = None if free else draw_place(example.get("places"), rng)
+        return _crop(example, rng, crop, margin, contained) | {"seed": own}
 
     return draw
 
@@ -192,15 +204,15 @@ def _crop(
     rng: np.random.Generator,
     crop: tuple[int, ...],
     margin: tuple[int, ...],
+    contained: np.ndarray | None,
 ) -> Example:
     """Cuts a window; its output part lies within the image or around all of it.
 
-    It contains the pixel of `draw_place`, if there is one, at a random position.
+    It has the pixel `contained`, `i32[axes]`, at a random position; None for no pixel.
     """
     space = example["weight"].shape
     if len(space) != len(crop):
         raise UserError(f"crop {crop} must have {len(space)} sizes for {example['id']}")
-    contained = draw_place(example.get("places"), rng)
     origin = []
     for axis, (size, length, lost) in enumerate(zip(space, crop, margin, strict=True)):
         low, high = sorted((0, size - (length - 2 * lost)))

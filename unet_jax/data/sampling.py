@@ -28,8 +28,9 @@ def uniform(classes: np.ndarray) -> np.ndarray:
 def foreground(classes: np.ndarray, *, probability: Proportion = 1 / 3) -> np.ndarray:
     """Takes a class above 0 with this probability, each class with the same chance.
 
-    This is the oversampling of nnU-Net (Isensee et al. 2021, online methods), which
-    takes a third of every batch; here each crop has this probability independently.
+    Each crop has this probability independently. The oversampling of nnU-Net (Isensee
+    et al. 2021, online methods) takes the last third of every batch: probability=1 and
+    `config.sampling_share=0.33`.
     """
     foreground_classes = classes > 0
     return probability * foreground_classes / max(foreground_classes.sum(), 1)
@@ -38,6 +39,16 @@ def foreground(classes: np.ndarray, *, probability: Proportion = 1 / 3) -> np.nd
 def balanced(classes: np.ndarray) -> np.ndarray:
     """Takes one of the classes of the image, with equal chances for all."""
     return np.full(len(classes), 1 / max(len(classes), 1))
+
+
+def count_free_rows(share: float, size: int) -> int:
+    """Returns the number of rows of a batch, the first ones, that are not sampled.
+
+    Args:
+      share: of the rows whose crops a function of this module places.
+      size: the number of rows.
+    """
+    return round(size * (1 - share))
 
 
 def find_places(

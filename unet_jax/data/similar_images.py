@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy import ndimage
 
-from unet_jax.logs import iterate_with_progress
+from unet_jax.progress import iterate_with_progress
 
 SIMILAR, SIMILAR_DETAILS = 0.99, 0.9
 BLOCK = 256  # thumbnails that are compared with all others at a time

@@ -93,7 +93,7 @@ def mean_teacher(
             output, stats = forward(parts, params, state.stats, student_batch, key)
             # Unlabelled rows have loss 0. Averaged over replicas, this is the mean over
             # all labelled rows, whichever replicas they are on.
-            losses = compute_loss(parts, output, student_batch)
+            losses = compute_loss(parts, output, student_batch, axis_name)
             supervised = losses.mean() * (size / labelled)
             finest = output if isinstance(output, jax.Array) else output[0]
             difference = jnp.mean((parts.task.activate(finest) - target) ** 2)

@@ -4,6 +4,7 @@ A method is built from `Ingredients` and does not depend on devices, files or co
 Its functions are used like those of `optax.GradientTransformation`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,11 +41,11 @@ class Ingredients(NamedTuple):
     Attributes:
       model: the network, `(image, train, seed) -> output`.
       task: the meaning of the output.
-      loss: `(outputs, targets, weight) -> f32[B]`, with outputs and targets as dicts by
-        kind.
+      loss: as `losses.combine_losses` returns it.
       augment: `(key, example) -> example`.
       tx: the optimizer.
       ema: the decay of the moving average of the parameters; 0 for no average.
+      coarsest: as in `losses.compute_deep_supervision`.
     """
 
     model: nn.Module
@@ -53,6 +54,7 @@ class Ingredients(NamedTuple):
     augment: Augment
     tx: optax.GradientTransformation
     ema: float = 0.0
+    coarsest: bool = True
 
 
 class Method(NamedTuple):
@@ -180,14 +182,31 @@ def forward(
     return output, updates.get("batch_stats", {})
 
 
-def compute_loss(parts: Ingredients, output: Any, batch: Batch) -> jax.Array:
-    """Returns the loss `f32[B]` of one output, or of several with deep supervision."""
+def compute_loss(
+    parts: Ingredients, output: Any, batch: Batch, axis_name: str | None = None
+) -> jax.Array:
+    """Returns the loss `f32[B]` of one output, or of several with deep supervision.
+
+    Args:
+      parts: the ingredients.
+      output: of the network.
+      batch: the targets and the weights.
+      axis_name: the axis of replicas; None if arrays are global.
+    """
     levels = (output,) if isinstance(output, jax.Array) else output
     outputs = [parts.task.outputs(level) for level in levels]
     strides = parts.model.geometry(batch["image"].ndim - 2).strides
-    targets = parts.task.targets(batch)
-    weight = batch["weight"]
-    return compute_deep_supervision(parts.loss, outputs, targets, weight, strides)
+    loss = parts.loss
+    if axis_name is not None:
+        loss = functools.partial(loss, axis_name=axis_name)
+    return compute_deep_supervision(
+        loss,
+        outputs,
+        parts.task.targets(batch),
+        batch["weight"],
+        strides,
+        coarsest=parts.coarsest,
+    )
 
 
 def take_step(

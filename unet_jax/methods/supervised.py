@@ -30,7 +30,7 @@ def supervised(parts: Ingredients) -> Method:
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             output, stats = forward(parts, params, state.stats, batch, key)
-            return compute_loss(parts, output, batch).mean(), (stats, {})
+            return compute_loss(parts, output, batch, axis_name).mean(), (stats, {})
 
         return take_step(parts, state, objective, axis_name)
 

@@ -3,53 +3,31 @@
 A spec may name the functions in `__all__`. Each takes options and returns a `Metric`.
 """
 
-from unet_jax.metrics.boundary import (
-    hausdorff,
-    hausdorff95,
-    surface_dice,
-    surface_distance,
+from unet_jax.metrics import (
+    boundary,
+    calibration,
+    clustering,
+    objects,
+    overlap,
+    values,
+    warping,
 )
-from unet_jax.metrics.calibration import brier, calibration_error
-from unet_jax.metrics.clustering import rand_error, v_info, v_rand
+from unet_jax.metrics.boundary import *
+from unet_jax.metrics.calibration import *
+from unet_jax.metrics.clustering import *
 from unet_jax.metrics.metric import EvaluatedImage as EvaluatedImage
 from unet_jax.metrics.metric import Metric as Metric
 from unet_jax.metrics.metric import Score as Score
-from unet_jax.metrics.objects import (
-    aggregated_jaccard,
-    average_precision,
-    det,
-    f1,
-    panoptic_quality,
-    seg,
-)
-from unet_jax.metrics.overlap import accuracy, dice, iou, pixel_error, precision, recall
-from unet_jax.metrics.values import mae, psnr, ssim
-from unet_jax.metrics.warping import warping_error
+from unet_jax.metrics.objects import *
+from unet_jax.metrics.overlap import *
+from unet_jax.metrics.values import *
+from unet_jax.metrics.warping import *
 
-__all__ = [
-    "accuracy",
-    "aggregated_jaccard",
-    "average_precision",
-    "brier",
-    "calibration_error",
-    "det",
-    "dice",
-    "f1",
-    "hausdorff",
-    "hausdorff95",
-    "iou",
-    "mae",
-    "panoptic_quality",
-    "pixel_error",
-    "precision",
-    "psnr",
-    "rand_error",
-    "recall",
-    "seg",
-    "ssim",
-    "surface_dice",
-    "surface_distance",
-    "v_info",
-    "v_rand",
-    "warping_error",
-]
+__all__: list[str] = []
+__all__ += boundary.__all__
+__all__ += calibration.__all__
+__all__ += clustering.__all__
+__all__ += objects.__all__
+__all__ += overlap.__all__
+__all__ += values.__all__
+__all__ += warping.__all__

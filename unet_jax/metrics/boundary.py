@@ -25,6 +25,8 @@ from unet_jax.metrics.metric import OVER_IMAGES, EvaluatedImage, Metric
 from unet_jax.metrics.scores import average_over_images
 from unet_jax.specs import NonNegative
 
+__all__ = ["hausdorff", "hausdorff95", "surface_dice", "surface_distance"]
+
 
 class Distances(NamedTuple):
     """The distances between two surfaces; both are empty if one mask is empty."""

@@ -13,6 +13,8 @@ from unet_jax.metrics.metric import OVER_PIXELS, EvaluatedImage, Metric, Score
 from unet_jax.metrics.scores import divide_or_nan, score_ratio
 from unet_jax.specs import Domain
 
+__all__ = ["brier", "calibration_error"]
+
 _Bins = Annotated[int, Domain("from 1 to 1000", lambda x: 1 <= x <= 1000)]
 
 

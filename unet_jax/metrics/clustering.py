@@ -17,6 +17,8 @@ from unet_jax.metrics.metric import OVER_IMAGES, EvaluatedImage, Metric, Score
 from unet_jax.metrics.scores import divide_or_nan, score_ratio
 from unet_jax.specs import Proportion
 
+__all__ = ["rand_error", "v_info", "v_rand"]
+
 Thresholds = tuple[Proportion, ...]
 DEFAULT_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 

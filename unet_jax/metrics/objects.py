@@ -26,6 +26,15 @@ from unet_jax.metrics.metric import OVER_OBJECTS, EvaluatedImage, Metric, Score
 from unet_jax.metrics.scores import divide_or_nan, score_ratio
 from unet_jax.specs import Proportion
 
+__all__ = [
+    "aggregated_jaccard",
+    "average_precision",
+    "det",
+    "f1",
+    "panoptic_quality",
+    "seg",
+]
+
 IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 MOST_IOU = 1 - 1e-10  # the largest threshold in COCO: rounding must not matter
 SPLIT_COST, MISSED_COST, FALSE_COST = 5, 10, 1  # Cell Tracking Challenge

@@ -18,6 +18,8 @@ import numpy as np
 from unet_jax.metrics.metric import OVER_PIXELS, EvaluatedImage, Metric, Score
 from unet_jax.metrics.scores import divide_or_nan
 
+__all__ = ["accuracy", "dice", "iou", "pixel_error", "precision", "recall"]
+
 
 def measure_confusion(image: EvaluatedImage) -> np.ndarray:
     """Counts the annotated pixels of each truth (rows) and prediction (columns).

@@ -20,6 +20,8 @@ from unet_jax.metrics.scores import score_ratio
 from unet_jax.specs import NonNegative, Positive
 from unet_jax.text import dimensions
 
+__all__ = ["mae", "psnr", "ssim"]
+
 HIGHEST_PSNR = 100.0  # dB
 K1, K2 = 0.01, 0.03  # Wang et al. 2004, section III-C
 TRUNCATE = 3.5  # half width of a window in sigmas: 11 pixels for a sigma of 1.5

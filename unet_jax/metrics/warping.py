@@ -11,6 +11,8 @@ import numpy as np
 from unet_jax.metrics.metric import OVER_PIXELS, EvaluatedImage, Metric
 from unet_jax.metrics.scores import score_ratio
 
+__all__ = ["warping_error"]
+
 # The eight neighbours of a pixel in a circle, faces and corners alternating.
 _RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
 

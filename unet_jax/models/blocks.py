@@ -27,6 +27,7 @@ Residual = Literal["none", "projection", "identity"]
 Sizes = tuple[int, ...]  # kernels or strides, one for each axis or one for all
 
 LONGEST_PERIOD = 10_000.0  # of the sinusoids of a time embedding, divided by 2 pi
+EPSILON = 1e-5  # added to the variance in every norm, as in PyTorch and nnU-Net
 
 # N(0, sqrt(2 / N)), with N the number of incoming nodes (section 3 of the paper).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -255,12 +256,13 @@ class Normalization(nn.Module):
             return nn.BatchNorm(
                 use_running_average=not train,
                 momentum=0.9,
+                epsilon=EPSILON,
                 axis_name=self.axis_name,
                 dtype=self.dtype,
             )(x)
         channels = x.shape[-1]
         groups = channels if self.kind == "instance" else math.gcd(channels, 8)
-        return nn.GroupNorm(num_groups=groups, dtype=self.dtype)(x)
+        return nn.GroupNorm(groups, epsilon=EPSILON, dtype=self.dtype)(x)
 
 
 class Dropout(nn.Module):

@@ -11,12 +11,17 @@ from typing import Any
 import numpy as np
 
 from unet_jax.errors import UserError
-from unet_jax.models.blocks import AttentionGate, Conv, Normalization, Sizes, UpConv
+from unet_jax.models.blocks import (
+    EPSILON,
+    AttentionGate,
+    Conv,
+    Normalization,
+    Sizes,
+    UpConv,
+)
 from unet_jax.models.onnx_graph import Graph
 from unet_jax.models.sizes import count_border_pixels
 from unet_jax.models.unet import UNet
-
-BATCH_EPSILON, GROUP_EPSILON = 1e-5, 1e-6  # of nn.BatchNorm and nn.GroupNorm
 
 # The operator of a function of jax.nn, and its attributes.
 ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -92,7 +97,7 @@ def _fold_batch_norm(
     """Returns the kernel and the bias of a convolution with its batch norm."""
     path = f"{path}/BatchNorm_0"
     params, stats = graph.params(path), graph.params(path, "batch_stats")
-    scale = params["scale"] / np.sqrt(stats["var"] + BATCH_EPSILON)
+    scale = params["scale"] / np.sqrt(stats["var"] + EPSILON)
     bias = (bias - stats["mean"]) * scale + params["bias"]
     return kernel * scale.reshape(-1, *(1,) * (kernel.ndim - 1)), bias
 
@@ -104,17 +109,13 @@ def _add_group_norm(graph: Graph, path: str, x: str, norm: Normalization) -> str
     if norm.kind == "instance":
         arrays = [graph.constant(path, "scale", scale)]
         arrays.append(graph.constant(path, "bias", bias))
-        return graph.add(
-            path, "InstanceNormalization", x, *arrays, epsilon=GROUP_EPSILON
-        )
+        return graph.add(path, "InstanceNormalization", x, *arrays, epsilon=EPSILON)
     groups = math.gcd(len(scale), 8)
     shape = graph.constant(path, "groups", np.array([0, groups, -1]))
     arrays = [graph.constant(path, "one", np.ones(groups, np.float32))]
     arrays.append(graph.constant(path, "zero", np.zeros(groups, np.float32)))
     grouped = graph.add(path, "Reshape", x, shape)
-    y = graph.add(
-        path, "InstanceNormalization", grouped, *arrays, epsilon=GROUP_EPSILON
-    )
+    y = graph.add(path, "InstanceNormalization", grouped, *arrays, epsilon=EPSILON)
     y = graph.add(path, "Reshape", y, graph.add(path, "Shape", x))
     each = (-1, *(1,) * graph.axes)
     y = graph.add(path, "Mul", y, graph.constant(path, "scale", scale.reshape(each)))

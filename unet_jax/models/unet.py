@@ -6,6 +6,7 @@ Segmentation, MICCAI 2015, arXiv:1505.04597.
 
 import functools
 import math
+import shlex
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -258,10 +259,11 @@ class UNet(nn.Module):
         for field, fewer in WITHOUT_ENTRY.items():
             count, given = levels - fewer, len(getattr(self, field))
             if given not in (1, count):
-                return (
+                line = (
                     f"{field} needs 1 entry or {count}, for the {levels} levels of "
                     f"widths, not {given}"
                 )
+                return line + self._advise_entries(field, count)
         for field in ("encoder_depths", "decoder_depths"):
             if sum(self._expand_field(field)) > MAX_DEPTH:
                 return f"{field} is more than {MAX_DEPTH} blocks in all; lower it"
@@ -308,6 +310,15 @@ class UNet(nn.Module):
     @property
     def _shortcut(self) -> Residual:
         return "projection" if self.residual else "none"
+
+    def _advise_entries(self, field: str, count: int) -> str:
+        """Returns the flag that keeps the first entries; '' if there are too few."""
+        given = getattr(self, field)
+        if len(given) < count:
+            return ""
+        entries = [str(entry).replace(" ", "") for entry in given[:count]]
+        text = ",".join(entries) + ("," if count == 1 else "")
+        return f"; for its first entries set --config.model.{field}={shlex.quote(text)}"
 
     def _expand_field(self, field: str) -> tuple:
         """Returns the entries of a field, one for each level or each stride."""

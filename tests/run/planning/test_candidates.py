@@ -63,6 +63,30 @@ def test_a_network_with_strides_for_every_level_keeps_its_levels():
     assert (model.widths, crop) == (flat.widths, (10, 8, 12))
 
 
+@pytest.mark.parametrize(
+    ("shape", "widths", "depths"),
+    [
+        ((64, 64), (32, 64, 128, 256, 512), (1, 3, 4, 6, 6)),
+        ((40, 56), (32, 64, 128, 256), (1, 3, 4, 6)),
+        ((512, 512), (32, 64, 128, 256, 512, 512), (1, 3, 4, 6, 6, 6)),
+    ],
+)
+def test_depths_of_every_level_follow_the_number_of_levels(shape, widths, depths):
+    """nnU-Net's residual encoder: 4 pixels or more at the lowest level."""
+    model = UNet(
+        (32, 64, 128, 256, 512, 512),
+        padding="SAME",
+        encoder="residual",
+        encoder_depths=(1, 3, 4, 6, 6, 6),
+        decoder_depths=(1, 1, 1, 1, 2),
+    )
+    model, crop = next(candidates.list_candidates(model, shape, (1.0,) * 2))
+    assert (model.widths, model.encoder_depths, crop) == (widths, depths, shape)
+    assert model.decoder_depths == (1, 1, 1, 1, 2)[: len(widths) - 1]
+    assert model.fault() is None
+    assert candidates.set_levels(model, 7, 2).encoder_depths == (1, 3, 4, 6, 6, 6, 6)
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("shape", [(300, 200), (17, 90, 60), (3, 3)])
 def test_candidates_are_legal_and_ever_smaller(padding, shape):

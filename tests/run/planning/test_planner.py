@@ -211,7 +211,7 @@ def test_a_plan_keeps_what_the_user_gave(monkeypatch):
     planned, reasons = a_plan(config, *flags)
     for field in ("crop", "batch_size", "steps", "model", "normalize", "loss"):
         assert planned[field] == config[field]
-    assert reasons["crop"] == reasons["model.widths"] == "given on the command line"
+    assert reasons["crop"] == reasons["model.widths"] == "given by the user"
     assert run_get_config(format_plan(plan_of(config, flags), "x")) == planned
 
     widths, _ = a_plan(config, "model.widths")  # on its own, with any crop

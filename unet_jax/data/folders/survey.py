@@ -34,7 +34,7 @@ from unet_jax.data.label_map import (
 )
 from unet_jax.data.record import RecordStats, count_pixels
 from unet_jax.errors import UserError, prefix_errors
-from unet_jax.logs import iterate_with_progress
+from unet_jax.progress import iterate_with_progress
 from unet_jax.text import listing, printable
 
 THREADS = 4  # decoding releases Python's lock

@@ -10,6 +10,7 @@ the lowest level.
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import flax.linen as nn
 
@@ -22,6 +23,8 @@ MIN_LOWEST = 4  # pixels along each axis of the lowest level
 MAX_LEVELS = 5  # up to which levels are added: the paper's number
 MAX_WIDTH = {2: 1024, 3: 320}  # channels of an added level: the paper's, nnU-Net's
 SHRINK = 0.8  # factor on the number of pixels from one candidate to the next
+# Fields of depths, and the number of levels without one.
+WITHOUT_DEPTH = {"encoder_depths": 0, "decoder_depths": 1}
 
 
 def list_candidates(
@@ -37,7 +40,7 @@ def list_candidates(
     The first crop holds the whole image unless that exceeds `MAX_EDGE`.
 
     Args:
-      model: a network with `widths`, which are shortened, or extended by doubling.
+      model: a network with `widths`.
       shape: spatial shape of the median image, in pixels.
       aspect: size of its pixels along each axis.
       space: number of devices that share the first axis.
@@ -92,10 +95,24 @@ def extend_widths(given: tuple[int, ...], levels: int, axes: int) -> tuple[int, 
     return tuple(more)
 
 
+def set_levels(model: nn.Module, levels: int, axes: int) -> nn.Module:
+    """Returns a network with another number of levels.
+
+    Widths are cut short, or extended by doubling. Depths of every level are cut short,
+    or the last one is repeated.
+    """
+    changes: dict[str, Any] = {"widths": extend_widths(model.widths, levels, axes)}
+    for field, fewer in WITHOUT_DEPTH.items():
+        given = getattr(model, field, ())
+        if len(given) > 1:
+            changes[field] = (given + given[-1:] * levels)[: levels - fewer]
+    return model.clone(**changes)
+
+
 def deepen(model: nn.Module, crop: tuple[int, ...]) -> nn.Module:
     """Returns the deepest network for a crop; the given one if no other takes it."""
     for levels in range(max(MAX_LEVELS, len(model.widths)), 1, -1):
-        tried = model.clone(widths=extend_widths(model.widths, levels, len(crop)))
+        tried = set_levels(model, levels, len(crop))
         if tried.fault():
             continue
         geometry = tried.geometry(len(crop))
@@ -118,11 +135,10 @@ def _fit_network(
     The lowest level keeps `MIN_LOWEST` pixels along each axis, and a VALID network
     outputs at least half of every edge of the crop. A crop that holds the whole image
     may exceed `pixels`, because its edges are rounded up to legal sizes. A network
-    whose strides, kernels or depths are given per level keeps its levels.
+    whose strides or kernels are given per level keeps its levels.
     """
     for count in levels:
-        widths = extend_widths(model.widths, count, len(shape))
-        tried = model.clone(widths=widths)
+        tried = set_levels(model, count, len(shape))
         if tried.fault():
             continue
         network, geometry = tried, tried.geometry(len(shape))

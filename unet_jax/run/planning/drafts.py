@@ -105,6 +105,7 @@ def make_candidates(
     for network, crop in _list_crops(config, model, images, given, layout.space):
         output = candidates.compute_output_shape(crop, network.geometry(len(crop)))
         fields = [_explain_crop(crop, output, images), _explain_widths(network, output)]
+        fields += _list_depths(config, network)
         fields += _choose_sampling(
             config, records, output, images, background=background
         )
@@ -160,7 +161,12 @@ def _list_crops(
     space: int,
 ) -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
     """Yields networks and crops, the largest first; the given ones are kept."""
-    keep = is_given(given, "model.widths")
+    levels = [
+        f"model.{field}"
+        for field in ("widths", *candidates.WITHOUT_DEPTH)
+        if len(config.model.get(field, ())) > 1
+    ]
+    keep = any(is_given(given, field) for field in levels)
     if not is_given(given, "crop"):
         yield from candidates.list_candidates(
             model, images.median, images.aspect, space, keep_levels=keep
@@ -195,6 +201,16 @@ def _explain_widths(model: nn.Module, output: tuple[int, ...]) -> PlannedField:
     lowest = min(size // stride for size, stride in zip(output, strides, strict=True))
     reason = f"{len(model.widths)} levels; the lowest one keeps {lowest} pixels"
     return PlannedField("model.widths", model.widths, reason)
+
+
+def _list_depths(config: ConfigDict, network: nn.Module) -> list[PlannedField]:
+    """Returns the depths that differ from those of the config."""
+    depths = {field: getattr(network, field, ()) for field in candidates.WITHOUT_DEPTH}
+    return [
+        PlannedField(f"model.{field}", value, "one number for each level")
+        for field, value in depths.items()
+        if value != config.model.get(field, ())
+    ]
 
 
 def _explain_batch(batch: int, smallest: int, full: int, replicas: int) -> PlannedField:

@@ -100,7 +100,7 @@ def plan_training(
     seconds = trial.step_seconds
     steps = _choose_steps(config, len(records), trial, budget, given)
     of_user = [
-        PlannedField(name, _value_of(config, name), "given on the command line")
+        PlannedField(name, _value_of(config, name), "given by the user")
         for name in PLANNED
         if drafts.is_given(given, name)
     ]
@@ -118,7 +118,8 @@ def format_plan(plan: TrainingPlan, title: str) -> str:
     reasons: dict[str, str] = {}
     for field, _, reason in plan.fields:
         outer, _, inner = field.partition(".")
-        reasons[outer] = f"{inner}: {reason}" if inner else reason
+        reason = f"{inner}: {reason}" if inner else reason
+        reasons[outer] = "; ".join(filter(None, (reasons.get(outer), reason)))
     measured = f"{format_bytes(plan.memory)} on each device, " if plan.memory else ""
     measured += f"{format_duration(plan.seconds)} for 1000 steps including reading"
     notes = {

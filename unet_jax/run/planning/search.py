@@ -15,6 +15,7 @@ from typing import NamedTuple
 from unet_jax import logs
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
+from unet_jax.progress import show_progress
 from unet_jax.report.formatting import format_bytes, format_duration
 from unet_jax.run.planning import cost
 from unet_jax.run.planning.drafts import Candidate
@@ -137,13 +138,13 @@ def _choose_next(
 def _measure(candidate: Candidate, splits: Splits, limits: Limits) -> Trial:
     config, start = candidate.config, time.monotonic()
     text = f"a step of {config.batch_size} x {dimensions(config.crop)} pixels"
-    with logs.show_progress(f"compiling {text}"):
+    with show_progress(f"compiling {text}"):
         compiled = cost.compile_step(config, splits)
     compilation = logs.format_seconds(time.monotonic() - start)
     memory = compiled.memory if compiled else math.inf
     fixed, step = compiled.fixed if compiled else 0, math.inf
     if compiled and memory <= limits.memory:
-        with logs.show_progress(f"measuring {text}", silent=True):
+        with show_progress(f"measuring {text}", silent=True):
             step = cost.measure_step_time(config, compiled)
         logs.say(
             f"  compiled in {compilation}; {format_duration(step)} and "
