@@ -9,9 +9,11 @@ import sys
 
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 import unet_jax
 from unet_jax.configs import isbi
+from unet_jax.data import cells
 from unet_jax.errors import UserError
 from unet_jax.run import run_config, run_folder
 from unet_jax.run.training_log import TrainingLog
@@ -24,14 +26,19 @@ def workdir(trained, tmp_path):
 
 
 def test_a_config_is_loaded_by_name_path_or_run(trained, tmp_path):
-    assert unet_jax.load_config("isbi") == isbi.get_config()
-    assert unet_jax.load_config(isbi.__file__) == isbi.get_config()
-    assert unet_jax.load_config(f"saved:{trained[1]}") == trained[0]
+    config = isbi.get_config().to_dict()
+    assert unet_jax.load_config("isbi").to_dict() == config
+    assert unet_jax.load_config(isbi.__file__).to_dict() == config
+    saved = unet_jax.load_config(f"saved:{trained[1]}")
+    assert saved.to_dict() == trained[0].to_dict()
     with pytest.raises(UserError, match="did you mean 'isbi'"):
         unet_jax.load_config("isby")
     (tmp_path / "empty.py").touch()
     with pytest.raises(UserError, match=r"empty.py has no function get_config\(\)"):
         unet_jax.load_config(tmp_path / "empty.py")
+    (tmp_path / "dict.py").write_text("def get_config():\n    return {}\n")
+    with pytest.raises(UserError, match=r"dict.py: get_config\(\) returned dict, not"):
+        unet_jax.load_config(tmp_path / "dict.py")
 
 
 def test_train_returns_the_scores_of_the_test_split(tiny, tmp_path, monkeypatch):
@@ -51,6 +58,49 @@ def test_a_mistake_is_an_exception(tiny, tmp_path):
         unet_jax.train("no such config")
     with pytest.raises(UserError, match="no finished checkpoint"):
         unet_jax.evaluate(tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of ten images with masks."""
+    source = cells(shape=(32, 32), train=10).train
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for i in range(10):
+        record = source.load(i)
+        mask = record["label"].astype("uint8") * 255
+        Image.fromarray(record["image"][..., 0]).save(tmp_path / f"images/{i}.png")
+        Image.fromarray(mask).save(tmp_path / f"masks/{i}.png")
+    return tmp_path
+
+
+def load_folder_config(images):
+    config = unet_jax.load_config("folder")
+    config.data.root = str(images)
+    config.model.widths = (2, 4)
+    config.plan.seconds = 0.1
+    return config
+
+
+def test_an_inspection_plans_and_keeps_fields(images, capsys):
+    config = load_folder_config(images)
+    plan = unet_jax.inspect(config, images / "run", keep=["model.widths"])
+    assert "no errors" in capsys.readouterr().out
+    planned = unet_jax.load_config(plan)
+    assert planned.model.widths == (2, 4)
+    assert planned.crop == (32, 32)
+    config.plan.seconds = 0.0
+    assert unet_jax.inspect(config, images / "run") is None
+
+
+def test_an_inspection_that_finds_errors_is_one(images, capsys):
+    (images / "masks/3.png").unlink()
+    with pytest.raises(
+        UserError, match=r"the data have errors.*inspect\.html"
+    ) as error:
+        unet_jax.inspect(load_folder_config(images), images / "run")
+    assert "\n" not in str(error.value)
+    assert "3.png" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -120,4 +170,5 @@ def test_a_run_folder_runs_no_code_without_trust(theirs, tiny, tmp_path, monkeyp
         with pytest.raises(UserError, match="'theirs.losses:focal', code from outside"):
             call(source)
     assert "theirs.losses" not in sys.modules
-    assert unet_jax.load_config(source, trust=True) == tiny
+    loaded = unet_jax.load_config(source, trust=True)
+    assert loaded.to_dict() == tiny.to_dict()

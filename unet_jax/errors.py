@@ -34,12 +34,17 @@ class UserError(Exception):
     """A mistake that the user can correct.
 
     Its text is one line: what is wrong, in which file or field, and what to do. The
-    command line prints it without a traceback and exits with code 1. Control characters
-    in it, which names of files may have, are escaped.
+    command line prints it without a traceback and exits with code 1, and a notebook
+    shows it without a traceback. Control characters in it, which names of files may
+    have, are escaped.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(printable(text, keep="\n"))
+
+    def _render_traceback_(self) -> list[str]:
+        """Returns what IPython shows instead of a traceback."""
+        return [f"error: {line}" for line in str(self).splitlines()]
 
 
 def suggest(wrong: str, known: Iterable[str], *, field: str = "") -> str:

@@ -1,23 +1,15 @@
-"""Lines, bars and clocks on the terminal, and the files that a log writes."""
+"""Lines on the terminal, and the files that a log writes."""
 
 import contextlib
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import jax
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from unet_jax.errors import UserError
 from unet_jax.json_file import decode_json
@@ -25,12 +17,8 @@ from unet_jax.text import fold, printable, tabulate
 
 METRICS = "metrics.jsonl"
 SECONDS, FIRST_STEP = "seconds", "first_step_seconds"  # in metrics.jsonl
-PROGRESS_INTERVAL = 30.0  # seconds between two lines about progress, off a terminal
 WIDTH = 80  # columns of tables that go to a file or a pipe
 
-Item = TypeVar("Item")
-
-_bars: Progress | None = None  # what the terminal shows now
 WARNING = "warning: "  # begins a line that is a warning
 
 given_warnings: list[str] = []  # by this process, for the provenance of its run
@@ -72,113 +60,6 @@ def write_file(path: Path, data: bytes) -> None:
     with partial.open("xb") as file:  # x: never opens the target of a link
         file.write(data)
     os.replace(partial, path)
-
-
-class ReportProgress(Protocol):
-    """A function that is called when another part of some work is finished."""
-
-    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Shows the numbers of finished parts and of all parts, and a note.
-
-        Without a total, the one before it remains.
-        """
-
-
-@contextlib.contextmanager
-def show_progress(
-    text: str, total: int | None = None, *, silent: bool = False
-) -> Iterator[ReportProgress]:
-    """Shows that the context is at work, in process 0 only.
-
-    A terminal shows the text with a running clock and, if there is a total, a bar. Bars
-    of nested contexts stand below each other, and a bar disappears with its context. If
-    the output is not a terminal, the text is printed as a line, and then the progress,
-    at most every `PROGRESS_INTERVAL` seconds.
-
-    Args:
-      text: the work: 'compiling the training step'.
-      total: the number of its parts; None if they are not counted, or not yet.
-      silent: True to print no line at the start.
-
-    Yields:
-      The function that reports progress.
-    """
-    if jax.process_index() != 0:
-        yield lambda done, total=None, note="": None
-    elif sys.stdout.isatty():
-        with _open_bars() as bars:
-            count = "" if total is None else f"0/{total}"
-            task = bars.add_task(text, total=total, text=count)
-
-            def move(done: int, total: int | None = None, note: str = "") -> None:
-                bars.update(task, completed=done, total=total)
-                whole = next(t.total for t in bars.tasks if t.id == task)
-                count = "" if whole is None else f"{done}/{whole:.0f}"
-                bars.update(task, text=f"{count}  {note}".strip())
-
-            try:
-                yield move
-            finally:
-                bars.remove_task(task)
-    else:
-        if not silent:
-            say(f"{text} ...")
-        yield _make_progress_printer(text, total)
-
-
-def iterate_with_progress(
-    items: Iterable[Item], total: int, text: str
-) -> Iterator[Item]:
-    """Yields the items, and shows how many of them are done; see `show_progress`.
-
-    Args:
-      items: the items; the work on one is done when the next one is asked for.
-      total: their number.
-      text: the work: 'reading 20,000 pairs'. No line is printed at the start.
-    """
-    with show_progress(text, total, silent=True) as report:
-        for done, item in enumerate(items, start=1):
-            yield item
-            report(done)
-
-
-@contextlib.contextmanager
-def _open_bars() -> Iterator[Progress]:
-    """Yields the bars on the terminal, and opens them if they are not open."""
-    global _bars
-    if _bars is not None:
-        yield _bars
-        return
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[text]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(soft_wrap=True),
-        refresh_per_second=4,
-        transient=True,
-    ) as _bars:
-        _bars.console.show_cursor()  # a process that is killed cannot do it later
-        try:
-            yield _bars
-        finally:
-            _bars = None
-
-
-def _make_progress_printer(text: str, total: int | None) -> ReportProgress:
-    """Returns a function that prints a line if the last one was long ago."""
-    start = last = time.perf_counter()
-    whole = total
-
-    def print_line(done: int, total: int | None = None, note: str = "") -> None:
-        nonlocal last, whole
-        whole, now = total or whole, time.perf_counter()
-        if now - last >= PROGRESS_INTERVAL:
-            last = now
-            say(f"{text}: {done} of {whole} in {format_seconds(now - start)}")
-
-    return print_line
 
 
 def format_seconds(seconds: float) -> str:
@@ -284,7 +165,7 @@ def print_scores(
       averaged: the metrics whose score is the mean over the classes.
       omit_background: True if the mean leaves out class 0.
     """
-    cells = {name.partition("/")[2]: _format_score(v) for name, v in scores.items()}
+    cells = {name.partition("/")[2]: format_score(v) for name, v in scores.items()}
     metrics = list(dict.fromkeys(name.partition("/")[0] for name in cells))
     columns = [m for m in metrics if any(f"{m}/{c}" in cells for c in classes)]
     mean = "mean (foreground)" if omit_background else "mean (all classes)"
@@ -298,8 +179,8 @@ def print_scores(
             say(line)
 
 
-def _format_score(value: float | None) -> str:
-    """Returns four decimals, or three digits of a smaller number."""
+def format_score(value: float | None) -> str:
+    """Returns four decimals, or three digits of a smaller number; - if undefined."""
     if value is None:
         return "-"
     return f"{value:#.3g}" if 0 < abs(value) < 0.001 else f"{value:.4f}"

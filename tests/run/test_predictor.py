@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 import unet_jax
+from unet_jax import pictures
 from unet_jax.build.training import build
 from unet_jax.checkpoint import Checkpoints
+from unet_jax.colours import choose_colours
 from unet_jax.data import cells
 from unet_jax.errors import UserError
-from unet_jax.run import scoring
+from unet_jax.run.cases import predict_examples
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,8 @@ def test_predictions_equal_those_of_the_evaluation_to_the_bit(
         like = parts.prediction.inference.devices.abstract(parts.prediction.variables)
         _, variables = checkpoints.load_best(like)
     for index in range(3):
-        case = scoring.predict_case(parts, [variables], parts.test, index)
+        one = parts, [variables], parts.test, [index]
+        case = next(predict_examples(*one, as_predicted=True)).image
         image = raw(index)
         np.testing.assert_array_equal(
             predictor.probabilities(image), case.probabilities
@@ -78,6 +81,13 @@ def test_an_ensemble_is_the_mean_of_its_members(trained, predictor, tiny, tmp_pa
         apart, total - (compute_entropy(a) + compute_entropy(b)) / 2, atol=1e-5
     )
     assert np.abs(predictor.uncertainty(raw(), "mutual_information")).max() < 1e-5
+
+
+def test_an_overlay_has_the_labels_on_the_image(predictor):
+    image = raw()
+    expected = pictures.draw_overlay(image, predictor.labels(image), choose_colours(2))
+    np.testing.assert_array_equal(predictor.overlay(image), expected)
+    np.testing.assert_array_equal(predictor.overlay(image[..., 0]), expected)
 
 
 @pytest.mark.slow

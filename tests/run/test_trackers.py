@@ -18,7 +18,12 @@ from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from unet_jax.build.field_checks import check_fields
 from unet_jax.errors import UserError
 from unet_jax.run import evaluate
-from unet_jax.run.trackers import check_installed, flatten_config, open_trackers
+from unet_jax.run.trackers import (
+    Tracker,
+    check_installed,
+    flatten_config,
+    open_trackers,
+)
 
 ROOT = Path(__file__).parents[2]
 PICTURE = np.zeros((4, 6, 3), np.uint8)
@@ -236,6 +241,18 @@ def test_an_unknown_tracker_is_refused(tiny, logs, words):
         tiny.logs = logs
     with pytest.raises(UserError, match=words):
         check_fields(tiny)
+
+
+def test_open_trackers_are_closed_with_the_others(tiny, tmp_path):
+    calls = []
+    nothing = [lambda *_: None] * 4
+    own = Tracker(*nothing, close=lambda *, failed: calls.append(failed))
+    with open_trackers(tiny, tmp_path, [own]) as opened:
+        assert opened[0] is own
+        assert len(opened) == 2
+    with pytest.raises(KeyError), open_trackers(tiny, tmp_path, [own]):
+        raise KeyError
+    assert calls == [False, True]
 
 
 def test_trackers_are_for_the_first_process_and_may_be_none(

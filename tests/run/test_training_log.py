@@ -23,7 +23,7 @@ def calls():
 def tracker(calls):
     return Tracker(
         *(lambda *given, name=name: calls.append((name, *given))
-          for name in Tracker._fields)
+          for name in Tracker._fields if name != "visible")
     )  # fmt: skip
 
 
@@ -57,6 +57,14 @@ def test_a_log_writes_a_line_and_passes_numbers_and_pictures_on(
     assert capsys.readouterr().out == (
         "compiling the training step ...\nstep 1  train: loss 0.5  val: dice -\n"
     )
+
+
+def test_numbers_that_a_tracker_shows_are_not_printed(tmp_path, capsys, tracker):
+    visible = tracker._replace(visible=True)
+    with TrainingLog(tmp_path, 0, 10, [tracker, visible], writer=True) as log:
+        log.advance(1)
+        log.write_scalars(1, {"train/loss": 0.5})
+    assert "step 1" not in capsys.readouterr().out
 
 
 def test_a_resumed_log_drops_the_lines_after_its_start(tmp_path, tracker, calls):

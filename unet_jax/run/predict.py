@@ -12,12 +12,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
-from unet_jax.checkpoint import check_trained
 from unet_jax.data import files
 from unet_jax.data.files import ImageFile, ImageWriter
 from unet_jax.errors import UserError
 from unet_jax.inference import DeviceError, Request
+from unet_jax.progress import show_progress
 from unet_jax.run import preview, run_folder
+from unet_jax.run.ensemble import list_members
 from unet_jax.run.predictor import Predictor
 from unet_jax.text import dimensions, listing, printable
 from unet_jax.tiling import ReadBox, Results
@@ -38,7 +39,8 @@ def predict(
 
     Args:
       config: the config of the run; `predict` may be changed.
-      workdir: the run folder.
+      workdir: the run folder, or that of a cross-validation, whose folds are an
+        ensemble.
       input: a file, a folder or a glob.
       output: the folder to write to.
       ensemble: further run folders; the predictions of all runs are averaged.
@@ -54,9 +56,8 @@ def predict(
     """
     source, target = str(Path(input).expanduser()), Path(output).expanduser()
     paths = files.find_images(source)
-    runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
-    check_trained(workdir)
-    run_folder.create_or_check(workdir, config)  # refuses the config of another run
+    runs = list_members(workdir, ensemble)
+    run_folder.create_or_check(runs[0], config)  # refuses the config of another run
     predictor = Predictor.from_config(config, runs)
     paths = _exclude_results(target, paths)
     run_folder.create(target, "output")
@@ -71,8 +72,8 @@ def predict(
     earlier = _list_results(target)
     faults = []
     with (
-        logs.show_progress("predicting files", len(mine)) as report,
-        logs.show_progress("tiles", silent=True) as show_tiles,
+        show_progress("predicting files", len(mine)) as report,
+        show_progress("tiles", silent=True) as show_tiles,
     ):
         for done, path in enumerate(mine, 1):
             try:
@@ -171,7 +172,8 @@ def _predict_grid(
     name: str,
     on_progress: Callable,
 ) -> str:
-    options, plane = predictor.setup.options, preview.choose_plane(grid)
+    setup = predictor.setup
+    options, plane = setup.options, preview.choose_plane(grid)
     request = Request(
         prediction=options.save_probabilities or options.save_uncertainty,
         member_entropy=options.save_uncertainty,
@@ -197,7 +199,7 @@ def _predict_grid(
             done += len(next(iter(answer.values())))
     planes = {k: preview.join_plane(rows, plane) for k, rows in shown.items() if rows}
     pixels = preview.read_plane(raws[plane.image], grid, plane)
-    png = pictures.encode_png(_draw_overlay(predictor, pixels, planes))
+    png = pictures.encode_png(preview.draw_overlay(setup, pixels, planes))
     logs.write_file(target / f"{name}_overlay.png", png)
     path = next(iter(writers.values())).path
     size = dimensions([grid.count, *grid.shape] if grid.count > 1 else grid.shape)
@@ -222,24 +224,6 @@ def _select_outputs(
         yield "uncertainty", predictor.measure_uncertainty(answer), 2
     if "objects" in answer:
         yield "instances", _cast_object_ids(answer["objects"], grid), 0
-
-
-def _draw_overlay(
-    predictor: Predictor, pixels: np.ndarray, planes: dict[str, np.ndarray]
-) -> pictures.Picture:
-    """Draws the classes and objects on the image, or the values beside it."""
-    setup = predictor.setup
-    if "values" in planes:
-        both = map(pictures.draw_image, (pixels, planes["values"]))
-        return pictures.make_contact_sheet(list(both), columns=2)
-    colours, objects = setup.preprocessing["colours"], planes.get("objects")
-    return pictures.draw_overlay(
-        pixels,
-        planes["label"],
-        colours,
-        objects,
-        background=setup.preprocessing.get("background", True),
-    )
 
 
 class ResultCounts:

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax import compilation_cache
+from unet_jax import compilation_cache, pictures
 from unet_jax.arrays import chunk_slices
 from unet_jax.build import field_checks
 from unet_jax.build.prediction import PredictionParts, build_prediction
-from unet_jax.checkpoint import check_trained, load_newest_metadata
+from unet_jax.checkpoint import load_newest_metadata
 from unet_jax.data.files import channel_converter
 from unet_jax.data.normalize import Scale
 from unet_jax.data.resample import Resampling
@@ -20,7 +20,8 @@ from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import DeviceError, Request, compute_entropy
 from unet_jax.postprocess import find_foreground_objects
 from unet_jax.run import run_config
-from unet_jax.run.ensemble import get_metadata, open_runs
+from unet_jax.run.ensemble import get_metadata, list_members, open_runs
+from unet_jax.run.preview import draw_overlay
 from unet_jax.tiling import ReadBox, Results
 
 
@@ -46,7 +47,8 @@ class Predictor:
         """Loads the best checkpoint of each run folder; their predictions are averaged.
 
         Args:
-          *runs: run folders with the same network and the same kind of data.
+          *runs: run folders with the same network and the same kind of data. That of
+            a cross-validation stands for the runs of its folds.
           trust: True to import code from outside this package if the config of the
             first run names it.
           **options: fields of `config.predict` that replace those of the first run's
@@ -58,14 +60,14 @@ class Predictor:
         if not runs:
             raise UserError("Predictor.load needs a run folder, such as 'runs/isbi'")
         compilation_cache.enable()
-        first = Path(runs[0]).expanduser()
-        check_trained(first)
-        saved = load_newest_metadata(first)["config"]
+        first, *others = (Path(run).expanduser() for run in runs)
+        members = list_members(first, others)
+        saved = load_newest_metadata(members[0])["config"]
         run_config.check_trusted(saved, first, trust=trust, predicts=True)
-        config = run_config.make_config(saved, first)
+        config = run_config.make_config(saved, members[0])
         with config.predict.ignore_type():  # types are checked when it is built
             config.predict.update(options)
-        return cls.from_config(config, [Path(run).expanduser() for run in runs])
+        return cls.from_config(config, members)
 
     @classmethod
     def from_config(cls, config: ConfigDict, runs: Sequence[Path]) -> "Predictor":
@@ -191,6 +193,28 @@ class Predictor:
         total = compute_entropy(task, task.probabilities(answer["prediction"]))
         mutual = np.maximum(total - answer["member_entropy"], 0)
         return np.stack([total, mutual], axis=-1)
+
+    def overlay(
+        self, image: np.ndarray, spacing: Sequence[float] | None = None
+    ) -> pictures.Picture:
+        """Returns a picture of the prediction, `u8[H, W, 3]`.
+
+        The classes and objects are drawn on the image, in colours and with outlines; if
+        the task predicts values, they are drawn beside it. A volume shows its middle
+        slice. Arguments are those of `probabilities`.
+
+        Raises:
+          UserError: the network cannot take the image.
+        """
+        answer = self._predict_image(image, spacing, Request())
+        axes = self.setup.preprocessing["spatial_axes"]
+        pixels = np.asarray(image)
+        pixels = pixels[..., None] if pixels.ndim == axes else pixels
+        planes = {
+            name: pictures.take_slice(array, axes)
+            for name, array in {"pixels": pixels, **answer}.items()
+        }
+        return draw_overlay(self.setup, planes.pop("pixels"), planes)
 
     def _check_classes(self, result: str) -> None:
         if not self.setup.task.classes:

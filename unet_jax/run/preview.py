@@ -1,9 +1,12 @@
-"""The plane of a file that its overlay picture shows, subsampled if it is large."""
+"""The overlay picture of a file: its plane, subsampled if it is large, and results."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from unet_jax import pictures
+from unet_jax.build.prediction import PredictionParts
 from unet_jax.data.files import ImageFile
 from unet_jax.tiling import ReadBox
 
@@ -66,4 +69,27 @@ def read_plane(read: ReadBox, grid: ImageFile, plane: PreviewPlane) -> np.ndarra
         return read([slice(0, grid.shape[0]), across])
     return np.concatenate(
         [read([slice(row, row + 1), across])[:, :: plane.step] for row in rows]
+    )
+
+
+def draw_overlay(
+    setup: PredictionParts, pixels: np.ndarray, planes: Mapping[str, np.ndarray]
+) -> pictures.Picture:
+    """Draws the classes and objects on the image, or the values beside it.
+
+    Args:
+      setup: the parts of the run that predicts.
+      pixels: the image, `[H, W, C]`.
+      planes: the results by name: `label` and, if there are any, `objects`; or
+        `values`.
+    """
+    if "values" in planes:
+        both = map(pictures.draw_image, (pixels, planes["values"]))
+        return pictures.make_contact_sheet(list(both), columns=2)
+    return pictures.draw_overlay(
+        pixels,
+        planes["label"],
+        setup.preprocessing["colours"],
+        planes.get("objects"),
+        background=setup.preprocessing.get("background", True),
     )

@@ -22,6 +22,7 @@ from unet_jax.checkpoint import check_trained
 from unet_jax.data.examples import Examples
 from unet_jax.data.normalize import Scale
 from unet_jax.errors import UserError
+from unet_jax.progress import show_progress
 from unet_jax.run import run_folder
 from unet_jax.run.scoring import PICTURES, SPLIT_NAMES, Evaluation
 from unet_jax.text import finite_or_none
@@ -69,7 +70,7 @@ def sample(config: ConfigDict, workdir: Path, *, output: str, count: int = 16) -
     if jax.process_index() != 0:
         return 0
     drawn = []
-    with logs.show_progress("generating images", count) as report:
+    with show_progress("generating images", count) as report:
         for i, image in enumerate(generate_images(parts, variables, config, count)):
             raw = _denormalize(image, preprocessing["samples"])
             _write_image(target / f"sample_{i:04d}", raw)
@@ -108,7 +109,7 @@ def score_generator(
     key = jax.random.key(0)
     variables = parts.prediction.inference.devices.put_state(variables)
     per_image, shown = [], []
-    with logs.show_progress(
+    with show_progress(
         f"evaluating {SPLIT_NAMES[split]} images", len(examples)
     ) as report:
         for i in range(len(examples)):
@@ -125,7 +126,7 @@ def score_generator(
     if jax.process_index() == 0:
         keys = jax.random.split(key, PICTURES)
         shape = shown[0].shape
-        with logs.show_progress("generating images"):
+        with show_progress("generating images"):
             shown += list(np.asarray(parts.method.sample(variables, keys, shape)))
     sheet = [pictures.draw_image(image) for image in shown]
     losses = [image["loss"] for image in per_image]

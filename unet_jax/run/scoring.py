@@ -4,8 +4,6 @@ Each image is measured alone. The score of a split is that of the summed measure
 """
 
 import contextlib
-import dataclasses
-import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
@@ -15,13 +13,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from unet_jax import logs, pictures
-from unet_jax.arrays import IGNORE, Example
 from unet_jax.build import checks
 from unet_jax.build.evaluation import EvaluationParts
 from unet_jax.data.examples import Examples
-from unet_jax.data.resample import Resampling
-from unet_jax.inference import NonFinitePredictionError, Request
-from unet_jax.logs import show_progress
+from unet_jax.inference import NonFinitePredictionError
 from unet_jax.metrics import calibration_error, pixel_error
 from unet_jax.metrics.metric import EvaluatedImage
 from unet_jax.metrics.object_errors import ObjectErrors, count_object_errors
@@ -30,11 +25,14 @@ from unet_jax.metrics.scores import (
     list_averaged,
     summarize,
 )
-from unet_jax.postprocess import find_foreground_objects
+from unet_jax.progress import show_progress
+from unet_jax.run.cases import (
+    PredictedExample,
+    predict_examples,
+    resample_image_back,
+)
 from unet_jax.run.panels import draw_panels, make_legend
 from unet_jax.text import finite_or_none
-from unet_jax.tiling import Results
-from unet_jax.views import View
 
 Scores = dict[str, float | None]
 PICTURES = 4  # images of a split that are drawn
@@ -44,6 +42,15 @@ SPLIT_NAMES = {"val": "validation", "test": "test"}
 # Reports always show the confusion matrix and the reliability table.
 CONFUSION, RELIABILITY = pixel_error(), calibration_error()
 FAILED = -1  # the index of a prediction that is not finite
+
+
+class ImageMeasures(NamedTuple):
+    """The measures of one image, one array for each metric."""
+
+    index: int
+    id: str
+    loss: float | None
+    measures: list[np.ndarray]
 
 
 class Evaluation(NamedTuple):
@@ -62,6 +69,9 @@ class Evaluation(NamedTuple):
       absent: the classes that have no pixel in the truth of the split, but the
         background only if it counts in the means.
       keys: the keys of the examples, such as 'instances' and 'spacing'.
+      measured: the measures of each image, in the order of `per_image`: those of the
+        metrics, then those that `extra` names.
+      extra: the names of the further measures.
     """
 
     scores: Scores
@@ -73,15 +83,8 @@ class Evaluation(NamedTuple):
     averaged: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     keys: frozenset[str] = frozenset()
-
-
-class ImageMeasures(NamedTuple):
-    """The measures of one image, one array for each metric."""
-
-    index: int
-    id: str
-    loss: float | None
-    measures: list[np.ndarray]
+    measured: tuple[ImageMeasures, ...] = ()
+    extra: tuple[str, ...] = ()
 
 
 def score_images(
@@ -91,6 +94,7 @@ def score_images(
     examples: Examples,
     *,
     as_predicted: bool,
+    on_case: Callable[[PredictedExample], None] = lambda case: None,
 ) -> Evaluation:
     """Scores the images of a split; each process of a run measures its share of them.
 
@@ -107,28 +111,28 @@ def score_images(
       examples: the images.
       as_predicted: True to apply the test-time augmentation and the post-processing of
         `config.predict`; False to score the output of the networks alone.
+      on_case: is called for each image of this process.
     """
-    views = parts.prediction.views if as_predicted else (View(),)
     functions = [metric.measure for _, metric in parts.metrics]
     keys = frozenset(examples[0])  # all examples of a split have the same
     extra = _choose_extra_measures(parts, keys, as_predicted=as_predicted)
     functions += extra.values()
     measured, rows = [], []
     mine = range(jax.process_index(), len(examples), jax.process_count())
-    predicted = _predict_images(parts, members, examples, mine, views)
+    cases = predict_examples(parts, members, examples, mine, as_predicted=as_predicted)
     text = f"evaluating {SPLIT_NAMES[split]} images"
     with _share_failure(measured), show_progress(text, len(mine)) as report:
-        for index, example, answer in predicted:
-            case = _make_case(parts, example, answer, postprocess=as_predicted)
-            loss = None
-            if "output" in answer and example["weight"].any():
-                loss = finite_or_none(float(parts.loss(answer["output"], example)))
-            measures = [np.asarray(measure(case)) for measure in functions]
-            measured.append(ImageMeasures(index, example["id"], loss, measures))
-            if index < PICTURES * jax.process_count():
+        for case in cases:
+            on_case(case)
+            example, loss = case.example, None
+            if case.output is not None and example["weight"].any():
+                loss = finite_or_none(float(parts.loss(case.output, example)))
+            measures = [np.asarray(measure(case.image)) for measure in functions]
+            measured.append(ImageMeasures(case.index, example["id"], loss, measures))
+            if case.index < PICTURES * jax.process_count():
                 image = pictures.draw_image(resample_image_back(parts, example))
-                row = [image, *draw_panels(parts, case).values()]
-                rows.append((index, pictures.make_contact_sheet(row, len(row))))
+                row = [image, *draw_panels(parts, case.image).values()]
+                rows.append((case.index, pictures.make_contact_sheet(row, len(row))))
             report(len(measured))
     picture = pictures.join_rows(
         [row for _, row in sorted(rows, key=lambda r: r[0])], make_legend(parts)
@@ -138,6 +142,26 @@ def score_images(
         raise NonFinitePredictionError(gathered[0].id)
     evaluation = _compute_scores(parts, split, gathered, picture, list(extra))
     return evaluation._replace(keys=keys)
+
+
+def pool_evaluations(
+    parts: EvaluationParts, split: str, evaluations: Sequence[Evaluation]
+) -> Evaluation:
+    """Scores the images of several evaluations together, as one set.
+
+    The measures of all images are summed; the result is not the mean of the scores. The
+    picture is that of the first evaluation.
+
+    Args:
+      parts: the parts of one of the runs; all have the same metrics and classes.
+      split: 'val' or 'test', for the names of the scores.
+      evaluations: of different images.
+    """
+    first = evaluations[0]
+    every = [image for each in evaluations for image in each.measured]
+    measured = [image._replace(index=i) for i, image in enumerate(every)]
+    pooled = _compute_scores(parts, split, measured, first.picture, first.extra)
+    return pooled._replace(keys=first.keys)
 
 
 def _choose_extra_measures(
@@ -177,104 +201,6 @@ def warn_of_absent_classes(absent: Sequence[str], split: str) -> None:
     """Prints a line if classes have no pixel in the truth of a split."""
     if absent:
         logs.say(f"warning: {checks.describe_absent_classes(absent, split)}")
-
-
-def predict_case(
-    parts: EvaluationParts, members: Sequence[Any], examples: Examples, index: int
-) -> EvaluatedImage:
-    """Predicts one image again, for the report."""
-    views = parts.prediction.views
-    predicted = _predict_images(parts, members, examples, [index], views)
-    _, example, answer = next(predicted)
-    return _make_case(parts, example, answer, postprocess=True)
-
-
-def resample_image_back(parts: EvaluationParts, example: Example) -> np.ndarray:
-    """Returns the normalised image `f32[*S, C]` on the grid of the file."""
-    return _resampling(parts, example).invert(example["image"])
-
-
-def _resampling(parts: EvaluationParts, example: Example) -> Resampling:
-    own, spacing = example["weight"].shape, example.get("spacing")
-    return parts.prediction.plan_resampling(own, spacing)
-
-
-def _predict_images(
-    parts: EvaluationParts,
-    members: Sequence[Any],
-    examples: Examples,
-    indices: Sequence[int],
-    views: tuple[View, ...],
-) -> Iterator[tuple[int, Example, Results]]:
-    """Yields images and their results on the grid of the truth, grouped by shape."""
-    inference, task = parts.prediction.inference, parts.prediction.task
-    members = [inference.place(variables) for variables in members]
-    request = Request(prediction=True, output=len(views) * len(members) == 1)
-    loaded: dict[int, Example] = {}  # kept from reading until scoring
-
-    def load(index: int) -> Example:
-        if index not in loaded:
-            loaded[index] = examples[index]
-        return loaded[index]
-
-    by_shape = sorted(indices, key=examples.shape)
-    for shape, group in itertools.groupby(by_shape, examples.shape):
-        same = list(group)
-        reads = [lambda box, i=i: load(i)["image"][tuple(box)] for i in same]
-        answers = inference.predict_images(
-            members, shape, reads, views=views, request=request
-        )
-        for index, answer in zip(same, answers, strict=True):
-            back = _resampling(parts, load(index)).invert_results
-            yield index, load(index), back(answer, task.decide, task.vectors)
-            del loaded[index]
-
-
-def _make_case(
-    parts: EvaluationParts, example: Example, answer: Results, *, postprocess: bool
-) -> EvaluatedImage:
-    """Returns an image with its truth and its prediction."""
-    task, prediction = parts.prediction.task, answer["prediction"]
-    axes = example["image"].ndim - 1
-    case = EvaluatedImage(
-        spacing=tuple(example.get("spacing", (1.0,) * axes)),
-        background=task.background,
-    )
-    if task.classes:
-        arrays = _segment_case(parts, example, answer, postprocess=postprocess)
-        case = dataclasses.replace(case, **arrays)
-    if task.units:
-        case = dataclasses.replace(
-            case, target=example["target"], value=example["scale"].invert(prediction)
-        )
-    return case
-
-
-def _segment_case(
-    parts: EvaluationParts, example: Example, answer: Results, *, postprocess: bool
-) -> dict[str, np.ndarray]:
-    """Returns the classes and the objects of a case, by the names of its fields."""
-    task, prediction = parts.prediction.task, answer["prediction"]
-    truth, probabilities = task.truth(example["label"]), task.probabilities(prediction)
-    segmented = parts.prediction.segment(
-        answer["label"], prediction, postprocess=postprocess
-    )
-    independent = truth.ndim == probabilities.ndim
-    objects, true_objects = segmented.objects, example.get("instances")
-    if objects is None:
-        objects = find_foreground_objects(segmented.label, independent=independent)
-    if true_objects is None:
-        true_objects = find_foreground_objects(truth, independent=independent)
-    unknown = truth == IGNORE
-    if independent:
-        unknown = unknown.all(-1)
-    return {
-        "truth": truth,
-        "prediction": segmented.label,
-        "probabilities": probabilities,
-        "true_objects": np.where(unknown, IGNORE, true_objects),
-        "objects": objects,
-    }
 
 
 def _compute_scores(
@@ -319,6 +245,8 @@ def _compute_scores(
         picture=picture,
         averaged=list_averaged(sums[:count], parts.metrics),
         absent=absent,
+        measured=tuple(measured),
+        extra=tuple(extra),
     )
 
 

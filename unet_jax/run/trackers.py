@@ -36,6 +36,7 @@ class Tracker(NamedTuple):
       write_picture: `(step, name, picture u8[H, W, 3])`.
       write_test_scores: `(step, scores)`; the step is that of the checkpoint.
       close: `(*, failed)`; writes what is waiting. `failed` is True after an error.
+      visible: True if the user sees the numbers at once, so that they are not printed.
     """
 
     start: Callable[[int], None]
@@ -43,6 +44,7 @@ class Tracker(NamedTuple):
     write_picture: Callable[[int, str, np.ndarray], None]
     write_test_scores: Callable[[int, Mapping[str, float]], None]
     close: Callable[..., None]
+    visible: bool = False
 
 
 class _WandbRun(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,20 +74,25 @@ def _import_wandb() -> Any:
 
 @contextlib.contextmanager
 def open_trackers(
-    config: ConfigDict, workdir: Path, *, upload: bool = True
+    config: ConfigDict,
+    workdir: Path,
+    more: Sequence[Tracker] = (),
+    *,
+    upload: bool = True,
 ) -> Iterator[list[Tracker]]:
     """Opens the trackers that `config.logs` names, in process 0 only.
 
     Args:
       config: the config of the run.
       workdir: the run folder.
+      more: trackers that are open already; they are closed with the others.
       upload: False to leave out those of `UPLOADING`. An evaluation does so, because
         the config may come from the run folder of a stranger.
 
     Raises:
       UserError: the package of a tracker is missing, or it cannot start.
     """
-    opened: list[Tracker] = []
+    opened = list(more)
     failed = True
     try:
         names = dict.fromkeys(config.logs if jax.process_index() == 0 else ())

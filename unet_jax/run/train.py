@@ -15,6 +15,7 @@ from unet_jax.checkpoint import Checkpoints, clean, list_steps
 from unet_jax.errors import UserError
 from unet_jax.inference import DeviceError, is_out_of_memory
 from unet_jax.methods.method import State
+from unet_jax.progress import show_progress
 from unet_jax.run import provenance, run_folder, stopping
 from unet_jax.run.evaluate import score_best_checkpoint
 from unet_jax.run.initial_state import create_initial_state
@@ -27,11 +28,16 @@ from unet_jax.run.validation import validate
 from unet_jax.text import listing
 
 
-def train(config: ConfigDict, workdir: Path) -> int:
+def train(config: ConfigDict, workdir: Path, trackers: Sequence[Tracker] = ()) -> int:
     """Trains to `config.steps`, then scores the best checkpoint on the test split.
 
     An unfinished run of this config resumes exactly as if it had never stopped; a
     finished one is only scored again. SIGTERM and Ctrl-C save a checkpoint first.
+
+    Args:
+      config: the config.
+      workdir: the run folder.
+      trackers: open trackers that get the numbers, besides those of `config.logs`.
 
     Returns:
       0, or 128 plus the number of the signal that stopped the run.
@@ -58,7 +64,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     with (
         run_folder.lock(workdir),
         run_folder.open_checkpoints(workdir, config) as checkpoints,
-        open_trackers(config, workdir) as trackers,
+        open_trackers(config, workdir, trackers) as opened,
     ):
         clean(workdir)
         if (checkpoints.latest or 0) >= config.steps:
@@ -68,12 +74,12 @@ def train(config: ConfigDict, workdir: Path) -> int:
             _check_has_metric(parts, selection_score)
             run_folder.write_config(workdir, config, parts.notes)
             saver = Saver(config, workdir, parts, checkpoints, selection_score, session)
-            if code := _run_steps(config, workdir, parts, saver, trackers):
+            if code := _run_steps(config, workdir, parts, saver, opened):
                 return code
         checkpoints.wait()
         run_folder.check_not_removed(workdir)
         score_best_checkpoint(
-            config, workdir, parts.evaluation, checkpoints, trackers, session
+            config, workdir, parts.evaluation, checkpoints, opened, session
         )
     return 0
 
@@ -141,7 +147,9 @@ def _run_steps(
                 waiting.fetch()
                 if waiting.count_skipped_in_a_row() >= config.max_bad_steps:
                     skipped = waiting.list_skipped(step)[-1]
-                    raise _explain_stop(parts, state, key, skipped, saver.checkpoints)
+                    raise _explain_stop(
+                        parts, state, key, skipped, saver.checkpoints, workdir
+                    )
             if logging:
                 speed = clock.measure_speed() or first_speed
                 log.write_scalars(step, waiting.summarize(parts.schedule, step, speed))
@@ -191,7 +199,7 @@ def _restore_or_init(
         state, step, waiting = restored
         logs.say(f"resuming at step {step}")
         return state, step, waiting
-    with logs.show_progress("initialising the network"):
+    with show_progress("initialising the network"):
         state = create_initial_state(config, parts, key)
     return parts.layout.put_state(state), 0, StepScalars()
 
@@ -202,6 +210,7 @@ def _explain_stop(
     key: jax.Array,
     step: int,
     checkpoints: Checkpoints,
+    workdir: Path,
 ) -> UserError:
     """Returns the error of a run that skipped too many steps in a row.
 
@@ -217,9 +226,9 @@ def _explain_stop(
     saved = "no checkpoint has been saved"
     if latest := checkpoints.latest:
         saved = f"the checkpoint of step {latest} is finite"
+    change = "Lower config.optimizer.learning_rate or set config.optimizer.clip"
     return UserError(
         f"config.max_bad_steps: too many steps in a row were skipped. At step {step}, "
-        f"with the images {listing(parts.name_examples(rows))}, {cause}. Lower "
-        "config.optimizer.learning_rate or set config.optimizer.clip, and choose "
-        f"another --workdir ({saved})"
+        f"with the images {listing(parts.name_examples(rows))}, {cause}. "
+        f"{run_folder.advise_change(workdir, change)} ({saved})"
     )

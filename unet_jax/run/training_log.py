@@ -12,6 +12,7 @@ import numpy as np
 
 from unet_jax import logs
 from unet_jax.logs import FIRST_STEP, METRICS, SECONDS
+from unet_jax.progress import show_progress
 from unet_jax.run.trackers import Tracker
 from unet_jax.text import finite_or_none
 
@@ -20,8 +21,9 @@ class TrainingLog:
     """The log of a training run: scalars, pictures and progress.
 
     A terminal shows a clock until the first step is finished, and then a progress bar
-    with the speed and the remaining time. If the output is not a terminal, each line of
-    scalars is printed instead. Only one process of a distributed run writes and prints.
+    with the speed and the remaining time. If the output is not a terminal and no
+    tracker is visible, each line of scalars is printed, too. Only one process of a
+    distributed run writes and prints.
 
     Args:
       workdir: the run folder, which exists.
@@ -45,6 +47,8 @@ class TrainingLog:
         if not writer:
             return
         self._steps, self._trackers, self._speed = steps, trackers, ""
+        visible = any(tracker.visible for tracker in trackers)
+        self._prints = not (visible or sys.stdout.isatty())
         lines = _remove_lines_after(workdir, start)
         self._lines = (workdir / METRICS).open("a")
         for tracker in trackers:
@@ -54,7 +58,7 @@ class TrainingLog:
         self._first_step: float | None = None  # seconds
         self._unwritten: dict[str, float] = {}  # times for the next line
         self._bar = contextlib.ExitStack()
-        self._bar.enter_context(logs.show_progress("compiling the training step"))
+        self._bar.enter_context(show_progress("compiling the training step"))
 
     def __enter__(self) -> "TrainingLog":
         return self
@@ -72,7 +76,7 @@ class TrainingLog:
             self._first_step = time.perf_counter() - self._start_time
             self._unwritten = {FIRST_STEP: round(self._first_step, 3)}
             self._bar.close()
-            bar = logs.show_progress("training", self._steps, silent=True)
+            bar = show_progress("training", self._steps, silent=True)
             self._report = self._bar.enter_context(bar)
         self._report(step, note=self._speed)
 
@@ -90,7 +94,7 @@ class TrainingLog:
             tracker.write_scalars(step, defined)
         if speed := values.get("train/images_per_second"):
             self._speed = f"{speed:.1f} images/s"
-        if not sys.stdout.isatty():
+        if self._prints:
             logs.print_scalars(step, values)
 
     def write_picture(self, step: int, name: str, picture: np.ndarray) -> None:
