@@ -3,7 +3,7 @@
 #
 #   ./launch.sh                          the quickstart: trains on synthetic cells
 #   ./launch.sh --config=configs/isbi.py [flags of main.py]
-#   ./launch.sh experiments/<question>   every run of an experiment, then its figure
+#   ./launch.sh experiments/<question> [flags]   its sweep, with a table and a figure
 #   ./launch.sh test [pytest flags]      all tests; -m "not slow" leaves out slow ones
 #   ./launch.sh docs [serve]             builds the documentation, or shows it
 #   ./launch.sh dev ruff check .         a command of the development environment
@@ -87,11 +87,19 @@ if [ "${1:-}" = lock ]; then
   exit
 fi
 
+if [[ ${1:-} == experiments/* && ! -e ${1%/}/sweep.py ]]; then
+  echo "error: no ${1%/}/sweep.py; there are" experiments/*/sweep.py >&2
+  exit 1
+fi
+
 extras=()
 case ${1:-} in
   test | dev) extras+=(dev) ;;
   docs) extras+=(docs) ;;
   *) extras+=(volumes) ;;
+esac
+case " $* " in
+  " experiments/"* | *mode[=\ ]sweep\ * | *mode[=\ ]crossval\ *) extras+=(sweep) ;;
 esac
 if [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; then
   extras+=(cuda)
@@ -147,6 +155,10 @@ case ${1:-} in
     fi
     exec "$run" -m mkdocs build --strict --quiet "${@:2}"
     ;;
-  experiments/*) exec "$run" experiments/run.py "$@" ;;
+  experiments/*)
+    question=${1%/}
+    exec "$run" main.py --mode=sweep --config="$question/sweep.py" \
+      --output="$question" "${@:2}"
+    ;;
   *) exec "$run" main.py "$@" ;;
 esac

@@ -240,6 +240,8 @@ MISTAKES = {
     "--config.name.x=3": ["--config.name.x: string indices"],
     "--config.new.key=1": ["--config.new.key", "no field 'new'"],
     "--config.steps=abc": ["--config.steps must be a whole number, not 'abc'"],
+    "--count=two": ["--count must be a whole number, not 'two'"],
+    "--count=0": ["--count must be a whole number of 1 or more, not '0'"],
     "--config.steps=8.5": ["--config.steps must be a whole number"],
     "--config.ema=x": ["--config.ema must be a number, not 'x'"],
     "--config.freeze=a,,b": ["--config.freeze=a,,b", "quotes and brackets"],
@@ -260,8 +262,7 @@ MISTAKES = {
     "--config.loss={'name':'dice'}": ["tuple: --config.loss=\"({'name':'dice'},)\""],
     "--config.metrics=({'name':'iou'})": ["--config.metrics needs a tuple: "],
     "--mode=trian": ["--mode=trian", "train"],
-    "--count=0": ["--count=0"],
-    "--trust=maybe": ["--trust=maybe"],
+    "--trust=maybe": ["--trust must be True or False, not 'maybe'"],
     "config.steps=3": ["did you mean --config.steps=3?"],
     "--config.augment.flip=1": ["--config.augment.flip: is a tuple"],
     "configs/isbi.py": ["unexpected", "did you mean --config=configs/isbi.py"],
@@ -311,6 +312,14 @@ def test_a_config_file_without_a_config_is_named(parse, tmp_path, text, words):
     file.write_text(text + "\n")
     with pytest.raises(SystemExit, match=f"^error: --config={file}.*{words}"):
         parse(f"--config={file}")
+
+
+def test_an_argument_that_a_config_does_not_take(parse):
+    with pytest.raises(SystemExit) as end:
+        parse("--config=isbi:residual")
+    assert end.value.code == (
+        f"error: {ISBI}: get_config() takes no argument; leave out ':residual'"
+    )
 
 
 def test_an_error_of_the_system_gets_one_line(tmp_path):
@@ -366,3 +375,43 @@ def test_memory_that_cannot_be_had_is_one_line():
         "(4611686018427387904,) and data type uint8; lower the sizes in the config or "
         "free memory"
     )
+
+
+@pytest.mark.parametrize(
+    ("config", "mode", "message"),
+    [
+        ("experiments/elastic/sweep.py", "train", "is a sweep file; add --mode=sweep"),
+        (
+            "isbi",
+            "sweep",
+            "--mode=sweep needs a sweep file.*with base = 'configs/isbi.py', as in",
+        ),
+    ],
+)
+def test_a_mode_and_a_file_that_do_not_fit(config, mode, message, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    file = command.find_config(config)
+    with pytest.raises(UserError, match=message):
+        command.check_mode(file, mode)
+    command.check_mode(file, "sweep" if mode == "train" else "train")
+
+
+def test_a_sweep_file_that_does_not_exist(parse, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    with pytest.raises(SystemExit) as end:
+        parse("--mode=sweep", "--config=experiments/elastik/sweep.py")
+    assert end.value.code == (
+        "error: --config: there is no file experiments/elastik/sweep.py; name a sweep "
+        "file; did you mean 'experiments/elastic/sweep.py'? available: "
+        "experiments/elastic/sweep.py, experiments/instances/sweep.py, "
+        "experiments/semi_supervised/sweep.py"
+    )
+
+
+def test_the_default_folder_of_a_sweep_is_named_after_its_question(tmp_path):
+    for name, folder in (("q/sweep.py", "q"), ("q/widths.py", "widths")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("points = {}")
+        assert command.choose_workdir(str(path), "quickstart") == Path("runs") / folder
+    assert command.choose_workdir("isbi", "isbi") == Path("runs/isbi")

@@ -158,3 +158,15 @@ def test_words_in_columns_are_folded_in_their_column():
         "[/b]  細胞",
         "a     b",
     ]
+
+
+def test_a_table_that_keeps_its_names_has_more_blocks():
+    rows = [["", "dice", "minutes"], ["batch_size=1_rate=0.01", "0.9", "3"]]
+    assert list(tabulate(rows, 32, keep_names=True)) == [
+        22 * " " + "  dice",
+        "batch_size=1_rate=0.01   0.9",
+        "",
+        22 * " " + "  minutes",
+        "batch_size=1_rate=0.01        3",
+        "",
+    ]

@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unet_jax.api import evaluate, load_config, train
+    from unet_jax.api import evaluate, inspect, load_config, train
+    from unet_jax.build.sweep_file import grid
     from unet_jax.run.predictor import Predictor
 
-__all__ = ["Predictor", "evaluate", "load_config", "train"]
+__all__ = ["Predictor", "evaluate", "grid", "inspect", "load_config", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,6 +16,10 @@ def __getattr__(name: str) -> Any:
         from unet_jax.run.predictor import Predictor
 
         return Predictor
+    if name == "grid":
+        from unet_jax.build.sweep_file import grid
+
+        return grid
     if name in __all__:
         from unet_jax import api
 

@@ -7,7 +7,6 @@ unet-jax --mode=predict --workdir=runs/isbi --input=images/ --output=labels/
 `python -m unet_jax`, and `python main.py` in a checkout, take the same flags.
 """
 
-import functools
 import re
 import signal
 import sys
@@ -36,18 +35,33 @@ WORKDIR = flags.DEFINE_string(
 MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ("train", "evaluate", "predict", "sample", "inspect"),
+    (
+        *("train", "evaluate", "predict", "sample", "inspect"),
+        *("sweep", "crossval", "compare"),
+    ),
     "What to do.",
 )
 INPUT = flags.DEFINE_string("input", None, "What to predict: a file, folder or glob.")
 OUTPUT = flags.DEFINE_string(
-    "output", None, "The folder for predictions or generated images."
+    "output",
+    None,
+    "The folder for predictions, images or the results of a sweep, or the page of a "
+    "comparison.",
 )
 ENSEMBLE = flags.DEFINE_list(
     "ensemble", None, "More run folders to predict or evaluate with."
 )
+RUNS = flags.DEFINE_list(
+    "runs", None, "The run folders to compare: paths and globs, 'runs/a,runs/isbi-*'."
+)
 COUNT = flags.DEFINE_integer(
     "count", None, "The number of images for --mode=sample.", lower_bound=1
+)
+WORKERS = flags.DEFINE_integer(
+    "workers",
+    None,
+    "The number of runs of a sweep, or of folds, at the same time.",
+    lower_bound=1,
 )
 TRUST = flags.DEFINE_boolean(
     "trust",
@@ -56,7 +70,7 @@ TRUST = flags.DEFINE_boolean(
     "and write to the folders that it names. Use it only for run folders that you "
     "trust.",
 )
-OPTIONS = (INPUT, OUTPUT, ENSEMBLE, COUNT)  # each is used by some of the modes
+OPTIONS = (INPUT, OUTPUT, ENSEMBLE, RUNS, COUNT, WORKERS)  # each is for some modes
 SHOWN = (CONFIG, WORKDIR, MODE, *OPTIONS, TRUST)  # by --help
 HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
 
@@ -88,10 +102,12 @@ def _usage() -> str:
 def _run_mode(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and JAX log a lot
     config = CONFIG.value
-    workdir = Path(WORKDIR.value or Path("runs") / config.name).expanduser()
     with command.exit_immediately(), command.report_user_errors():
         # late, so that --help is answered at once, and a typo or a wrong path soon
         file = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
+        command.check_mode(file, MODE.value, WORKDIR.value)
+        workdir = Path(WORKDIR.value or command.choose_workdir(file, config.name))
+        workdir = workdir.expanduser()
         if source := command.find_run_folder(file):
             from unet_jax.run import run_config
 
@@ -115,13 +131,14 @@ def _run_mode(_: list[str]) -> None:
         from unet_jax import compilation_cache, parallel, run
         from unet_jax.run import provenance
 
-        parallel.connect_processes()
-        compilation_cache.enable()
-        mode = command.with_flags(getattr(run, MODE.value), OPTIONS)
-        if MODE.value == "inspect":
-            fields = config_flags.get_override_values(flags.FLAGS[CONFIG.name])
-            mode = functools.partial(mode, given=tuple(fields))
+        if MODE.value not in ("sweep", "crossval"):  # runs are processes of their own
+            parallel.connect_processes()
+            compilation_cache.enable()
         name = command.name_config(file)
+        fields = config_flags.get_override_values(flags.FLAGS[CONFIG.name])
+        mode = command.with_flags(
+            getattr(run, MODE.value), OPTIONS, source=name, given=fields
+        )
         with provenance.use_config_source(name, ORIGINALS[-1]):
             code = mode(config, workdir)
     sys.exit(code)

@@ -1,6 +1,5 @@
 """The command line: finds the config, parses the flags, explains mistakes in a line."""
 
-import ast
 import contextlib
 import copy
 import functools
@@ -15,28 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
-from ml_collections.config_flags import tuple_parser
+from ml_collections import ConfigDict
 
+from unet_jax.build import overrides, sweep_file
 from unet_jax.errors import UserError, find_nearest, suggest
 from unet_jax.text import one_line, printable
 
 CONFIGS = (Path(__file__).parent / "configs").resolve()
 SAVED = CONFIGS / "saved.py"  # reads the config of a run folder
 OWN_FLAGS = (  # those of __main__.py
-    *("config", "workdir", "mode", "input", "output", "ensemble", "count", "trust"),
+    *("config", "workdir", "mode", "input", "output", "ensemble", "runs", "count"),
+    *("workers", "trust"),
 )
 FLAGS = rf"--?(config[.\[].*|{'|'.join(OWN_FLAGS)})"
-RUN = ("config.json", "checkpoints")  # a folder with one of these holds a run
+RUN = ("config.json", "checkpoints", "crossval.json")  # one is in a run folder
+SWEEPS = "experiments/*/*.py"  # sweep files of a checkout, to suggest
 LONGEST_LINE = 1000  # characters of an error
-REWORDINGS = {
-    "as a ConfigDict": "{0}={1}: this is a spec; write {0}.name={1}, or all of it, "
-    "{0}=\"{{'name':'{1}'}}\"",
-    "Non-boolean": "{0} must be True or False, not {1!r}",
-    "for int()": "{0} must be a whole number, not {1!r}",
-    "to float": "{0} must be a number, not {1!r}",
-    "as tuple": "{0}={1}: not a Python tuple; check quotes and brackets",
-}
 
 
 @contextlib.contextmanager
@@ -86,20 +79,20 @@ def exit_immediately() -> Iterator[None]:
 
 def parse(argv: list[str]) -> list[str]:
     """Parses `sys.argv` for `app.run`, and exits with one line at a mistake."""
-    config_flags.register_flag_parser_for_type(tuple, _TupleParser())
+    overrides.prepare_parser()
     with report_user_errors():
         argv = _with_config(_joined(expand_flagfiles(argv)))
         sys.argv[:] = argv  # absl reads it
         try:
             rest = flags.FLAGS(argv)
-            _check_tuples(argv)
+            overrides.check_tuples(argv, getattr(flags.FLAGS, "config", None))
         except UserError:
             raise
         except flags.UnrecognizedFlagError as error:
             raise UserError(_explain_unknown(error.flagname, argv)) from error
         except Exception as error:
             file, _ = split_argument(argv[1].split("=", 1)[-1])
-            if line := _in_file(error, file) or _explain(error, argv):
+            if line := _in_file(error, file) or overrides.explain(error, argv):
                 raise UserError(line) from error
             raise
         if len(rest) > 1:
@@ -108,29 +101,6 @@ def parse(argv: list[str]) -> list[str]:
                 f"unexpected argument {rest[1]!r}; did you mean {flag}{rest[1]}?"
             )
         return rest
-
-
-class _TupleParser(tuple_parser.TupleParser):
-    """The parser of tuples of ml_collections, which also takes words: `bg,fg`."""
-
-    def parse(self, argument: Any) -> tuple:
-        words = _split_words(argument) if isinstance(argument, str) else None
-        return super().parse(argument) if words is None else words
-
-
-def _split_words(text: str) -> tuple[str, ...] | None:
-    """Splits `bg,fg` or `(bg,fg)`.
-
-    Returns None if the text is a Python literal, or has quotes or brackets.
-    """
-    try:
-        ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        bare = re.sub(r"^\((.*)\)$|^\[(.*,.*)\]$", r"\1\2", text.strip())
-        words = [word.strip() for word in bare.removesuffix(",").split(",")]
-        if bare == "" or (all(words) and not re.search("[\"'(){}]", bare)):
-            return tuple(words) if bare else ()
-    return None
 
 
 def expand_flagfiles(argv: list[str]) -> list[str]:
@@ -149,13 +119,14 @@ def expand_flagfiles(argv: list[str]) -> list[str]:
         raise UserError(line) from error
 
 
-def find_config(text: str) -> str:
+def find_config(text: str, field: str = "--config") -> str:
     """Finds the file of a config.
 
     Args:
       text: the path of a Python file, or `isbi` or `configs/isbi.py` for a config that
         comes with this package. An argument of its `get_config` may follow after a
         colon: `saved:runs/isbi`.
+      field: the flag or the name with this value, for errors.
 
     Returns:
       The path of the file, and the argument as it was given.
@@ -172,7 +143,7 @@ def find_config(text: str) -> str:
         return f"{CONFIGS}/{name}.py{argument}"
     names.remove(SAVED.stem)  # of no use without an argument
     raise UserError(
-        f"--config: {file} is neither a Python file nor the name of a config; "
+        f"{field}: {file} is neither a Python file nor the name of a config; "
         f"{suggest(name, names)}"
     )
 
@@ -192,14 +163,16 @@ def copy_loaded_configs(flag: flags.Flag) -> list[ConfigDict]:
     copies, load = [], flag.parser.parse
 
     def load_and_copy(argument: str) -> ConfigDict:
-        config = load(argument)
+        # the fields of the command line are those of the base of a sweep
+        source = argument
+        if sweep_file.is_sweep_file(argument):
+            base = sweep_file.read_sweep_file(argument).base
+            source = find_config(base, f"{argument}: base")
+        config = load(source)
         if not isinstance(config, ConfigDict):
             # ml_collections keeps an OSError of the file until the config is used
             getattr(config, "name", None)
-            raise UserError(
-                f"{argument}: get_config() returned {type(config).__name__}, not "
-                "ConfigDict; return a config, such as that of configs/base.py"
-            )
+        _check_is_config(config, argument)
         try:
             copies.append(copy.deepcopy(config))
         except TypeError as error:
@@ -213,6 +186,14 @@ def copy_loaded_configs(flag: flags.Flag) -> list[ConfigDict]:
     return copies
 
 
+def _check_is_config(config: Any, source: str) -> None:
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"{source}: get_config() returned {type(config).__name__}, not "
+            "ConfigDict; return a config, such as that of configs/base.py"
+        )
+
+
 def load_config(source: str) -> ConfigDict:
     """Returns the config of a file or of a config that comes with this package.
 
@@ -220,13 +201,15 @@ def load_config(source: str) -> ConfigDict:
       source: as in `find_config`.
 
     Raises:
-      UserError: there is no such config.
+      UserError: there is no such config, or the file returns something else.
     """
     file, argument = split_argument(find_config(source))
     names = runpy.run_path(file)
     if "get_config" not in names:
         raise UserError(f"{file} has no function get_config()")
-    return names["get_config"](*([argument[1:]] if argument else []))
+    config = names["get_config"](*([argument[1:]] if argument else []))
+    _check_is_config(config, source)
+    return config
 
 
 def name_config(source: str) -> str:
@@ -237,6 +220,44 @@ def name_config(source: str) -> str:
     if file == f"{CONFIGS}/{Path(file).name}":
         file = f"configs/{Path(file).name}"
     return f"{file}{argument}"
+
+
+def check_mode(config: str, mode: str, workdir: str | None = None) -> None:
+    """Checks that the values of --config and --workdir suit the mode.
+
+    Args:
+      config: the value of --config, after `find_config`.
+      mode: the value of --mode.
+      workdir: the value of --workdir.
+
+    Raises:
+      UserError: the config is a sweep file for another mode, or not one for a sweep; or
+        the mode takes no run folder.
+    """
+    if mode == "compare" and workdir:
+        raise UserError("--mode=compare takes no --workdir; name the runs in --runs")
+    if sweep_file.is_sweep_file(config) == (mode == "sweep"):
+        return
+    name = name_config(config)
+    if mode == "sweep":
+        raise UserError(
+            f"--mode=sweep needs a sweep file, with points() or space(), and {name} is "
+            f"the config of one run; write a sweep file with base = {name!r}, as in "
+            "docs/how-to/sweeps.md"
+        )
+    raise UserError(f"{name} is a sweep file; add --mode=sweep, or name a config")
+
+
+def choose_workdir(config: str, name: str) -> Path:
+    """Returns the default folder: `runs/<config.name>`.
+
+    That of `experiments/<question>/sweep.py` is `runs/<question>`, and that of another
+    sweep file `runs/<stem>`.
+    """
+    path = Path(config).resolve()
+    if sweep_file.is_sweep_file(config):
+        name = path.parent.name if path.stem == "sweep" else path.stem
+    return Path("runs") / name
 
 
 def split_argument(config: str) -> tuple[str, str]:
@@ -261,8 +282,15 @@ def _holds_run(workdir: Path) -> bool:
     return any((workdir / name).exists() for name in RUN)
 
 
-def with_flags(mode: Callable, holders: Sequence[flags.FlagHolder]) -> Callable:
+def with_flags(
+    mode: Callable, holders: Sequence[flags.FlagHolder], **context: Any
+) -> Callable:
     """Passes the flags that are set to the keywords of the function of a mode.
+
+    Args:
+      mode: the function.
+      holders: the flags.
+      **context: further values; the function gets those that it has keywords for.
 
     Raises:
       UserError: a required flag is missing, or the mode takes no such flag.
@@ -273,13 +301,15 @@ def with_flags(mode: Callable, holders: Sequence[flags.FlagHolder]) -> Callable:
         for name, keyword in inspect.signature(mode).parameters.items()
         if keyword.kind == keyword.KEYWORD_ONLY
     }
+    context = {name: value for name, value in context.items() if name in keywords}
     for name in given:
         if name not in keywords:
             raise UserError(f"--mode={mode.__name__} takes no --{name}")
-    missing = [f"--{n}" for n, needed in keywords.items() if needed and n not in given]
+    needed = [name for name, required in keywords.items() if required]
+    missing = [f"--{name}" for name in needed if name not in {**given, **context}]
     if missing:
         raise UserError(f"--mode={mode.__name__} also needs {' and '.join(missing)}")
-    return functools.partial(mode, **given)
+    return functools.partial(mode, **given, **context)
 
 
 def _joined(argv: list[str]) -> list[str]:
@@ -311,6 +341,15 @@ def _with_config(argv: list[str]) -> list[str]:
         config = named[-1].split("=", 1)[1]
     else:
         return argv
+    file = Path(split_argument(config)[0])
+    if "--mode=sweep" in given and file.suffix == ".py" and not file.is_file():
+        known = [
+            f for f in map(str, Path().glob(SWEEPS)) if sweep_file.is_sweep_file(f)
+        ]
+        raise UserError(
+            f"--config: there is no file {file}; name a sweep file; "
+            f"{suggest(str(file), known)}"
+        )
     rest = (a for a in given if a not in named)
     return [program, f"--config={find_config(config)}", *rest]
 
@@ -318,24 +357,6 @@ def _with_config(argv: list[str]) -> list[str]:
 def _field(argument: str) -> str | None:
     field = re.match(r"--?(config[.\[][^=]*)=", argument)
     return field and field[1]
-
-
-def _check_tuples(argv: Sequence[str]) -> None:
-    """Raises UserError if a field that is a tuple is set to a dict.
-
-    ml_collections would take the keys of the dict for the elements.
-    """
-    config = getattr(flags.FLAGS, "config", None)
-    for argument in argv:
-        flag, _, text = argument.partition("=")
-        field = re.fullmatch(r"--?config\.(\w+)(?:\.(\w+))?", flag)
-        if not field or not re.match(r"[\s(]*{", text) or not config:
-            continue
-        value = config.get(field[1])
-        value = value.get(field[2]) if field[2] and hasattr(value, "get") else value
-        if isinstance(value, tuple) and not re.search(r",\s*\)\s*$|}\s*,", text):
-            bare = text.strip().removeprefix("(").removesuffix(")")
-            raise UserError(f'{flag} needs a tuple: {flag}="({bare},)"')
 
 
 def _in_file(error: BaseException | None, file: str) -> str | None:
@@ -370,51 +391,3 @@ def _explain_unknown(name: str, argv: Sequence[str]) -> str:
         f"there is no flag --{name}; --help lists the flags, and every field of the "
         "config is one: --config.steps=10"
     )
-
-
-def _explain(error: Exception, argv: list[str]) -> str | None:
-    """Rewords an exception of absl or ml_collections; None if it is not known."""
-    text = " ".join(str(error.args[0] if error.args else error).split())
-    paths = [a.split("=")[0] for a in argv if re.match(r"--?config[.\[]", a)]
-    if wrong := re.search(r"get_config\(\) (missing|takes) .*", text):
-        return (
-            f"{argv[1]}: {wrong[0]}; an argument is written after a colon, "
-            "--config=FILE.py:ARGUMENT"
-        )
-    if "'get_config'" in text:
-        return f"{argv[1]} has no function get_config()"
-    if whole := next((p for p in paths if p.endswith("]")), None):
-        return (
-            f"{whole}: an element cannot be set by itself; give the whole tuple, or a "
-            "field of a spec, as in --config.loss[0].name=dice"
-        )
-    if isinstance(error, flags.Error):
-        return _reword(text)
-    if "tuple indices" in text:
-        dotted = ", ".join(path for path in paths if "[" not in path)
-        return f"{dotted}: is a tuple; name one element, as in --config.loss[0].name"
-    if isinstance(error, IndexError):
-        indexed = ", ".join(path for path in paths if "[" in path)
-        return f"{indexed}: there is no such element; the first one is [0]"
-    if not isinstance(error, AttributeError | KeyError | TypeError) or not paths:
-        return None
-    word = next(iter(re.findall(r"\w+", text)), "")
-    path = next((p for p in paths if word in re.split(r"\W+", p)), None)
-    if path is None:
-        return f"{', '.join(paths)}: {text}"
-    from unet_jax.build.fields import find_flag  # late: only a mistake needs it
-
-    near = find_flag(re.sub(r"^--?config\.", "", path))
-    hint = f"; did you mean {near}?" if near and near != path else ""
-    return f"{path}: the config has no field {word!r}{hint}"
-
-
-def _reword(text: str) -> str:
-    """Rewords the message of absl for a value that it cannot parse."""
-    flag = re.match(r"flag (--?config[.\[][^=]*)=(.*?): ", text)
-    meant = next((m for words, m in REWORDINGS.items() if words in text), None)
-    if not flag or not meant:
-        return text
-    if "ConfigDict" in text and flag[2].startswith("{"):
-        return f"{flag[1]}={flag[2]}: not a Python dict; check quotes and braces"
-    return meant.format(*flag.groups())

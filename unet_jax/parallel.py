@@ -53,6 +53,17 @@ class Layout(NamedTuple):
     abstract: Callable[[Any], Any]
 
 
+# Environment variables by which a process sees that it is one of several.
+TASK_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+COORDINATOR = "JAX_COORDINATOR_ADDRESS"
+LAUNCHER_VARIABLES = (*TASK_COUNTS, COORDINATOR)
+
+
+def stay_on_cpu() -> None:
+    """Leaves the accelerators to other processes, which this one starts."""
+    jax.config.update("jax_platforms", "cpu")
+
+
 def connect_processes() -> None:
     """Connects this process with the others of the run, if there are others.
 
@@ -63,7 +74,7 @@ def connect_processes() -> None:
     Raises:
       UserError: the first of the three is set, and another is not a whole number.
     """
-    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+    if COORDINATOR in os.environ:
         count = _read_integer("JAX_NUM_PROCESSES")
         index = _read_integer("JAX_PROCESS_ID")
         jax.distributed.initialize(num_processes=count, process_id=index)
@@ -73,9 +84,8 @@ def connect_processes() -> None:
 
 def is_distributed(environ: Mapping[str, str]) -> bool:
     """Returns True if a launcher has started this process as one of several."""
-    tasks = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
     return (
-        any(int(environ.get(name, "1")) > 1 for name in tasks)
+        any(int(environ.get(name, "1")) > 1 for name in TASK_COUNTS)
         or "," in environ.get("TPU_WORKER_HOSTNAMES", "")
         # Every TPU VM, even a single one, asks Google's metadata server for the other
         # processes. JAX sets the variable on machines without TPUs, and some TPU hosts

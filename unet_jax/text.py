@@ -75,7 +75,9 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def tabulate(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+def tabulate(
+    rows: Sequence[Sequence[str]], width: int, *, keep_names: bool = False
+) -> Iterator[str]:
     """Yields the lines of a table, and an empty line after each of its blocks.
 
     A table that is too wide is cut into blocks of columns, each of which begins with
@@ -86,11 +88,14 @@ def tabulate(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
       rows: the cells of each row, as many in every row. The first column is aligned to
         the left, the others to the right.
       width: the columns of the terminal.
+      keep_names: True to shorten the first column only as far as the widest of the
+        others needs.
     """
     if not rows:
         return
     names, *columns = zip(*rows, strict=True)
-    others = sum(max(map(cell_len, column)) + 2 for column in columns)
+    sizes = [max(map(cell_len, column)) + 2 for column in columns]
+    others = max(sizes, default=0) if keep_names else sum(sizes)
     names = [shorten(name, max(width // 3, width - others)) for name in names]
     first = max(map(cell_len, names))
     columns = [[shorten(c, width - first - 2) for c in column] for column in columns]
@@ -149,7 +154,9 @@ def align_columns(rows: Sequence[Sequence[str]], width: int) -> list[str]:
         table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Console(
+        file=io.StringIO(), width=width, color_system=None, force_jupyter=False
+    )
     with console.capture() as capture:
         console.print(table)
     return [line.rstrip() for line in capture.get().splitlines()]

@@ -12,6 +12,18 @@ SAME = VALID | {"widths": (2, 4), "padding": "SAME"}
 MISTAKES = [
     ("steps", 0, ["config.steps must be a whole number of 1 or more"]),
     ("seed", -1, ["config.seed"]),
+    ("sampling_share", 1.5, ["config.sampling_share must be a number from 0 to 1"]),
+    ("supervise_coarsest", 0, ["config.supervise_coarsest must be True or False"]),
+    (
+        "loss",
+        (ConfigDict({"name": "dice", "axis_name": "replica"}),),
+        ["config.loss[0]: 'dice' has no keyword 'axis_name'; available: background"],
+    ),
+    (
+        "augment",
+        (ConfigDict({"name": "low_resolution", "high": 1.5}),),
+        ["config.augment[0]: needs 0 < low <= high <= 1, not low=0.5, high=1.5"],
+    ),
     ("ema", 1.0, ["config.ema must be a number from 0 to below 1, not 1.0"]),
     ("cache", -1.0, ["config.cache"]),
     ("stepz", 3, ["config has no field 'stepz'; did you mean --config.steps?"]),
@@ -221,6 +233,15 @@ def test_a_mesh_is_suggested_only_if_it_can_share_the_crop(tiny):
     tiny.model, tiny.crop, tiny.batch_size = ConfigDict(VALID), (572, 572), 1
     with pytest.raises(UserError, match="8 devices; the next possible size is 8$"):
         build(tiny)
+
+
+@pytest.mark.parametrize(("share", "printed"), [(0.05, True), (0.33, False)])
+def test_a_share_of_no_crop_prints_a_line(tiny, capsys, share, printed):
+    """Of 8 crops: `round(8 * 0.95)` is 8, `round(8 * 0.67)` is 5."""
+    tiny.sampling_share = share
+    build(tiny)
+    line = f"config.sampling_share={share} of 8 labelled crops is none"
+    assert (line in capsys.readouterr().out) == printed
 
 
 def test_a_crop_larger_than_the_images_prints_a_line(tiny, capsys):

@@ -41,6 +41,7 @@ DEFAULTS = {
     "normalize": {"name": "standard"},
     "weight_map": {"name": "uniform"},
     "sampling": {"name": "uniform"},
+    "sampling_share": 1.0,
     "cache": 4.0,
     "threads": 2,
     "model": {
@@ -72,6 +73,7 @@ DEFAULTS = {
         {"name": "cross_entropy", "scale": 1.0},
         {"name": "dice", "scale": 1.0, "smooth": 1.0},
     ),
+    "supervise_coarsest": True,
     "augment": (
         {"name": "flip"},
         {"name": "rotation", "degrees": 180.0, "probability": 0.5},

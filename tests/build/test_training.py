@@ -79,3 +79,38 @@ def test_a_mask_value_keeps_its_class(tiny, tmp_path, before):
         build(tiny, resumed=changed)
     with pytest.raises(UserError, match=error):
         build_evaluation(tiny, changed, {})
+
+
+def test_the_share_of_sampling_is_that_of_the_last_rows(tiny):
+    """Half of 8 crops are anywhere, and half where `foreground` places them."""
+    tiny.crop, tiny.data.shape = (8, 8), (40, 40)
+
+    def read(name, share):
+        tiny.sampling = ConfigDict({"name": name})
+        if name == "foreground":
+            tiny.sampling.probability = 1.0
+        tiny.sampling_share = share
+        return next(build(tiny).read_batches(0, 1))["image"]
+
+    anywhere, placed = read("uniform", 1.0), read("foreground", 1.0)
+    half = read("foreground", 0.5)
+    assert not np.array_equal(anywhere[4:], placed[4:])
+    np.testing.assert_array_equal(half[:4], anywhere[:4])
+    np.testing.assert_array_equal(half[4:], placed[4:])
+
+
+@pytest.mark.slow
+def test_without_the_coarsest_of_two_outputs_the_loss_is_that_of_the_finest(tiny):
+    tiny.model.widths, tiny.model.dropout, tiny.augment = (4, 8, 8), 0.0, ()
+
+    def compute_loss(supervised, coarsest):
+        tiny.model.deep_supervision, tiny.supervise_coarsest = supervised, coarsest
+        parts = build(tiny)
+        state = parts.layout.put_state(parts.init(jax.random.key(0)))
+        batch = parts.layout.put_batch(next(parts.read_batches(0, 1)))
+        _, scalars = parts.train_step(state, batch, jax.random.key(0))
+        return float(scalars["loss"])
+
+    finest = compute_loss(False, True)
+    np.testing.assert_allclose(compute_loss(True, False), finest, rtol=1e-5)
+    assert abs(compute_loss(True, True) - finest) > 1e-4

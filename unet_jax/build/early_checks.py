@@ -12,7 +12,7 @@ import safetensors
 from ml_collections import ConfigDict
 
 from unet_jax.build.field_checks import check_fields
-from unet_jax.checkpoint import check_format, check_trained, list_steps
+from unet_jax.checkpoint import check_format, check_trained, find_runs, list_steps
 from unet_jax.data import files
 from unet_jax.errors import UserError, prefix_errors
 
@@ -40,9 +40,12 @@ def check_command(
     source = os.path.expanduser(input or "")
     if mode == "predict" and source and not os.path.lexists(source):
         files.find_images(source)
-    if mode in ("evaluate", "predict", "sample"):
+    if mode in ("evaluate", "predict"):
         for folder in (workdir, *(Path(run).expanduser() for run in ensemble)):
-            check_trained(folder)
+            for run in find_runs(folder):
+                check_trained(run)
+    if mode == "sample":
+        check_trained(workdir)
     check_fields(config)
     if mode == "train" and not list_steps(workdir):
         check_source(config)

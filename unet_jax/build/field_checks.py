@@ -30,12 +30,7 @@ def check_fields(config: ConfigDict) -> None:
     """
     known = {field.name: field for field in FIELDS if "." not in field.name}
     for name in config:
-        if name in REPLACED:
-            raise UserError(f"config.{name} is no longer a field; {REPLACED[name]}")
-        if name not in known:
-            near = find_flag(name, config)
-            hint = f"did you mean {near}?" if near else suggest(name, known)
-            raise UserError(f"config has no field {name!r}; {hint}")
+        check_name(name, config)
     for name, field in known.items():
         if name not in config:
             raise UserError(
@@ -53,6 +48,23 @@ def check_fields(config: ConfigDict) -> None:
             f"config.spacing={join_sizes(config.spacing)} must have {len(config.crop)} "
             f"sizes, one for each axis of config.crop={join_sizes(config.crop)}"
         )
+
+
+def check_name(name: str, config: ConfigDict, *, dashes: str = "--") -> None:
+    """Raises UserError, with the nearest field in its text, unless a field exists.
+
+    Args:
+      name: of the field.
+      config: a config, whose specs may have keys that are not in the table.
+      dashes: the text before the nearest field; nothing, if the user writes Python.
+    """
+    known = [field.name for field in FIELDS if "." not in field.name]
+    if name in REPLACED:
+        raise UserError(f"config.{name} is no longer a field; {REPLACED[name]}")
+    if name not in known:
+        near = find_flag(name, config).removeprefix("--")
+        hint = f"did you mean {dashes}{near}?" if near else suggest(name, known)
+        raise UserError(f"config has no field {name!r}; {hint}")
 
 
 def read_section(config: ConfigDict, name: str) -> dict[str, Any]:

@@ -18,7 +18,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 from ml_collections import ConfigDict
 
 from unet_jax.errors import find_nearest
-from unet_jax.specs import BelowOne, Count, Domain, NonNegative, Positive, Spec, Whole
+from unet_jax.specs import (
+    BelowOne,
+    Count,
+    Domain,
+    NonNegative,
+    Positive,
+    Proportion,
+    Spec,
+    Whole,
+)
 
 Keyword = Any  # the type is in the signature of the function that the spec names
 UNSET = object()  # the default of a key that configs/base.py does not set
@@ -170,6 +179,10 @@ FIELDS = (
           "uniform: anywhere in the image; foreground: a share of the crops contains a "
           "random pixel of the foreground; balanced: each crop contains a random pixel "
           "of a class, and all classes are equally likely."),
+    Field("sampling_share", Proportion, 1.0,
+          "Share of the rows of each batch, the last ones, whose crops `sampling` "
+          "places; the other crops are anywhere. 0.33 and sampling.probability=1: the "
+          "oversampling of nnU-Net, with at least one free crop."),
     Field("cache", NonNegative, 4.0,
           "Memory of each process for prepared images, in GiB. Images that do not fit "
           "are read again for each crop.", may_change=True),
@@ -278,9 +291,13 @@ FIELDS = (
     Field("loss", tuple[Spec, ...],
           ({"name": "cross_entropy", "scale": 1.0},
            {"name": "dice", "scale": 1.0, "smooth": 1.0}),
-          "Terms of the loss, functions of unet_jax/losses.py. The loss is their sum, "
+          "Terms of the loss, functions of unet_jax/losses/. The loss is their sum, "
           "each multiplied by its scale, which is 1 by default. A scale of 0 turns a "
           "term off."),
+    Field("supervise_coarsest", bool, True,
+          "With model.deep_supervision: False leaves the coarsest output out of the "
+          "loss, as nnU-Net does. The weights of the outputs are 1, 1/2, 1/4 and so "
+          "on, from the finest, divided by their sum."),
     Field("augment", tuple[Spec, ...],
           ({"name": "flip"},
            {"name": "rotation", "degrees": 180.0, "probability": 0.5},

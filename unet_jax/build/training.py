@@ -1,5 +1,6 @@
 """Builds the parts of a run that train it: data, network, method and metrics."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ from unet_jax.errors import prefix_errors
 from unet_jax.methods import Method
 from unet_jax.methods.layer_outputs import watch_layers
 from unet_jax.methods.method import count_unlabelled_rows, skip_non_finite
+from unet_jax.metrics.metric import Metric
 from unet_jax.tasks import Task
 
 
@@ -142,12 +144,39 @@ def build(
 def _check_config(config: ConfigDict, layout: parallel.Layout) -> int:
     """Checks the config without data; returns the unlabelled rows of a batch."""
     checks.check_sizes(config, binding.build_model(config, layout.axis_name), layout)
+    return _check_learning(config, layout.axis_name)[1]
+
+
+def _check_learning(config: ConfigDict, axis_name: str | None) -> tuple[Learning, int]:
+    """Builds what a run would learn with; returns also the unlabelled rows."""
     task = binding.build_task(config, binding.ANY_DATA)
-    draft = build_learning(config, task, layout.axis_name)
+    draft = build_learning(config, task, axis_name)
     checks.check_first_metric(draft.metrics)
     bind_options(config, draft.task)
     with prefix_errors("config.batch_size"):
-        return count_unlabelled_rows(draft.method.unlabelled, config.batch_size)
+        rows = count_unlabelled_rows(draft.method.unlabelled, config.batch_size)
+    checks.check_sampling_share(config, config.batch_size - rows)
+    return draft, rows
+
+
+def check_specs(config: ConfigDict) -> tuple[tuple[str, Metric], ...]:
+    """Checks a config for a run on other devices, without data.
+
+    Args:
+      config: the config of the run.
+
+    Returns:
+      The metrics with their names.
+
+    Raises:
+      UserError: a field or a spec is wrong.
+    """
+    field_checks.check_fields(config)
+    config = copy.deepcopy(config)
+    config.precision = "float32"  # the other devices may compute another one faster
+    draft, _ = _check_learning(config, None)
+    checks.check_sizes(config, draft.model, parallel.pmap())
+    return draft.metrics
 
 
 def _keep_class_names(splits: Splits, resumed: Preprocessing) -> Splits:
@@ -238,6 +267,8 @@ def _make_reader(
     margin: tuple[int, ...],
 ) -> Callable[[int, int], Iterator[Batch]]:
     """Returns `TrainingParts.read_batches`."""
+    labelled_size = config.batch_size - unlabelled_size
+    free_rows = sampling.count_free_rows(config.sampling_share, labelled_size)
 
     def read_batches(start: int, stop: int) -> Iterator[Batch]:
         batches = pipeline.batch_dataset(
@@ -249,6 +280,7 @@ def _make_reader(
             shard=(jax.process_index(), jax.process_count()),
             unlabelled=unlabelled,
             unlabelled_size=unlabelled_size,
+            free_rows=free_rows,
         )
         return pipeline.iterate_batches(
             batches, start=start, stop=stop, threads=config.threads

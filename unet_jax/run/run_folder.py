@@ -19,6 +19,7 @@ from unet_jax.checkpoint import (
     DAMAGED,
     FOLDER,
     Checkpoints,
+    holds_folds,
     list_steps,
     load_newest_metadata,
 )
@@ -30,6 +31,7 @@ from unet_jax.text import one_line
 
 SCORES = "scores.json"
 REPORT, PICTURE = "report.html", "predictions.png"
+JOURNAL = "journal.log"  # of a sweep, in its folder
 ENSEMBLE = "-ensemble"  # ends the names of the results of several runs
 LOCK = ".lock"
 
@@ -44,10 +46,33 @@ def create_or_check(workdir: Path, config: ConfigDict) -> None:
         message names the fields that differ.
     """
     create(workdir)
+    if holds_folds(workdir):
+        raise UserError(
+            f"{workdir} holds the runs of a cross-validation; choose another "
+            "--workdir, or continue it with --mode=crossval"
+        )
+    if (workdir / JOURNAL).exists():
+        raise UserError(
+            f"{workdir} holds the runs of a sweep; choose another --workdir, or "
+            "continue it with --mode=sweep"
+        )
     if not list_steps(workdir):
         _check_unused(workdir)
         return
     run_config.check_continues(workdir, config)
+
+
+def advise_change(workdir: Path, change: str) -> str:
+    """Returns where a user makes a change who trains again, for errors.
+
+    Args:
+      workdir: the run folder.
+      change: what the user changes: 'lower config.steps'.
+    """
+    folder = workdir.parent
+    if (folder / JOURNAL).exists() and not holds_folds(folder):
+        return f"{change} in the sweep file, and start the sweep again"
+    return f"{change}, and choose another --workdir"
 
 
 def create(folder: Path, flag: str = "workdir") -> None:

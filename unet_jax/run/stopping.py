@@ -4,19 +4,23 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import jax
 from jax.experimental import multihost_utils
+
+REPEAT = 1.0  # seconds; a scheduler and the worker of a sweep send the same request
 
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[list[int]]:
     """Collects SIGTERM and Ctrl-C in a list, so that the current step can finish.
 
-    A second signal raises KeyboardInterrupt at once. With several processes, JAX
-    handles SIGTERM and informs the other processes; Ctrl-C is turned into SIGTERM. A
-    thread other than the main one gets no signals, and its list stays empty.
+    A second signal, `REPEAT` after the first one or later, raises KeyboardInterrupt at
+    once. With several processes, JAX handles SIGTERM and informs the other processes;
+    Ctrl-C is turned into SIGTERM. A thread other than the main one gets no signals, and
+    its list stays empty.
 
     Yields:
       The numbers of the signals received so far.
@@ -25,12 +29,16 @@ def catch_signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    several = jax.process_count() > 1
+    several, first = jax.process_count() > 1, 0.0
 
     def handle(number: int, _: object) -> None:
-        if received:
+        nonlocal first
+        if received and time.monotonic() - first >= REPEAT:
             raise KeyboardInterrupt
+        if received:
+            return
         received.append(number)
+        first = time.monotonic()
         if several:
             os.kill(os.getpid(), signal.SIGTERM)
 

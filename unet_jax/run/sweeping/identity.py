@@ -1,0 +1,73 @@
+"""The identity of a sweep: what must be the same in every process that takes part."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+import unet_jax
+from unet_jax.errors import UserError
+from unet_jax.run import run_config
+from unet_jax.text import shorten
+
+
+def hash_config(config: ConfigDict) -> str:
+    """Returns a hash of the values of a config."""
+    text = json.dumps(run_config.config_to_json(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_code() -> str:
+    """Returns a hash of the Python files of this package, without the configs."""
+    root = Path(str(unet_jax.__file__)).parent
+    files = [path.relative_to(root) for path in root.rglob("*.py")]
+    total = hashlib.sha256()
+    for file in sorted(file for file in files if file.parts[0] != "configs"):
+        total.update(f"{file}\0".encode() + (root / file).read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def check_same(
+    identity: Mapping[str, str], mine: Mapping[str, str], place: Path
+) -> None:
+    """Checks that a worker runs the same sweep as the first one.
+
+    Args:
+      identity: that of the first worker.
+      mine: that of this one.
+      place: the journal, for errors.
+
+    Raises:
+      UserError: they differ; the message names what differs.
+    """
+    hashes = ("config", "code")
+    old = {k: v for k, v in identity.items() if k not in hashes}
+    new = {k: v for k, v in mine.items() if k not in hashes}
+    if old != new:
+        raise UserError(
+            f"{place} holds another sweep: {compare(old, new)}; choose another "
+            "--workdir"
+        )
+    if identity["config"] != mine["config"]:
+        raise UserError(
+            f"{place}: {mine['base']} differs from that of the first worker of the "
+            "sweep; use the same file everywhere, or choose another --workdir"
+        )
+    if identity["code"] != mine["code"]:
+        raise UserError(
+            f"{place}: the code of unet_jax differs from that of the first worker of "
+            "the sweep; use the same version everywhere, or choose another --workdir"
+        )
+
+
+def compare(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """Returns the first difference in words."""
+    name = next(k for k in {**old, **new} if old.get(k) != new.get(k))
+    before, now = (shorten(side.get(name, ""), 60) for side in (old, new))
+    if name not in old:
+        return f"{name} is {now} here and not set there"
+    if name not in new:
+        return f"{name} is {before} there and not set here"
+    return f"{name} is {before} there and {now} here"

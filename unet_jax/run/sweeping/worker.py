@@ -1,0 +1,207 @@
+"""A worker of a sweep: starts its runs, looks after them and records their ends."""
+
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from unet_jax import logs
+from unet_jax.errors import UserError
+from unet_jax.progress import ReportProgress
+from unet_jax.run.sweeping.plan import Plan
+from unet_jax.run.sweeping.presence import Presence
+from unet_jax.run.sweeping.results import (
+    ENDED,
+    State,
+    TrialResult,
+    find_best,
+    group_by_point,
+    make_csv,
+    make_markdown,
+)
+from unet_jax.run.sweeping.scores import read_scores
+from unet_jax.run.sweeping.study import Study
+from unet_jax.run.sweeping.trial import Trial
+from unet_jax.text import listing
+
+POLL = 0.3  # seconds between two looks at the processes
+PAUSE = 3.0  # seconds between two looks at the study
+STOPPED = {128 + s for s in (signal.SIGINT, signal.SIGTERM)}  # codes of saved runs
+STOPPED |= {-signal.SIGINT, -signal.SIGTERM}  # of those that had nothing to save
+
+
+class Worker:
+    """The runs of this worker, and the results of all."""
+
+    def __init__(self, plan: Plan, workdir: Path, output: Path, study: Study) -> None:
+        self._plan, self._workdir, self._output = plan, workdir, output
+        self._study = study
+        self._trials: list[Trial] = []
+        self._results: tuple[TrialResult, ...] = ()
+        self._next_claim = 0.0
+        self.report: ReportProgress = lambda done, total=None, note="": None
+
+    def has_ended(self) -> bool:
+        """Returns True if every run of the sweep has ended."""
+        ended = [result for result in self._results if result.state in ENDED]
+        everything = len(ended) == len(self._results) >= self._plan.trials
+        return everything and not self._trials
+
+    def look(self, workers: int, present: Presence, received: Sequence[int]) -> None:
+        """Looks after the runs of this worker once, and starts further ones."""
+        present.renew()
+        for trial in list(self._trials):
+            if (code := trial.poll()) is not None:
+                if code in STOPPED and not trial.pruned:
+                    time.sleep(1)  # this process may get the same signal
+                    if received:
+                        return
+                if code and trial.is_in_use():  # by a process of a killed worker
+                    trial.reset()
+                else:
+                    self._end(trial, code)
+            elif time.monotonic() >= trial.next_look:
+                trial.next_look = time.monotonic() + PAUSE
+                self._check(trial)
+        if len(self._trials) < workers and time.monotonic() >= self._next_claim:
+            if claim := self._study.claim():
+                trial = Trial(self._plan, claim, self._workdir)
+                self._trials.append(trial)
+                if not trial.start():
+                    logs.say(f"{claim.name}: waiting for the process that trains it")
+                return
+            self._next_claim = time.monotonic() + PAUSE
+            self._results = self._study.list_results()
+            self._show_progress()
+        time.sleep(POLL)
+
+    def stop(self, present: Presence) -> None:
+        """Stops the runs of this worker; they save, and continue later."""
+        for trial in self._trials:
+            trial.stop()
+        try:
+            while any(t.started and t.poll() is None for t in self._trials):
+                present.renew()
+                time.sleep(POLL)
+        except KeyboardInterrupt:
+            for trial in self._trials:
+                trial.kill()
+        for trial in list(self._trials):
+            if trial.poll() == 0:
+                self._end(trial, 0)
+            else:
+                self._study.release(trial.claim)
+
+    def write_results(self) -> tuple[TrialResult, ...]:
+        """Writes the results of all runs up to now, and returns them."""
+        with self._study.lock():
+            self._results = results = self._study.list_results()
+            files = {
+                "results.csv": make_csv(self._plan, results).encode(),
+                "results.md": make_markdown(self._plan, results).encode(),
+            }
+            if any(result.scores for result in results):
+                # late: matplotlib loads only when a figure is drawn
+                from unet_jax.run.sweeping.figure import draw_figure
+
+                title = self._workdir.name
+                files["figure.svg"] = draw_figure(self._plan, results, title)
+            for name, content in files.items():
+                logs.write_file(self._output / name, content)
+        return results
+
+    def _check(self, trial: Trial) -> None:
+        """Starts a run that had to wait, and ends one of another worker."""
+        if not self._study.owns(trial.claim):
+            trial.kill()  # two processes would write to one run folder
+            self._lose(trial)
+        elif not trial.started:
+            trial.start()
+        elif self._plan.space and not trial.pruned:
+            self._prune(trial)
+
+    def _lose(self, trial: Trial) -> None:
+        """Leaves a run to the worker that has taken it over."""
+        self._trials.remove(trial)
+        name = trial.claim.name
+        logs.say(
+            f"warning: {name}: another worker has taken it over, because this one was "
+            "silent for too long"
+        )
+
+    def _prune(self, trial: Trial) -> None:
+        """Passes new validation scores on, and stops a run that is not promising.
+
+        A run is compared again later, because others have reached its step by then.
+        """
+        self._study.report(trial.claim, trial.read_new_scores())
+        if self._study.should_prune(trial.claim):
+            trial.pruned = True
+            trial.stop()
+
+    def _end(self, trial: Trial, code: int) -> None:
+        """Records the end of a run, with the scores since the last look."""
+        plan, minutes = self._plan, trial.read_minutes()
+        name, reason = trial.claim.name, ""
+        scores: dict[str, float | None] = {}
+        state: State = "failed"
+        if code == 0:
+            try:
+                scores, state = read_scores(trial.folder, plan.scores), "complete"
+            except UserError as error:
+                reason = str(error)
+        elif trial.pruned and code in STOPPED:
+            state = "pruned"
+        else:
+            reason = trial.describe_failure(code)
+        self._next_claim = 0.0
+        if plan.space and self._study.owns(trial.claim):
+            self._study.report(trial.claim, trial.read_new_scores())
+        if not self._study.finish(trial.claim, state, scores, minutes, reason):
+            self._lose(trial)
+            return
+        self._trials.remove(trial)
+        self.write_results()
+        lines = [line for line in reason.splitlines() if line]
+        logs.say(
+            f"{name}: {state}{_describe_end(scores, lines)}{self._show_progress()}"
+        )
+
+    def _show_progress(self) -> str:
+        """Moves the progress bar; returns its text for a line."""
+        rows = group_by_point(self._plan, self._results)
+        done = sum(result.state in ENDED for result in self._results)
+        parts = [f"{done} of {self._plan.trials} done"]
+        if best := find_best(self._plan, rows):
+            score = statistics.mean(best[0].scores[self._plan.scores[0]])
+            names = listing((row.point for row in best), most=2)
+            parts.append(f"best {names} {score:.4f}")
+        if sys.stdout.isatty():  # elsewhere, each end of a run has its line
+            self.report(done, note="; ".join(parts[1:]))
+        if left := self._estimate_left(done):
+            parts.append(f"about {logs.format_seconds(left)} left")
+        return f"; {'; '.join(parts)}"
+
+    def _estimate_left(self, done: int) -> float | None:
+        """Returns the seconds that the sweep may still take; None if not known."""
+        times = [
+            r.minutes for r in self._results if r.state == "complete" and r.minutes
+        ]
+        if not times or done == self._plan.trials:
+            return None
+        at_once = sum(result.state == "running" for result in self._results)
+        at_once = max(at_once, len(self._trials), 1)
+        return 60 * statistics.mean(times) * (self._plan.trials - done) / at_once
+
+
+def _describe_end(scores: Mapping[str, float | None], lines: Sequence[str]) -> str:
+    """Returns the scores of a run, or the reason why it failed."""
+    if lines:
+        return f" ({lines[0]}{': ' + lines[-1] if lines[1:] else ''})"
+    found = [
+        f"{name} {'undefined' if value is None else f'{value:.4f}'}"
+        for name, value in scores.items()
+    ]
+    return f", {', '.join(found)}" if found else ""
