@@ -17,11 +17,14 @@ import warnings
 from pathlib import Path
 
 import jax
-import pooch
 from jaxlib.version import __version__
 
 from unet_jax.logs import say
 from unet_jax.text import one_line
+
+with warnings.catch_warnings():  # in a notebook, tqdm asks for widgets
+    warnings.filterwarnings("ignore", "IProgress not found")
+    import pooch
 
 ENABLED = "jax_enable_compilation_cache"  # options of JAX
 DIRECTORY = "jax_compilation_cache_dir"

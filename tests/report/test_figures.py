@@ -10,7 +10,8 @@ import pytest
 
 from unet_jax.report import figures
 from unet_jax.report.contents import IntensityRange, ReliabilityBins
-from unet_jax.report.figures import Curve, to_svg
+from unet_jax.report.figures import Curve
+from unet_jax.report.svg import to_svg
 
 HOSTILE = "<script>'\"&$x$</script>"
 BINS = ReliabilityBins(np.array([1, 3]), np.array([0.25, 0.75]), np.array([0.25, 0.5]))

@@ -11,7 +11,7 @@ import pytest
 from markupsafe import Markup
 from PIL import Image
 
-from unet_jax.report import figures, render
+from unet_jax.report import figures
 from unet_jax.report.contents import (
     ChannelStatistics,
     ClassStatistics,
@@ -24,7 +24,8 @@ from unet_jax.report.contents import (
     SplitStatistics,
     Spread,
 )
-from unet_jax.report.render import ENVIRONMENT, render_inspection
+from unet_jax.report.environment import ENVIRONMENT, draw_svg
+from unet_jax.report.render import render_inspection
 
 HOSTILE = "<b>\"x&y'</b>.png"
 
@@ -215,6 +216,6 @@ def test_control_characters_of_names_are_escaped_in_a_figure():
     name = "a\x1b[2J\udcff.png"
     ranges = [IntensityRange("train", name, 0, 0.5, 1, 1.0, odd=False)]
     drawing = figures.intensity_ranges(ranges)
-    svg = ENVIRONMENT.from_string("{{ f }}").render(f=render._svg(drawing, "x"))
+    svg = ENVIRONMENT.from_string("{{ f }}").render(f=draw_svg(drawing, "x"))
     assert r"a\x1b[2J\xff.png" in svg
     assert svg.replace("\n", "").isprintable()

@@ -14,7 +14,8 @@ from unet_jax.checkpoint import Checkpoints
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError
 from unet_jax.run import predict, train
-from unet_jax.run.scoring import predict_case, score_images
+from unet_jax.run.cases import predict_examples
+from unet_jax.run.scoring import score_images
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel reads NIfTI")
 
@@ -66,7 +67,8 @@ def test_predictions_equal_those_of_the_evaluation_to_the_bit(run):
     predictor = unet_jax.Predictor.load(workdir)
     for index in range(3):
         image, spacing = raw(index), SPACINGS[index]
-        case = predict_case(parts, [variables], parts.test, index)
+        chosen = parts, [variables], parts.test, [index]
+        case = next(predict_examples(*chosen, as_predicted=True)).image
         got = predictor.probabilities(image, spacing)
         assert got.shape == (*image.shape[:2], 2)
         np.testing.assert_allclose(got.sum(-1), 1, atol=1e-5)
@@ -86,7 +88,8 @@ def test_scores_are_computed_on_the_grid_of_the_file(run):
     assert evaluation.confusion.sum() == sum(raw(i)[..., 0].size for i in range(3))
     assert evaluation.scores["test/loss"] > 0
     for index, spacing in enumerate(SPACINGS):
-        case = predict_case(parts, [variables], parts.test, index)
+        chosen = parts, [variables], parts.test, [index]
+        case = next(predict_examples(*chosen, as_predicted=True)).image
         true, found = surface(case.truth, spacing), surface(case.prediction, spacing)
         both_ways = (true, found), (found, true)
         farthest = max(directed_hausdorff(*pair)[0] for pair in both_ways)

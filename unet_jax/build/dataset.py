@@ -18,12 +18,14 @@ from unet_jax.data.dataset_report import (
     total_pixels,
 )
 from unet_jax.data.duplicates import check_leaks, find_duplicates, name_duplicates
+from unet_jax.data.folders.splits import SPLIT_FILE
 from unet_jax.data.record import RecordStats, measure_record
 from unet_jax.data.resample import make_resampling
 from unet_jax.data.source import Source, Splits
 from unet_jax.data.splitting import SPLITS
 from unet_jax.errors import UserError, prefix_errors
-from unet_jax.logs import iterate_with_progress, say
+from unet_jax.logs import say
+from unet_jax.progress import iterate_with_progress
 from unet_jax.tasks import Task
 from unet_jax.text import listing
 
@@ -52,6 +54,14 @@ def load_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
         with prefix_errors("config.data"):
             raise_errors(report)
     return splits
+
+
+def list_test_ids(config: ConfigDict, notes: Mapping[str, str] = NONE) -> list[str]:
+    """Returns the ids of the test images of a data set that writes down its split.
+
+    The arguments and errors are those of `load_splits`. Nothing is printed.
+    """
+    return _build_splits(config, notes).notes[SPLIT_FILE]["test"]
 
 
 def survey_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:

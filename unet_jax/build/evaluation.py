@@ -2,6 +2,8 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -39,6 +41,9 @@ class EvaluationParts(NamedTuple):
       loss: `(output f32[*S, channels], example) -> f32[]` of a whole image.
       test: the test split.
       crop: the spatial shape of a training crop.
+      files: the image files of the records, by their ids; empty if the data set does
+        not name them.
+      tiff_axes: the order in which the axes of TIFF files were read.
     """
 
     prediction: PredictionParts
@@ -47,6 +52,8 @@ class EvaluationParts(NamedTuple):
     loss: Callable[[np.ndarray, Example], jax.Array]
     test: Examples
     crop: tuple[int, ...]
+    files: Mapping[str, Path] = MappingProxyType({})
+    tiff_axes: str = ""
 
     @property
     def omits_background(self) -> bool:
@@ -79,7 +86,12 @@ def build_evaluation(
     with prefix_errors("config.data"):
         test = prepare(splits.test, evaluation=True)
     learning = build_learning(config, task, None)
-    return collect_evaluation(config, preprocessing, learning, test, training=False)
+    parts = collect_evaluation(config, preprocessing, learning, test, training=False)
+    if (report := splits.report) is None:
+        return parts
+    root = Path(report.root)
+    files = {r.id: root / r.image for r in report.records if r.split == "test"}
+    return parts._replace(files=files, tiff_axes=report.tiff_axes)
 
 
 def collect_evaluation(

@@ -17,15 +17,19 @@ from unet_jax.checkpoint.checkpoints import (
     load_newest_metadata,
 )
 from unet_jax.checkpoint.damage import DamagedCheckpointError
+from unet_jax.checkpoint.folds import FOLDS_FILE, find_runs, holds_folds
 
 __all__ = [
     "DAMAGED",
     "FOLDER",
+    "FOLDS_FILE",
     "Checkpoints",
     "DamagedCheckpointError",
     "check_format",
     "check_trained",
     "clean",
+    "find_runs",
+    "holds_folds",
     "list_steps",
     "load_newest_metadata",
 ]

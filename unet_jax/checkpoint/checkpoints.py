@@ -21,6 +21,7 @@ from unet_jax.checkpoint.checkpoint_files import (
     start_saving,
 )
 from unet_jax.checkpoint.damage import DamagedCheckpointError, silence_orbax
+from unet_jax.checkpoint.folds import find_runs, holds_folds
 from unet_jax.checkpoint.state_parts import split_state
 from unet_jax.errors import UserError
 
@@ -244,6 +245,11 @@ def check_format(workdir: Path) -> None:
 
 def check_trained(workdir: Path) -> None:
     """Raises UserError unless the folder holds a finished checkpoint."""
+    if holds_folds(workdir):
+        raise UserError(
+            f"{workdir} holds the runs of a cross-validation; name one of them, such "
+            f"as {find_runs(workdir)[0]}"
+        )
     check_format(workdir)
     if not list_steps(workdir):
         lacks = "holds no finished checkpoint" if workdir.is_dir() else "does not exist"

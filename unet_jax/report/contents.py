@@ -1,6 +1,6 @@
 """The data of a page, as plain records. A field that is empty or None is left out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -86,6 +86,7 @@ class Report(NamedTuple):
       examples: the images that are shown.
       legend: names and colours of the classes and errors in the pictures.
       provenance: the commands, programs and machines that made the run.
+      folds: the scores of the folds of a cross-validation; None for another run.
     """
 
     title: str
@@ -102,6 +103,74 @@ class Report(NamedTuple):
     examples: Sequence[ScoredExample] = ()
     legend: Legend = ()
     provenance: Provenance | None = None
+    folds: "FoldScores | None" = None
+
+
+class ComparedRun(NamedTuple):
+    """One run of a comparison.
+
+    Attributes:
+      name: a short name, different from that of the other runs.
+      state: 'finished', or what is missing.
+      finished: True if the run has test scores.
+      history: rows of `metrics.jsonl`, as in `Report`.
+      picture: a PNG file of example images; None if there is none.
+    """
+
+    name: str
+    state: str
+    finished: bool
+    history: Sequence[Mapping[str, Any]] = ()
+    picture: bytes | None = None
+
+
+class FoldScores(NamedTuple):
+    """The scores of the folds of a cross-validation.
+
+    Attributes:
+      runs: the run of each fold.
+      scores: the scores of each fold, by name: 'test/dice'.
+      mean, deviation: the mean over the folds and the standard deviation, by name.
+    """
+
+    runs: Sequence[ComparedRun]
+    scores: Sequence[Mapping[str, Number]]
+    mean: Mapping[str, Number]
+    deviation: Mapping[str, Number]
+
+
+class ComparedScore(NamedTuple):
+    """One score of all runs.
+
+    Attributes:
+      metric: how to read it; its name may have a class: 'dice/cell'.
+      values: the value of each run; None where it is undefined or missing.
+      best: the places of the best values; empty if they cannot be compared.
+      direction: 'higher is better', 'lower is better', or empty if it is unknown.
+    """
+
+    metric: MetricInfo
+    values: Sequence[Number]
+    best: Collection[int]
+    direction: str
+
+
+class Comparison(NamedTuple):
+    """The contents of the page that compares runs. Rows have a cell for each run.
+
+    Attributes:
+      runs: the runs, in order.
+      warnings: reasons why scores cannot be compared.
+      scores: the test scores.
+      changes: the config fields that differ, with their values.
+      facts: other properties: the classes, the steps, the versions.
+    """
+
+    runs: Sequence[ComparedRun]
+    warnings: Sequence[str]
+    scores: Sequence[ComparedScore]
+    changes: Sequence[tuple[str, Sequence[str]]]
+    facts: Sequence[tuple[str, Sequence[str]]]
 
 
 # The records of an inspection. inspect.json has their field names as keys.

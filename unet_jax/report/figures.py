@@ -1,20 +1,13 @@
-"""The figures of the pages, drawn by matplotlib and written as inline SVG.
+"""The figures of the pages, drawn by matplotlib.
 
-All are 320 points wide, about the width of a phone. Their colours are the light ones of
-style.css; in SVG they become its variables, so that a figure follows its page's theme.
+All are 320 points wide, about the width of a phone.
 """
 
-import contextlib
-import io
 import itertools
 import math
-import re
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,7 +20,19 @@ from unet_jax.report.formatting import (
     is_defined,
     with_minus,
 )
-from unet_jax.text import dimensions, printable
+from unet_jax.report.svg import (
+    FIFTH,
+    FIRST,
+    FOURTH,
+    INK,
+    RULE,
+    SECOND,
+    SOFT,
+    THIRD,
+    Drawing,
+    apply_settings,
+)
+from unet_jax.text import dimensions
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 320, 44, 306, 10, 36  # points: figure, ends of axes
 MAX_DOTS = 40  # points of a curve that are drawn as dots
@@ -36,34 +41,9 @@ MAX_RANGES = 300  # intensity ranges in a figure
 LOG_RATIO = 50  # the maximum over the median; above it an axis is logarithmic
 MAX_DECADES = 8  # of a logarithmic axis
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-COLOURS = {
-    "#1d1d1b": "var(--ink)",
-    "#63625d": "var(--soft)",
-    "#dedcd4": "var(--rule)",
-    "#0072b2": "var(--first)",
-    "#c2560a": "var(--second)",
-}
-INK, SOFT, RULE, FIRST, SECOND = COLOURS
-SETTINGS: Any = {
-    "axes.edgecolor": SOFT,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "figure.frameon": False,
-    "font.size": 11,
-    "grid.color": RULE,
-    "lines.markersize": 4,
-    "svg.fonttype": "none",  # text stays text
-    "text.parse_math": False,  # a name may have dollar signs
-    "xtick.color": SOFT,
-    "ytick.major.pad": 6,
-    "ytick.major.size": 0,
-}
-SVG = "{http://www.w3.org/2000/svg}"
-LOCK = threading.Lock()  # matplotlib's settings are global
+# Curves of many runs differ by their colour, then by their dashes; see style.css.
+RUN_COLOURS = (FIRST, SECOND, THIRD, FOURTH, FIFTH, INK)
+RUN_DASHES = ("solid", "dashed", "dotted")
 
 
 class Curve(NamedTuple):
@@ -73,23 +53,7 @@ class Curve(NamedTuple):
     points: Sequence[tuple[float, Number]]
 
 
-class Drawing(NamedTuple):
-    """A figure, and for artists with a gid the tooltips of their shapes, in order."""
-
-    figure: Figure
-    tooltips: Mapping[str, Sequence[str]]
-
-
-@contextlib.contextmanager
-def _settings(**more: str) -> Iterator[None]:
-    """Applies our settings in place of the user's, and restores these."""
-    with LOCK, matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS | more)
-        yield
-
-
-@_settings()
+@apply_settings()
 def learning_curves(curves: Sequence[Curve], *, marked: float | None = None) -> Drawing:
     """Draws one or two curves over training steps, and a line at the marked step.
 
@@ -97,29 +61,79 @@ def learning_curves(curves: Sequence[Curve], *, marked: float | None = None) -> 
     """
     figure, axes = _figure(196)
     tooltips = {}
-    end = max(1, *(x for curve in curves for x, _ in curve.points))
-    defined = [y for curve in curves for _, y in curve.points if is_defined(y)]
     for i, curve in reversed(list(enumerate(curves))):
-        x, y = np.array(curve.points, float).T
-        y[~np.isfinite(y)] = math.nan
-        beside = np.pad(np.isfinite(y), 1)
-        lone = ~(beside[:-2] | beside[2:])  # a line does not show these
-        dots = np.isfinite(y) & (lone | (i == 0 and len(y) <= MAX_DOTS))
-        color, gid = (FIRST, SECOND)[i], f"dots-{i}"
-        axes.plot(x, y, color=color, linewidth=(1.75, 1)[i])
-        axes.plot(x[dots], y[dots], "o", color=color, gid=gid)
-        points = zip(x[dots], y[dots], strict=True)
-        tooltips[gid] = [f"{curve.name} {format_score(b)} at {a:,g}" for a, b in points]
+        gid, dotted = f"dots-{i}", i == 0 and len(curve.points) <= MAX_DOTS
+        style = {"color": (FIRST, SECOND)[i], "linewidth": (1.75, 1)[i]}
+        tooltips[gid] = _plot_curve(axes, curve, gid, dotted=dotted, **style)
+    end = _divide_steps(axes, curves)
     if marked is not None and 0 <= marked <= end:
         axes.axvline(marked, color=SOFT, linewidth=1, linestyle="dashed")
-    _divide(axes, "x", [0, max(end, 4)])  # no fractions of a step
-    _divide(axes, "y", defined)
-    axes.set_xlim(0, end)
-    axes.set_xlabel("step", loc="right")
+    _divide(axes, "y", _defined(curves))
     return Drawing(figure, tooltips)
 
 
-@_settings()
+@apply_settings()
+def compared_curves(curves: Sequence[Curve | None]) -> Drawing:
+    """Draws the curves of several runs over training steps.
+
+    The place of a curve gives its colour and its dashes, so None keeps those of the
+    others. The axis is logarithmic if a few values would hide the others.
+    """
+    figure, axes = _figure(196)
+    tooltips = {}
+    for i, curve in reversed(list(enumerate(curves))):
+        if curve is not None:
+            colour, dashes = choose_line(i)
+            style = {"color": RUN_COLOURS[colour], "linestyle": RUN_DASHES[dashes]}
+            gid, dotted = f"dots-{i}", len(curve.points) <= MAX_DOTS
+            tooltips[gid] = _plot_curve(
+                axes, curve, gid, dotted=dotted, linewidth=1.25, **style
+            )
+    drawn = [curve for curve in curves if curve is not None]
+    _divide_steps(axes, drawn)
+    values = np.array(_defined(drawn))
+    if values.max() > LOG_RATIO * np.median(values) > 0 < values.min():
+        _divide_decades(axes, values)
+    else:
+        _divide(axes, "y", values.tolist())
+    return Drawing(figure, tooltips)
+
+
+def choose_line(place: int) -> tuple[int, int]:
+    """Returns the indices of the colour and of the dashes of the curve at a place."""
+    dashes, colour = divmod(place, len(RUN_COLOURS))
+    return colour, dashes % len(RUN_DASHES)
+
+
+def _plot_curve(
+    axes: Axes, curve: Curve, gid: str, *, dotted: bool, color: str, **style: Any
+) -> list[str]:
+    """Draws a curve, and dots where it is dotted or alone; returns their tooltips."""
+    x, y = np.array(curve.points, float).T
+    y[~np.isfinite(y)] = math.nan
+    beside = np.pad(np.isfinite(y), 1)
+    lone = ~(beside[:-2] | beside[2:])  # a line does not show these
+    dots = np.isfinite(y) & (lone | dotted)
+    axes.plot(x, y, color=color, **style)
+    axes.plot(x[dots], y[dots], "o", color=color, gid=gid)
+    points = zip(x[dots], y[dots], strict=True)
+    return [f"{curve.name} {format_score(b)} at {a:,g}" for a, b in points]
+
+
+def _divide_steps(axes: Axes, curves: Sequence[Curve]) -> float:
+    """Puts ticks on the axis of the steps, and returns its end."""
+    end = max(1, *(x for curve in curves for x, _ in curve.points))
+    _divide(axes, "x", [0, max(end, 4)])  # no fractions of a step
+    axes.set_xlim(0, end)
+    axes.set_xlabel("step", loc="right")
+    return end
+
+
+def _defined(curves: Sequence[Curve]) -> list[float]:
+    return [y for curve in curves for _, y in curve.points if is_defined(y)]
+
+
+@apply_settings()
 def score_strip(name: str, values: Sequence[Number]) -> Drawing:
     """Draws a tick at the score of each image."""
     figure, axes = _figure(70, left=24)
@@ -131,7 +145,7 @@ def score_strip(name: str, values: Sequence[Number]) -> Drawing:
     return Drawing(figure, {})
 
 
-@_settings()
+@apply_settings()
 def reliability_diagram(bins: ReliabilityBins) -> Drawing:
     """Draws accuracy over confidence, and below it the share of pixels of each bin."""
     figure, axes = _figure(366, top=22, bottom=100)
@@ -156,7 +170,7 @@ def reliability_diagram(bins: ReliabilityBins) -> Drawing:
     return Drawing(figure, {"bins": texts})
 
 
-@_settings()
+@apply_settings()
 def image_sizes(counts: Mapping[tuple[int, ...], int]) -> Drawing:
     """Draws height over width, a disc per size whose area grows with its images."""
     figure, axes = _figure(238, top=24)
@@ -173,7 +187,7 @@ def image_sizes(counts: Mapping[tuple[int, ...], int]) -> Drawing:
     return Drawing(figure, {"sizes": texts})
 
 
-@_settings()
+@apply_settings()
 def intensity_ranges(ranges: Sequence[IntensityRange]) -> Drawing:
     """Draws a line for each image from its low to its high end, darkest first.
 
@@ -187,15 +201,8 @@ def intensity_ranges(ranges: Sequence[IntensityRange]) -> Drawing:
     shown = [each for i, each in enumerate(ranked) if each.odd or i % step == 0]
     low, middle, high = np.array([each[2:5] for each in shown], float).T
     if high.max() > LOG_RATIO * np.median(high) > 0 <= low.min():
-        positive = np.concatenate([low[low > 0], high[high > 0]])
-        most = math.ceil(math.log10(high.max()))
-        least = max(math.floor(math.log10(positive.min())), most - MAX_DECADES)
-        low, middle, high = np.maximum((low, middle, high), 10.0**least)
-        powers = range(least, most + 1, 2 if most - least > 5 else 1)
-        labels = [f"10{str(k).translate(SUPERSCRIPTS)}" for k in powers]
-        axes.set(yscale="log", ylim=(10.0**least, 10.0**most))
-        axes.set_yticks([10.0**k for k in powers], labels)
-        axes.minorticks_off()
+        least = _divide_decades(axes, np.concatenate([low, high]))
+        low, middle, high = np.maximum((low, middle, high), least)
     else:
         _divide(axes, "y", [*low, *high])
     x, odd = np.arange(len(shown)), np.array([each.odd for each in shown])
@@ -228,56 +235,6 @@ def averaged(curve: Curve) -> Curve:
     return Curve(f"{curve.name}, means of {size}", points)
 
 
-def to_svg(drawing: Drawing, label: str) -> str:
-    """Writes a drawing as an SVG element, with the colours and fonts of its page.
-
-    Args:
-      drawing: the result of a function above.
-      label: a description for screen readers, unique in the page.
-    """
-    stream = io.StringIO()
-    with _settings(**{"svg.hashsalt": label}):  # the ids depend on it
-        drawing.figure.savefig(stream, format="svg")
-    source = ElementTree.fromstring(stream.getvalue())
-    titles = {}
-    for group in source.iter(f"{SVG}g"):
-        if texts := drawing.tooltips.get(group.get("id", "")):
-            shapes = [shape for shape in _shapes(group) if "id" not in shape.attrib]
-            titles |= dict(zip(shapes, texts, strict=True))
-    box = source.get("viewBox", "")
-    svg = ElementTree.Element("svg", {"viewBox": box, "role": "img"})
-    svg.set("aria-label", label)
-    defs = ElementTree.SubElement(svg, "defs")
-    for shape in _shapes(source):
-        parent, tag = defs if "id" in shape.attrib else svg, shape.tag.removeprefix(SVG)
-        copy = ElementTree.SubElement(parent, tag, _attributes(shape))
-        copy.text = None if shape.text is None else printable(shape.text)
-        if shape in titles:
-            ElementTree.SubElement(copy, "title").text = printable(titles[shape])
-    return ElementTree.tostring(svg, encoding="unicode")
-
-
-def _shapes(element: ElementTree.Element) -> list[ElementTree.Element]:
-    """Returns the drawn elements; those with an id are drawn by reference."""
-    tags = (f"{SVG}path", f"{SVG}use", f"{SVG}text")
-    return [each for each in element.iter() if each.tag in tags]
-
-
-def _attributes(shape: ElementTree.Element) -> dict[str, str]:
-    """Shortens numbers, replaces colours by CSS variables, and drops the font."""
-    attributes = {}
-    for name, value in shape.items():
-        value = re.sub(r"#[0-9a-f]{6}", lambda m: COLOURS.get(m[0], m[0]), value)
-        value = re.sub(r"\d+\.\d{3,}", lambda m: f"{float(m[0]):.5g}", value)
-        attributes[name.rpartition("}")[2]] = " ".join(value.split())
-    attributes.pop("clip-path", None)  # all data lies inside the axes
-    if shape.tag == f"{SVG}text":
-        anchor = re.search(r"text-anchor: (\w+)", attributes.pop("style", ""))
-        attributes["text-anchor"] = anchor[1] if anchor else "start"
-        attributes.pop("transform", None)  # a rotation by 0
-    return attributes
-
-
 def _figure(
     height: int,
     *,
@@ -308,3 +265,19 @@ def _divide(axes: Axes, axis: str, values: Sequence[float]) -> None:
     labels = [with_minus(f"{tick:,.{decimals}f}") for tick in ticks]
     form = {"ticks": ticks, "ticklabels": labels, "lim": ticks[[0, -1]]}
     axes.set(**{f"{axis}{name}": value for name, value in form.items()})
+
+
+def _divide_decades(axes: Axes, values: np.ndarray) -> float:
+    """Makes the y-axis logarithmic, and returns its lower end.
+
+    It covers the positive values, but at most `MAX_DECADES` below the highest one.
+    """
+    most = math.ceil(math.log10(values.max()))
+    least = math.floor(math.log10(values[values > 0].min()))
+    least = max(least, most - MAX_DECADES)
+    powers = range(least, most + 1, 2 if most - least > 5 else 1)
+    labels = [f"10{str(k).translate(SUPERSCRIPTS)}" for k in powers]
+    axes.set(yscale="log", ylim=(10.0**least, 10.0**most))
+    axes.set_yticks([10.0**k for k in powers], labels)
+    axes.minorticks_off()
+    return 10.0**least

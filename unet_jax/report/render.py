@@ -1,20 +1,15 @@
-"""HTML pages from their contents, by the Jinja2 templates in `templates/`.
+"""HTML pages from their contents, by the Jinja2 templates in `templates/`."""
 
-Every value is escaped. `Markup` marks the figures, which are escaped already.
-"""
-
-import base64
 import math
-import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from unet_jax.report import figures, formatting
+from unet_jax.report.comparison import draw_histories, list_scalars
 from unet_jax.report.contents import (
     Inspection,
     IntensityRange,
@@ -23,11 +18,11 @@ from unet_jax.report.contents import (
     Report,
     SplitStatistics,
 )
-from unet_jax.report.figures import Curve, Drawing
+from unet_jax.report.environment import draw_svg, render_template
+from unet_jax.report.figures import Curve
 from unet_jax.report.formatting import UNDEFINED, format_score, is_defined
-from unet_jax.text import dimensions, printable
 
-SMALL = 256  # pixels; a narrower picture is enlarged with sharp edges
+LIVE = 3  # figures of a run in a notebook: the loss and the first scores
 CHARTED = 6  # channels with a figure
 RATE = "learning_rate"
 SPLITS_OF_CURVES = {"loss": ("val", "train"), RATE: ("train",)}  # the others: val
@@ -36,11 +31,12 @@ ERRORS_OF_OBJECTS = ("missed", "invented", "merged", "split")  # in `Report.obje
 
 def render_report(report: Report) -> str:
     """Renders the report of a run as an HTML file that loads nothing else."""
-    return _render(
+    return render_template(
         "report.html",
         title=report.title,
         report=report,
-        curves=_curves(report),
+        curves=_curves(report.history, report.metrics, report.step),
+        folds=_folds(report),
         scores=_scores(report),
         reliability=_reliability(report.reliability),
         images=_images(report),
@@ -49,7 +45,7 @@ def render_report(report: Report) -> str:
 
 def render_inspection(inspection: Inspection) -> str:
     """Renders an inspection as an HTML file that loads nothing else."""
-    return _render(
+    return render_template(
         "inspection.html",
         title=inspection.title,
         inspection=inspection,
@@ -60,24 +56,60 @@ def render_inspection(inspection: Inspection) -> str:
     )
 
 
-def _curves(report: Report) -> list[tuple[MetricInfo, list[str], Markup]]:
+def render_training(
+    history: Sequence[Mapping[str, Any]], picture: bytes | None = None
+) -> str:
+    """Renders the state of a run for the output of a notebook cell, as HTML elements.
+
+    Args:
+      history: as in `Report`.
+      picture: a PNG file with predictions; None if there is none yet.
+    """
+    curves = _curves(history, (), None)[:LIVE]
+    return render_template("training.html", curves=curves, picture=picture)
+
+
+def _folds(report: Report) -> dict[str, Any] | None:
+    """Tabulates the scores of the folds, and draws their curves over each other."""
+    if report.folds is None:
+        return None
+    runs, scores, mean, deviation = report.folds
+    keys = {f"test/{m.name}": m for m in report.metrics if f"test/{m.name}" in mean}
+    rows = [
+        (metric, *(_cells(each, [key], UNDEFINED)[0] for each in columns))
+        for key, metric in keys.items()
+        for columns in [(mean, deviation, *scores)]
+    ]
+    return {
+        "names": [run.name for run in runs],
+        "lines": [figures.choose_line(i) for i in range(len(runs))],
+        "rows": rows,
+        "charts": draw_histories(runs, list_scalars(runs)),
+    }
+
+
+def _curves(
+    history: Sequence[Mapping[str, Any]],
+    metrics: Sequence[MetricInfo],
+    marked: int | None,
+) -> list[tuple[MetricInfo, list[str], Markup]]:
     """Draws the losses, every validation score of the split, and the learning rate."""
-    metrics = {metric.name: metric for metric in report.metrics}
-    keys = dict.fromkeys(key for row in report.history for key in row)
+    infos = {metric.name: metric for metric in metrics}
+    keys = dict.fromkeys(key for row in history for key in row)
     found = [key.removeprefix("val/") for key in keys if key.startswith("val/")]
-    names = {n: None for n in (*metrics, *found) if n in found and "/" not in n}
+    names = {n: None for n in (*infos, *found) if n in found and "/" not in n}
     drawn = []
     for name in dict.fromkeys(["loss", *names, RATE]):
         curves = []
         for split in SPLITS_OF_CURVES.get(name, ("val",)):
             key = f"{split}/{name}"
-            points = [(row["step"], row[key]) for row in report.history if key in row]
+            points = [(row["step"], row[key]) for row in history if key in row]
             if any(is_defined(y) for _, y in points):
                 curves.append(figures.averaged(Curve(split, points)))
         if curves:
-            drawing = figures.learning_curves(curves, marked=report.step)
-            svg = _svg(drawing, f"{name} over training steps")
-            metric = metrics.get(name, MetricInfo(name.replace("_", " ")))
+            drawing = figures.learning_curves(curves, marked=marked)
+            svg = draw_svg(drawing, f"{name} over training steps")
+            metric = infos.get(name, MetricInfo(name.replace("_", " ")))
             drawn.append((metric, [curve.name for curve in curves], svg))
     return drawn
 
@@ -132,7 +164,7 @@ def _images(report: Report) -> dict[str, Any] | None:
     svg = None
     if sum(map(is_defined, values)) > 1:
         strip = figures.score_strip(first.name, values)
-        svg = _svg(strip, f"{first.name} of each image")
+        svg = draw_svg(strip, f"{first.name} of each image")
     objects = [[name, "objects"] for name in counted]
     columns = [*ranking.values(), *objects, *rest.values()]
     return {"columns": columns, "rows": rows, "svg": svg}
@@ -151,7 +183,7 @@ def _reliability(bins: ReliabilityBins | None) -> dict[str, Any] | None:
     return {
         "bins": [b for b in zip(edges, edges[1:], *bins, strict=False) if b[2]],
         "error": np.average(gaps, weights=bins.predictions),
-        "svg": _svg(figures.reliability_diagram(bins), "accuracy over confidence"),
+        "svg": draw_svg(figures.reliability_diagram(bins), "accuracy over confidence"),
     }
 
 
@@ -159,7 +191,7 @@ def _objects(split: SplitStatistics) -> tuple[str, Markup]:
     """Draws the number of objects in each image, with a caption."""
     strip = figures.score_strip("objects", split.objects)
     caption = f"{split.name}, {formatting.format_spread(split.objects)}"
-    return caption, _svg(strip, f"objects in each image of {split.name}")
+    return caption, draw_svg(strip, f"objects in each image of {split.name}")
 
 
 def _sizes(splits: Sequence[SplitStatistics]) -> dict[str, Any] | None:
@@ -177,7 +209,7 @@ def _sizes(splits: Sequence[SplitStatistics]) -> dict[str, Any] | None:
             f"axis {i} of each image": figures.score_strip(f"axis {i}", sizes)
             for i, sizes in enumerate(axes)
         }
-    svgs = [_svg(drawing, label) for label, drawing in drawings.items()]
+    svgs = [draw_svg(drawing, label) for label, drawing in drawings.items()]
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return {"figures": svgs, "counts": ranked}
 
@@ -189,7 +221,9 @@ def _intensities(inspection: Inspection) -> list[tuple[str, Markup]]:
         ranges = [r for r in channel.ranges if is_defined(r.low) and is_defined(r.high)]
         if len(ranges) > 1:
             caption = f"channel {i}, middle 99 % of each image"
-            charts.append((caption, _svg(figures.intensity_ranges(ranges), caption)))
+            charts.append(
+                (caption, draw_svg(figures.intensity_ranges(ranges), caption))
+            )
     return charts
 
 
@@ -200,52 +234,3 @@ def _odd(inspection: Inspection) -> list[tuple[int, IntensityRange]]:
     return sorted(
         odd, key=lambda item: -max(item[1].times, 1 / (item[1].times or 1e-99))
     )
-
-
-def _svg(drawing: Drawing, label: str) -> Markup:
-    return Markup(printable(figures.to_svg(drawing, label), keep="\n\t"))
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _png_size(png: bytes) -> dict[str, Any]:
-    """Returns attributes of `<img>`: the size, from the PNG header, and a class."""
-    width, height = struct.unpack(">II", png[16:24])
-    kind = "small" if width < SMALL else "large"
-    return {"width": width, "height": height, "class": kind}
-
-
-def _printable(value: Any) -> Any:
-    """Escapes control characters in text; markup has none."""
-    plain = isinstance(value, str) and not isinstance(value, Markup)
-    return printable(value, keep="\n\t") if plain else value
-
-
-ENVIRONMENT = Environment(
-    loader=PackageLoader("unet_jax.report"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
-    finalize=_printable,
-)
-ENVIRONMENT.filters |= {
-    "by_kind": formatting.issues_by_kind,
-    "bytes": formatting.format_bytes,
-    "counted": formatting.format_count,
-    "data_uri": _data_uri,
-    "duration": formatting.format_duration,
-    "percent": formatting.format_percent,
-    "png_size": _png_size,
-    "score": formatting.format_score,
-    "shape": dimensions,
-    "split_rows": formatting.split_rows,
-    "thousands": "{:,d}".format,
-    "value": formatting.format_value,
-}
-
-
-def _render(template: str, **contents: object) -> str:
-    return ENVIRONMENT.get_template(template).render(contents)

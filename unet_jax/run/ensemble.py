@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from unet_jax.build.fields import may_change
 from unet_jax.build.preprocessing import check_preprocessing
-from unet_jax.checkpoint import Checkpoints, check_trained
+from unet_jax.checkpoint import Checkpoints, check_trained, find_runs
 from unet_jax.data.folders.splits import SPLIT_FILE
 from unet_jax.errors import UserError
 from unet_jax.json_file import read_json
@@ -50,6 +50,25 @@ class Member(NamedTuple):
     step: int
     metadata: Mapping[str, Any]
     variables: Any
+
+
+def list_members(workdir: Path, ensemble: Sequence[str | Path] = ()) -> list[Path]:
+    """Returns the runs whose predictions are averaged; all are trained.
+
+    A folder of a cross-validation stands for the runs of its folds.
+
+    Args:
+      workdir: the folder of the first run.
+      ensemble: the folders of further runs.
+
+    Raises:
+      UserError: a folder holds no checkpoint.
+    """
+    folders = [workdir, *(Path(folder).expanduser() for folder in ensemble)]
+    runs = [run for folder in folders for run in find_runs(folder)]
+    for run in runs:
+        check_trained(run)
+    return runs
 
 
 def open_runs(config: ConfigDict, runs: Sequence[Path]) -> list[Checkpoints]:

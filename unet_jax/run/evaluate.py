@@ -5,26 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from unet_jax import logs, pictures
+from unet_jax import logs
 from unet_jax.build.evaluation import EvaluationParts, build_evaluation
-from unet_jax.checkpoint import FOLDER, Checkpoints, check_trained
+from unet_jax.checkpoint import Checkpoints, holds_folds
 from unet_jax.errors import UserError
-from unet_jax.metrics.calibration import tabulate_reliability
-from unet_jax.run import provenance, reporting, run_config, run_folder
+from unet_jax.run import provenance, reporting, run_folder
+from unet_jax.run.cases import PredictedExample, predict_examples
+from unet_jax.run.cross_validation.evaluation import evaluate_folds
 from unet_jax.run.ensemble import (
     Member,
     find_leaks,
     get_metadata,
+    list_members,
     load_member,
     open_runs,
 )
+from unet_jax.run.evaluation_files import write_results
 from unet_jax.run.sample import score_generator
 from unet_jax.run.scoring import (
     Evaluation,
-    name_object_errors,
     score_images,
     warn_of_absent_classes,
 )
@@ -37,7 +38,8 @@ def evaluate(config: ConfigDict, workdir: Path, *, ensemble: Sequence[str] = ())
     Args:
       config: the config of the run; `metrics`, `predict` and others may be changed.
       workdir: the run folder. The results are written to it; nothing is sent to a
-        server, whatever `config.logs` names.
+        server, whatever `config.logs` names. In that of a cross-validation, each fold
+        is scored on its own test images, and the scores are those of all images.
       ensemble: further run folders. The mean of the predictions of all runs is scored,
         on the test split of the first run, and the names of the results get the ending
         `-ensemble`.
@@ -49,9 +51,16 @@ def evaluate(config: ConfigDict, workdir: Path, *, ensemble: Sequence[str] = ())
       UserError: a folder has no checkpoint or holds a run with another config, or the
         runs do not fit together.
     """
-    runs = [workdir, *(Path(run).expanduser() for run in ensemble)]
     session = provenance.start_session()
-    check_trained(workdir)
+    if holds_folds(workdir):
+        if ensemble:
+            raise UserError(
+                f"{workdir} holds the runs of a cross-validation, each of which has "
+                "trained on the test images of others; leave --ensemble out"
+            )
+        evaluate_folds(config, workdir, session)
+        return 0
+    runs = list_members(workdir, ensemble)
     run_folder.create_or_check(workdir, config)
     opened = open_runs(config, runs)
     preprocessing = get_metadata(opened[0])["preprocessing"]
@@ -127,11 +136,15 @@ def _score_members(
     if jax.process_index() != 0:
         return evaluation
     circumstances = _describe_circumstances(config, members, evaluation, session)
-    written = _write_results(
-        config, members[0].run, placed, parts, evaluation, circumstances
-    )
+
+    def predict(index: int) -> PredictedExample:
+        chosen = parts, placed, parts.test, [index]
+        return next(predict_examples(*chosen, as_predicted=True))
+
+    first = members[0].run
+    written = write_results(config, first, parts, evaluation, circumstances, predict)
     _print_results(config, members, parts, evaluation)
-    logs.say(f"wrote {members[0].run}/: {', '.join(written)}")
+    logs.say(f"wrote {first}/: {', '.join(written)}")
     return evaluation
 
 
@@ -160,61 +173,6 @@ def _describe_circumstances(
     )
 
 
-def _make_content(
-    config: ConfigDict,
-    parts: EvaluationParts,
-    evaluation: Evaluation,
-    circumstances: reporting.Circumstances,
-) -> dict[str, Any]:
-    """Returns the content of scores.json."""
-    counts, confusion = evaluation.object_errors, evaluation.confusion
-    step = circumstances.step
-    content = {
-        "step": step,
-        "checkpoint": f"{FOLDER}/{step}",
-        "images": len(parts.test),
-        **evaluation.scores,
-        "predict": run_config.config_to_json(config)["predict"],
-        "true_objects": reporting.describe_true_objects(parts, evaluation),
-        "absent_classes": circumstances.absent,
-        "mean_over": reporting.describe_counted_classes(parts),
-        "reductions": {name: metric.reduction for name, metric in parts.metrics},
-        "objects": None if counts is None else name_object_errors(counts),
-        "confusion": None if confusion is None else confusion.tolist(),
-        "reliability": _reliability_to_json(evaluation),
-        "per_image": evaluation.per_image,
-        "provenance": circumstances.account,
-    }
-    if members := circumstances.ensemble:
-        content["ensemble"] = [{"run": run, "step": step} for run, step in members]
-        content["warnings"] = list(circumstances.warnings)
-    return content
-
-
-def _write_results(
-    config: ConfigDict,
-    workdir: Path,
-    members: Sequence[Any],
-    parts: EvaluationParts,
-    evaluation: Evaluation,
-    circumstances: reporting.Circumstances,
-) -> tuple[str, ...]:
-    """Writes the scores, the report and the picture; returns the names of the files."""
-    files = run_folder.SCORES, run_folder.REPORT, run_folder.PICTURE
-    if circumstances.ensemble:
-        files = tuple(map(run_folder.name_ensemble_file, files))
-    scores, report, picture = (workdir / name for name in files)
-    content = _make_content(config, parts, evaluation, circumstances)
-    run_folder.write_json(scores, content)
-    logs.write_file(picture, pictures.encode_png(evaluation.picture))
-    with logs.show_progress("writing the report"):
-        page = reporting.render_html(
-            config, workdir, parts, members, evaluation, circumstances
-        )
-    logs.write_file(report, page.encode())
-    return files
-
-
 def _print_results(
     config: ConfigDict,
     members: Sequence[Member],
@@ -240,13 +198,3 @@ def _print_results(
         averaged=evaluation.averaged,
         omit_background=parts.omits_background,
     )
-
-
-def _reliability_to_json(evaluation: Evaluation) -> dict[str, list] | None:
-    """Returns the table of confidence and accuracy; None without classes."""
-    if evaluation.reliability is None:
-        return None
-    return {
-        name: [None if np.isnan(x) else x for x in values.tolist()]
-        for name, values in tabulate_reliability(evaluation.reliability).items()
-    }

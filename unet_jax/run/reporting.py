@@ -1,6 +1,6 @@
 """The contents of the report of a run."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,62 +12,85 @@ from unet_jax.build.evaluation import EvaluationParts
 from unet_jax.inference import compute_entropy
 from unet_jax.metrics.calibration import tabulate_reliability
 from unet_jax.report.contents import (
+    ComparedRun,
+    FoldScores,
     MetricInfo,
-    Provenance,
     ReliabilityBins,
     Report,
     ScoredExample,
 )
 from unet_jax.report.formatting import format_duration
+from unet_jax.run.cases import PredictedExample, resample_image_back
 from unet_jax.run.panels import draw_panels, make_legend
-from unet_jax.run.provenance import list_changes
+from unet_jax.run.report_provenance import describe_provenance, list_warnings
 from unet_jax.run.scoring import (
     Evaluation,
     name_object_errors,
-    predict_case,
-    resample_image_back,
 )
 
 MAX_SIZE = 1024  # pixels along the longer side of a picture
 WORST = 5  # images that are drawn, besides the median and the best
 
 
+PredictAgain = Callable[[int], PredictedExample]
+
+
+class Folds(NamedTuple):
+    """The folds of a cross-validation, for scores.json and the report.
+
+    Attributes:
+      accounts: for each fold the number of the `fold`, its `run`, the `step` of its
+        checkpoint, the number of `images` and its `scores`.
+      histories: the rows of metrics.jsonl of each fold.
+      mean, deviation: the mean of each score over the folds, and the standard
+        deviation, with one degree of freedom less than folds.
+    """
+
+    accounts: tuple[Mapping[str, Any], ...]
+    histories: tuple[Sequence[Mapping[str, Any]], ...]
+    mean: Mapping[str, float | None]
+    deviation: Mapping[str, float | None]
+
+
 class Circumstances(NamedTuple):
     """The circumstances of an evaluation, for scores.json and the report.
 
     Attributes:
-      step: of the checkpoint of the run, or of the first member of an ensemble.
+      step: of the checkpoint of the run, or of the first member of an ensemble; None
+        for the folds of a cross-validation.
       account: as `provenance.describe_run` returns it.
       absent: the classes without a pixel, by split.
       ensemble: the run folder and the step of each member; empty for a single run.
       warnings: about the members of an ensemble.
+      folds: the folds of a cross-validation; None for another run.
     """
 
-    step: int
+    step: int | None
     account: Mapping[str, Any]
     absent: Mapping[str, Sequence[str]]
     ensemble: tuple[tuple[str, int], ...] = ()
     warnings: tuple[str, ...] = ()
+    folds: Folds | None = None
 
 
 def render_html(
     config: ConfigDict,
     workdir: Path,
     parts: EvaluationParts,
-    members: Sequence[Any],
     evaluation: Evaluation,
     circumstances: Circumstances,
+    predict: PredictAgain,
 ) -> str:
     """Renders the report of the test split as an HTML file.
 
-    The learning curves come from the run folder. The members are the variables of the
-    networks.
+    The learning curves come from the run folder. The arguments are those of
+    `evaluation_files.write_results`.
     """
     # late: Jinja2 and matplotlib load only when a page is written
     from unet_jax.report.render import render_report
 
     report = Report(
-        title=config.name,
+        title=workdir.absolute().name if circumstances.folds else config.name,
         facts=[
             *_facts(parts, evaluation, circumstances),
             *_list_absent(circumstances.absent),
@@ -82,11 +105,24 @@ def render_html(
         objects=_objects(evaluation),
         reliability=_reliability(evaluation),
         confusion=evaluation.confusion,
-        examples=_examples(parts, members, evaluation),
+        examples=_examples(parts, evaluation, predict),
         legend=make_legend(parts),
-        provenance=_provenance(circumstances.account),
+        provenance=describe_provenance(circumstances.account),
+        folds=_fold_scores(circumstances.folds),
     )
     return render_report(report)
+
+
+def _fold_scores(folds: Folds | None) -> FoldScores | None:
+    if folds is None:
+        return None
+    pairs = zip(folds.accounts, folds.histories, strict=True)
+    return FoldScores(
+        runs=[ComparedRun(fold["run"], "", True, rows) for fold, rows in pairs],
+        scores=[fold["scores"] for fold in folds.accounts],
+        mean=folds.mean,
+        deviation=folds.deviation,
+    )
 
 
 def describe_counted_classes(parts: EvaluationParts) -> str:
@@ -110,8 +146,11 @@ def _facts(
 ) -> list[tuple[str, str]]:
     options, account = parts.prediction.options, circumstances.account
     date = str(account["evaluation"]["started"])[:10]
+    checkpoint = ("checkpoint", f"step {circumstances.step}")
+    if circumstances.folds is not None:
+        checkpoint = ("folds", f"{len(circumstances.folds.accounts):,d}")
     facts = [
-        ("checkpoint", f"step {circumstances.step}"),
+        checkpoint,
         ("test images", f"{len(evaluation.per_image):,d}"),
         ("date", date),
     ]
@@ -121,7 +160,7 @@ def _facts(
     ):
         if account[key] is not None:
             facts.append((name, format_duration(account[key])))
-    if warnings := _warnings(account):
+    if warnings := list_warnings(account):
         facts.append(("warnings", f"{len(warnings)}, listed under Provenance"))
     if options.tta != "none":
         facts.append(("test-time augmentation", options.tta))
@@ -165,14 +204,14 @@ def _metrics(parts: EvaluationParts, evaluation: Evaluation) -> list[MetricInfo]
 
 
 def _examples(
-    parts: EvaluationParts, members: Sequence[Any], evaluation: Evaluation
+    parts: EvaluationParts, evaluation: Evaluation, predict: PredictAgain
 ) -> list[ScoredExample]:
     if parts.method.sample:
         sheet = "sheet", pictures.encode_png(evaluation.picture)
         return [ScoredExample("samples", "real above, generated below", [], [sheet])]
     name, metric = parts.metrics[0]
     chosen = _choose_images(evaluation, name, lower=metric.lower)
-    return [_example(parts, members, evaluation, *each) for each in chosen]
+    return [_example(parts, evaluation, predict, *each) for each in chosen]
 
 
 def _choose_images(
@@ -196,14 +235,14 @@ def _choose_images(
 
 def _example(
     parts: EvaluationParts,
-    members: Sequence[Any],
     evaluation: Evaluation,
+    predict: PredictAgain,
     reason: str,
     index: int,
 ) -> ScoredExample:
     """Predicts an image again, and draws it."""
-    example, task = parts.test[index], parts.prediction.task
-    case = predict_case(parts, members, parts.test, index)
+    predicted, task = predict(index), parts.prediction.task
+    example, case = predicted.example, predicted.image
     drawn = {
         "image": pictures.draw_image(resample_image_back(parts, example)),
         **draw_panels(parts, case),
@@ -232,71 +271,3 @@ def _reliability(evaluation: Evaluation) -> ReliabilityBins | None:
 def _objects(evaluation: Evaluation) -> dict[str, int] | None:
     counts = evaluation.object_errors
     return None if counts is None else name_object_errors(counts)
-
-
-def _warnings(account: Mapping[str, Any]) -> list[str]:
-    """Returns the warnings of all sessions, each once."""
-    every = [*account["training"], account["evaluation"]]
-    return list(dict.fromkeys(text for one in every for text in one["warnings"]))
-
-
-def _provenance(account: Mapping[str, Any]) -> Provenance:
-    """Returns the account of a run for its report."""
-    training, evaluation = account["training"], account["evaluation"]
-    every = [*training, evaluation]
-    network = f"{account['network']['name']}, {account['parameters']:,d} parameters"
-    facts = [("network", network)]
-    for session in training[:1]:  # later ones read the split of the run folder
-        images = (f"{n:,d} {split}" for split, n in session["images"].items())
-        facts += [("images", ", ".join(images)), ("split", session["split"])]
-    facts.append(("hardware", _join_different(map(_describe_hardware, every))))
-    facts += _describe_versions(every)
-    sessions = [
-        (
-            "trained steps {:,d} to {:,d}".format(*session["steps"]),
-            session["started"],
-            session["seconds"],
-            session["command"],
-        )
-        for session in training
-    ]
-    if not training or evaluation["started"] != training[-1]["started"]:
-        times = evaluation["started"], evaluation["seconds"]
-        sessions.append(("evaluated", *times, evaluation["command"]))
-    files = [session["config_file"] for session in every if session["config_file"]]
-    known = any(session["changed_fields"] is not None for session in every)
-    return Provenance(
-        facts=facts,
-        sessions=sessions,
-        config_file=files[0] if files else "",
-        changes=[(a, b, c) for a, b, c in list_changes(every)] if known else None,
-        warnings=_warnings(account),
-    )
-
-
-def _join_different(texts: Iterable[str]) -> str:
-    return " and ".join(dict.fromkeys(texts))
-
-
-def _describe_hardware(session: Mapping[str, Any]) -> str:
-    hardware = session["hardware"]
-    devices = f"{hardware.get('devices')} x {hardware.get('device')}"
-    if hardware.get("processes", 1) != 1:
-        devices += f" in {hardware['processes']} processes"
-    memory = int(hardware.get("memory", 0)) / 2**30
-    return (
-        f"{devices}; {hardware.get('processor')}, {hardware.get('cores')} cores, "
-        f"{memory:.3g} GiB"
-    )
-
-
-def _describe_versions(sessions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Returns the commits and the versions of packages, as pairs for `facts`."""
-    names = dict.fromkeys(name for one in sessions for name in one["versions"])
-    known = {
-        name: _join_different(filter(None, (s["versions"].get(name) for s in sessions)))
-        for name in names
-    }
-    commit = known.pop("commit", "")
-    versions = ", ".join(f"{name} {text}" for name, text in known.items() if text)
-    return [(k, v) for k, v in (("commit", commit), ("versions", versions)) if v]

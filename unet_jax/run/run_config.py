@@ -11,7 +11,12 @@ from ml_collections import ConfigDict
 
 from unet_jax.build.field_checks import check_fields
 from unet_jax.build.fields import FIELDS, from_plain, make_default_config, may_change
-from unet_jax.checkpoint import check_format, list_steps, load_newest_metadata
+from unet_jax.checkpoint import (
+    check_format,
+    find_runs,
+    list_steps,
+    load_newest_metadata,
+)
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.json_file import read_json
 from unet_jax.logs import say
@@ -30,10 +35,13 @@ EXTERNAL = "external"  # key of config.json: the file of each external name
 def read_config(workdir: Path) -> dict[str, Any]:
     """Reads the config of a run from config.json or else from its newest checkpoint.
 
+    That of a cross-validation is the config of its first fold.
+
     Raises:
       UserError: the folder has neither, or the two differ in a field that must not
         change.
     """
+    workdir = find_runs(workdir)[0]
     check_format(workdir)
     file = workdir / CONFIG
     steps = list_steps(workdir)

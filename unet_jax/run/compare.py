@@ -1,0 +1,91 @@
+"""Mode `compare`: writes a page that shows several runs side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from unet_jax import logs
+from unet_jax.errors import UserError
+from unet_jax.progress import show_progress
+from unet_jax.report.contents import Comparison
+from unet_jax.report.formatting import format_score
+from unet_jax.run import run_folder
+from unet_jax.run.comparison.contents import compare_runs
+from unet_jax.run.comparison.folders import find_folders, name_folders
+from unet_jax.run.comparison.run_record import read_run
+from unet_jax.text import tabulate
+
+PAGE = "compare.html"
+GENERATOR = b'<meta name="generator" content="unet_jax compare">'
+
+
+def compare(
+    _config: ConfigDict, _workdir: Path, *, runs: Sequence[str], output: str = PAGE
+) -> int:
+    """Writes one page with the differing fields, the curves and the scores of runs.
+
+    The run folders are read as data and left as they are.
+
+    Args:
+      runs: paths of run folders, and globs.
+      output: the HTML file to write, or the folder for `compare.html`. A page of an
+        earlier comparison is replaced.
+
+    Returns:
+      0.
+
+    Raises:
+      UserError: there are fewer than two runs, one cannot be read, or the page cannot
+        be written.
+    """
+    # late: Jinja2 and matplotlib load only when a page is written
+    from unet_jax.report.comparison import render_comparison
+
+    if jax.process_index() != 0:
+        return 0
+    folders = find_folders(runs)
+    page = _find_page(Path(output).expanduser())
+    names = name_folders(folders)
+    comparison = compare_runs([read_run(folder) for folder in folders], names)
+    for line in _tabulate_scores(comparison):
+        logs.say(line)
+    for text in comparison.warnings:
+        logs.say(f"{logs.WARNING}{text}")
+    with show_progress("drawing the curves"):
+        content = render_comparison(comparison).encode()
+    logs.write_file(page, content)
+    logs.say(f"wrote {page}")
+    return 0
+
+
+def _find_page(output: Path) -> Path:
+    """Returns the path of the page, in a folder that exists.
+
+    Raises:
+      UserError: another file of this name would be lost, or the folder is not writable.
+    """
+    page = output if output.suffix.lower() in (".html", ".htm") else output / PAGE
+    run_folder.create(page.parent, "output")
+    if page.is_dir():
+        raise UserError(f"--output={output}: {page} is a folder; name an HTML file")
+    if page.exists() and GENERATOR not in page.read_bytes():
+        raise UserError(
+            f"--output={output}: {page} is not the page of a comparison; choose "
+            "another name"
+        )
+    return page
+
+
+def _tabulate_scores(comparison: Comparison) -> list[str]:
+    """Returns the lines of a table of the scores, with * at the best of a column."""
+    scores = [score for score in comparison.scores if "/" not in score.metric.name]
+    rows = [["", *(score.metric.name for score in scores)]]
+    for i, run in enumerate(comparison.runs):
+        cells = [
+            format_score(score.values[i]) + ("*" if i in score.best else " ")
+            for score in scores
+        ]
+        rows.append([run.name if run.finished else f"{run.name} ({run.state})", *cells])
+    return list(tabulate(rows, logs.find_line_width()))

@@ -1,0 +1,1 @@
+"""The parts of mode `compare`: it reads run folders, and compares what they hold."""

@@ -1,0 +1,184 @@
+"""The comparison of runs: what differs between them, and which is better."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unet_jax.build.fields import may_change
+from unet_jax.report.contents import (
+    ComparedRun,
+    ComparedScore,
+    Comparison,
+    MetricInfo,
+    Number,
+)
+from unet_jax.run.comparison.facts import describe_state, list_facts
+from unet_jax.run.comparison.run_record import RunRecord
+from unet_jax.text import listing
+
+ABSENT = "absent"  # a field that the config of a run does not have
+HIGHER, LOWER = "higher is better", "lower is better"
+# Fields that name a run or its files, and not how it was trained.
+UNCOMPARED = ("name",)
+LOSS_FIELDS = ("loss", "weight_map")  # by which test/loss is computed
+
+
+def compare_runs(records: Sequence[RunRecord], names: Sequence[str]) -> Comparison:
+    """Compares the records of runs; `names` are their short names."""
+    warnings = [*_compare_test_images(records, names), *_compare_means(records, names)]
+    return Comparison(
+        runs=[
+            ComparedRun(
+                name=name,
+                state=describe_state(record),
+                finished=record.about is not None,
+                history=record.history,
+                picture=record.picture,
+            )
+            for record, name in zip(records, names, strict=True)
+        ],
+        warnings=warnings,
+        scores=_compare_scores(records, comparable=not warnings),
+        changes=_list_changes(records),
+        facts=list_facts(records),
+    )
+
+
+def _compare_test_images(
+    records: Sequence[RunRecord], names: Sequence[str]
+) -> list[str]:
+    """Returns a warning if the scores of the runs come from different images."""
+    scored = _keep_scored(records, names)
+    if len(scored) < 2:
+        return []
+    (first, one), *others = scored
+    for record, name in others:
+        if record.test_ids != first.test_ids:
+            shared = len(record.test_ids & first.test_ids)
+            return [
+                f"The scores cannot be compared: {one} was tested on "
+                f"{len(first.test_ids):,d} images and {name} on "
+                f"{len(record.test_ids):,d}, of which {shared:,d} are the same."
+            ]
+    fields = {
+        field
+        for record, _ in others
+        for field in _different_fields(
+            _flatten(first.config.get("data")), _flatten(record.config.get("data"))
+        )
+        if not may_change(f"data.{field}")
+    }
+    if fields:
+        text = listing(sorted(f"data.{field}" for field in fields))
+        return [
+            "The scores may not be comparable: the names of the test images are the "
+            f"same, but the data sets differ in {text}."
+        ]
+    return []
+
+
+def _compare_means(records: Sequence[RunRecord], names: Sequence[str]) -> list[str]:
+    """Returns a warning if the scores are means over different classes."""
+    scored = _keep_scored(records, names)
+    means = {record.about.mean_over: name for record, name in scored if record.about}
+    if len(means) < 2:
+        return []
+    words = " and ".join(
+        f"{mean or 'unknown'} ({name})" for mean, name in means.items()
+    )
+    return [f"The scores cannot be compared: they are means over {words}."]
+
+
+def _keep_scored(
+    records: Sequence[RunRecord], names: Sequence[str]
+) -> list[tuple[RunRecord, str]]:
+    pairs = zip(records, names, strict=True)
+    return [(record, name) for record, name in pairs if record.about is not None]
+
+
+def _compare_scores(
+    records: Sequence[RunRecord], *, comparable: bool
+) -> list[ComparedScore]:
+    """Returns the test scores of the runs, those of the classes below their mean."""
+    keys = dict.fromkeys(key for record in records for key in record.scores)
+    keys = [key.removeprefix("test/") for key in keys]
+    metrics = list(dict.fromkeys(key.partition("/")[0] for key in keys))
+    metrics.sort(key="loss".__eq__)  # last
+    rows = []
+    for name in metrics:
+        lower = _find_direction(records, name)
+        words = {True: LOWER, False: HIGHER, None: ""}[lower]
+        reduction = _find_reduction(records, name)
+        for key in keys:
+            if key.partition("/")[0] == name:
+                values = [record.scores.get(f"test/{key}") for record in records]
+                best = _find_best(values, lower) if comparable else []
+                own = (reduction, words) if key == name else ("", "")
+                info = MetricInfo(key, own[0], bool(lower))
+                rows.append(ComparedScore(info, values, best, own[1]))
+    return rows
+
+
+def _find_direction(records: Sequence[RunRecord], name: str) -> bool | None:
+    """Returns True if lower is better; None if it is unknown or not comparable.
+
+    A score is comparable only if all runs compute it in the same way.
+    """
+    having = [record for record in records if f"test/{name}" in record.scores]
+    if name == "loss":
+        specs = [[r.config.get(f) for f in LOSS_FIELDS] for r in having]
+        directions = {True}
+    else:
+        found = [record.metrics.get(name) for record in having]
+        specs = [pair and pair[0] for pair in found]
+        directions = {None if pair is None else pair[1].lower for pair in found}
+    same = all(spec == specs[0] for spec in specs)
+    return directions.pop() if same and len(directions) == 1 else None
+
+
+def _find_reduction(records: Sequence[RunRecord], name: str) -> str:
+    """Returns the reduction of a score in words, if all runs agree on it."""
+    found = {r.about.reductions.get(name, "") for r in records if r.about is not None}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _find_best(values: Sequence[Number], lower: bool | None) -> list[int]:
+    """Returns the places of the best values, if there are different ones to compare."""
+    defined = [value for value in values if value is not None]
+    if lower is None or len(set(defined)) < 2:
+        return []
+    best = min(defined) if lower else max(defined)
+    return [i for i, value in enumerate(values) if value == best]
+
+
+def _list_changes(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
+    """Returns the fields that differ between the configs, with their values.
+
+    The fields of `predict` are those of the evaluation, if there was one.
+    """
+    flat = [_flatten(_use_evaluated(record)) for record in records]
+    return [
+        (name, [each.get(name, ABSENT) for each in flat])
+        for name in _different_fields(*flat)
+        if name not in UNCOMPARED
+    ]
+
+
+def _use_evaluated(record: RunRecord) -> Mapping[str, Any]:
+    if record.about is None or record.about.predict is None:
+        return record.config
+    return {**record.config, "predict": record.about.predict}
+
+
+def _flatten(value: Any, name: str = "") -> dict[str, str]:
+    """Returns the JSON text of each value by its dotted name."""
+    if isinstance(value, Mapping) and value:
+        flat = (_flatten(v, f"{name}.{k}".lstrip(".")) for k, v in value.items())
+        return {key: text for each in flat for key, text in each.items()}
+    return {name: json.dumps(value, ensure_ascii=False)}
+
+
+def _different_fields(*flat: Mapping[str, str]) -> list[str]:
+    """Returns the names whose values are not the same in all of the configs."""
+    names = sorted({name for each in flat for name in each})
+    return [n for n in names if len({each.get(n, ABSENT) for each in flat}) > 1]

@@ -1,0 +1,214 @@
+"""Mode `crossval`: trains a run for each fold, and scores the images as one set."""
+
+import inspect
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from unet_jax import data, logs, parallel
+from unet_jax.build import binding, field_checks
+from unet_jax.build.dataset import list_test_ids, load_splits
+from unet_jax.build.sweep_file import Point, Sweep
+from unet_jax.checkpoint import FOLDER, FOLDS_FILE, find_runs, holds_folds
+from unet_jax.data.folders.cache import SURVEY_FILE
+from unet_jax.errors import UserError, prefix_errors
+from unet_jax.run import run_config, run_folder
+from unet_jax.run.run_config import config_to_json
+from unet_jax.run.sweep import run_sweep
+from unet_jax.run.sweeping.study import import_optuna
+from unet_jax.run.sweeping.trial import LOGS, PROGRAM, make_environment
+from unet_jax.text import listing
+
+LEAST_FOLDS = 3
+FOLD, FOLDS = "data.fold", "data.folds"  # fields
+
+
+def crossval(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    source: str,
+    given: Mapping[str, Any],
+    workers: int = 1,
+) -> int:
+    """Trains a run for each fold, as a sweep, and scores the folds together.
+
+    The same command continues it, and takes part in it on further machines that share
+    the folder. Afterwards the folder holds the scores and the prediction of every
+    image, and modes `predict` and `evaluate` take it like that of a run.
+
+    Args:
+      config: the config of the runs; `data.folds` is the number of folds.
+      workdir: the folder of the cross-validation.
+      source: the name of the config, as --config takes it.
+      given: the fields of the command line.
+      workers: the number of folds that train at the same time here.
+
+    Returns:
+      0, or the code of the process that evaluates the folds, or 128 plus the number of
+      the signal that stopped the runs.
+
+    Raises:
+      UserError: the data set has no folds, a field is wrong, a run failed, or the
+        folder holds something else.
+    """
+    parallel.stay_on_cpu()  # before anything asks for the devices
+    import_optuna()
+    _check_source(source, workdir)
+    _check_given(given)
+    folds = count_folds(config)
+    names = [f"fold-{k}" for k in range(folds)]
+    _check_folder(workdir, names)
+    _share_data(config, workdir, names)
+    run_folder.write_json(workdir / FOLDS_FILE, {"folds": names})
+    points = tuple(Point(name, {FOLD: k}) for k, name in enumerate(names))
+    sweep = Sweep(base=source, points=points, given=given)
+    code, results = run_sweep(sweep, config, workdir, workers=workers)
+    failed = [result.name for result in results if result.state == "failed"]
+    if failed and code <= 1:
+        raise UserError(
+            f"{len(failed)} of {folds} folds failed: {listing(failed)}; read "
+            f"{workdir / LOGS}, and start the command again to repeat them"
+        )
+    return code or _evaluate(config, workdir)
+
+
+def count_folds(config: ConfigDict) -> int:
+    """Returns the number of folds of the data set.
+
+    Raises:
+      UserError: the data set has no folds, or they are not chosen.
+    """
+    field_checks.check_fields(config)
+    make_splits = binding.bind_field(data, config, "data")
+    parameters = inspect.signature(make_splits).parameters
+    if not {"fold", "folds"} <= parameters.keys():
+        known = [name for name in data.__all__ if _has_folds(name)]
+        raise UserError(
+            f"config.data.name: the data set {config.data.name!r} has no folds; "
+            f"{listing(known)} have"
+        )
+    folds = parameters["folds"].default
+    if folds < LEAST_FOLDS:
+        raise UserError(
+            f"config.{FOLDS} must be at least {LEAST_FOLDS}, not {folds}; set "
+            f"--config.{FOLDS}=5"
+        )
+    return folds
+
+
+def _has_folds(name: str) -> bool:
+    parameters = inspect.signature(getattr(data, name)).parameters
+    return {"fold", "folds"} <= parameters.keys()
+
+
+def _check_source(source: str, workdir: Path) -> None:
+    """Raises UserError if the config is that of the folder itself."""
+    _, _, stored = source.partition("saved:")
+    if stored and Path(stored).expanduser().resolve() == workdir.resolve():
+        raise UserError(
+            f"--mode=crossval needs --config; the command that started {workdir} "
+            "continues it, and --mode=evaluate scores it again"
+        )
+
+
+def _check_given(given: Mapping[str, Any]) -> None:
+    """Raises UserError if the command line sets the fold."""
+    if FOLD in given:
+        raise UserError(
+            f"--config.{FOLD}: --mode=crossval trains every fold; leave it out, or "
+            "train one fold without --mode"
+        )
+
+
+def _check_folder(workdir: Path, names: list[str]) -> None:
+    """Creates the folder; raises UserError if it holds something else."""
+    run_folder.create(workdir)
+    if holds_folds(workdir):
+        started = [run.name for run in find_runs(workdir)]
+        if started != names:
+            raise UserError(
+                f"{workdir} holds a cross-validation of {len(started)} folds, not "
+                f"{len(names)}; choose another --workdir"
+            )
+        return
+    owners = {
+        run_folder.SCORES: "a run",
+        run_config.CONFIG: "a run",
+        FOLDER: "a run",
+        run_folder.JOURNAL: "a sweep",
+    }
+    for file, owner in owners.items():
+        if (workdir / file).exists():
+            raise UserError(f"{workdir} holds {owner}; choose another --workdir")
+
+
+def _share_data(config: ConfigDict, workdir: Path, names: list[str]) -> None:
+    """Reads the data set, checks its folds, and gives the survey to every run.
+
+    The survey of a folder of images says what was read from its files, so each file is
+    read only once.
+
+    Raises:
+      UserError: the data are wrong, or two folds test on the same image.
+    """
+    folders = [workdir / name for name in names]
+    known = next((f for f in folders if (f / SURVEY_FILE).exists()), folders[0])
+    first = config.copy_and_resolve_references()
+    first.data.fold = 0
+    splits = load_splits(first, run_folder.find_notes(known, first))
+    if SURVEY_FILE not in splits.notes:
+        return
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+        if not (folder / SURVEY_FILE).exists():
+            run_folder.write_json(folder / SURVEY_FILE, splits.notes[SURVEY_FILE])
+    owners: dict[str, int] = {}
+    for fold, folder in enumerate(folders):
+        first.data.fold = fold
+        notes = run_folder.find_notes(folder, first)
+        with prefix_errors("config.data"):
+            for one in list_test_ids(first, notes):
+                if one in owners:
+                    raise UserError(
+                        f"{one} is a test image of fold {owners[one]} and of fold "
+                        f"{fold}; cross-validate data without a test split: without a "
+                        "folder test/ and without `split`"
+                    )
+                owners[one] = fold
+
+
+def _evaluate(config: ConfigDict, workdir: Path) -> int:
+    """Scores the folds in another process, which may use the accelerators.
+
+    If another machine does it already, nothing is done.
+    """
+    try:
+        with run_folder.lock(workdir):
+            arguments = ["--mode=evaluate", f"--workdir={workdir}"]
+            if _needs_trust(config, workdir):
+                arguments.append("--trust")
+            logs.say(f"{logs.program()} {shlex.join(arguments)}")
+            sys.stdout.flush()
+            done = subprocess.run([*PROGRAM, *arguments], env=make_environment())
+    except UserError as error:
+        logs.say(f"the folds are scored by another process: {error}")
+        return 0
+    return done.returncode
+
+
+def _needs_trust(config: ConfigDict, workdir: Path) -> bool:
+    """Returns True if the config names code or folders that are not of this package.
+
+    The user has named them on this command line.
+    """
+    try:
+        run_config.check_trusted(config_to_json(config), workdir, trust=False)
+    except UserError:
+        return True
+    return False
