@@ -1,0 +1,201 @@
+"""unet_jax through its command line, with the recipes of its configs.
+
+Its schedule is over steps, so the steps that fit into the minutes are found first: a
+short run measures the seconds before the first step (initialisation and compilation)
+and those of a step. Neither run finds compiled programs of another one.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from contender import Prepared, Trained
+from data import Sample, list_overrides
+
+ROOT = Path(__file__).resolve().parents[3]
+BEGIN = "initialising the network"  # the line before anything is compiled
+LOG_EVERY = 5  # steps between two lines of the short run
+TIMED_SECONDS = 20.0  # of the steps that the short run times
+ENDLESS = 1_000_000  # steps of the short run, which is stopped
+
+
+class Recipe(NamedTuple):
+    """A config for one data set.
+
+    Attributes:
+      config: the file.
+      fields: those that differ from it.
+      views: `predict.tta` of the scores with views; 'none' if there are none.
+    """
+
+    config: str
+    fields: Mapping[str, str]
+    views: str = "d4"
+
+
+SMALL = {  # for data without a recipe of their own
+    "model.padding": "SAME",
+    "model.norm": "batch",
+    "model.dropout": "0.0",
+    "model.widths": "16,32,64,128,256",
+    "weight_map": "{'name':'uniform'}",
+    "loss": "({'name':'cross_entropy'},)",
+    "augment": "({'name':'flip'},{'name':'turn'})",
+    "optimizer": "{'name':'adamw','learning_rate':1e-3,'weight_decay':0.01}",
+    "schedule": "{'name':'cosine'}",
+    "crop": "192,192",
+    "batch_size": "4",
+}
+RECIPES = {
+    ("modern", "isbi"): Recipe("configs/isbi_modern.py", {}),
+    ("modern", "nuclei"): Recipe("configs/folder.py", SMALL),
+    ("modern", "hippocampus"): Recipe("configs/hippocampus.py", {}, views="none"),
+    # a quarter of the paper's widths, and a smaller tile, as in docs/results.md
+    ("paper", "isbi"): Recipe(
+        "configs/isbi.py", {"model.widths": "16,32,64,128,256", "crop": "380,380"}
+    ),
+}
+
+
+class Line(NamedTuple):
+    """A line that a run printed, and when, in seconds of `time.perf_counter`."""
+
+    time: float
+    text: str
+
+
+class Speed(NamedTuple):
+    """The speed of a run.
+
+    Attributes:
+      before: seconds of initialisation and compilation.
+      step: seconds of one step.
+    """
+
+    before: float
+    step: float
+
+
+def train(prepared: Prepared) -> Trained:
+    """Finds the steps that fit into the minutes, then trains as many."""
+    recipe = RECIPES[prepared.name, prepared.data.name]
+    speed = measure_speed(prepared, recipe)
+    steps = count_steps(speed, 60 * prepared.minutes)
+    print(f"{speed.before:.1f} s, then {speed.step:.3f} s a step: {steps} steps")
+    workdir = prepared.output / "run"
+    shutil.rmtree(workdir, ignore_errors=True)
+    begin = end = None
+    for line in _run(prepared, recipe, workdir, steps, log_every=steps):
+        print(line.text, flush=True)
+        if line.text.startswith(BEGIN):
+            begin = line.time
+        if end is None and line.text.startswith(f"step {steps} "):
+            end = line.time  # before the evaluation
+    if begin is None or end is None:
+        sys.exit(f"{workdir} printed no line of its first and of its last step")
+    return Trained(
+        steps, end - begin, _make_predict(workdir, recipe), recipe.views != "none"
+    )
+
+
+def count_steps(speed: Speed, seconds: float) -> int:
+    """Returns the number of steps that fit into a budget, at least one."""
+    return max(1, int((seconds - speed.before) / speed.step))
+
+
+def measure_speed(prepared: Prepared, recipe: Recipe) -> Speed:
+    """Starts a run, times its first steps, and stops it."""
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = Path(folder) / "run"
+        lines = _run(prepared, recipe, workdir, ENDLESS, log_every=LOG_EVERY)
+        with contextlib.closing(lines):
+            begin, times = None, []
+            for line in lines:
+                if line.text.startswith(BEGIN):
+                    begin = line.time
+                if line.text.startswith(f"step {LOG_EVERY * (len(times) + 1)} "):
+                    times.append(line.time)
+                    if len(times) > 1 and times[-1] - times[0] >= TIMED_SECONDS:
+                        break
+    return find_speed(begin, times)
+
+
+def find_speed(begin: float | None, times: list[float]) -> Speed:
+    """Returns the speed by the times at which every `LOG_EVERY` steps were finished."""
+    if begin is None or len(times) < 2:
+        sys.exit("the short run ended before its steps could be timed")
+    step = (times[-1] - times[0]) / (LOG_EVERY * (len(times) - 1))
+    return Speed(max(0.0, times[0] - begin - LOG_EVERY * step), step)
+
+
+def _run(
+    prepared: Prepared, recipe: Recipe, workdir: Path, steps: int, log_every: int
+) -> Generator[Line, None, None]:
+    """Runs main.py and yields its lines; stops it when the iterator is closed."""
+    name = prepared.data.name
+    root = Path(os.environ["PEERS_ROOT"])  # set by measure.py
+    fields = {
+        **recipe.fields,
+        **list_overrides(name, root, prepared.cache.parent),
+        "seed": str(prepared.seed),
+        "steps": str(steps),
+        "log_every": str(log_every),
+        "eval_every": str(steps),  # only the last parameters are scored
+        "checkpoint_every": str(steps),
+        "logs": "()",
+    }
+    command = [
+        sys.executable,
+        str(ROOT / "main.py"),
+        f"--config={recipe.config}",
+        f"--workdir={workdir}",
+        *(f"--config.{field}={value}" for field, value in fields.items()),
+    ]
+    with tempfile.TemporaryDirectory() as compiled:
+        environ = {**os.environ, "JAX_COMPILATION_CACHE_DIR": compiled}
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            seen = []
+            for text in process.stdout:
+                seen.append(text)
+                yield Line(time.perf_counter(), text.rstrip())
+            if process.wait():
+                sys.exit("".join(seen[-20:]))
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def _make_predict(
+    workdir: Path, recipe: Recipe
+) -> Callable[[Sample, bool], np.ndarray]:
+    """Returns the function of `Trained.predict`."""
+    from unet_jax import Predictor
+
+    predictors = {
+        False: Predictor.load(workdir, tta="none"),
+        True: Predictor.load(workdir, tta=recipe.views),
+    }
+
+    def predict(sample: Sample, views: bool) -> np.ndarray:
+        spacing = sample.spacing or None
+        return predictors[views].probabilities(sample.image, spacing)
+
+    return predict
