@@ -12,8 +12,10 @@ import tifffile
 
 from tests.data import archives
 from unet_jax import models
+from unet_jax.build import binding, field_checks
 from unet_jax.build.training import build
 from unet_jax.configs import base, saved
+from unet_jax.errors import UserError
 from unet_jax.run import run_folder
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -77,6 +79,67 @@ def test_every_docstring_is_a_lab_note(name):
     note = inspect.getdoc(importlib.import_module(f"unet_jax.configs.{name}"))
     for word in ("Paper", "Command", "Measured"):
         assert f"\n{word} " in note
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "parameters"),
+    [
+        ("nnunet2d", "plain", 46_324_558),
+        ("nnunet2d", "residual", 140_017_038),
+        ("nnunet3d", "plain", 31_195_594),
+        ("nnunet3d", "residual", 102_349_770),
+    ],
+)
+def test_nnunet_has_as_many_parameters(name, encoder, parameters):
+    """The numbers are those of dynamic-network-architectures 0.4.4 in PyTorch.
+
+    One channel, two classes; 8 stages for 512 x 512 pixels and 6 for 128 x 128 x 128,
+    as nnU-Net plans them.
+    """
+    module = importlib.import_module(f"unet_jax.configs.{name}")
+    config = module.get_config(encoder)
+    field_checks.check_fields(config)
+    config.crop = tuple(size // 4 for size in config.crop)  # the same parameters
+    model = binding.build_model(config, None).clone(outputs=2)
+    shapes = binding.read_variable_shapes(config, model, 1)["params"]
+    assert sum(math.prod(x.shape) for x in jax.tree.leaves(shapes)) == parameters
+
+
+@pytest.mark.parametrize(("name", "degrees"), [("nnunet2d", 180), ("nnunet3d", 30)])
+def test_nnunet_augments_as_nnunet_does(name, degrees):
+    """`get_training_transforms` of nnUNetTrainer, in its order."""
+    module = importlib.import_module(f"unet_jax.configs.{name}")
+    found = []
+    for spec in module.get_config().augment:
+        low, high = spec.get("low", 0), spec.get("high", 0)
+        span = {"rotation": spec.get("degrees"), "noise": spec.get("sigma")}
+        row = spec.name, span.get(spec.name, (low, high)), spec.get("probability", 1)
+        found.append((*row, spec.get("channel_probability", 1)))
+    assert found == [
+        ("rotation", degrees, 0.2, 1),
+        ("scale", (1 / 1.4, 1 / 0.7), 0.2, 1),
+        ("noise", 0.1, 0.1, 1),
+        ("blur", (0.5, 1), 0.2, 0.5),
+        ("multiplicative_brightness", (0.75, 1.25), 0.15, 1),
+        ("contrast", (0.75, 1.25), 0.15, 1),
+        ("low_resolution", (0.5, 1), 0.25, 0.5),
+        ("gamma", (0.7, 1.5), 0.1, 1),
+        ("gamma", (0.7, 1.5), 0.3, 1),
+        ("flip", (0, 0), 1, 1),
+    ]
+    contrast, inverted, plain = (module.get_config().augment[i] for i in (5, 7, 8))
+    assert contrast.preserve_range
+    assert inverted.invert
+    assert not plain.get("invert", False)
+    assert inverted.retain_stats
+    assert plain.retain_stats
+
+
+@pytest.mark.parametrize("name", ["nnunet2d", "nnunet3d"])
+def test_an_unknown_encoder_of_nnunet_is_named(name):
+    module = importlib.import_module(f"unet_jax.configs.{name}")
+    with pytest.raises(UserError, match=f"'Residual'; write configs/{name}.py:resid"):
+        module.get_config("Residual")
 
 
 def test_base_names_every_choice_of_the_model():

@@ -34,8 +34,10 @@ def test_a_command_of_the_documentation_is_accepted(arguments, monkeypatch):
     config = config_flags.DEFINE_config_file(
         "config", flag_values=values, lock_config=False, accept_new_attributes=True
     )
-    for name in ("workdir", "mode", "input", "output", "ensemble", "count"):
+    names = ("workdir", "mode", "input", "output", "ensemble", "count", "workers")
+    for name in (*names, "runs"):
         flags.DEFINE_string(name, None, "", flag_values=values)
+    command.copy_loaded_configs(values["config"])  # reads the base of a sweep
     monkeypatch.setattr(flags, "FLAGS", values)
     plan = "--config=runs/folder/plan.py"
     arguments = ["--config=folder" if a == plan else a for a in arguments]

@@ -1,40 +1,39 @@
-"""Every point of every sweep is a command that main.py accepts."""
+"""Every point of every sweep builds, and every experiment has an answer."""
 
 import csv
-import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from unet_jax import command
+from unet_jax.build.overrides import apply_fields
+from unet_jax.build.sweep_file import read_sweep_file
 from unet_jax.build.training import build
+from unet_jax.run.sweeping.plan import plan_sweep
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(p.parent for p in ROOT.glob("experiments/*/sweep.py"))
 EXPERIMENTS = sorted(p for p in ROOT.glob("experiments/[a-z]*") if p.is_dir())
 CELLS = {"name": "cells", "train": 2, "val": 1, "test": 1, "unlabelled": 1}
-run = importlib.import_module("experiments.run")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_every_point_of_a_sweep_builds(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # the config is found from any folder
-    commands = run.list_commands(folder, ["--config.batch_size=8"])
-    assert len({c[3] for c in commands}) == len(commands) > 1  # one run folder for each
-    for arguments in commands:
-        values = flags.FlagValues()
-        config = config_flags.DEFINE_config_file("config", flag_values=values)
-        flags.DEFINE_string("workdir", None, "", flag_values=values)
-        monkeypatch.setattr(flags, "FLAGS", values)
-        monkeypatch.setattr(sys, "argv", arguments[1:])
-        command.parse(list(arguments[1:]))
-        config.value.data = ConfigDict(CELLS)  # needs no download
-        build(config.value)
+    monkeypatch.chdir(tmp_path)  # the base is found from any folder
+    sweep = read_sweep_file(str(folder / "sweep.py"))
+    sweep = sweep._replace(given={"batch_size": 8})
+    config = command.load_config(sweep.base)
+    plan = plan_sweep(sweep, config, tmp_path)
+    assert len({run.name for run in plan.runs}) == len(plan.runs) > 1
+    for run in plan.runs:
+        chosen = apply_fields(config, plan.list_fields(run.fields))
+        chosen.data = ConfigDict(CELLS)  # needs no download
+        build(chosen)
 
 
 @pytest.mark.slow
@@ -49,6 +48,17 @@ def test_the_benchmark_runs(section, tmp_path):
         rows = list(csv.DictReader(file))
     assert {row["section"] for row in rows} == {section}
     assert all(float(row["median"]) >= 0 for row in rows)
+
+
+def test_an_experiment_without_a_sweep():
+    command = [ROOT / "launch.sh", "experiments/speed/"]
+    python = {"PYTHON": sys.executable}
+    done = subprocess.run(
+        command, env=os.environ | python, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no experiments/speed/sweep.py; there are")
+    assert not done.stdout
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 WORDS = {
-    *("arrays", "colours", "errors", "geometry", "json_file", "logs", "specs", "text"),
+    *("arrays", "colours", "errors", "geometry", "json_file", "logs", "notebook"),
+    *("progress", "specs", "text"),
 }
 FLOORS = {  # other rooms: floor 1
     "methods": 2,
