@@ -69,7 +69,7 @@ def _draw_search(plan: Plan, results: Sequence[TrialResult]) -> Figure:
     best = list(itertools.accumulate(scores, min if lower else max))
     panels[0].plot(range(1, len(scores) + 1), scores, "o", color="C0", alpha=0.6)
     panels[0].plot(range(1, len(best) + 1), best, color="C1")
-    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[0].set_xlabel("run; line: best so far", fontsize=8)
     for panel, field in zip(panels[1:], plan.space, strict=False):
         values: list[Any] = [run.fields[field] for run, _ in scored]
@@ -79,7 +79,9 @@ def _draw_search(plan: Plan, results: Sequence[TrialResult]) -> Figure:
             if ends[0] > 0 and ends[-1] / ends[0] >= 20:  # as in a log_uniform search
                 panel.set_xscale("log")
             elif all(isinstance(end, int) for end in plan.space[field].ends):
-                panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+                panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            panel.update_datalim([(end, score) for end in ends for score in best[:1]])
+            panel.autoscale_view()  # from one end to the other
         else:
             panel.margins(x=0.3)
             panel.tick_params(axis="x", rotation=20)
