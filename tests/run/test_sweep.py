@@ -414,7 +414,7 @@ def test_a_run_waits_for_the_process_that_trains_it(
 def test_a_run_that_a_process_of_a_killed_worker_has_begun_is_not_failed(
     stub, config, tmp_path, monkeypatch
 ):
-    """That process locks the folder first, and the one of this worker ends with 1."""
+    """The other process locks the folder first; that of this worker ends with 1."""
     checks = iter([None, UserError("in use"), UserError("in use"), None, None])
 
     def check(folder):
