@@ -238,3 +238,12 @@ def test_a_config_of_another_version_has_no_directions(make_run):
     comparison = compared(first, make_run("b", {"dice": 0.2}))
     assert best(comparison) == {"dice": []}
     assert dict(comparison.changes) == {"steps": ['"many"', "4"]}
+
+
+def test_only_the_test_images_decide_if_scores_are_comparable(make_run, tiny):
+    data = config_to_json(tiny)["data"]
+    first = make_run("a", {"dice": 0.8}, data=data | {"train": 8})
+    fewer = data | {"train": 4, "val": 1, "labelled": 2, "unlabelled": 3}
+    comparison = compared(first, make_run("b", {"dice": 0.9}, data=fewer))
+    assert comparison.warnings == []
+    assert best(comparison) == {"dice": [1]}

@@ -1,7 +1,9 @@
 """Cross-validation: pooled scores, out-of-fold predictions and the ensemble."""
 
 import json
+import os
 import re
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,12 +14,15 @@ from PIL import Image
 import unet_jax
 from unet_jax import metrics
 from unet_jax.build.overrides import apply_fields
-from unet_jax.checkpoint import find_runs
+from unet_jax.checkpoint import check_trained, find_runs
 from unet_jax.errors import UserError
 from unet_jax.metrics.metric import EvaluatedImage
 from unet_jax.run import crossval, evaluate, predict, train
 from unet_jax.run.cross_validation.evaluation import ScoredFold, summarize_folds
+from unet_jax.run.crossval import is_scored
 from unet_jax.run.scoring import Evaluation, ImageMeasures, pool_evaluations
+from unet_jax.run.sweeping.identity import check_same
+from unet_jax.run.sweeping.study import import_optuna
 
 FOLDS = 3
 IMAGES = [f"cell_{i}" for i in range(7)]
@@ -334,3 +339,32 @@ def test_the_command_trains_scores_and_continues(images, tmp_path, capfd):
     assert json.loads((workdir / "scores.json").read_text())["images"] == len(IMAGES)
     ended = [(workdir / f"fold-{k}/metrics.jsonl").read_bytes() for k in range(FOLDS)]
     assert started == ended
+
+
+def test_scores_are_kept_until_a_fold_is_trained_again(tmp_path):
+    (tmp_path / "crossval.json").write_text('{"folds": ["a", "b"]}')
+    files = ["a/metrics.jsonl", "b/metrics.jsonl", "scores.json"]
+    for time, file in enumerate(files, start=1):
+        assert not is_scored(tmp_path)
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+        os.utime(tmp_path / file, (time, time))
+    assert is_scored(tmp_path)
+    os.utime(tmp_path / "a/metrics.jsonl", (4, 4))
+    assert not is_scored(tmp_path)
+
+
+def test_a_fold_without_a_checkpoint_names_the_command(tmp_path):
+    (tmp_path / "crossval.json").write_text('{"folds": ["a", "b"]}')
+    words = f"{tmp_path}/b does not exist; start the --mode=crossval command of"
+    with pytest.raises(UserError, match=re.escape(words)):
+        check_trained(tmp_path / "b")
+
+
+def test_errors_speak_of_a_cross_validation(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match="a cross-validation needs the package optuna"):
+        import_optuna("cross-validation")
+    words = "j holds another cross-validation: base is a there and b here"
+    with pytest.raises(UserError, match=words):
+        check_same({"base": "a"}, {"base": "b"}, tmp_path / "j", "cross-validation")

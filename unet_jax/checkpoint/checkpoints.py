@@ -253,6 +253,11 @@ def check_trained(workdir: Path) -> None:
     check_format(workdir)
     if not list_steps(workdir):
         lacks = "holds no finished checkpoint" if workdir.is_dir() else "does not exist"
+        if holds_folds(workdir.parent) and workdir in find_runs(workdir.parent):
+            raise UserError(
+                f"{workdir} {lacks}; start the --mode=crossval command of "
+                f"{workdir.parent} again"
+            )
         raise UserError(f"{workdir} {lacks}; train first, or name another --workdir")
 
 

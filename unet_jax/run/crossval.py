@@ -25,6 +25,7 @@ from unet_jax.run.sweeping.trial import LOGS, PROGRAM, make_environment
 from unet_jax.text import listing
 
 LEAST_FOLDS = 3
+KIND = "cross-validation"
 FOLD, FOLDS = "data.fold", "data.folds"  # fields
 
 
@@ -58,7 +59,7 @@ def crossval(
         folder holds something else.
     """
     parallel.stay_on_cpu()  # before anything asks for the devices
-    import_optuna()
+    import_optuna(KIND)
     _check_source(source, workdir)
     _check_given(given)
     folds = count_folds(config)
@@ -68,14 +69,30 @@ def crossval(
     run_folder.write_json(workdir / FOLDS_FILE, {"folds": names})
     points = tuple(Point(name, {FOLD: k}) for k, name in enumerate(names))
     sweep = Sweep(base=source, points=points, given=given)
-    code, results = run_sweep(sweep, config, workdir, workers=workers)
+    code, results = run_sweep(sweep, config, workdir, workers=workers, kind=KIND)
     failed = [result.name for result in results if result.state == "failed"]
     if failed and code <= 1:
         raise UserError(
             f"{len(failed)} of {folds} folds failed: {listing(failed)}; read "
             f"{workdir / LOGS}, and start the command again to repeat them"
         )
+    if code == 0 and is_scored(workdir):
+        logs.say(
+            f"{workdir} is scored already; --mode=evaluate --workdir={workdir} scores "
+            "it again"
+        )
+        return 0
     return code or _evaluate(config, workdir)
+
+
+def is_scored(workdir: Path) -> bool:
+    """Returns True if the scores are newer than the training of every fold."""
+    scores = workdir / run_folder.SCORES
+    trained = [run / logs.METRICS for run in find_runs(workdir)]
+    if not all(path.exists() for path in (scores, *trained)):
+        return False
+    newest = max(path.stat().st_mtime_ns for path in trained)
+    return scores.stat().st_mtime_ns > newest
 
 
 def count_folds(config: ConfigDict) -> int:

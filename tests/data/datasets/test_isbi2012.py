@@ -312,3 +312,12 @@ def test_the_real_archive(tmp_path):
     assert {record["image"].shape for record in records} == {(512, 512, 1)}
     membrane = np.mean([record["label"] == 0 for record in records])
     assert membrane == pytest.approx(0.220, abs=5e-4)
+
+
+def test_a_wrong_manual_dir_is_refused_although_the_data_are_prepared(tiny, tmp_path):
+    data.isbi2012(**tiny)
+    wrong = tiny | {"manual_dir": str(tmp_path / "gone")}
+    with pytest.raises(UserError, match="manual_dir: there is no folder"):
+        data.isbi2012(**wrong)
+    with pytest.raises(UserError, match="manual_dir: there is no folder"):
+        data.tfds(dataset="isbi2012", **wrong)

@@ -68,10 +68,12 @@ def prepare(dataset: PublicDataset, manual_dir: str, data_dir: str) -> Any:
       data_dir: the folder for prepared records; '' is TFDS's own folder.
 
     Raises:
-      UserError: the archive is missing or damaged, or records cannot be written.
+      UserError: `manual_dir` does not exist, the archive is missing or damaged, or
+        records cannot be written.
     """
+    manual = find_manual_folder(manual_dir)
     home = data_home(data_dir)
-    builder_class = _builder_class(dataset, manual_dir, home / "downloads")
+    builder_class = _builder_class(dataset, manual, home / "downloads")
     try:
         builder = builder_class(data_dir=home, file_format="array_record")
         if not _is_complete(builder):
@@ -211,7 +213,7 @@ def decode_grey_tiff(content: bytes, name: str) -> np.ndarray:
     return pages[..., 0]
 
 
-def _builder_class(dataset: PublicDataset, manual_dir: str, downloads: Path) -> Any:
+def _builder_class(dataset: PublicDataset, manual: Path | None, downloads: Path) -> Any:
     import tensorflow_datasets as tfds
 
     with tfds.core.registered.skip_registration():
@@ -233,7 +235,6 @@ def _builder_class(dataset: PublicDataset, manual_dir: str, downloads: Path) -> 
 
             def _split_generators(self, dl_manager: Any) -> Mapping[str, TfdsExamples]:
                 del dl_manager  # it retries for minutes if there is no network
-                manual = _manual_folder(manual_dir)
                 return dataset.read_splits(lambda a: find_archive(a, manual, downloads))
 
             def _generate_examples(self) -> TfdsExamples:
@@ -242,7 +243,12 @@ def _builder_class(dataset: PublicDataset, manual_dir: str, downloads: Path) -> 
     return Builder
 
 
-def _manual_folder(manual_dir: str) -> Path | None:
+def find_manual_folder(manual_dir: str) -> Path | None:
+    """Returns the folder of the archives; None for ''.
+
+    Raises:
+      UserError: there is no such file or folder.
+    """
     manual = Path(manual_dir).expanduser() if manual_dir else None
     if manual and manual.is_file():  # the archive itself
         manual = manual.parent

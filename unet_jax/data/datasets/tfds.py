@@ -12,7 +12,12 @@ import numpy as np
 
 from unet_jax.arrays import IGNORE
 from unet_jax.data.datasets import cell_tracking, dsb2018, isbi2012, pets
-from unet_jax.data.datasets.prepared import data_home, prepare, read_rows
+from unet_jax.data.datasets.prepared import (
+    data_home,
+    find_manual_folder,
+    prepare,
+    read_rows,
+)
 from unet_jax.data.files import channel_converter, decode_image
 from unet_jax.data.files.limits import check_regular
 from unet_jax.data.label_map import apply_label_map, class_colours, parse_label_map
@@ -187,6 +192,7 @@ def find_builder(dataset: str, manual_dir: str, data_dir: str) -> Any:
         raise UserError(
             f"dataset must be name, name/config or name/config:version, not {dataset!r}"
         )
+    find_manual_folder(manual_dir)  # prepared data do not hide a wrong path
     home = data_home(data_dir)
     folders = _version_folders(home, **match.groupdict())
     formats: set[str] = set()

@@ -20,6 +20,8 @@ ABSENT = "absent"  # a field that the config of a run does not have
 HIGHER, LOWER = "higher is better", "lower is better"
 # Fields that name a run or its files, and not how it was trained.
 UNCOMPARED = ("name",)
+# Fields of `data` that only choose images, which the ids of the test images show.
+CHOICES = ("fold", "folds", "labelled", "test", "train", "unlabelled", "val")
 LOSS_FIELDS = ("loss", "weight_map")  # by which test/loss is computed
 
 
@@ -66,7 +68,7 @@ def _compare_test_images(
         for field in _different_fields(
             _flatten(first.config.get("data")), _flatten(record.config.get("data"))
         )
-        if not may_change(f"data.{field}")
+        if field not in CHOICES and not may_change(f"data.{field}")
     }
     if fields:
         text = listing(sorted(f"data.{field}" for field in fields))

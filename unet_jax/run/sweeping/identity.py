@@ -30,7 +30,10 @@ def hash_code() -> str:
 
 
 def check_same(
-    identity: Mapping[str, str], mine: Mapping[str, str], place: Path
+    identity: Mapping[str, str],
+    mine: Mapping[str, str],
+    place: Path,
+    kind: str = "sweep",
 ) -> None:
     """Checks that a worker runs the same sweep as the first one.
 
@@ -38,6 +41,7 @@ def check_same(
       identity: that of the first worker.
       mine: that of this one.
       place: the journal, for errors.
+      kind: 'sweep' or 'cross-validation', for errors.
 
     Raises:
       UserError: they differ; the message names what differs.
@@ -47,18 +51,18 @@ def check_same(
     new = {k: v for k, v in mine.items() if k not in hashes}
     if old != new:
         raise UserError(
-            f"{place} holds another sweep: {compare(old, new)}; choose another "
+            f"{place} holds another {kind}: {compare(old, new)}; choose another "
             "--workdir"
         )
     if identity["config"] != mine["config"]:
         raise UserError(
             f"{place}: {mine['base']} differs from that of the first worker of the "
-            "sweep; use the same file everywhere, or choose another --workdir"
+            f"{kind}; use the same file everywhere, or choose another --workdir"
         )
     if identity["code"] != mine["code"]:
         raise UserError(
             f"{place}: the code of unet_jax differs from that of the first worker of "
-            "the sweep; use the same version everywhere, or choose another --workdir"
+            f"the {kind}; use the same version everywhere, or choose another --workdir"
         )
 
 

@@ -47,14 +47,14 @@ class Claim(NamedTuple):
     reported: set[int]
 
 
-def import_optuna() -> Any:
+def import_optuna(kind: str = "sweep") -> Any:
     """Imports Optuna; raises UserError if it is not installed."""
     try:
         optuna = importlib.import_module("optuna")
     except ImportError as error:
         raise UserError(
-            "a sweep needs the package optuna, which is not installed; run pip install "
-            "'unet_jax[sweep]'"
+            f"a {kind} needs the package optuna, which is not installed; run pip "
+            "install 'unet_jax[sweep]'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -68,15 +68,19 @@ class Study:
       plan: the sweep.
       workdir: the folder of the sweep, which exists.
       presence: the presence of this worker.
+      kind: 'sweep' or 'cross-validation', for errors.
 
     Raises:
       UserError: Optuna is not installed, or the journal cannot be read or is that of
         another sweep.
     """
 
-    def __init__(self, plan: Plan, workdir: Path, presence: Presence) -> None:
+    def __init__(
+        self, plan: Plan, workdir: Path, presence: Presence, kind: str = "sweep"
+    ) -> None:
         self._optuna = optuna = import_optuna()
         self._plan, self._workdir, self._presence = plan, workdir, presence
+        self._kind = kind
         self._new_scores: dict[int, dict[str, float | None]] = {}  # by trial
         path = workdir.resolve() / JOURNAL
         journal = optuna.storages.journal
@@ -242,10 +246,10 @@ class Study:
             identity = study.user_attrs["identity"]
         except KeyError as error:
             raise UserError(
-                f"{self._workdir / JOURNAL} is not that of a sweep; choose another "
-                "--workdir"
+                f"{self._workdir / JOURNAL} is not that of a {self._kind}; choose "
+                "another --workdir"
             ) from error
-        check_same(identity, plan.identity, self._workdir / JOURNAL)
+        check_same(identity, plan.identity, self._workdir / JOURNAL, self._kind)
         return study
 
     def _update_runs(self) -> None:
