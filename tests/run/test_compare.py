@@ -247,3 +247,26 @@ def test_only_the_test_images_decide_if_scores_are_comparable(make_run, tiny):
     comparison = compared(first, make_run("b", {"dice": 0.9}, data=fewer))
     assert comparison.warnings == []
     assert best(comparison) == {"dice": [1]}
+
+
+def test_a_trained_run_without_scores_is_not_called_unfinished(make_run):
+    rows = [{"step": 4, "train/loss": 1.0}]  # of 4
+    (run, _) = compared(make_run("a", rows=rows), make_run("b", {"dice": 1.0})).runs
+    assert run.state == "trained, not scored"
+
+
+def test_flags_that_a_comparison_cannot_use_are_refused(make_run, tiny, tmp_path):
+    runs = [str(make_run("a")), str(make_run("b"))]
+    image = tmp_path / "cmp.png"
+    with pytest.raises(UserError, match=r"HTML file; name one, such as .*cmp\.html"):
+        compare(tiny, tmp_path, runs=runs, output=str(image))
+    assert not image.exists()
+    with pytest.raises(UserError, match=r"compare takes no --config\.steps"):
+        compare(tiny, tmp_path, runs=runs, given={"steps": 2})
+
+
+def test_a_page_that_is_replaced_is_reported(make_run, tiny, tmp_path, capsys):
+    runs, page = [str(make_run("a")), str(make_run("b"))], str(tmp_path / "c.html")
+    for word in ("wrote", "replaced"):
+        compare(tiny, tmp_path, runs=runs, output=page)
+        assert f"{word} {page}" in capsys.readouterr().out

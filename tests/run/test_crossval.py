@@ -278,12 +278,12 @@ def test_what_cannot_be_cross_validated(
         config.data = ConfigDict(fields)
     config.data.update(fields)
     keywords = SOURCE | {
-        key: value.format(tmp_path) if isinstance(value, str) else value
+        key: value.format(tmp_path / "cv") if isinstance(value, str) else value
         for key, value in keywords.items()
     }
     with pytest.raises(UserError, match=re.escape(words)):
-        crossval(config, tmp_path, **keywords)
-    assert not list(tmp_path.glob("fold-*/checkpoints"))
+        crossval(config, tmp_path / "cv", **keywords)
+    assert not (tmp_path / "cv").exists()
 
 
 def test_a_given_test_split_has_no_folds(tiny, images, tmp_path):

@@ -1,7 +1,8 @@
 """Mode `compare`: writes a page that shows several runs side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -18,11 +19,17 @@ from unet_jax.run.comparison.run_record import read_run
 from unet_jax.text import tabulate
 
 PAGE = "compare.html"
+OTHER_FILES = (".csv", ".jpg", ".json", ".md", ".pdf", ".png", ".svg", ".txt")
 GENERATOR = b'<meta name="generator" content="unet_jax compare">'
 
 
 def compare(
-    _config: ConfigDict, _workdir: Path, *, runs: Sequence[str], output: str = PAGE
+    _config: ConfigDict,
+    _workdir: Path,
+    *,
+    runs: Sequence[str],
+    output: str = PAGE,
+    given: Mapping[str, Any] | None = None,
 ) -> int:
     """Writes one page with the differing fields, the curves and the scores of runs.
 
@@ -32,19 +39,25 @@ def compare(
       runs: paths of run folders, and globs.
       output: the HTML file to write, or the folder for `compare.html`. A page of an
         earlier comparison is replaced.
+      given: the fields of the command line; none may be set.
 
     Returns:
       0.
 
     Raises:
-      UserError: there are fewer than two runs, one cannot be read, or the page cannot
-        be written.
+      UserError: a field is set, there are fewer than two runs, one cannot be read, or
+        the page cannot be written.
     """
     # late: Jinja2 and matplotlib load only when a page is written
     from unet_jax.report.comparison import render_comparison
 
     if jax.process_index() != 0:
         return 0
+    if given:
+        raise UserError(
+            f"--mode=compare takes no --config.{next(iter(given))}; the configs are "
+            "those of the runs in --runs"
+        )
     folders = find_folders(runs)
     page = _find_page(Path(output).expanduser())
     names = name_folders(folders)
@@ -55,8 +68,9 @@ def compare(
         logs.say(f"{logs.WARNING}{text}")
     with show_progress("drawing the curves"):
         content = render_comparison(comparison).encode()
+    done = "replaced" if page.exists() else "wrote"
     logs.write_file(page, content)
-    logs.say(f"wrote {page}")
+    logs.say(f"{done} {page}")
     return 0
 
 
@@ -66,6 +80,11 @@ def _find_page(output: Path) -> Path:
     Raises:
       UserError: another file of this name would be lost, or the folder is not writable.
     """
+    if output.suffix.lower() in OTHER_FILES and not output.is_dir():
+        raise UserError(
+            f"--output={output}: the page is an HTML file; name one, such as "
+            f"{output.with_suffix('.html')}, or a folder"
+        )
     page = output if output.suffix.lower() in (".html", ".htm") else output / PAGE
     run_folder.create(page.parent, "output")
     if page.is_dir():

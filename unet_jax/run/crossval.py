@@ -144,8 +144,7 @@ def _check_given(given: Mapping[str, Any]) -> None:
 
 
 def _check_folder(workdir: Path, names: list[str]) -> None:
-    """Creates the folder; raises UserError if it holds something else."""
-    run_folder.create(workdir)
+    """Raises UserError if the folder holds something else."""
     if holds_folds(workdir):
         started = [run.name for run in find_runs(workdir)]
         if started != names:
@@ -179,6 +178,7 @@ def _share_data(config: ConfigDict, workdir: Path, names: list[str]) -> None:
     first = config.copy_and_resolve_references()
     first.data.fold = 0
     splits = load_splits(first, run_folder.find_notes(known, first))
+    run_folder.create(workdir)  # only now, so that wrong folds leave no folder
     if SURVEY_FILE not in splits.notes:
         return
     for folder in folders:

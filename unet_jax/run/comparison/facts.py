@@ -14,6 +14,8 @@ def describe_state(record: RunRecord) -> str:
     steps, planned = record.steps, record.config.get("steps")
     progress = f"step {steps:,d} of {planned:,d}" if isinstance(planned, int) else ""
     if record.about is None:
+        if isinstance(planned, int) and steps >= planned:
+            return "trained, not scored"
         return f"unfinished: {progress or f'step {steps:,d}'}"
     sessions = record.about.provenance.training
     if sessions and steps > max(session.steps[1] for session in sessions):
