@@ -80,17 +80,30 @@ def test_only_fields_that_differ_are_listed(make_run, tiny):
     other = make_run("b", model=config_to_json(tiny)["model"] | {"widths": [2, 4, 8]})
     changes = dict(compared(first, other).changes)
     assert changes == {
-        "model.widths": ["[2, 4]", "[2, 4, 8]"],
+        "model.widths": ["(2, 4)", "(2, 4, 8)"],
         "seed": ["3", "0"],
         "steps": ["8", "4"],
     }
+
+
+def test_specs_of_one_name_are_compared_by_field_and_others_as_a_whole(make_run):
+    cross_entropy, dice = {"name": "cross_entropy"}, {"name": "dice", "smooth": 1.0}
+    adam, sgd = {"name": "adam"}, {"name": "sgd", "momentum": 0.9}
+    losses = [cross_entropy, dice], [cross_entropy, dice | {"smooth": 0.5}]
+    first = make_run("a", loss=losses[0], augment=[], optimizer=adam)
+    other = make_run("b", loss=losses[1], augment=[dice, adam], optimizer=sgd)
+    assert compared(first, other).changes == [
+        ("augment", ["()", "dice(smooth=1.0), adam"]),
+        ("loss[1].smooth", ["1.0", "0.5"]),
+        ("optimizer", ["adam", "sgd(momentum=0.9)"]),
+    ]
 
 
 def test_the_options_of_the_evaluation_replace_those_of_the_config(make_run, tiny):
     predict = config_to_json(tiny)["predict"]
     first = make_run("a", {}, about={"predict": predict | {"tta": "d4"}})
     other = make_run("b", {}, about={"predict": predict})
-    assert compared(first, other).changes == [("predict.tta", ['"d4"', '"none"'])]
+    assert compared(first, other).changes == [("predict.tta", ["d4", "none"])]
 
 
 def test_different_test_images_are_said_and_nothing_is_best(make_run):
@@ -237,7 +250,7 @@ def test_a_config_of_another_version_has_no_directions(make_run):
     first = make_run("a", {"dice": 0.1}, steps="many")
     comparison = compared(first, make_run("b", {"dice": 0.2}))
     assert best(comparison) == {"dice": []}
-    assert dict(comparison.changes) == {"steps": ['"many"', "4"]}
+    assert dict(comparison.changes) == {"steps": ["many", "4"]}
 
 
 def test_only_the_test_images_decide_if_scores_are_comparable(make_run, tiny):

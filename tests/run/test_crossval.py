@@ -330,7 +330,9 @@ def test_the_command_trains_scores_and_continues(images, tmp_path, capfd):
     keywords = {"source": str(source), "given": given, "workers": 2}
     workdir = tmp_path / "cv"
     assert crossval(config, workdir, **keywords) == 0
-    assert "7 images, each predicted by the fold" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert "7 images, each predicted by the fold" in shown
+    assert "best" not in shown  # folds are not ranked
     content = json.loads((workdir / "scores.json").read_text())
     assert [fold["run"] for fold in content["folds"]] == ["fold-0", "fold-1", "fold-2"]
     started = [(workdir / f"fold-{k}/metrics.jsonl").read_bytes() for k in range(FOLDS)]

@@ -58,6 +58,7 @@ class Sweep(NamedTuple):
       trials: the number of runs of a search.
       fields: values by field for every run, which points may replace.
       given: values by field from the command line, which replace all others.
+      kind: 'sweep', or 'cross-validation', whose points are not ranked.
     """
 
     base: str
@@ -68,6 +69,7 @@ class Sweep(NamedTuple):
     trials: int = TRIALS
     fields: Mapping[str, Any] = {}
     given: Mapping[str, Any] = {}
+    kind: str = "sweep"
 
 
 def is_sweep_file(path: str) -> bool:

@@ -68,8 +68,8 @@ def crossval(
     _share_data(config, workdir, names)
     run_folder.write_json(workdir / FOLDS_FILE, {"folds": names})
     points = tuple(Point(name, {FOLD: k}) for k, name in enumerate(names))
-    sweep = Sweep(base=source, points=points, given=given)
-    code, results = run_sweep(sweep, config, workdir, workers=workers, kind=KIND)
+    sweep = Sweep(base=source, points=points, given=given, kind=KIND)
+    code, results = run_sweep(sweep, config, workdir, workers=workers)
     failed = [result.name for result in results if result.state == "failed"]
     if failed and code <= 1:
         raise UserError(

@@ -13,15 +13,22 @@ def list_warnings(account: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(text for one in every for text in one["warnings"]))
 
 
-def describe_provenance(account: Mapping[str, Any]) -> Provenance:
-    """Returns the account of a run for its report."""
+def describe_provenance(account: Mapping[str, Any], *, folds: bool) -> Provenance:
+    """Returns the account of a run for its report.
+
+    Args:
+      account: the account, as `provenance.describe_run` returns it.
+      folds: True if the training sessions are those of the folds of a cross-validation.
+    """
     training, evaluation = account["training"], account["evaluation"]
     every = [*training, evaluation]
     network = f"{account['network']['name']}, {account['parameters']:,d} parameters"
     facts = [("network", network)]
-    for session in training[:1]:  # later ones read the split of the run folder
-        images = (f"{n:,d} {split}" for split, n in session["images"].items())
-        facts += [("images", ", ".join(images)), ("split", session["split"])]
+    # later sessions of a run read the split of the run folder
+    if splits := training if folds else training[:1]:
+        images = _join_different(_describe_images(session) for session in splits)
+        facts.append(("images of each fold" if folds else "images", images))
+        facts.append(("split", splits[0]["split"]))
     facts.append(("hardware", _join_different(map(_describe_hardware, every))))
     facts += _describe_versions(every)
     sessions = [
@@ -49,6 +56,10 @@ def describe_provenance(account: Mapping[str, Any]) -> Provenance:
 
 def _join_different(texts: Iterable[str]) -> str:
     return " and ".join(dict.fromkeys(texts))
+
+
+def _describe_images(session: Mapping[str, Any]) -> str:
+    return ", ".join(f"{n:,d} {split}" for split, n in session["images"].items())
 
 
 def _describe_hardware(session: Mapping[str, Any]) -> str:

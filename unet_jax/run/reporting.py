@@ -107,7 +107,9 @@ def render_html(
         confusion=evaluation.confusion,
         examples=_examples(parts, evaluation, predict),
         legend=make_legend(parts),
-        provenance=describe_provenance(circumstances.account),
+        provenance=describe_provenance(
+            circumstances.account, folds=circumstances.folds is not None
+        ),
         folds=_fold_scores(circumstances.folds),
     )
     return render_report(report)

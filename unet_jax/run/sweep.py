@@ -71,7 +71,6 @@ def run_sweep(
     *,
     workers: int = 1,
     output: Path | None = None,
-    kind: str = "sweep",
 ) -> tuple[int, tuple[TrialResult, ...]]:
     """Runs what is left of a sweep, together with the other machines that take part.
 
@@ -84,8 +83,6 @@ def run_sweep(
       workdir: the folder of the sweep, which all machines share.
       workers: the number of runs that train at the same time here.
       output: the folder of results.csv, results.md and figure.svg; `workdir` if None.
-      kind: 'sweep' or 'cross-validation', for messages. Only points of a sweep are
-        ranked.
 
     Returns:
       The exit code (0; 1 if a run failed; 128 plus the number of the signal that
@@ -95,7 +92,7 @@ def run_sweep(
       UserError: a point is wrong, or the folder holds another sweep.
     """
     parallel.stay_on_cpu()
-    import_optuna(kind)
+    import_optuna(sweep.kind)
     plan = plan_sweep(sweep, config, workdir)
     _check_folder(workdir)
     for names in find_equal_points(plan, config):
@@ -106,10 +103,10 @@ def run_sweep(
         stopping.catch_signals() as received,
         presence.announce(workdir) as present,
     ):
-        study = Study(plan, workdir, present, kind)
+        study = Study(plan, workdir, present)
         worker = Worker(plan, workdir, output or workdir, study)
         worker.write_results()
-        with show_progress(kind, plan.trials, silent=True) as report:
+        with show_progress(plan.kind, plan.trials, silent=True) as report:
             worker.report = report
             while not received and not worker.has_ended():
                 worker.look(workers, present, received)
@@ -117,9 +114,9 @@ def run_sweep(
                 worker.stop(present)
         results = worker.write_results()
     if received:
-        logs.say(f"stopped; the same command continues the {kind} in {workdir}")
+        logs.say(f"stopped; the same command continues the {plan.kind} in {workdir}")
         return stopping.exit_code(received), results
-    _print_table(plan, results, ranked=kind == "sweep")
+    _print_table(plan, results)
     logs.say(f"wrote {output or workdir}/: results.csv, results.md, figure.svg")
     return int(any(result.state == "failed" for result in results)), results
 
@@ -132,12 +129,11 @@ def _check_folder(workdir: Path) -> None:
         )
 
 
-def _print_table(plan: Plan, results: Sequence[TrialResult], *, ranked: bool) -> None:
+def _print_table(plan: Plan, results: Sequence[TrialResult]) -> None:
     """Prints the scores of the points; only the best of a long search."""
     rows = group_by_point(plan, results)
     most = MOST_ROWS if plan.space else len(rows)
-    if ranked:
-        logs.say(describe_table(plan, rows))
+    logs.say(describe_table(plan, rows))
     table = make_table(plan, rows[:most])
     for line in tabulate(table, logs.find_line_width(), keep_names=True):
         logs.say(line)

@@ -255,7 +255,7 @@ def find_manual_folder(manual_dir: str) -> Path | None:
     if manual and not manual.is_dir():
         raise UserError(
             f"manual_dir: there is no folder {manual}; name the folder of the archive, "
-            "or '' to download it"
+            "or '' if the data are prepared already or to be downloaded"
         )
     return manual
 

@@ -1,6 +1,5 @@
 """The comparison of runs: what differs between them, and which is better."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,16 +11,19 @@ from unet_jax.report.contents import (
     MetricInfo,
     Number,
 )
+from unet_jax.run.comparison.changes import list_changes
 from unet_jax.run.comparison.facts import describe_state, list_facts
 from unet_jax.run.comparison.run_record import RunRecord
 from unet_jax.text import listing
 
-ABSENT = "absent"  # a field that the config of a run does not have
 HIGHER, LOWER = "higher is better", "lower is better"
 # Fields that name a run or its files, and not how it was trained.
 UNCOMPARED = ("name",)
 # Fields of `data` that only choose images, which the ids of the test images show.
-CHOICES = ("fold", "folds", "labelled", "test", "train", "unlabelled", "val")
+CHOICES = {
+    f"data.{name}"
+    for name in ("fold", "folds", "labelled", "test", "train", "unlabelled", "val")
+}
 LOSS_FIELDS = ("loss", "weight_map")  # by which test/loss is computed
 
 
@@ -62,19 +64,16 @@ def _compare_test_images(
                 f"{len(first.test_ids):,d} images and {name} on "
                 f"{len(record.test_ids):,d}, of which {shared:,d} are the same."
             ]
-    fields = {
+    data = [{"data": record.config.get("data")} for record, _ in scored]
+    fields = [
         field
-        for record, _ in others
-        for field in _different_fields(
-            _flatten(first.config.get("data")), _flatten(record.config.get("data"))
-        )
-        if field not in CHOICES and not may_change(f"data.{field}")
-    }
+        for field, _ in list_changes(data)
+        if field not in CHOICES and not may_change(field)
+    ]
     if fields:
-        text = listing(sorted(f"data.{field}" for field in fields))
         return [
             "The scores may not be comparable: the names of the test images are the "
-            f"same, but the data sets differ in {text}."
+            f"same, but the data sets differ in {listing(fields)}."
         ]
     return []
 
@@ -158,29 +157,11 @@ def _list_changes(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
 
     The fields of `predict` are those of the evaluation, if there was one.
     """
-    flat = [_flatten(_use_evaluated(record)) for record in records]
-    return [
-        (name, [each.get(name, ABSENT) for each in flat])
-        for name in _different_fields(*flat)
-        if name not in UNCOMPARED
-    ]
+    changes = list_changes([_use_evaluated(record) for record in records])
+    return [(name, values) for name, values in changes if name not in UNCOMPARED]
 
 
 def _use_evaluated(record: RunRecord) -> Mapping[str, Any]:
     if record.about is None or record.about.predict is None:
         return record.config
     return {**record.config, "predict": record.about.predict}
-
-
-def _flatten(value: Any, name: str = "") -> dict[str, str]:
-    """Returns the JSON text of each value by its dotted name."""
-    if isinstance(value, Mapping) and value:
-        flat = (_flatten(v, f"{name}.{k}".lstrip(".")) for k, v in value.items())
-        return {key: text for each in flat for key, text in each.items()}
-    return {name: json.dumps(value, ensure_ascii=False)}
-
-
-def _different_fields(*flat: Mapping[str, str]) -> list[str]:
-    """Returns the names whose values are not the same in all of the configs."""
-    names = sorted({name for each in flat for name in each})
-    return [n for n in names if len({each.get(n, ABSENT) for each in flat}) > 1]

@@ -216,6 +216,7 @@ def _describe_account(
     times = [account["training_seconds"] for account in accounts]
     return {
         **accounts[0],
+        "evaluation": _omit_fold(accounts[0]["evaluation"]),
         "training_seconds": None if None in times else sum(times),
         logs.FIRST_STEP: None,
         "training": [_omit_fold(each) for one in accounts for each in one["training"]],

@@ -33,7 +33,7 @@ def check_same(
     identity: Mapping[str, str],
     mine: Mapping[str, str],
     place: Path,
-    kind: str = "sweep",
+    kind: str,
 ) -> None:
     """Checks that a worker runs the same sweep as the first one.
 

@@ -52,6 +52,7 @@ class Plan(NamedTuple):
       scores: the scores to compare; the first one decides which is best.
       lower: for each score, True if lower is better.
       identity: what must be the same in every process that takes part, as texts.
+      kind: 'sweep', or 'cross-validation', whose points are not ranked.
     """
 
     base: str
@@ -63,6 +64,7 @@ class Plan(NamedTuple):
     scores: tuple[str, ...]
     lower: tuple[bool, ...]
     identity: Mapping[str, str]
+    kind: str
 
     def list_fields(self, chosen: Mapping[str, str]) -> dict[str, str]:
         """Returns all fields of a run in the order in which they are set."""
@@ -113,7 +115,16 @@ def plan_sweep(sweep: Sweep, config: ConfigDict, workdir: Path) -> Plan:
     trials = sweep.trials if space else len(runs)
     lowest = tuple(lower[score] for score in scores)
     return Plan(
-        sweep.base, shared, given, runs, space, trials, scores, lowest, identity
+        base=sweep.base,
+        shared=shared,
+        given=given,
+        runs=runs,
+        space=space,
+        trials=trials,
+        scores=scores,
+        lower=lowest,
+        identity=identity,
+        kind=sweep.kind,
     )
 
 

@@ -94,11 +94,13 @@ def group_by_point(plan: Plan, results: Sequence[TrialResult]) -> list[Row]:
 def find_best(plan: Plan, rows: Sequence[Row]) -> list[Row]:
     """Returns the rows with the best mean of the first score.
 
-    They are several if their means are equal, and none without scores. A row whose runs
-    do not all have the score counts only if no other row has it for all runs.
+    They are several if their means are equal, and none without scores or for folds. A
+    row whose runs do not all have the score counts only if no other row has it for all
+    runs.
     """
     name = plan.scores[0]
-    scored = [row for row in rows if row.scores[name]]
+    ranked = plan.kind == "sweep"
+    scored = [row for row in rows if ranked and row.scores[name]]
     whole = [row for row in scored if len(row.scores[name]) == len(row.states)]
     ranks = [_rank(plan, row) for row in whole or scored]
     return [

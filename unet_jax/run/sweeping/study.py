@@ -68,19 +68,15 @@ class Study:
       plan: the sweep.
       workdir: the folder of the sweep, which exists.
       presence: the presence of this worker.
-      kind: 'sweep' or 'cross-validation', for errors.
 
     Raises:
       UserError: Optuna is not installed, or the journal cannot be read or is that of
         another sweep.
     """
 
-    def __init__(
-        self, plan: Plan, workdir: Path, presence: Presence, kind: str = "sweep"
-    ) -> None:
+    def __init__(self, plan: Plan, workdir: Path, presence: Presence) -> None:
         self._optuna = optuna = import_optuna()
         self._plan, self._workdir, self._presence = plan, workdir, presence
-        self._kind = kind
         self._new_scores: dict[int, dict[str, float | None]] = {}  # by trial
         path = workdir.resolve() / JOURNAL
         journal = optuna.storages.journal
@@ -246,10 +242,10 @@ class Study:
             identity = study.user_attrs["identity"]
         except KeyError as error:
             raise UserError(
-                f"{self._workdir / JOURNAL} is not that of a {self._kind}; choose "
+                f"{self._workdir / JOURNAL} is not that of a {plan.kind}; choose "
                 "another --workdir"
             ) from error
-        check_same(identity, plan.identity, self._workdir / JOURNAL, self._kind)
+        check_same(identity, plan.identity, self._workdir / JOURNAL, plan.kind)
         return study
 
     def _update_runs(self) -> None:
