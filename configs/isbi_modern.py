@@ -5,7 +5,9 @@ Paper     Ronneberger et al. 2015 for the network; the recipe is that of
 Data      the folds of configs/isbi.py
 Command   python main.py --config=configs/isbi_modern.py --config.data.manual_dir=DIR
 
-Measured  not yet
+Measured  fold 0, 2026-11-26, one seed, 3266 steps in 21 minutes on two CPU cores (jax
+          0.12): V_rand 0.9797, V_info 0.9842, pixel error 0.0814; without the views of
+          the test image 0.9697, 0.9792, 0.0838
 
 Other than in configs/isbi.py: SAME padding and batch norm, four levels of 16 to 128
 channels (0.5 M parameters), no dropout; four crops of 192 pixels a step; all pixels
