@@ -17,8 +17,12 @@ from unet_jax.build.overrides import apply_fields
 from unet_jax.checkpoint import check_trained, find_runs
 from unet_jax.errors import UserError
 from unet_jax.metrics.metric import EvaluatedImage
-from unet_jax.run import crossval, evaluate, predict, train
-from unet_jax.run.cross_validation.evaluation import ScoredFold, summarize_folds
+from unet_jax.run import crossval, evaluate, predict, provenance, train
+from unet_jax.run.cross_validation.evaluation import (
+    ScoredFold,
+    describe_account,
+    summarize_folds,
+)
 from unet_jax.run.crossval import is_scored
 from unet_jax.run.scoring import Evaluation, ImageMeasures, pool_evaluations
 from unet_jax.run.sweeping.identity import check_same
@@ -333,6 +337,8 @@ def test_the_command_trains_scores_and_continues(images, tmp_path, capfd):
     shown = capfd.readouterr().out
     assert "7 images, each predicted by the fold" in shown
     assert "best" not in shown  # folds are not ranked
+    page = (workdir / "report.html").read_text()
+    assert "images of each fold" in page
     content = json.loads((workdir / "scores.json").read_text())
     assert [fold["run"] for fold in content["folds"]] == ["fold-0", "fold-1", "fold-2"]
     started = [(workdir / f"fold-{k}/metrics.jsonl").read_bytes() for k in range(FOLDS)]
@@ -343,16 +349,28 @@ def test_the_command_trains_scores_and_continues(images, tmp_path, capfd):
     assert started == ended
 
 
+def test_the_fold_is_no_changed_field_of_a_cross_validation(monkeypatch):
+    session = {"changed_fields": [["data.fold", "0", "2"], ["steps", "1", "9"]]}
+    account = {"training": [session], "evaluation": session, "training_seconds": 1.0}
+    monkeypatch.setattr(provenance, "describe_run", lambda *_: account)
+    fold = SimpleNamespace(member=SimpleNamespace(run=None, variables=None))
+    found = describe_account(None, None, [fold, fold])
+    sessions = [found["evaluation"], *found["training"]]
+    assert [each["changed_fields"] for each in sessions] == [[["steps", "1", "9"]]] * 3
+    assert found["training_seconds"] == 2.0
+
+
 def test_scores_are_kept_until_a_fold_is_trained_again(tmp_path):
     (tmp_path / "crossval.json").write_text('{"folds": ["a", "b"]}')
-    files = ["a/metrics.jsonl", "b/metrics.jsonl", "scores.json"]
+    # the report is written last: without it, the evaluation was interrupted
+    files = ["a/metrics.jsonl", "b/metrics.jsonl", "scores.json", "report.html"]
     for time, file in enumerate(files, start=1):
         assert not is_scored(tmp_path)
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
         os.utime(tmp_path / file, (time, time))
     assert is_scored(tmp_path)
-    os.utime(tmp_path / "a/metrics.jsonl", (4, 4))
+    os.utime(tmp_path / "a/metrics.jsonl", (5, 5))
     assert not is_scored(tmp_path)
 
 

@@ -86,13 +86,13 @@ def crossval(
 
 
 def is_scored(workdir: Path) -> bool:
-    """Returns True if the scores are newer than the training of every fold."""
-    scores = workdir / run_folder.SCORES
+    """Returns True if the folds were scored, to the end, since the last one trained."""
+    scores, report = (workdir / n for n in (run_folder.SCORES, run_folder.REPORT))
     trained = [run / logs.METRICS for run in find_runs(workdir)]
-    if not all(path.exists() for path in (scores, *trained)):
+    if not all(path.exists() for path in (scores, report, *trained)):
         return False
     newest = max(path.stat().st_mtime_ns for path in trained)
-    return scores.stat().st_mtime_ns > newest
+    return report.stat().st_mtime_ns > newest  # it is written after the scores
 
 
 def count_folds(config: ConfigDict) -> int:

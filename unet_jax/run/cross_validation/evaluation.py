@@ -142,7 +142,7 @@ def _write_and_print(
         logs.say(f"warning: {text}")
     circumstances = Circumstances(
         step=None,
-        account=_describe_account(session, config, scored),
+        account=describe_account(session, config, scored),
         absent={"test": list(pooled.absent)},
         warnings=tuple(warnings),
         folds=folds,
@@ -205,10 +205,16 @@ def summarize_folds(scored: Sequence[ScoredFold]) -> Folds:
     return Folds(accounts, histories, mean, deviation)
 
 
-def _describe_account(
+def describe_account(
     session: provenance.Session, config: ConfigDict, scored: Sequence[ScoredFold]
 ) -> Mapping[str, Any]:
-    """Returns the account of the first fold with the sessions of all."""
+    """Returns the account of the first fold with the training sessions of all.
+
+    Args:
+      session: the session of the evaluation.
+      config: the config of the first fold.
+      scored: the folds.
+    """
     accounts = [
         provenance.describe_run(session, config, fold.member.run, fold.member.variables)
         for fold in scored

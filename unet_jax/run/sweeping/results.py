@@ -94,13 +94,14 @@ def group_by_point(plan: Plan, results: Sequence[TrialResult]) -> list[Row]:
 def find_best(plan: Plan, rows: Sequence[Row]) -> list[Row]:
     """Returns the rows with the best mean of the first score.
 
-    They are several if their means are equal, and none without scores or for folds. A
-    row whose runs do not all have the score counts only if no other row has it for all
-    runs.
+    They are several if their means are equal, and none without scores. The folds of a
+    cross-validation are not ranked. A row whose runs do not all have the score counts
+    only if no other row has it for all runs.
     """
+    if plan.kind != "sweep":
+        return []
     name = plan.scores[0]
-    ranked = plan.kind == "sweep"
-    scored = [row for row in rows if ranked and row.scores[name]]
+    scored = [row for row in rows if row.scores[name]]
     whole = [row for row in scored if len(row.scores[name]) == len(row.states)]
     ranks = [_rank(plan, row) for row in whole or scored]
     return [
