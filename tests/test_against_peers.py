@@ -1,7 +1,6 @@
 """The benchmark of experiments/against_peers: its scores, its clock and its tables."""
 
 import csv
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -115,32 +114,31 @@ def test_dice_is_pooled_over_images():
     assert found == {"dice_a": 8 / 9, "dice_b": 4 / 5, "dice_c": 1}
 
 
-def test_the_schedule_ends_with_the_budget():
+def test_the_schedule_is_over_the_steps():
     from budget import Budget, decay_cosine, decay_polynomial
 
-    times = iter([10.0, 25.0, 40.0])  # the start, and the ends of two steps
-    budget = Budget(0.5, clock=lambda: next(times))
-    assert list(budget) == [0, 0.5]
-    assert (budget.steps, budget.elapsed) == (2, 30)
+    assert list(Budget(4)) == [0, 0.25, 0.5, 0.75]
     assert [decay_cosine(p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
     assert [decay_polynomial(p) for p in (0, 0.5, 1)] == [1, 0.5**0.9, 0]
 
 
-def test_a_budget_has_one_step():
+def test_the_speed_leaves_out_the_first_steps():
     from budget import Budget
 
-    times = iter([10.0, 100.0])
-    assert list(Budget(0.5, clock=lambda: next(times))) == [0]
+    times = iter([10.0, 25.0, 27.0, 28.0, 29.0])  # the start, and the ends of steps
+    budget = Budget(100, seconds=19, clock=lambda: next(times))
+    assert len(list(budget)) == 4  # 19 s are over
+    speed = budget.find_speed()
+    assert speed == (15, 1)  # two steps took 17 s instead of 2
+    assert speed.count_steps(minutes=1) == 45
+    assert speed.count_steps(minutes=0.1) == 1
 
 
-def test_the_steps_of_unet_jax_fill_the_minutes():
+def test_the_speed_of_unet_jax_has_compilation():
     from peers import ours
 
     # 5 steps are logged at a time; the first ones are over 14 s after the beginning
-    speed = ours.find_speed(100.0, [114.0, 116.0, 118.0])
-    assert speed == ours.Speed(before=12.0, step=0.4)
-    assert ours.count_steps(speed, 60.0) == 120
-    assert ours.count_steps(speed, 5.0) == 1
+    assert ours.find_speed(100.0, [114.0, 116.0, 118.0]) == (12.0, 0.4)
 
 
 def test_each_recipe_of_unet_jax_has_its_contender():
@@ -154,25 +152,6 @@ def test_each_recipe_of_unet_jax_has_its_contender():
         if module == "ours"
     }
     assert named == set(ours.RECIPES)
-
-
-def test_the_time_of_unet_jax_has_compilation_and_no_evaluation(tmp_path, monkeypatch):
-    from contender import Prepared
-    from peers import ours
-
-    lines = [(0, "reading"), (9, ours.BEGIN), (50, "step 75 train: loss 0.1")]
-    lines += [(90, "step 75 val: dice 0.9"), (99, "trained in 90 s")]
-
-    def run(*_, **options):
-        assert options["log_every"] == 75  # the only line is that of the last step
-        return (ours.Line(*line) for line in lines)
-
-    monkeypatch.setattr(ours, "measure_speed", lambda *_: ours.Speed(30, 0.4))
-    monkeypatch.setattr(ours, "_run", run)
-    monkeypatch.setattr(ours, "_make_predict", lambda *_: None)
-    data = SimpleNamespace(name="isbi")
-    trained = ours.train(Prepared("modern", data, 1, 0, tmp_path, tmp_path))
-    assert (trained.steps, trained.seconds, trained.views) == (75, 41, True)
 
 
 @pytest.mark.slow
@@ -198,12 +177,9 @@ def test_a_contender_trains_and_is_scored(tmp_path):
         arrays = {"id": split, "image": image, "label": label}
         np.savez(tmp_path / "isbi" / split / "000.npz", **arrays)
     (tmp_path / "isbi/classes.txt").write_text("membrane\ncell")
-    arguments = "torch", tmp_path / "isbi", "0.02", "0", tmp_path / "run"
-    command = [sys.executable, FOLDER / "contender.py", *arguments]
+    arguments = "torch", tmp_path / "isbi", "0", tmp_path / "run", "--cores=0"
+    command = [sys.executable, FOLDER / "contender.py", *arguments, "--steps=2"]
     subprocess.run(command, check=True, timeout=300)
-    account = json.loads((tmp_path / "run/account.json").read_text())
-    assert account["steps"] >= 1
-    assert account["seconds"] >= 1.2
     scores = score.score_run(data.read(tmp_path / "isbi"), tmp_path / "run")
     for suffix in ("", "_views"):
         assert 0 < scores[f"v_rand{suffix}"] <= 1
@@ -224,15 +200,15 @@ def test_a_finished_run_is_not_repeated(tmp_path):
     import measure
 
     table = tmp_path / "results-isbi.csv"
-    run = measure.Run("isbi", "torch", 0.5, 1)
+    run = measure.Run("isbi", "torch", 5.0, 1)._asdict()
     assert measure.find_row(table, run) is None
-    key = {"contender": "torch", "minutes": 0.5, "seed": 1}
+    key = {"contender": "torch", "minutes": 5, "seed": 1}
     measure.add_row(table, {**key, "v_rand": 0.9})
     measure.add_row(table, {**key, "seed": 2, "v_rand_views": 0.8})
     row = measure.find_row(table, run)
     assert row is not None
     assert row["v_rand"] == "0.9"
-    assert measure.find_row(table, run._replace(minutes=5)) is None
+    assert measure.find_row(table, {**run, "minutes": 0.5}) is None
     with table.open(newline="") as file:
         assert [row["v_rand_views"] for row in csv.DictReader(file)] == ["", "0.8"]
 
@@ -257,15 +233,30 @@ def test_wrong_options_are_one_line(flags, message, monkeypatch, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_runs_share_the_cores(jobs, monkeypatch):
+    import measure
+
+    monkeypatch.setattr(measure.os, "sched_getaffinity", lambda _: {0, 1, 2})
+    assert measure._share_cores(jobs) == [[[0, 1, 2]], [[0, 2], [1]]][jobs - 1]
+
+
 def test_a_failure_leaves_the_other_runs(tmp_path, monkeypatch, capsys):
     import measure
 
     def run(command, **options):
-        if "stdout" in options:  # a contender
+        failed = "stdout" in options and "smp" in command  # git and data.py succeed
+        if "torch" in command and "--steps=150" not in command:  # its speed
+            (Path(command[5]) / "speed.json").write_text(
+                '{"before": 0, "step": 0.4, "preparation": 0}'
+            )
+        if failed:
             options["stdout"].write("it broke\n")
-        return SimpleNamespace(returncode=int("stdout" in options), stdout="")
+        return SimpleNamespace(returncode=int(failed), stdout="")
 
     monkeypatch.setattr(measure.subprocess, "run", run)
+    monkeypatch.setattr(measure, "read", lambda _: None)
+    monkeypatch.setattr(measure, "score_run", lambda *_: {"v_rand": 0.9})
     flags = [f"--isbi={tmp_path}", "--minutes=1", "--contenders=torch,smp"]
     folders = [f"--runs={tmp_path}/runs", f"--output={tmp_path}/out"]
     monkeypatch.setattr(sys, "argv", ["measure.py", *flags, *folders])
@@ -273,5 +264,12 @@ def test_a_failure_leaves_the_other_runs(tmp_path, monkeypatch, capsys):
         measure.main()
     assert stop.value.code == 1
     text = capsys.readouterr().out
-    assert text.count("it broke") == 2
+    assert text.count("it broke") == 1
+    assert "isbi: torch, 1 minutes, seed 0: 150 steps" in text
     assert "failed: smp on isbi, 1 minutes" in text
+    [row] = measure.read_table(tmp_path / "out/results-isbi.csv")
+    assert (row["contender"], row["steps"], row["v_rand"]) == (
+        "torch",
+        "150",
+        "0.90000",
+    )

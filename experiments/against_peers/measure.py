@@ -1,10 +1,12 @@
-"""Trains every contender for the same minutes, one after the other, and scores it.
+"""Trains every contender for the same minutes on one machine, and scores it.
 
 python experiments/against_peers/measure.py --isbi=DIR --nuclei=DIR --hippocampus=DIR
 
-A data set without a folder is left out. The table of each data set, results-*.csv, has
-a row for every run, and a run that has a row is not repeated. Nothing else should run
-on the machine meanwhile.
+A data set without a folder is left out. The speed of each contender is measured first,
+into speeds.csv; nothing else should run on the machine meanwhile. The minutes are
+converted to steps by these speeds, so the runs that follow may share the machine with
+others, stop, or go on elsewhere. The table of each data set, results-*.csv, has a row
+for every run, and a run that has a row is not repeated.
 """
 
 import argparse
@@ -13,9 +15,13 @@ import datetime
 import fcntl
 import json
 import os
+import platform
+import queue
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,12 +29,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT)]
 
+from budget import Speed  # noqa: E402  after the path is set
 from contender import CONTENDERS  # noqa: E402  after the path is set
 from data import SOURCES, read  # noqa: E402
 from score import score_run  # noqa: E402
 
-KEY = ("contender", "minutes", "seed")
 SHOWN = {"isbi": "v_rand", "nuclei": "ap", "hippocampus": "dice"}  # their beginnings
+_ADDING = threading.Lock()  # jobs add rows to the same table
 
 
 class Run(NamedTuple):
@@ -79,31 +86,55 @@ def main() -> None:
 
 
 def _measure_all(options: argparse.Namespace, roots: dict[str, Path]) -> list[Run]:
-    """Measures the runs without a row, in turn; returns those that failed."""
+    """Measures the runs without a row; returns those that failed."""
     for name, root in roots.items():  # in a process of its own, which frees its memory
         folder = options.runs / "data"
         command = [sys.executable, str(HERE / "data.py"), name, root, folder]
         if code := subprocess.run(command).returncode:
             sys.exit(code)  # it has printed the reason
-    failed = []
-    for run in list_runs(
-        list(roots), options.contenders, options.minutes, options.seeds
-    ):
-        table = options.output / f"results-{run.data}.csv"
-        if find_row(table, run) is None and not _measure(
-            run, roots[run.data], options.runs, table
-        ):
-            failed.append(run)
-    return failed
+    runs = [
+        run
+        for run in list_runs(
+            list(roots), options.contenders, options.minutes, options.seeds
+        )
+        if find_row(options.output / f"results-{run.data}.csv", run._asdict()) is None
+    ]
+    timed = dict.fromkeys((run.data, run.contender) for run in runs)
+    failed = {pair for pair in timed if not _time(*pair, roots, options)}
+    todo = [run for run in runs if (run.data, run.contender) not in failed]
+    print(f"{len(todo)} runs, {options.jobs} at a time", flush=True)
+    free = queue.SimpleQueue()
+    for cores in _share_cores(options.jobs):
+        free.put(cores)
+
+    def measure(run: Run) -> bool:
+        cores = free.get()
+        try:
+            return _measure(run, roots, options, cores)
+        finally:
+            free.put(cores)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        done = dict(zip(todo, pool.map(measure, todo), strict=True))
+    return [run for run in runs if not done.get(run, False)]
 
 
-def find_row(table: Path, run: Run) -> dict[str, str] | None:
-    """Returns the row of a run in a table, or None."""
-    key = run.contender, run.minutes, run.seed
+def _share_cores(jobs: int) -> list[list[int]]:
+    """Returns the cores of each job: about the same number, at least one."""
+    cores = sorted(os.sched_getaffinity(0))
+    return [cores[i::jobs] or [cores[i % len(cores)]] for i in range(jobs)]
+
+
+def find_row(table: Path, key: Mapping[str, object]) -> dict[str, str] | None:
+    """Returns the row of a table that agrees with the key in its columns, or None."""
     for row in read_table(table):
-        if (row["contender"], float(row["minutes"]), int(row["seed"])) == key:
+        if all(row[c] == _format(x) for c, x in key.items() if c in row):
             return row
     return None
+
+
+def _format(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def read_table(table: Path) -> list[dict[str, str]]:
@@ -114,54 +145,107 @@ def read_table(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def add_row(table: Path, row: dict[str, object]) -> None:
+def add_row(table: Path, row: Mapping[str, object]) -> None:
     """Adds a row to a table, whose columns are those of all rows."""
-    rows: list[dict] = [*read_table(table), row]
-    columns = list(dict.fromkeys(name for each in rows for name in each))
-    partial = table.with_suffix(".part")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(table)
+    with _ADDING:
+        rows: list[Mapping] = [*read_table(table), row]
+        columns = list(dict.fromkeys(name for each in rows for name in each))
+        partial = table.with_suffix(".part")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(table)
 
 
-def _measure(run: Run, root: Path, runs: Path, table: Path) -> bool:
+def _time(
+    data: str, contender: str, roots: Mapping[str, Path], options: argparse.Namespace
+) -> bool:
+    """Measures the speed of a contender, unless it is known; False if it fails."""
+    table = options.output / "speeds.csv"
+    key = {"data": data, "contender": contender}
+    if find_row(table, key):
+        return True
+    print(f"{data}: {contender}, its speed", flush=True)
+    folder = options.runs / data / f"{contender}-speed"
+    [cores] = _share_cores(1)
+    if not _run(key, 0, folder, roots, options, cores):
+        return False
+    account = json.loads((folder / "speed.json").read_text())
+    machine = {"machine": _find_processor(), "cores": len(cores)}
+    add_row(table, {**key, **account, **machine, **_find_version()})
+    print(f"  {account['before']:.1f} s, then {account['step']:.3f} s a step")
+    return True
+
+
+def _measure(
+    run: Run, roots: Mapping[str, Path], options: argparse.Namespace, cores: list[int]
+) -> bool:
     """Trains and scores one contender; returns False if it fails."""
-    folder = runs / run.data / f"{run.contender}-{run.minutes:g}-{run.seed}"
+    key = {"data": run.data, "contender": run.contender}
+    row = find_row(options.output / "speeds.csv", key)
+    assert row is not None
+    steps = Speed(float(row["before"]), float(row["step"])).count_steps(run.minutes)
+    about = f"{run.data}: {run.contender}, {run.minutes:g} minutes, seed {run.seed}"
+    print(f"{about}: {steps} steps", flush=True)
+    folder = options.runs / run.data / f"{run.contender}-{run.minutes:g}-{run.seed}"
+    if not _run(key, run.seed, folder, roots, options, cores, f"--steps={steps}"):
+        return False
+    scores = score_run(read(options.runs / "data" / run.data), folder)
+    numbers = {name: f"{value:.5f}" for name, value in scores.items()}
+    found = {"contender": run.contender, "minutes": f"{run.minutes:g}"}
+    found |= {"seed": run.seed, "steps": steps, **numbers, **_find_version()}
+    add_row(options.output / f"results-{run.data}.csv", found)
+    first = SHOWN[run.data]
+    shown = [f"{name} {scores[name]:.4f}" for name in scores if name.startswith(first)]
+    print(f"{about}:", *shown, flush=True)
+    return True
+
+
+def _run(
+    key: Mapping[str, str],
+    seed: int,
+    folder: Path,
+    roots: Mapping[str, Path],
+    options: argparse.Namespace,
+    cores: list[int],
+    *flags: str,
+) -> bool:
+    """Runs contender.py on some cores; returns False if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"{run.data}: {run.contender}, {run.minutes:g} minutes, seed {run.seed}")
-    sys.stdout.flush()
-    data = runs / "data" / run.data
-    arguments = run.contender, data, f"{run.minutes:g}", run.seed, folder
+    name, data = key["contender"], options.runs / "data" / key["data"]
+    arguments = name, str(data), str(seed), str(folder)
+    shown = f"--cores={','.join(map(str, cores))}"
     log = folder / "log.txt"
     with log.open("w") as file:
         code = subprocess.run(
-            [sys.executable, str(HERE / "contender.py"), *map(str, arguments)],
-            env={**os.environ, "PEERS_ROOT": str(root.resolve())},
+            [sys.executable, str(HERE / "contender.py"), *arguments, shown, *flags],
+            env={**os.environ, "PEERS_ROOT": str(roots[key["data"]].resolve())},
             stdout=file,
             stderr=subprocess.STDOUT,
         ).returncode
     if code:
         lines = log.read_text().splitlines()[-5:]
-        print(f"  exit code {code}; the end of {log}:", *lines, sep="\n    ")
-        return False
-    account = json.loads((folder / "account.json").read_text())
-    scores = score_run(read(data), folder)
-    about = {"date": datetime.date.today().isoformat(), "commit": _find_commit()}
-    key = dict(zip(KEY, run[1:], strict=True))
-    numbers = {name: f"{value:.5f}" for name, value in scores.items()}
-    add_row(table, {**key, **account, **numbers, **about})
-    first = SHOWN[run.data]
-    shown = [f"{name} {scores[name]:.4f}" for name in scores if name.startswith(first)]
-    print(f"  {account['steps']} steps in {account['seconds']:.0f} s:", *shown)
-    sys.stdout.flush()
-    return True
+        print(f"{name}: exit code {code}; the end of {log}:", *lines, sep="\n    ")
+    return not code
 
 
-def _find_commit() -> str:
+def _find_version() -> dict[str, str]:
+    """Returns the date and the commit, as columns."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return {"date": datetime.date.today().isoformat(), "commit": commit}
+
+
+def _find_processor() -> str:
+    """Returns the name of the processor, where Linux knows it."""
+    names = (line.partition(":") for line in _read_lines(Path("/proc/cpuinfo")))
+    found = (value.strip() for name, _, value in names if name.strip() == "model name")
+    return next(found, platform.processor() or platform.machine())
+
+
+def _read_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
 
 
 def _parse_options() -> argparse.Namespace:
@@ -172,6 +256,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--contenders", default=names, help=names)
     parser.add_argument("--minutes", default="2,5,10,20", help="budgets")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--runs", type=Path, default=Path("runs/against_peers"))
     parser.add_argument("--output", type=Path, default=HERE, help="for results-*.csv")
     options = parser.parse_args()
@@ -186,6 +271,8 @@ def _parse_options() -> argparse.Namespace:
         setattr(options, name, values)
     if min(options.minutes) <= 0:
         parser.error("--minutes: budgets are above 0")
+    if options.jobs < 1:
+        parser.error("--jobs: at least 1")
     given = [name for name in SOURCES if getattr(options, name)]
     if not given:
         parser.error("no data set; give its folder, such as --isbi=DIR")

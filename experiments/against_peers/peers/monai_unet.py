@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
-from budget import Budget, decay_cosine
+from budget import decay_cosine
 from contender import Prepared, Trained
 from data import Sample
 from monai import transforms  # pyright: ignore[reportMissingImports]
@@ -30,10 +30,10 @@ BOTH = ("image", "label")
 
 
 def train(prepared: Prepared) -> Trained:
-    """Trains the network for the minutes of the budget."""
+    """Trains the network for the steps of the budget."""
     torch_loop.set_threads()
     set_determinism(prepared.seed)
-    data, budget = prepared.data, Budget(prepared.minutes)
+    data, budget = prepared.data, prepared.budget
     network: Any = BasicUNet(2, data.channels, len(data.classes))
     optimizer = torch.optim.Adam(network.parameters(), RATE)
     loss = DiceCELoss(to_onehot_y=True, softmax=True)
@@ -55,7 +55,7 @@ def train(prepared: Prepared) -> Trained:
             logits: Any = infer(torch.from_numpy(image[None]), network)
             return logits.softmax(1)[0].numpy()
 
-    return Trained(budget.steps, budget.elapsed, torch_loop.make_predictor(predict))
+    return Trained(torch_loop.make_predictor(predict))
 
 
 def _repeat(loader: Any) -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """nnU-Net with its own planner, preprocessing, trainer and prediction, on the CPU.
 
-Its trainer runs to the end of the minutes instead of 1,000 epochs. Everything else is
+Its trainer runs for the steps of the budget instead of 1,000 epochs. Everything else is
 its default: the network, the patch and the batch size of the plan, SGD with Nesterov
 momentum, the loss with deep supervision, the augmentation in processes of its own, and
 the prediction in Gaussian tiles with mirrored axes.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from budget import Budget, decay_polynomial
+from budget import decay_polynomial
 from contender import Prepared, Trained
 from data import Data, Sample
 
@@ -60,8 +60,8 @@ def prepare(prepared: Prepared) -> None:
 
 
 def train(prepared: Prepared) -> Trained:
-    """Trains nnU-Net's network for the minutes of the budget."""
-    data, budget = prepared.data, Budget(prepared.minutes)
+    """Trains nnU-Net's network for the steps of the budget."""
+    data, budget = prepared.data, prepared.budget
     _set_folders(prepared.cache / "nnunet", prepared.output)
     import torch  # pyright: ignore[reportMissingImports]
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import (  # pyright: ignore[reportMissingImports]
@@ -74,11 +74,11 @@ def train(prepared: Prepared) -> Trained:
     torch.manual_seed(prepared.seed)
     np.random.seed(prepared.seed)
 
-    class TimedTrainer(nnUNetTrainer):
-        """nnU-Net's trainer, with its schedule over minutes instead of epochs."""
+    class ShortTrainer(nnUNetTrainer):
+        """nnU-Net's trainer, with its schedule over steps instead of epochs."""
 
         def run_training(self) -> None:
-            """Trains until the budget is spent."""
+            """Trains for the steps of the budget."""
             self.on_train_start()
             self.network.train()
             for progress in budget:
@@ -91,7 +91,7 @@ def train(prepared: Prepared) -> Trained:
 
     base = prepared.cache / "nnunet" / PREPROCESSED / DATASET
     plans = json.loads((base / f"{PLANS}.json").read_text())
-    trainer: Any = TimedTrainer(
+    trainer: Any = ShortTrainer(
         plans={**plans, "continue_training": False},
         configuration=_configuration(data),
         fold=0,
@@ -99,7 +99,7 @@ def train(prepared: Prepared) -> Trained:
         device=torch.device("cpu"),
     )
     trainer.run_training()
-    return Trained(budget.steps, budget.elapsed, _make_predict(trainer, data))
+    return Trained(_make_predict(trainer, data))
 
 
 def _make_predict(trainer: Any, data: Data) -> Any:

@@ -1,8 +1,7 @@
 """unet_jax through its command line, with the recipes of its configs.
 
-Its schedule is over steps, so the steps that fit into the minutes are found first: a
-short run measures the seconds before the first step (initialisation and compilation)
-and those of a step. Neither run finds compiled programs of another one.
+Its time has initialisation and compilation: no run finds compiled programs of another
+one.
 """
 
 import contextlib
@@ -18,14 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from budget import Speed
 from contender import Prepared, Trained
 from data import Sample, list_overrides
 
 ROOT = Path(__file__).resolve().parents[3]
 BEGIN = "initialising the network"  # the line before anything is compiled
-LOG_EVERY = 5  # steps between two lines of the short run
-TIMED_SECONDS = 20.0  # of the steps that the short run times
-ENDLESS = 1_000_000  # steps of the short run, which is stopped
+LOG_EVERY = 5  # steps between two lines of the run that is timed
 
 
 class Recipe(NamedTuple):
@@ -73,50 +71,24 @@ class Line(NamedTuple):
     text: str
 
 
-class Speed(NamedTuple):
-    """The speed of a run.
-
-    Attributes:
-      before: seconds of initialisation and compilation.
-      step: seconds of one step.
-    """
-
-    before: float
-    step: float
-
-
 def train(prepared: Prepared) -> Trained:
-    """Finds the steps that fit into the minutes, then trains as many."""
+    """Trains for the steps of the budget, in a process of its own."""
     recipe = RECIPES[prepared.name, prepared.data.name]
-    speed = measure_speed(prepared, recipe)
-    steps = count_steps(speed, 60 * prepared.minutes)
-    print(f"{speed.before:.1f} s, then {speed.step:.3f} s a step: {steps} steps")
     workdir = prepared.output / "run"
     shutil.rmtree(workdir, ignore_errors=True)
-    begin = end = None
+    steps = prepared.budget.steps
     for line in _run(prepared, recipe, workdir, steps, log_every=steps):
         print(line.text, flush=True)
-        if line.text.startswith(BEGIN):
-            begin = line.time
-        if end is None and line.text.startswith(f"step {steps} "):
-            end = line.time  # before the evaluation
-    if begin is None or end is None:
-        sys.exit(f"{workdir} printed no line of its first and of its last step")
-    return Trained(
-        steps, end - begin, _make_predict(workdir, recipe), recipe.views != "none"
-    )
+    return Trained(_make_predict(workdir, recipe), recipe.views != "none")
 
 
-def count_steps(speed: Speed, seconds: float) -> int:
-    """Returns the number of steps that fit into a budget, at least one."""
-    return max(1, int((seconds - speed.before) / speed.step))
-
-
-def measure_speed(prepared: Prepared, recipe: Recipe) -> Speed:
-    """Starts a run, times its first steps, and stops it."""
+def measure_speed(prepared: Prepared, seconds: float) -> Speed:
+    """Starts a run, times its steps for some seconds, and stops it."""
+    recipe = RECIPES[prepared.name, prepared.data.name]
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder) / "run"
-        lines = _run(prepared, recipe, workdir, ENDLESS, log_every=LOG_EVERY)
+        steps = prepared.budget.steps
+        lines = _run(prepared, recipe, workdir, steps, log_every=LOG_EVERY)
         with contextlib.closing(lines):
             begin, times = None, []
             for line in lines:
@@ -124,7 +96,7 @@ def measure_speed(prepared: Prepared, recipe: Recipe) -> Speed:
                     begin = line.time
                 if line.text.startswith(f"step {LOG_EVERY * (len(times) + 1)} "):
                     times.append(line.time)
-                    if len(times) > 1 and times[-1] - times[0] >= TIMED_SECONDS:
+                    if len(times) > 1 and times[-1] - times[0] >= seconds:
                         break
     return find_speed(begin, times)
 
@@ -132,7 +104,7 @@ def measure_speed(prepared: Prepared, recipe: Recipe) -> Speed:
 def find_speed(begin: float | None, times: list[float]) -> Speed:
     """Returns the speed by the times at which every `LOG_EVERY` steps were finished."""
     if begin is None or len(times) < 2:
-        sys.exit("the short run ended before its steps could be timed")
+        sys.exit("the run ended before its steps could be timed")
     step = (times[-1] - times[0]) / (LOG_EVERY * (len(times) - 1))
     return Speed(max(0.0, times[0] - begin - LOG_EVERY * step), step)
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
-from budget import Budget
 from contender import Prepared, Trained
 from torch import nn  # pyright: ignore[reportMissingImports]
 
@@ -49,7 +48,7 @@ class UNet(nn.Module):
 
 
 def train(prepared: Prepared) -> Trained:
-    """Trains the network for the minutes of the budget."""
+    """Trains the network for the steps of the budget."""
     return train_network(prepared, UNet)
 
 
@@ -62,9 +61,9 @@ def train_network(prepared: Prepared, make_network: Any) -> Trained:
     """
     torch_loop.set_threads()
     torch.manual_seed(prepared.seed)
-    data, budget = prepared.data, Budget(prepared.minutes)
+    data, budget = prepared.data, prepared.budget
     network = make_network(data.channels, len(data.classes))
     network = network.to(memory_format=torch.channels_last)
     torch_loop.fit(network, data, budget, prepared.seed)
     predict = torch_loop.make_predictor(torch_loop.predict_whole(network))
-    return Trained(budget.steps, budget.elapsed, predict)
+    return Trained(predict)

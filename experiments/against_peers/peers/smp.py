@@ -13,7 +13,7 @@ from peers.plain_torch import train_network
 
 
 def train(prepared: Prepared) -> Trained:
-    """Trains the network for the minutes of the budget."""
+    """Trains the network for the steps of the budget."""
     return train_network(prepared, _make_network)
 
 
