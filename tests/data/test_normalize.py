@@ -111,3 +111,49 @@ def test_a_scale_goes_back_to_the_units_of_the_image(measure):
     image = np.random.default_rng(0).integers(0, 60000, (9, 8, 2), dtype=np.uint16)
     scale = normalize.in_memory(measure)(image)
     np.testing.assert_allclose(scale.invert(scale(image)), image, rtol=1e-5, atol=0.01)
+
+
+def test_fixed_by_hand():
+    image = np.array([[[10, 100], [50, 300]]], np.uint16)
+    measure = functools.partial(
+        normalize.fixed, mean=(10.0, 100.0), std=(20.0,), low=(0.0,), high=(255.0,)
+    )
+    np.testing.assert_allclose(normalized_by(measure)(image), [[[0, 0], [2, 7.75]]])
+    wrong = functools.partial(normalize.fixed, mean=(1.0, 2.0, 3.0), std=(1.0,))
+    with pytest.raises(UserError, match="mean has 3 numbers, and the images have 2"):
+        normalized_by(wrong)(image)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100])
+def test_the_schemes_of_nnunet_by_hand(chunk):
+    """zscore and rescale ignore a border of zeros, as nnU-Net cuts it off."""
+    rng = np.random.default_rng(0)
+    image = np.zeros((20, 30, 5))
+    inside = (slice(3, -2), slice(4, -5))
+    image[inside] = rng.uniform(20, 90, (15, 21, 5))
+    scale = normalize.nnunet(
+        lambda: iter([image[i : i + chunk] for i in range(0, 20, chunk)]),
+        schemes=("zscore", "ct", "rescale", "rgb", "none"),
+        mean=(0.0, 50.0, 0.0, 0.0, 0.0),
+        std=(1.0, 10.0, 1.0, 1.0, 1.0),
+        low=(0.0, 30.0, 0.0, 0.0, 0.0),
+        high=(0.0, 80.0, 0.0, 0.0, 0.0),
+    )
+    got, part = scale(image)[inside], image[inside]
+    expected = [
+        (part[..., 0] - part[..., 0].mean()) / part[..., 0].std(),
+        (part[..., 1].clip(30, 80) - 50) / 10,
+        (part[..., 2] - part[..., 2].min()) / np.ptp(part[..., 2]),
+        part[..., 3] / 255,
+        part[..., 4],
+    ]
+    np.testing.assert_allclose(got, np.stack(expected, -1), rtol=1e-5, atol=1e-5)
+
+
+def test_nnunet_needs_a_scheme_and_numbers_for_each_channel(image):
+    for keywords, words in (
+        ({"schemes": ("zscore",)}, "schemes needs one entry for each of the 2"),
+        ({"schemes": ("ct", "ct"), "mean": (1.0,)}, "mean needs one entry for each"),
+    ):
+        with pytest.raises(UserError, match=words):
+            normalized_by(functools.partial(normalize.nnunet, **keywords))(image)

@@ -7,19 +7,21 @@ channel is normalised separately.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
 from unet_jax.arrays import chunk_slices
 from unet_jax.errors import UserError
-from unet_jax.specs import Domain
+from unet_jax.specs import Domain, Positive
 
 _Percent = Annotated[float, Domain("from 0 to 100", lambda x: 0 <= x <= 100)]
 Chunks = Callable[[], Iterator[np.ndarray]]  # called for each pass over the image
 
 
-__all__ = ["percentile", "standard", "unit"]
+__all__ = ["fixed", "nnunet", "percentile", "standard", "unit"]
+
+_Scheme = Literal["zscore", "ct", "rescale", "rgb", "none"]
 
 
 class Scale(NamedTuple):
@@ -29,15 +31,21 @@ class Scale(NamedTuple):
       offset: `f64[C]`.
       width: `f64[C]`.
       clip: True clips the result to 0 and 1.
+      low: raw values below it, `f64[C]` or a number, become this value first.
+      high: raw values above it become this value first.
     """
 
     offset: np.ndarray
     width: np.ndarray
     clip: bool = False
+    low: Any = -np.inf
+    high: Any = np.inf
 
     def __call__(self, part: np.ndarray) -> np.ndarray:
         """Maps raw `[..., C]` to `f32[..., C]`."""
         flat = self.width == 0
+        if np.isfinite(self.low).any() or np.isfinite(self.high).any():
+            part = np.clip(part, self.low, self.high)
         scaled = (part - self.offset) / np.where(flat, 1, self.width)
         scaled = np.where(flat, 0, scaled)
         return (np.clip(scaled, 0, 1) if self.clip else scaled).astype(np.float32)
@@ -96,6 +104,117 @@ def percentile(chunks: Chunks, *, low: _Percent = 1.0, high: _Percent = 99.0) ->
         raise UserError(f"needs low < high, not low={low}, high={high}")
     bottom, top = _percentiles(chunks, (low, high))
     return Scale(bottom, top - bottom, clip=True)
+
+
+def fixed(
+    chunks: Chunks,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[Positive, ...],
+    low: tuple[float, ...] = (),
+    high: tuple[float, ...] = (),
+) -> Scale:
+    """Subtracts the same mean from every image, and divides by the same deviation.
+
+    The numbers are in the units of the raw pixels, for each channel or one for all.
+    Networks that were trained on ImageNet expect mean=(123.675,116.28,103.53) and
+    std=(58.395,57.12,57.375) for RGB images of 8 bits. Values outside `low` and `high`
+    are clipped first; () does not clip.
+
+    Raises:
+      UserError: a keyword has neither one number nor one for each channel.
+    """
+    channels = next(chunks()).shape[-1]
+
+    def expand(name: str, given: tuple[float, ...], default: float) -> np.ndarray:
+        given = given or (default,)
+        if len(given) not in (1, channels):
+            raise UserError(
+                f"{name} has {len(given)} numbers, and the images have {channels} "
+                "channels; give one for each, or one for all"
+            )
+        return np.broadcast_to(np.asarray(given, np.float64), (channels,)).copy()
+
+    return Scale(
+        expand("mean", mean, 0.0),
+        expand("std", std, 1.0),
+        low=expand("low", low, -np.inf),
+        high=expand("high", high, np.inf),
+    )
+
+
+def nnunet(
+    chunks: Chunks,
+    *,
+    schemes: tuple[_Scheme, ...],
+    mean: tuple[float, ...] = (),
+    std: tuple[Positive, ...] = (),
+    low: tuple[float, ...] = (),
+    high: tuple[float, ...] = (),
+) -> Scale:
+    """Normalises each channel by its own scheme, as nnU-Net does.
+
+    zscore: zero mean and unit variance; rescale: from 0 to 1; both inside the smallest
+    box that holds all pixels that are not 0. ct: clipped to `low` and `high`, then
+    `mean` and `std`, which have a number for each channel; rgb: divided by 255; none:
+    unchanged.
+
+    Raises:
+      UserError: there is not one scheme for each channel, or a number is missing.
+    """
+    channels = next(chunks()).shape[-1]
+    numbers = {"mean": mean, "std": std, "low": low, "high": high}
+    wrong = [name for name, each in numbers.items() if len(each) != channels]
+    if len(schemes) != channels or ("ct" in schemes and wrong):
+        name = wrong[0] if len(schemes) == channels else "schemes"
+        raise UserError(
+            f"{name} needs one entry for each of the {channels} channels; set "
+            "schemes, mean, std, low and high"
+        )
+    scale = fixed(chunks, mean=(0.0,), std=(1.0,))
+    if {"zscore", "rescale"} & set(schemes):
+        cropped = _crop_to_nonzero(chunks)
+        zscore = standard(cropped)
+        least = np.min([c.min(tuple(range(c.ndim - 1))) for c in cropped()], axis=0)
+        most = np.max([c.max(tuple(range(c.ndim - 1))) for c in cropped()], axis=0)
+    for i, scheme in enumerate(schemes):
+        if scheme == "zscore":
+            scale.offset[i], scale.width[i] = zscore.offset[i], zscore.width[i]
+        elif scheme == "rescale":
+            scale.offset[i], scale.width[i] = least[i], float(most[i]) - float(least[i])
+        elif scheme == "ct":
+            scale.offset[i], scale.width[i] = mean[i], std[i]
+            scale.low[i], scale.high[i] = low[i], high[i]
+        elif scheme == "rgb":
+            scale.width[i] = 255
+    return scale
+
+
+def _crop_to_nonzero(chunks: Chunks) -> Chunks:
+    """Returns the chunks inside the smallest box that holds all pixels but zeros."""
+    first, last, start = None, None, 0
+    for chunk in chunks():
+        inside = np.argwhere((chunk != 0).any(-1))
+        if len(inside):
+            inside[:, 0] += start
+            low, high = inside.min(0), inside.max(0) + 1
+            first = low if first is None else np.minimum(first, low)
+            last = high if last is None else np.maximum(last, high)
+        start += len(chunk)
+    if first is None or last is None:
+        return chunks
+    rows, *rest = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+
+    def crop() -> Iterator[np.ndarray]:
+        start = 0
+        for chunk in chunks():
+            own = slice(max(rows.start - start, 0), max(rows.stop - start, 0))
+            part = chunk[(own, *rest)]
+            if part.size:
+                yield part
+            start += len(chunk)
+
+    return crop
 
 
 def in_memory(measure: Callable[[Chunks], Scale]) -> Callable[[np.ndarray], Scale]:

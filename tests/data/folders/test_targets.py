@@ -327,7 +327,7 @@ def test_unlabelled_images_have_the_channels_of_the_others(home):
         "2 of 3 unlabelled images (unlabelled/b.png and 1 more) are RGB and become "
         "grey, as the images to train on are"
     )
-    luma = np.rint(coloured["b"] @ [0.299, 0.587, 0.114])
+    luma = np.rint(coloured["b"] @ [299, 587, 114] / 1000)
     np.testing.assert_array_equal(splits.unlabelled.load(1)["image"][..., 0], luma)
     tif(home / "unlabelled/d.tif", RNG.random((2, 24, 20)), "CYX")
     (home / "unlabelled/e.png").write_text("I am no image")

@@ -13,7 +13,7 @@ import numpy as np
 from unet_jax.data.files.calibration import Calibration
 from unet_jax.errors import UserError, prefix_errors
 
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
+LUMA = (299, 587, 114)  # thousandths of red, green and blue: ITU-R BT.601
 BAND_BYTES = 2**26  # of a band of rows
 BAND_ROWS = 256  # a band has a multiple of these, as the tiles of a TIFF have
 
@@ -187,7 +187,7 @@ def byte_count(shape: Sequence[int], dtype: np.dtype) -> int:
 
 
 def _luma(block: np.ndarray) -> np.ndarray:
-    luma = np.asarray(block, np.float64) @ np.asarray(LUMA)[:, None]
+    luma = np.asarray(block, np.float64) @ np.asarray(LUMA)[:, None] / 1000
     if block.dtype.kind != "f":
         luma = np.rint(luma)
     return luma.astype(block.dtype)

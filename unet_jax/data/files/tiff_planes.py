@@ -141,6 +141,8 @@ def decode_segment(
         return np.full(shape, key.nodata, key.dtype)
     handle.seek(offset)
     data = handle.read(count)
+    if key.compression == JPEG and JPEG_END not in data[-JPEG_TAIL:]:
+        raise UserError(CUT_OFF)  # imagecodecs would make its rest grey
     if key.compression in INFLATE:
         inflated = INFLATE[key.compression]().decompress(data, size + 1)
         if len(inflated) > size:
