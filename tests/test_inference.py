@@ -351,3 +351,34 @@ def test_the_next_image_starts_with_large_tiles_again(monkeypatch, capsys):
     next(inferred.predict_images(variables, (300, 200), read))
     # one tile for the whole image, and copies of it for the other devices
     assert shapes == [(8, 316, 216, 1)]
+
+
+def test_the_mean_of_logits_is_taken_before_the_softmax():
+    model = UNet((2, 4), padding="SAME", outputs=4)
+    members = make_members(model, 2)
+    (image,) = make_images()
+    task = tasks.semantic(DATA, average="logits")
+    (got,) = predict(model, members, [image], task=task, request=ALL)
+    outputs = [np.asarray(model.apply(m, image[None])[0]) for m in members]
+    each = [jax.nn.softmax(output) for output in outputs]
+    expected = jax.nn.softmax(sum(outputs) / 2)
+    np.testing.assert_allclose(got["prediction"], expected, atol=1e-5)
+    np.testing.assert_array_equal(got["label"], np.argmax(expected, -1))
+    entropy = np.mean([scipy_entropy(p, axis=-1) for p in each], axis=0)
+    np.testing.assert_allclose(got["member_entropy"], entropy, atol=1e-4)
+
+
+def test_blended_logits_are_completed_once():
+    """Equal tiles give the softmax of the logits."""
+    model = UNet((2, 4), padding="SAME", outputs=4)
+    members = make_members(model)
+    image = np.full((40, 24, 1), 0.5, np.float32)
+    task = tasks.semantic(DATA, average="logits")
+    options = {"task": task, "edges": (16, 24), "even": True}
+    inferred = make_inference(model, **options)
+    read = [lambda box: image[tuple(box)]]
+    (got,) = inferred.predict_images(members, (40, 24), read, request=ALL)
+    assert got["prediction"].shape == (40, 24, 4)
+    np.testing.assert_allclose(got["prediction"].sum(-1), 1, atol=1e-5)
+    middle = np.asarray(jax.nn.softmax(model.apply(members[0], image[None, :16])[0]))
+    np.testing.assert_allclose(got["prediction"][0, 12], middle[0, 12], atol=1e-2)

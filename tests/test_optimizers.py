@@ -93,6 +93,33 @@ def test_frozen_parameters_have_no_update_and_do_not_count_in_the_clip():
     )
 
 
+@pytest.mark.parametrize("name", optimizers.__all__)
+def test_multipliers_scale_the_updates_of_parameters(name):
+    """A factor of 0 also takes the gradient out of the norm for clipping."""
+    make = getattr(optimizers, name)
+    options = {"learning_rate": 0.1, "weight_decay": 0.1}
+    params = {"down0": PARAMS, "down1": PARAMS, "head0": PARAMS}
+    grads = dict.fromkeys(params, GRADS)
+
+    def find(tx):
+        return tx.update(grads, tx.init(params), params)[0]
+
+    plain = find(make(lambda _: 0.1, **options))
+    factors = (("down0*", 0.25), ("down*", 0))
+    got = find(make(lambda _: 0.1, **options, multipliers=factors))
+    jax.tree.map(np.testing.assert_array_equal, got["head0"], plain["head0"])
+    quarter = 0.25 * plain["down0"]["kernel"]
+    np.testing.assert_allclose(got["down0"]["kernel"], quarter, rtol=1e-6)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(got["down1"]))
+
+    large = {**grads, "down1": jax.tree.map(lambda x: 1e6 + x, GRADS)}
+    tx = optimizers.sgd(
+        lambda _: 1.0, learning_rate=1.0, momentum=0.0, clip=1.0, multipliers=factors
+    )
+    got = tx.update(large, tx.init(params), params)[0]
+    np.testing.assert_allclose(got["head0"]["kernel"], -GRADS["kernel"], rtol=1e-6)
+
+
 def test_freeze_takes_shell_patterns():
     params = {"down0": PARAMS, "down10": PARAMS, "head0": PARAMS}
     tx = optimizers.freeze(optax.sgd(1.0), ("down?/*", "*/bias"), params)

@@ -114,7 +114,7 @@ def test_a_difference_is_refused(run, image, monkeypatch):
 def test_memory_that_is_short_is_an_error_of_the_devices(run, image, monkeypatch):
     """So the prediction goes on with smaller tiles."""
     predictor = load(run[1])
-    member = predictor._members[0]
+    member = predictor.members[0]
     session, sizes = member._session, []
 
     class Short:

@@ -316,3 +316,37 @@ def test_blending_weights_are_those_of_nnunet():
     np.testing.assert_allclose(got, expected, atol=1e-3)
     spans = tiling._place_overlapping(512, 512, 128, 0, 16)
     assert [span.start for span in spans] == list(range(0, 385, 64))
+
+
+def test_the_tiles_of_nnunet():
+    """Steps of half a tile at most and of equal size; zeros around small images."""
+    sliding = pytest.importorskip("nnunetv2.inference.sliding_window_prediction")
+    for image, edges in (((110, 64), (64, 64)), ((500, 131), (96, 40))):
+        tiles = tiling.plan_even_tiles(image, edges)
+        got = [[span.start for span in spans] for spans in tiles.spans]
+        assert got == sliding.compute_steps_for_sliding_window(image, edges, 0.5)
+    tiles = tiling.plan_even_tiles((3, 9), (8, 8))
+    assert [[s.start for s in spans] for spans in tiles.spans] == [[-2], [0, 1]]
+    first, second = tiles
+    image = np.arange(1.0, 28.0).reshape(3, 9, 1)
+    read = tiling.read_tile(tiles, second, lambda box: image[tuple(box)])
+    expected = np.pad(image[:, 1:], [(2, 3), (0, 0), (0, 0)])
+    np.testing.assert_array_equal(read, expected)
+
+
+def test_blended_tiles_of_nnunet_keep_equal_values():
+    tiles = tiling.plan_even_tiles((50, 21), (16, 24))
+    assert tiles.blend
+    image = np.random.default_rng(0).normal(size=(50, 21, 2))
+    got = apply_to_tiles(lambda tile: tile, tiles, image)
+    np.testing.assert_allclose(got, image, rtol=1e-4, atol=1e-5)
+
+
+def test_the_weights_of_nnunet_have_their_maximum_at_a_pixel():
+    sliding = pytest.importorskip("nnunetv2.inference.sliding_window_prediction")
+    torch = pytest.importorskip("torch")
+    expected = sliding.compute_gaussian(
+        (16, 32), dtype=torch.float32, device=torch.device("cpu")
+    )
+    got = tiling._make_gaussian((16, 32), nnunet=True)
+    np.testing.assert_allclose(got, expected.numpy(), atol=1e-6)

@@ -77,6 +77,7 @@ class Inference:
       edges: the maximal size of a tile along each axis; (): about four million pixels
         in all, or more for a deep network; fewer if memory is short.
       batch: the number of tiles on all devices at a time; 0: as the memory allows.
+      even: True for tiles of exactly these edges at equal steps, as in nnU-Net.
 
     Raises:
       UserError: a tile with these edges has no output that can be used.
@@ -92,9 +93,11 @@ class Inference:
         devices: LocalDevices,
         edges: tuple[int, ...] = (),
         batch: int = 0,
+        even: bool = False,
     ) -> None:
         self._geometry = functools.cache(geometry)
-        if edges:
+        self._even = even
+        if edges and not even:
             tiling.check_edges(edges, self._geometry(len(edges)))
         self.devices = devices
         self.task = task
@@ -111,7 +114,7 @@ class Inference:
         self._apply_view = jit(apply_view, static_argnums=1)
         self._predict_view = jit(self._activate, static_argnums=1)
         self._add = jit(self._add_member, static_argnums=2)
-        self._finish = jit(self._collect_results, static_argnums=(1, 2))
+        self._finish = jit(self._collect_results, static_argnums=(1, 2, 3))
 
     def predict_rows(
         self,
@@ -152,7 +155,11 @@ class Inference:
             tiling.read_tile(tiles, tile, read) for read in images for tile in tiles
         )
         predict = functools.partial(
-            self._predict_batch, members=members, views=views, request=request
+            self._predict_batch,
+            members=members,
+            views=views,
+            request=request,
+            blend=tiles.blend,
         )
         results = self._run_batches(predict, inputs, size)
         results = _report_progress(results, len(images) * tiles.count, on_progress)
@@ -160,16 +167,17 @@ class Inference:
             for _ in images:
                 yield from tiling.assemble_tiles(tiles, results)
             return
-        if not self._announced:
+        if not self._announced and not self._even:
             say(
-                "the norm has spatial statistics, so tiles cannot equal the whole "
-                "image; they overlap by half and are blended"
+                "a pixel depends on the whole image (by the norm or the upsampling), "
+                "so tiles cannot equal it; they overlap by half and are blended"
             )
             self._announced = True
         # the labels of two tiles have no mean
         results = ({k: a for k, a in r.items() if k != "label"} for r in results)
         for _ in images:
             for rows in tiling.assemble_tiles(tiles, results):
+                rows["prediction"] = self.task.complete(rows["prediction"])
                 yield rows | self._decide(rows["prediction"])
 
     def predict_images(
@@ -232,7 +240,8 @@ class Inference:
         while True:
             tiles = self._plan_tiles(shape, pixels=self._max_pixels, edges=self._edges)
             size = self._choose_batch_size(tiles)
-            exact = geometry.halo is not None  # any tiles give the same result
+            # any tiles give the same result
+            exact = geometry.halo is not None and not self._even
             fixed = bool(self._edges and self._batch)
             if exact and not fixed and len(self._programs) >= MAX_PROGRAMS:
                 tiles, size = self._reuse_program(tiles, size)
@@ -248,6 +257,8 @@ class Inference:
             self.reduce_memory()
 
     def _plan_tiles(self, shape: tuple[int, ...], **size: Any) -> Tiles:
+        if self._even:
+            return tiling.plan_even_tiles(shape, self._requested[0])
         return tiling.plan_tiles(shape, self._geometry(len(shape)), **size)
 
     def _reuse_program(self, tiles: Tiles, size: int) -> tuple[Tiles, int]:
@@ -312,8 +323,13 @@ class Inference:
         members: Sequence[Any],
         views: tuple[View, ...],
         request: Request,
+        *,
+        blend: bool,
     ) -> dict[str, jax.Array]:
-        """Returns the results for a batch of tiles, on the devices."""
+        """Returns the results for a batch of tiles, on the devices.
+
+        If tiles are blended, their predictions are not complete yet.
+        """
         groups = [[(member, view) for view in views] for member in members]
         if len(groups) == 1:  # the views of a single run are its members
             groups = [[pair] for pair in groups[0]]
@@ -326,11 +342,11 @@ class Inference:
                 output = program.run(member, image)
                 predictions = predictions + self._predict_view(output, view)
             total = self._add(total, predictions, len(group))
-        results = self._finish(total, len(groups), request)
+        results = self._finish(total, len(groups), request, blend)
         return results | ({"output": output} if request.output else {})
 
     def _activate(self, output: jax.Array, view: View) -> jax.Array:
-        """Returns the prediction for a view, turned back to the image."""
+        """Returns the activated output for a view, turned back to the image."""
         prediction = self.task.activate(output)
         return invert_view(prediction, view, vectors=self.task.vectors)
 
@@ -339,14 +355,16 @@ class Inference:
         mean = predictions / views
         entropy = jnp.zeros(mean.shape[:-1])
         if self.task.entropy:
-            entropy = self.task.entropy(self.task.probabilities(mean))
+            prediction = self.task.complete(mean)
+            entropy = self.task.entropy(self.task.probabilities(prediction))
         return total[0] + mean, total[1] + entropy
 
     def _collect_results(
-        self, total: Any, members: int, request: Request
+        self, total: Any, members: int, request: Request, blend: bool
     ) -> dict[str, jax.Array]:
         """Returns the means over the members, and the label."""
         mean = total[0] / members
+        mean = mean if blend else self.task.complete(mean)
         results = self._decide(mean)
         results[FINITE] = jnp.isfinite(mean).all(axis=tuple(range(1, mean.ndim)))
         if request.prediction:

@@ -3,19 +3,34 @@
 An optimizer is `(schedule, *, learning_rate, ...) -> GradientTransformation`. The
 schedule already has its peak at `learning_rate`. Weight decay applies to kernels, not
 to biases or to the scales and offsets of norms. `clip` is the largest global norm of
-the gradient; 0 means no clipping.
+the gradient; 0 means no clipping. `multipliers` are pairs of a pattern for the names of
+parameters and a factor for their updates; the first pattern that matches counts.
 """
 
 import fnmatch
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import jax
 import optax
 
 from unet_jax.errors import UserError
-from unet_jax.specs import BelowOne, NonNegative, Positive
+from unet_jax.specs import BelowOne, Domain, NonNegative, Positive
 
 __all__ = ["adam", "adamw", "lamb", "sgd"]
+
+
+def _is_pair(value: tuple) -> bool:
+    match value:
+        case (str(), int() | float() as factor):
+            return 0 <= factor < float("inf")
+    return False
+
+
+_Pair = Annotated[
+    tuple, Domain("of a pattern and a factor, 0 or more: ('down*',0.1)", _is_pair)
+]
+Multipliers = tuple[_Pair, ...]
 
 
 def sgd(
@@ -26,13 +41,15 @@ def sgd(
     nesterov: bool = False,
     weight_decay: NonNegative = 0.0,
     clip: NonNegative = 0.0,
+    multipliers: Multipliers = (),
 ) -> optax.GradientTransformation:
     """Creates stochastic gradient descent with momentum.
 
     The momentum of Ronneberger et al. 2015 is 0.99 (section 3).
     """
     step = optax.sgd(schedule, momentum=momentum, nesterov=nesterov)
-    return optax.chain(_clip(clip), _decay(weight_decay), step)
+    tx = optax.chain(_clip(clip), _decay(weight_decay), step)
+    return _multiply(tx, multipliers)
 
 
 def adam(
@@ -44,10 +61,12 @@ def adam(
     eps: Positive = 1e-8,
     weight_decay: NonNegative = 0.0,
     clip: NonNegative = 0.0,
+    multipliers: Multipliers = (),
 ) -> optax.GradientTransformation:
     """Creates Adam (Kingma and Ba 2015). Weight decay is an L2 term of the loss."""
     step = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
-    return optax.chain(_clip(clip), _decay(weight_decay), step)
+    tx = optax.chain(_clip(clip), _decay(weight_decay), step)
+    return _multiply(tx, multipliers)
 
 
 def adamw(
@@ -59,11 +78,12 @@ def adamw(
     eps: Positive = 1e-8,
     weight_decay: NonNegative = 1e-4,
     clip: NonNegative = 0.0,
+    multipliers: Multipliers = (),
 ) -> optax.GradientTransformation:
     """Creates Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
     numbers = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
     step = optax.adamw(schedule, **numbers, mask=_mark_kernels)
-    return optax.chain(_clip(clip), step)
+    return _multiply(optax.chain(_clip(clip), step), multipliers)
 
 
 def lamb(
@@ -75,11 +95,12 @@ def lamb(
     eps: Positive = 1e-6,
     weight_decay: NonNegative = 0.0,
     clip: NonNegative = 0.0,
+    multipliers: Multipliers = (),
 ) -> optax.GradientTransformation:
     """Creates LAMB, layer-wise adaptive rates for large batches (You et al. 2020)."""
     numbers = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
     step = optax.lamb(schedule, **numbers, mask=_mark_kernels)
-    return optax.chain(_clip(clip), step)
+    return _multiply(optax.chain(_clip(clip), step), multipliers)
 
 
 def freeze(
@@ -99,15 +120,7 @@ def freeze(
     Raises:
       UserError: a pattern matches no parameter, or the patterns match all parameters.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    names = [format_path(path) for path, _ in leaves]
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            tops = dict.fromkeys(name.split("/")[0] for name in names)
-            raise UserError(
-                f"{pattern!r} matches no parameter; the names begin with "
-                f"{', '.join(tops)}"
-            )
+    check_patterns(patterns, params)
 
     def is_frozen(path: Any, _: Any) -> bool:
         return any(fnmatch.fnmatchcase(format_path(path), p) for p in patterns)
@@ -123,6 +136,48 @@ def freeze(
     return optax.chain(
         optax.masked(tx, mark_trained), optax.masked(optax.set_to_zero(), mark_frozen)
     )
+
+
+def check_patterns(patterns: Sequence[str], params: optax.Params) -> None:
+    """Raises UserError if a pattern matches the name of no parameter."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    names = [format_path(path) for path, _ in leaves]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            tops = dict.fromkeys(name.split("/")[0] for name in names)
+            raise UserError(
+                f"{pattern!r} matches no parameter; the names begin with "
+                f"{', '.join(tops)}"
+            )
+
+
+def find_multiplier(path: Any, multipliers: Multipliers) -> float:
+    """Returns the factor of the first pattern that matches a name; 1 if none does."""
+    name = format_path(path)
+    matches = (f for pattern, f in multipliers if fnmatch.fnmatchcase(name, pattern))
+    return next(matches, 1.0)
+
+
+def _multiply(
+    tx: optax.GradientTransformation, multipliers: Multipliers
+) -> optax.GradientTransformation:
+    """Returns an optimizer whose updates are multiplied by a factor for each parameter.
+
+    Parameters with a factor of 0 do not count in the gradient norm for clipping.
+    """
+    if not multipliers:
+        return tx
+
+    def map_factors(updates: optax.Updates, change: Callable) -> optax.Updates:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: change(find_multiplier(path, multipliers), x), updates
+        )
+
+    before = optax.stateless(
+        lambda updates, _: map_factors(updates, lambda f, x: x if f else x * 0)
+    )
+    after = optax.stateless(lambda updates, _: map_factors(updates, lambda f, x: f * x))
+    return optax.chain(before, tx, after)
 
 
 def format_path(path: Any) -> str:

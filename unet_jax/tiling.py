@@ -34,6 +34,7 @@ from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry
 
 DEFAULT_PIXELS = 2**22  # of a tile, mirrored border included
+LEAST_HALF = 6e-9  # weight of a corner of nnU-Net, which multiplies float16 by 10
 
 ReadBox = Callable[[Sequence[slice]], np.ndarray]  # a box within the image -> [*box, C]
 Results = dict[str, np.ndarray]  # named arrays [*S, ...] for a tile or for rows
@@ -62,6 +63,8 @@ class Tiles(NamedTuple):
       margin: the pixels that the output of a tile lacks on each side, for each axis.
       spans: the spans along each axis. Each combination of them is a tile.
       blend: True if the used pixels of tiles overlap and must be blended.
+      nnunet: True for nnU-Net's details: zeros outside the image, and the maximum of
+        the weights at pixel `size // 2` of a tile.
     """
 
     image: tuple[int, ...]
@@ -69,6 +72,7 @@ class Tiles(NamedTuple):
     margin: tuple[int, ...]
     spans: tuple[tuple[TileSpan, ...], ...]
     blend: bool
+    nnunet: bool = False
 
     @property
     def count(self) -> int:
@@ -143,6 +147,33 @@ def plan_tiles(
         shape.append(size)
     blend = network.halo is None and max(map(len, spans)) > 1
     return Tiles(tuple(image), tuple(shape), network.margin, tuple(spans), blend)
+
+
+def plan_even_tiles(image: tuple[int, ...], edges: tuple[int, ...]) -> Tiles:
+    """Returns tiles of exactly these edges, as in nnU-Net.
+
+    The steps between tiles are equal, and half a tile at most. An image that is smaller
+    than a tile is in the middle of it, surrounded by zeros.
+
+    Args:
+      image: the spatial shape of the image.
+      edges: the shape of a tile.
+    """
+    spans = []
+    for size, edge in zip(image, edges, strict=True):
+        before = max(edge - size, 0) // 2
+        rest = max(size - edge, 0)
+        steps = math.ceil(rest / (edge / 2))
+        starts = [int(np.round(i * rest / max(steps, 1))) for i in range(steps + 1)]
+        spans.append(
+            tuple(
+                TileSpan(start - before, start, min(start + edge, size))
+                for start in starts
+            )
+        )
+    blend = max(map(len, spans)) > 1
+    margin = (0,) * len(image)
+    return Tiles(tuple(image), tuple(edges), margin, tuple(spans), blend, nnunet=True)
 
 
 def _choose_edges(pixels: int, wholes: Sequence[int]) -> list[int]:
@@ -223,7 +254,7 @@ def _place_overlapping(
 
 
 def read_tile(tiles: Tiles, tile: tuple[TileSpan, ...], read: ReadBox) -> np.ndarray:
-    """Reads one tile, `[*tiles.shape, C]`, mirrored outside the image.
+    """Reads one tile, `[*tiles.shape, C]`, mirrored or 0 outside the image.
 
     Args:
       tiles: the tiles of the image.
@@ -231,6 +262,13 @@ def read_tile(tiles: Tiles, tile: tuple[TileSpan, ...], read: ReadBox) -> np.nda
       read: reads the pixels `[*box, C]` of a box within the image. The box is not
         larger than the tile.
     """
+    if tiles.nnunet:
+        used = read([slice(span.first, span.stop) for span in tile])
+        ends = [
+            (span.first - span.start, span.start + size - span.stop)
+            for span, size in zip(tile, tiles.shape, strict=True)
+        ]
+        return np.pad(used, [*ends, (0, 0)])
     starts = [span.start for span in tile]
     axes = list(map(mirror_indices, starts, tiles.shape, tiles.image))
     box = [slice(int(index.min()), int(index.max()) + 1) for index in axes]
@@ -270,7 +308,8 @@ def _paste(tiles: Tiles, results: Iterator[Results]) -> Iterator[Results]:
 def _blend(tiles: Tiles, results: Iterator[Results]) -> Iterator[Results]:
     """Joins tiles that overlap: the weighted mean of their results."""
     sizes = zip(tiles.shape, tiles.margin, strict=True)
-    gaussian = _make_gaussian([size - 2 * margin for size, margin in sizes])
+    shape = [size - 2 * margin for size, margin in sizes]
+    gaussian = _make_gaussian(shape, nnunet=tiles.nnunet)
     above: Results = {}  # the unfinished sums of rows that the tiles above have begun
     nexts = [*(row.first for row in tiles.spans[0][1:]), tiles.image[0]]
     for row, complete in zip(tiles.spans[0], nexts, strict=True):
@@ -308,11 +347,17 @@ def _find_used(tiles: Tiles, tile: tuple[TileSpan, ...]) -> tuple[slice, ...]:
     )
 
 
-def _make_gaussian(shape: Sequence[int]) -> np.ndarray:
-    """Returns weights `f32[*S]`: 1 in the middle, and above 0 everywhere."""
+def _make_gaussian(shape: Sequence[int], *, nnunet: bool = False) -> np.ndarray:
+    """Returns weights `f32[*S]`: 1 in the middle, and above 0 everywhere.
+
+    With `nnunet`, the middle is a pixel also for even sizes, and the weight of a corner
+    is not raised.
+    """
     weight = np.ones(())
     for size in shape:
-        offset = np.arange(size) - (size - 1) / 2
+        middle = size // 2 if nnunet else (size - 1) / 2
+        offset = np.arange(size) - middle
         factor = np.exp(-0.5 * (offset / (size / 8)) ** 2)
         weight = np.multiply.outer(weight, factor)
-    return np.maximum(weight, 1e-3).astype(np.float32)
+    least = LEAST_HALF if nnunet else 1e-3
+    return np.maximum(weight, least).astype(np.float32)

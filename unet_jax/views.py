@@ -82,12 +82,12 @@ def invert_view(prediction: jax.Array, view: View, *, vectors: int = 0) -> jax.A
     prediction = jnp.rot90(prediction, -view.turns, (last - 1, last))
     if not vectors:
         return prediction
-    matrix = jnp.asarray(_make_matrix(view, vectors), prediction.dtype)
+    matrix = jnp.asarray(make_matrix(view, vectors), prediction.dtype)
     turned = jnp.einsum("...a,ab->...b", prediction[..., :vectors], matrix)
     return jnp.concatenate([turned, prediction[..., vectors:]], axis=-1)
 
 
-def _make_matrix(view: View, axes: int) -> np.ndarray:
+def make_matrix(view: View, axes: int) -> np.ndarray:
     """Returns `[axes, axes]`: components in the view (rows) to those in the image."""
     quarter = np.eye(axes)  # from q(i, j) = p(j, n - 1 - i) of a quarter turn
     quarter[-2:, -2:] = [[0, -1], [1, 0]]

@@ -36,7 +36,7 @@ main()
         (
             "--config.init_from=nowhere",
             "config.init_from=nowhere: holds no checkpoint; name the folder of a "
-            "trained run, or a safetensors file",
+            "trained run, or a file with weights",
         ),
         (
             "--mode=evaluate --workdir=nowhere",

@@ -316,3 +316,27 @@ def test_the_first_layer_whose_output_is_not_finite_is_found(pixels, path):
     jax.jit(update, static_argnums=3)(start(parts), batch, KEY, None)
     jax.effects_barrier()
     assert found.get(min(found, default=0)) == path
+
+
+def test_frozen_statistics_do_not_change():
+    parts = ingredients(Small())
+    state = start(parts)
+    made = methods.supervised(parts)
+    names = {p[0].key for p, _ in jax.tree_util.tree_leaves_with_path(state.stats)}
+    frozen = sorted(names)[0]
+    update = method.keep_statistics(made.update, lambda path: path[0].key == frozen)
+    batch = on_device(host_batch())
+    kept, _ = jax.jit(update)(state, batch, KEY)
+    plain, _ = jax.jit(made.update)(state, batch, KEY)
+    for name in names:
+        expected = state.stats[name] if name == frozen else plain.stats[name]
+        jax.tree.map(np.testing.assert_array_equal, kept.stats[name], expected)
+    assert any(
+        (a != b).any()
+        for a, b in zip(
+            jax.tree.leaves(plain.stats[frozen]),
+            jax.tree.leaves(state.stats[frozen]),
+            strict=True,
+        )
+    )
+    jax.tree.map(np.testing.assert_array_equal, kept.params, plain.params)

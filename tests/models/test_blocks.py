@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unet_jax.models import blocks
+from unet_jax.models import blocks, resizing
 
 
 @pytest.fixture(params=[(6, 8), (4, 6, 2)], ids=["2d", "3d"])
@@ -31,32 +31,6 @@ def init_and_apply(module, *inputs, **kwargs):
     variables = jax.tree.unflatten(tree, leaves)
     output = module.apply(variables, *inputs, **kwargs)
     return np.asarray(output), jax.tree.map(np.asarray, variables["params"])
-
-
-@pytest.mark.parametrize("even", [True, False])
-def test_max_pool_and_its_gradient(image, even):
-    """The same pixel is chosen among equal ones, of which ReLU makes many."""
-    strides = (2,) * (image.ndim - 2) if even else get_uneven_strides(image)
-
-    def gradient(pool):
-        loss = lambda x: (pool(jax.nn.relu(x)) ** 3).sum()  # noqa: E731
-        return jax.value_and_grad(loss)(jnp.round(image * 2) / 2)
-
-    ours = gradient(lambda x: blocks.max_pool(x, (2,) if even else strides))
-    theirs = gradient(lambda x: nn.max_pool(x, window_shape=strides, strides=strides))
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-
-
-def test_max_pool_propagates_nan():
-    image = jnp.array([1.0, jnp.nan, jnp.nan, 1.0, 0.0, 1.0]).reshape(1, 6, 1)
-    pooled = blocks.max_pool(image, (2,)).ravel()
-    np.testing.assert_array_equal(pooled, [np.nan, np.nan, 1.0])
-
-
-def test_average_pool_is_a_mean(image):
-    strides = get_uneven_strides(image)
-    theirs = nn.avg_pool(image, window_shape=strides, strides=strides)
-    np.testing.assert_allclose(blocks.average_pool(image, strides), theirs, atol=1e-6)
 
 
 @pytest.mark.parametrize("even", [True, False])
@@ -98,27 +72,37 @@ def test_the_padding_of_a_strided_convolution_is_symmetric(image):
     )
 
 
-@pytest.mark.parametrize("even", [True, False])
-def test_interpolations(image, even):
-    strides = (2,) * (image.ndim - 2) if even else get_uneven_strides(image)
-    given = (2,) if even else strides
-    size = (n * s for n, s in zip(image.shape[1:-1], strides, strict=True))
-    shape = (2, *size, 3)
-    linear = jax.image.resize(image, shape, "linear")
-    nearest = jax.image.resize(image, shape, "nearest")
-    np.testing.assert_allclose(blocks.upsample_linear(image, given), linear, atol=1e-6)
-    np.testing.assert_array_equal(blocks.upsample_nearest(image, given), nearest)
-
-
 def test_an_interpolation_is_followed_by_a_convolution(image):
     strides, sizes = get_uneven_strides(image), (1, 3, 5)[: image.ndim - 2]
     module = blocks.UpConv(5, "nearest", strides=strides, kernel_size=sizes)
     got, params = init_and_apply(module, image)
     assert params["Conv_0"]["kernel"].shape == (*sizes, 3, 5)
     expected = nn.Conv(5, sizes).apply(
-        {"params": params["Conv_0"]}, blocks.upsample_nearest(image, strides)
+        {"params": params["Conv_0"]}, resizing.upsample_nearest(image, strides)
     )
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_an_interpolation_without_a_convolution_keeps_the_channels(image):
+    strides = get_uneven_strides(image)
+    module = blocks.UpConv(5, "aligned", strides=strides, convolved=False)
+    variables = module.init(jax.random.key(1), image)
+    assert not variables
+    expected = resizing.upsample_aligned(image, strides)
+    np.testing.assert_array_equal(module.apply(variables, image), expected)
+
+
+def test_a_head_with_a_kernel_is_a_convolution(image):
+    got, params = init_and_apply(blocks.Head(5, kernel_size=3), image)
+    expected = nn.Conv(5, (3,) * (image.ndim - 2)).apply({"params": params}, image)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_hidden_channels_are_those_between_the_convolutions(image):
+    block = blocks.Block(5, convolutions=3, hidden=4)
+    _, params = init_and_apply(block, (image,), False)
+    shapes = [params[f"Conv_{i}"]["kernel"].shape[-2:] for i in range(3)]
+    assert shapes == [(3, 4), (4, 4), (4, 5)]
 
 
 def test_the_head_computes_logits_in_float32(image):

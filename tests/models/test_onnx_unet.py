@@ -29,7 +29,12 @@ OPTIONS = {
     "strides": [((3,),), ((1,),)],
     "kernels": [((5,), (1,))],
     "downsample": ["conv"],
-    "upsample": ["nearest", "linear"],
+    "upsample": ["nearest", "linear", "aligned"],
+    "upsample_conv": [],  # see TOGETHER
+    "decoder_widths": [(5,)],
+    "decoder_hidden": [(3,)],
+    "up_widths": [(3,)],
+    "head_kernel": [3],
     "dropout": [0.5],
     "residual": [True],
     "attention": [True],
@@ -47,6 +52,12 @@ TOGETHER = [
     {"encoder": "residual", "norm": "batch", "conv_bias": True, "time_features": 4},
     {"norm": "batch", "residual": True, "strides": ((3,),), "downsample": "conv"},
     {"activation": "leaky_relu", "negative_slope": 0.3, "norm": "group"},
+    {"upsample": "aligned", "upsample_conv": False, "residual": True},
+    {"upsample": "nearest", "upsample_conv": False, "attention": True},
+]
+RESNETS = [
+    {"encoder": "resnet18", "norm": "batch", "attention": True, "head_kernel": 3},
+    {"encoder": "resnet50", "norm": "batch", "decoder_widths": (2, 3, 2, 3, 4)},
 ]
 PER_AXIS = {"strides": ((1, 2, 3),), "kernels": ((1, 3, 3), (3, 5, 1))}
 CASES = [{field: value} for field in OPTIONS for value in OPTIONS[field]] + TOGETHER
@@ -89,6 +100,13 @@ def test_the_graph_computes_what_the_network_computes(fields):
     expected, got = compute_both(fields, axes=2)
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, atol=2e-6 * np.abs(expected).max() + 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", RESNETS, ids=str)
+def test_the_graph_of_a_resnet(fields):
+    expected, got = compute_both(fields, axes=2)
+    np.testing.assert_allclose(got, expected, atol=4e-6 * np.abs(expected).max() + 1e-6)
 
 
 @pytest.mark.slow

@@ -307,6 +307,76 @@ def test_halo_is_the_reach_of_a_pixel(variant):
     assert halo > 5
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_halo_of_a_resnet(name):
+    """Pixels are lit one by one, with positive weights that keep the numbers small."""
+    model = UNet(
+        padding="SAME", encoder=name, head_kernel=3, upsample="nearest", dropout=0.0
+    )
+    geometry = model.geometry(1)
+    assert geometry.strides == ((1,), (2,), (4,), (8,), (16,), (32,))
+    (halo,) = geometry.halo
+    start = -(-halo // 32) * 32
+    size = 2 * start + 32
+    images = np.zeros((32, size, 1), np.float32)
+    images[range(32), range(start, start + 32)] = 1.0
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images[:1])
+    weights = jax.tree.map(
+        lambda x: jnp.full(x.shape, 1.0 / x.shape[-2] if x.ndim > 1 else 0.0), shapes
+    )
+    outputs = np.asarray(apply(model, weights, images))[..., 0]
+    affected = [np.flatnonzero(output > 0) for output in outputs]
+    reach = [
+        max(start + i - at[0], at[-1] - start - i) for i, at in enumerate(affected)
+    ]
+    assert max(reach) == halo
+
+
+def test_a_resnet_and_its_decoder_have_as_many_parameters_as_in_the_literature():
+    """Those of torchvision without the classifier; the decoder by hand."""
+    for name, encoder in (("resnet18", 11_176_512), ("resnet50", 23_508_032)):
+        model = UNet(
+            padding="SAME",
+            norm="batch",
+            encoder=name,
+            upsample="nearest",
+            upsample_conv=False,
+            head_kernel=3,
+        )
+        shapes = jax.eval_shape(
+            model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3))
+        )["params"]
+        own = {k: v for k, v in shapes.items() if not k.startswith(("up", "head"))}
+        assert sum(x.size for x in jax.tree.leaves(own)) == encoder
+        last = 512 if name == "resnet18" else 2048
+        skips = (0, 64, last // 8, last // 4, last // 2)
+        total, below = 0, last
+        for skip, width in zip(skips[::-1], (256, 128, 64, 32, 16), strict=True):
+            total += 9 * (below + skip) * width + 9 * width**2 + 4 * width
+            below = width
+        total += 9 * 16 * 2 + 2
+        rest = sum(x.size for x in jax.tree.leaves(shapes)) - encoder
+        assert rest == total
+
+
+def test_the_widths_of_the_expanding_path():
+    model = UNet(
+        (2, 4, 8),
+        padding="SAME",
+        decoder_widths=(3, 5),
+        decoder_hidden=(6, 7),
+        up_widths=(9, 10),
+    )
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+    params = shapes["params"]
+    assert params["upconv1"]["kernel"].shape == (8, 4, 10)
+    assert params["up1"]["Conv_0"]["kernel"].shape == (3, 3, 4 + 10, 7)
+    assert params["up1"]["Conv_1"]["kernel"].shape == (3, 3, 7, 5)
+    assert params["upconv0"]["kernel"].shape == (5, 4, 9)
+    assert params["up0"]["Conv_0"]["kernel"].shape == (3, 3, 2 + 9, 6)
+    assert params["head0"]["kernel"].shape == (1, 1, 3, 2)
+
+
 def test_halo_differs_between_axes():
     model = UNet(
         (1, 1, 1),
@@ -344,6 +414,10 @@ def test_geometry_of_axes_that_differ():
         UserError, match=r"strides has \(1, 2, 2\), 3 numbers .* 2 axes"
     ):
         model.geometry(2)
+
+
+def test_aligned_corners_have_no_finite_halo():
+    assert UNet((1, 1), padding="SAME", upsample="aligned").geometry(2).halo is None
 
 
 def test_norms_over_space_have_no_finite_halo():
@@ -559,6 +633,23 @@ def test_a_network_without_a_time_has_the_same_other_parameters():
         ({"kernels": ((),)}, "kernels needs entries of 1 number"),
         ({"downsample": "conv"}, "downsample='conv' needs padding='SAME'"),
         ({"activation": "one_hot"}, "activation: 'one_hot' is not a function"),
+        ({"decoder_widths": (8, 16)}, "decoder_widths needs 4 entries or none"),
+        ({"upsample_conv": False}, "upsample_conv=False needs an interpolation"),
+        (
+            {"upsample": "nearest", "upsample_conv": False, "up_widths": (8,) * 4},
+            "up_widths is without effect",
+        ),
+        ({"upsample": "aligned"}, "upsample='aligned' needs padding='SAME'"),
+        ({"head_kernel": 3}, "head_kernel=3 needs padding='SAME'"),
+        ({"encoder": "resnet18"}, "padding='VALID' does not fit encoder='resnet18'"),
+        (
+            {"encoder": "resnet18", "padding": "SAME", "strides": ((3,),)},
+            r"strides must be \(\(2,\),\)",
+        ),
+        (
+            {"encoder": "resnet18", "padding": "SAME", "time_features": 8},
+            "encoder='resnet18' reads no time",
+        ),
     ],
 )
 def test_a_wrong_field_is_described_in_one_line(fields, words):

@@ -5,6 +5,7 @@ Optax, Orbax, SciPy or matplotlib.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from unet_jax.build.field_checks import check_fields
 from unet_jax.checkpoint import check_format, check_trained, find_runs, list_steps
 from unet_jax.data import files
 from unet_jax.errors import UserError, prefix_errors
+from unet_jax.pytorch import holds_plans, hub, recognise
 
 
 def check_command(
@@ -40,7 +42,7 @@ def check_command(
     source = os.path.expanduser(input or "")
     if mode == "predict" and source and not os.path.lexists(source):
         files.find_images(source)
-    if mode in ("evaluate", "predict"):
+    if mode in ("evaluate", "predict", "export"):
         for folder in (workdir, *(Path(run).expanduser() for run in ensemble)):
             for run in find_runs(folder):
                 check_trained(run)
@@ -60,23 +62,44 @@ def check_source(config: ConfigDict) -> None:
     """Checks that `config.init_from` has variables, before the data are read.
 
     Raises:
-      UserError: it is neither a run folder with a checkpoint nor a safetensors file.
+      UserError: it is neither a run folder with a checkpoint nor a file with weights
+        of a network that is known.
     """
     if not config.init_from:
         return
-    source = Path(config.init_from).expanduser()
-    with prefix_errors(f"config.init_from={config.init_from}"):
-        if source.is_file():
-            try:
-                safetensors.safe_open(source, "np")
-            except (OSError, safetensors.SafetensorError) as error:
-                raise UserError(
-                    f"is not a safetensors file ({error}); name one, or a run folder"
-                ) from error
-        elif list_steps(source):
+    place = f"config.init_from={config.init_from}"
+    with prefix_errors(place):
+        source = find_source(config)
+        if list_steps(source):
             check_format(source)
-        else:
+        elif not source.exists() or (source.is_dir() and not holds_plans(source)):
             raise UserError(
-                "holds no checkpoint; name the folder of a trained run, or a "
-                "safetensors file"
+                "holds no checkpoint; name the folder of a trained run, or a file with "
+                "weights"
             )
+    if not list_steps(source) and not is_own_file(source):
+        with prefix_errors("config.init_from"):  # the error names the file
+            recognise(source)
+
+
+def find_source(config: ConfigDict) -> Path:
+    """Returns the path of `config.init_from`, downloaded if it is a name of the Hub.
+
+    Raises:
+      UserError: it cannot be downloaded.
+    """
+    if hub.is_name(config.init_from):
+        return hub.download(config.init_from)
+    return Path(config.init_from).expanduser()
+
+
+def is_own_file(source: Path) -> bool:
+    """Returns True for a safetensors file with the names of our variables."""
+    if not source.is_file():
+        return False
+    try:
+        with safetensors.safe_open(source, "np") as file:
+            names = list(file.keys())
+    except (OSError, safetensors.SafetensorError):
+        return False
+    return any(re.match(r"params[./]", name) for name in names)

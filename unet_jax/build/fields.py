@@ -168,7 +168,9 @@ FIELDS = (
           "standard: zero mean and unit variance in each channel; unit: integers are "
           "divided by the largest value of their type, and floats are unchanged; "
           "percentile: the 1st and the 99th percentile of each channel become 0 and 1, "
-          "and values outside are clipped."),
+          "and values outside are clipped; fixed: the same mean and std for all "
+          "images, as for networks that were trained on ImageNet; nnunet: the schemes "
+          "of an nnU-Net, one for each channel."),
     Field("weight_map", Spec, {"name": "uniform"},
           "Weight of each pixel in the loss, a function of unet_jax/data/weights.py. "
           "uniform: all are equal; border: the background between two objects has a "
@@ -195,7 +197,7 @@ FIELDS = (
           "Network, a class of unet_jax/models."),
     Field("model.widths", Keyword, (64, 128, 256, 512, 1024),
           "Number of channels at each level, the finest level first. There are as many "
-          "levels as entries, two or more."),
+          "levels as entries, two or more. A ResNet as the encoder has its own."),
     Field("model.padding", Keyword, "SAME",
           "Padding of convolutions. SAME: the output has the size of the input; VALID: "
           "the output is smaller, as in the paper."),
@@ -211,7 +213,10 @@ FIELDS = (
           "not use it."),
     Field("model.encoder", Keyword, "plain",
           "Blocks of the contracting path. plain: convolutions; residual: one first "
-          "convolution, then residual blocks of two convolutions."),
+          "convolution, then residual blocks of two convolutions; resnet18, resnet34, "
+          "resnet50, resnet101: those of a ResNet, for which init_from takes "
+          "pretrained weights. A ResNet has six levels and uses no model.widths, "
+          "model.encoder_depths, model.strides and model.downsample."),
     Field("model.encoder_depths", Keyword, (2,),
           "Number of convolutions (of residual blocks if the encoder is residual) at "
           "each level of the contracting path, the finest level first. A single entry "
@@ -219,6 +224,15 @@ FIELDS = (
     Field("model.decoder_depths", Keyword, (2,),
           "Number of convolutions at each level of the expanding path, the finest "
           "level first. A single entry is for all levels."),
+    Field("model.decoder_widths", Keyword, (),
+          "Number of channels at each level of the expanding path, the finest level "
+          "first. (): those of model.widths, or 16,32,64,128,256 for a ResNet."),
+    Field("model.decoder_hidden", Keyword, (),
+          "Number of channels of all convolutions but the last one, at each level of "
+          "the expanding path. (): those of model.decoder_widths."),
+    Field("model.up_widths", Keyword, (),
+          "Number of channels after the upsampling to each level, the finest level "
+          "first. (): those of model.widths, or of model.decoder_widths for a ResNet."),
     Field("model.strides", Keyword, ((2,),),
           "Factors of downsampling from each level to the next, along each axis: "
           "`((1,2,2),(2,2,2))`. A single entry is for all levels, and a single number "
@@ -231,8 +245,14 @@ FIELDS = (
           "Downsampling. pool: max pooling; conv: the first convolution of a level has "
           "a stride, which needs SAME padding."),
     Field("model.upsample", Keyword, "transpose",
-          "Upsampling. transpose: a transposed convolution; nearest, linear: "
-          "interpolation, then a convolution."),
+          "Upsampling. transpose: a transposed convolution; nearest, linear, aligned: "
+          "interpolation, then a convolution. aligned: linear, with the corner pixels "
+          "in place, so that the result depends on the size of the image or tile."),
+    Field("model.upsample_conv", Keyword, True,
+          "False: no convolution follows an interpolation."),
+    Field("model.head_kernel", Keyword, 1,
+          "Kernel size of the last layer in pixels, along every axis; an odd number. "
+          "Above 1 it needs SAME padding."),
     Field("model.dropout", Keyword, 0.0,
           "Dropout rate after the two coarsest levels of the contracting path, from 0 "
           "to below 1; 0: no dropout."),
@@ -253,6 +273,9 @@ FIELDS = (
           "Meaning of the output, a function of unet_jax/tasks. semantic: one class "
           "for each pixel; multilabel: any number of classes for each pixel; flow: "
           "objects that may touch; regression: an image."),
+    Field("task.average", Keyword, UNSET,
+          "semantic: what is averaged over tiles, views and runs. probabilities; "
+          "logits: the output before the softmax, as nnU-Net does.", may_change=True),
     Field("task.steps", Keyword, UNSET,
           "flow: number of steps, of about one pixel each, in which pixels move along "
           "the predicted vectors to the centre of their object.", may_change=True),
@@ -316,6 +339,11 @@ FIELDS = (
     Field("optimizer.clip", Keyword, 1.0,
           "Largest norm of the gradient of all parameters; larger gradients are scaled "
           "down to it. 0: no limit."),
+    Field("optimizer.multipliers", Keyword, UNSET,
+          "Factors on the learning rate of parameters, by patterns for their names: "
+          "`--config.optimizer.multipliers=\"(('down*',0.1),('stem*',0))\"`. The first "
+          "pattern that matches counts. A factor of 0 freezes the parameters, and the "
+          "running statistics of batch norm too. (): all have the same rate."),
     Field("schedule", Spec, {"name": "cosine"},
           "Learning rate over the steps, a function of unet_jax/schedules.py: "
           "constant, cosine, polynomial or exponential."),
@@ -363,6 +391,11 @@ FIELDS = (
           "Largest size of a tile in pixels along each axis; a single number is for "
           "all axes. (): about four million pixels, or more for a deep network; fewer "
           "if the memory is short.", may_change=True),
+    Field("predict.tiling", Literal["auto", "nnunet"], "auto",
+          "Place of the tiles. auto: as few as possible, with the result of the whole "
+          "image; nnunet: exactly of the size predict.tile, at equal steps of at most "
+          "half a tile, blended with a Gaussian. Small images are surrounded by zeros.",
+          may_change=True),
     Field("predict.batch", Whole, 0,
           "Number of tiles that are predicted at once, over all devices of a process; "
           "0: as many as the free memory allows.", may_change=True),
@@ -386,6 +419,35 @@ FIELDS = (
           "this order. (): none.", may_change=True),
     Field("predict.seed", _Seed, 0,
           "Seed of the images that --mode=sample generates.", may_change=True),
+
+    # Export
+    Field("export", Mapping, {},
+          "Options of the files that --mode=export writes.", may_change=True),
+    Field("export.formats",
+          tuple[
+              Literal["onnx", "stablehlo", "safetensors", "bioimageio", "web"], ...
+          ],
+          ("onnx", "stablehlo", "safetensors", "bioimageio"),
+          "Formats. onnx: model.onnx, for onnxruntime and others; stablehlo: "
+          "model.stablehlo, for JAX alone; safetensors: the weights of each run; "
+          "bioimageio: a folder for the BioImage Model Zoo; web: a folder for the page "
+          "in web/.", may_change=True),
+    Field("export.dtype", Literal["float32", "uint8", "uint16", "int16"], "float32",
+          "Type of the pixels that model.onnx and model.stablehlo take. float32 holds "
+          "the numbers of the others, too, except that normalize='unit' must know the "
+          "type of the files.", may_change=True),
+    Field("export.channels", Whole, 0,
+          "Number of channels of the images that they take: 1 or 3 to convert grey "
+          "images to RGB, or RGB images to grey; 0: that of the network.",
+          may_change=True),
+    Field("export.precision", Literal["float32", "float16"], "float32",
+          "Number type of the network in model.onnx. float16 halves the file; the "
+          "export reports how much the prediction changes.", may_change=True),
+    Field("export.authors", tuple[str, ...], (),
+          "Names of the authors, for bioimageio.", may_change=True),
+    Field("export.license", str, "",
+          "Licence of the weights, for bioimageio: an SPDX identifier such as "
+          "'CC-BY-4.0'. '': not stated.", may_change=True),
 
     # Planning
     Field("plan", Mapping, {},

@@ -13,6 +13,7 @@ from unet_jax.data.source import Source
 from unet_jax.errors import prefix_errors
 from unet_jax.losses import Loss
 from unet_jax.methods import Ingredients, Method
+from unet_jax.methods.method import keep_statistics
 from unet_jax.metrics.metric import Metric
 from unet_jax.specs import Proportion
 from unet_jax.tasks import Task, TaskData
@@ -75,6 +76,11 @@ def build_learning(config: ConfigDict, task: Task, axis_name: str | None) -> Lea
         shapes = binding.read_variable_shapes(config, model, 1)["params"]
         with prefix_errors("config.freeze"):
             tx = optimizers.freeze(tx, config.freeze, shapes)
+    multipliers = tuple(config.optimizer.get("multipliers", ()))
+    if multipliers:
+        shapes = binding.read_variable_shapes(config, model, 1)["params"]
+        with prefix_errors("config.optimizer.multipliers"):
+            optimizers.check_patterns([pattern for pattern, _ in multipliers], shapes)
     parts = Ingredients(
         model=model,
         task=task,
@@ -85,6 +91,13 @@ def build_learning(config: ConfigDict, task: Task, axis_name: str | None) -> Lea
         coarsest=config.supervise_coarsest,
     )
     method = binding.build_part(methods, config, "method", Method, parts)
+    if any(factor == 0 for _, factor in multipliers):
+        method = method._replace(
+            update=keep_statistics(
+                method.update,
+                lambda path: optimizers.find_multiplier(path, multipliers) == 0,
+            )
+        )
     if method.sample:
         method = method._replace(
             sample=jax.jit(method.sample, static_argnums=2),

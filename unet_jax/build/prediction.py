@@ -33,6 +33,7 @@ class PredictionParts(NamedTuple):
     Attributes:
       task: the meaning of the output of the network.
       inference: the network, on the devices of this process.
+      model: the network itself.
       variables: the shapes of the variables of the network, as in a checkpoint.
       measure: the pieces of a raw image -> its `normalize.Scale`.
       value_scale: the scale of an image -> the scale of the values predicted from it.
@@ -44,6 +45,7 @@ class PredictionParts(NamedTuple):
 
     task: Task
     inference: Inference
+    model: nn.Module
     variables: Any
     measure: Callable[[normalize.Chunks], Scale]
     value_scale: Callable[[Scale], Scale]
@@ -121,6 +123,7 @@ def build_prediction(
     devices = parallel.local_devices()
     name = "xla" if training else options.runtime
     computing = _make_runtime(name, config, model, preprocessing, devices)
+    _check_tiling(options, model, axes)
     with prefix_errors("config.predict.tile"):
         inference = Inference(
             computing,
@@ -130,10 +133,12 @@ def build_prediction(
             devices=devices,
             edges=_expand_tile(options.tile, axes),
             batch=options.batch,
+            even=options.tiling == "nnunet",
         )
     return PredictionParts(
         task=task,
         inference=inference,
+        model=model,
         variables=binding.read_variable_shapes(config, model, channels),
         measure=binding.bind_field(normalize, config, "normalize"),
         value_scale=make_value_scale(task, preprocessing["target_scale"]),
@@ -226,6 +231,20 @@ def bind_options(config: ConfigDict, task: Task) -> tuple[SimpleNamespace, Calla
         with prefix_errors("config.predict.postprocess"):
             chained(label, task.probabilities(prediction))
     return options, chained
+
+
+def _check_tiling(options: SimpleNamespace, model: nn.Module, axes: int) -> None:
+    """Raises UserError if nnU-Net's tiles lack a size, or do not suit the network."""
+    if options.tiling == "auto":
+        return
+    field = "config.predict.tiling='nnunet'"
+    if not options.tile:
+        raise UserError(
+            f"{field} needs the size of a tile; set config.predict.tile, or "
+            "config.predict.tiling='auto'"
+        )
+    if any(model.geometry(axes).margin):
+        raise UserError(f"{field} needs config.model.padding='SAME'; set it to 'auto'")
 
 
 def _expand_tile(tile: tuple[int, ...], axes: int) -> tuple[int, ...]:

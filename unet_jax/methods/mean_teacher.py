@@ -87,7 +87,7 @@ def mean_teacher(
         student_batch = _add_noise(batch, jax.random.fold_in(key, 2), noise)
         teacher_batch = _add_noise(batch, jax.random.fold_in(key, 3), noise)
         output: Any = parts.model.apply(state.extra, teacher_batch["image"])
-        target = parts.task.activate(output)
+        target = parts.task.predict(output)
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             output, stats = forward(parts, params, state.stats, student_batch, key)
@@ -96,7 +96,7 @@ def mean_teacher(
             losses = compute_loss(parts, output, student_batch, axis_name)
             supervised = losses.mean() * (size / labelled)
             finest = output if isinstance(output, jax.Array) else output[0]
-            difference = jnp.mean((parts.task.activate(finest) - target) ** 2)
+            difference = jnp.mean((parts.task.predict(finest) - target) ** 2)
             scalars = {"supervised": supervised, "consistency": difference}
             return supervised + weight * difference, (stats, scalars)
 

@@ -284,6 +284,24 @@ def skip_non_finite(update: Callable) -> Callable:
     return guarded
 
 
+def keep_statistics(update: Callable, is_frozen: Callable[[Any], bool]) -> Callable:
+    """Returns an update that leaves the running statistics of frozen layers unchanged.
+
+    Args:
+      update: `Method.update`.
+      is_frozen: True for the path of a statistic of such a layer.
+    """
+
+    def kept(state: State, *arguments: Any, **options: Any) -> tuple[State, Scalars]:
+        new, scalars = update(state, *arguments, **options)
+        stats = jax.tree_util.tree_map_with_path(
+            lambda path, n, o: o if is_frozen(path) else n, new.stats, state.stats
+        )
+        return new._replace(stats=stats), scalars
+
+    return kept
+
+
 def average_replicas(tree: Any, axis_name: str | None) -> Any:
     """Averages a tree over replicas, or returns it unchanged if arrays are global."""
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)

@@ -1,9 +1,9 @@
 """The building blocks of a U-Net, for any number of spatial axes.
 
-Three of them are written for speed and are mathematically equal to their textbook form.
-Pooling is a reshape and a comparison per axis. An up-convolution is one matrix product
-and a reshape. A convolution of a concatenation is a sum of convolutions, without the
-concatenation. All of them allow a spatial axis to be sharded over devices.
+Two of them are written for speed and are mathematically equal to their textbook form.
+An up-convolution is one matrix product and a reshape. A convolution of a concatenation
+is a sum of convolutions, without the concatenation. Both allow a spatial axis to be
+sharded over devices.
 
 Kernels and strides are tuples with one number per spatial axis, or with a single number
 for all axes.
@@ -20,14 +20,28 @@ import jax.numpy as jnp
 
 from unet_jax.arrays import Seed, crop_centre
 from unet_jax.models.convolution import convolve
+from unet_jax.models.resizing import (
+    Sizes,
+    average_pool,
+    broadcast_sizes,
+    depth_to_space,
+    upsample_aligned,
+    upsample_linear,
+    upsample_nearest,
+)
 from unet_jax.models.sizes import Padding, Upsample, count_border_pixels
 
 Norm = Literal["none", "batch", "group", "instance"]
 Residual = Literal["none", "projection", "identity"]
-Sizes = tuple[int, ...]  # kernels or strides, one for each axis or one for all
 
 LONGEST_PERIOD = 10_000.0  # of the sinusoids of a time embedding, divided by 2 pi
 EPSILON = 1e-5  # added to the variance in every norm, as in PyTorch and nnU-Net
+
+INTERPOLATIONS = {
+    "aligned": upsample_aligned,
+    "linear": upsample_linear,
+    "nearest": upsample_nearest,
+}
 
 # N(0, sqrt(2 / N)), with N the number of incoming nodes (section 3 of the paper).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -55,91 +69,6 @@ class BlockOptions(NamedTuple):
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     axis_name: str | None = None
     dtype: Any = jnp.float32
-
-
-def broadcast_sizes(numbers: Sizes, axes: int) -> Sizes:
-    """Repeats a single number for every axis; returns other tuples unchanged."""
-    return numbers * axes if len(numbers) == 1 else numbers
-
-
-def max_pool(x: jax.Array, stride: Sizes = (2,)) -> jax.Array:
-    """Reduces every spatial axis by its stride to the maximum of the pixels.
-
-    The strides must divide the sizes. Among equal pixels the first one gets the
-    gradient, as in `nn.max_pool`.
-    """
-    strides = broadcast_sizes(stride, x.ndim - 2)
-    for axis in reversed(range(1, x.ndim - 1)):
-        first, *others = _split_phases(x, axis, strides[axis - 1])
-        for other in others:
-            # Not jnp.max: its gradient goes to the pixels equal to the maximum. If XLA
-            # recomputes both with different rounding, none is equal: the result is NaN.
-            first = jnp.where((other > first) | jnp.isnan(other), other, first)
-        x = first
-    return x
-
-
-def average_pool(x: jax.Array, stride: Sizes) -> jax.Array:
-    """Reduces every spatial axis by its stride to the mean of the pixels.
-
-    The strides must divide the sizes.
-    """
-    strides = broadcast_sizes(stride, x.ndim - 2)
-    for axis in reversed(range(1, x.ndim - 1)):
-        first, *others = _split_phases(x, axis, strides[axis - 1])
-        x = sum(others, start=first) / strides[axis - 1] if others else first
-    return x
-
-
-def _split_phases(x: jax.Array, axis: int, stride: int) -> list[jax.Array]:
-    """Returns every `stride`-th pixel along an axis, from pixel 0, from pixel 1, ..."""
-    if stride == 1:
-        return [x]
-    groups = x.reshape(*x.shape[:axis], -1, stride, *x.shape[axis + 1 :])
-    return [
-        jax.lax.index_in_dim(groups, i, axis + 1, keepdims=False) for i in range(stride)
-    ]
-
-
-def depth_to_space(x: jax.Array, stride: Sizes) -> jax.Array:
-    """Moves blocks to space: `[B, *S, *stride, C]` to `[B, *(stride S), C]`."""
-    batch, *rest, channels = x.shape
-    spatial = len(stride)
-    order = [axis for i in range(spatial) for axis in (1 + i, 1 + spatial + i)]
-    x = x.transpose(0, *order, x.ndim - 1)
-    sizes = (size * s for size, s in zip(rest, stride, strict=False))
-    return x.reshape(batch, *sizes, channels)
-
-
-def upsample_nearest(x: jax.Array, stride: Sizes) -> jax.Array:
-    """Enlarges every spatial axis by its stride by repeating each pixel."""
-    for axis, s in enumerate(broadcast_sizes(stride, x.ndim - 2), start=1):
-        x = jnp.repeat(x, s, axis=axis) if s > 1 else x
-    return x
-
-
-def upsample_linear(x: jax.Array, stride: Sizes) -> jax.Array:
-    """Enlarges every spatial axis by its stride with linear interpolation.
-
-    Pixel centres are at half-integer positions, and the edge value is repeated outside.
-    """
-    for axis, s in enumerate(broadcast_sizes(stride, x.ndim - 2), start=1):
-        if s == 1:
-            continue
-        first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
-        last = jax.lax.slice_in_dim(x, x.shape[axis] - 1, None, axis=axis)
-        head = jax.lax.slice_in_dim(x, 0, -1, axis=axis)
-        tail = jax.lax.slice_in_dim(x, 1, None, axis=axis)
-        before = jnp.concatenate([first, head], axis)
-        after = jnp.concatenate([tail, last], axis)
-        phases = []
-        for i in range(s):
-            offset = (i + 0.5) / s - 0.5  # from the centre of the coarse pixel
-            other = before if offset < 0 else after
-            phases.append((1 - abs(offset)) * x + abs(offset) * other)
-        x = jnp.stack(phases, axis + 1)
-        x = x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
-    return x
 
 
 class Conv(nn.Module):
@@ -179,33 +108,43 @@ class Conv(nn.Module):
 
 
 class Head(nn.Module):
-    """A 1x1 convolution that returns the logits in float32.
+    """A convolution that returns the logits in float32, with SAME padding.
 
-    It multiplies in the type of the network and adds in float32. A copy of the features
-    in float32 would take 4 % of a training step in bfloat16.
+    A kernel of 1 multiplies in the type of the network and adds in float32. A copy of
+    the features in float32 would take 4 % of a training step in bfloat16.
     """
 
     outputs: int
     dtype: Any = jnp.float32
+    kernel_size: int = 1  # along every axis
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[B, *S, C]` to `f32[B, *S, outputs]`."""
-        shape = (*(1,) * (x.ndim - 2), x.shape[-1], self.outputs)
+        axes = x.ndim - 2
+        shape = (*(self.kernel_size,) * axes, x.shape[-1], self.outputs)
         kernel = self.param("kernel", he_normal, shape).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
-        matrix = kernel.reshape(shape[-2:])
         x = x.astype(self.dtype)
-        y = jnp.einsum("...c,ck->...k", x, matrix, preferred_element_type=jnp.float32)
+        if self.kernel_size == 1:
+            matrix = kernel.reshape(shape[-2:])
+            y = jnp.einsum(
+                "...c,ck->...k", x, matrix, preferred_element_type=jnp.float32
+            )
+        else:
+            zeros = (self.kernel_size // 2,) * axes
+            y = convolve(x, kernel, strides=(1,) * axes, zeros=zeros)
+            y = y.astype(jnp.float32)
         return y + jnp.broadcast_to(bias, y.shape)
 
 
 class UpConv(nn.Module):
     """The paper's up-convolution, or an interpolation followed by a convolution.
 
-    Both enlarge the image by the stride and return `features` channels. With VALID
-    padding an interpolation also removes the pixels that depend on values outside the
-    image: those of `sizes.count_border_pixels`, and those of the convolution.
+    Both enlarge the image by the stride and return `features` channels; without the
+    convolution, an interpolation returns those of its input. With VALID padding an
+    interpolation also removes the pixels that depend on values outside the image: those
+    of `sizes.count_border_pixels`, and those of the convolution.
     """
 
     features: int
@@ -214,18 +153,20 @@ class UpConv(nn.Module):
     dtype: Any = jnp.float32
     strides: Sizes = (2,)
     kernel_size: Sizes = (3,)  # of the convolution after an interpolation
+    convolved: bool = True  # False: no convolution after an interpolation
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[B, *S, C]` to `[B, *(stride S), features]`."""
         strides = broadcast_sizes(self.strides, x.ndim - 2)
         if self.upsample != "transpose":
-            interpolate = {"nearest": upsample_nearest, "linear": upsample_linear}
-            y = interpolate[self.upsample](x, strides)
+            y = INTERPOLATIONS[self.upsample](x, strides)
             if self.upsample == "linear" and self.padding == "VALID":
                 sizes = zip(y.shape[1:-1], strides, strict=True)
                 left = (n - 2 * count_border_pixels(s) for n, s in sizes)
                 y = crop_centre(y, tuple(left))
+            if not self.convolved:
+                return y
             conv = Conv(self.features, self.kernel_size, self.padding, dtype=self.dtype)
             return conv(y)
         shape = (x.shape[-1], math.prod(strides), self.features)
@@ -341,6 +282,7 @@ class Block(nn.Module):
       features: the number of output channels.
       options: the options that all blocks share.
       convolutions: the number of convolutions.
+      hidden: the number of channels of all convolutions but the last; 0: `features`.
       kernel_size: of every convolution.
       strides: of the first convolution.
       residual: the shortcut. "projection" is a 1x1 convolution of the inputs.
@@ -355,6 +297,7 @@ class Block(nn.Module):
     kernel_size: Sizes = (3,)
     strides: Sizes = (1,)
     residual: Residual = "none"
+    hidden: int = 0
 
     @nn.compact
     def __call__(
@@ -375,20 +318,21 @@ class Block(nn.Module):
         arrays = inputs
         for i in range(self.convolutions):
             first, last = i == 0, i == self.convolutions - 1
-            x = self._make_conv(self.strides if first else (1,))(*arrays)
+            features = self.features if last else self.hidden or self.features
+            x = self._make_conv(features, self.strides if first else (1,))(*arrays)
             x = self._normalize(x, train)
             if first and time is not None:
-                x = x + self._project_time(time, x.ndim)
+                x = x + self._project_time(time, x.shape)
             if last and self.residual != "none":
                 x = x + crop_centre(self._apply_shortcut(inputs, train), x.shape[1:-1])
             arrays = (self.options.activation(x),)
         return arrays[0]
 
-    def _make_conv(self, strides: Sizes) -> Conv:
+    def _make_conv(self, features: int, strides: Sizes) -> Conv:
         padding, norm, conv_bias, *_ = self.options
         bias = conv_bias or norm == "none"  # a norm cancels it and has its own offset
         size, dtype = self.kernel_size, self.options.dtype
-        return Conv(self.features, size, padding, bias, dtype, strides)
+        return Conv(features, size, padding, bias, dtype, strides)
 
     def _normalize(
         self, x: jax.Array, train: bool, name: str | None = None
@@ -397,9 +341,9 @@ class Block(nn.Module):
         norm = Normalization(options.norm, options.axis_name, options.dtype, name=name)
         return norm(x, train=train)
 
-    def _project_time(self, time: jax.Array, ndim: int) -> jax.Array:
-        shift = nn.Dense(self.features, dtype=self.options.dtype, name="time")(time)
-        return shift.reshape(len(shift), *(1,) * (ndim - 2), self.features)
+    def _project_time(self, time: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        shift = nn.Dense(shape[-1], dtype=self.options.dtype, name="time")(time)
+        return shift.reshape(shift.shape[0], *(1,) * (len(shape) - 2), shape[-1])
 
     def _apply_shortcut(self, inputs: tuple[jax.Array, ...], train: bool) -> jax.Array:
         inputs = tuple(average_pool(x, self.strides) for x in inputs)

@@ -73,11 +73,20 @@ def convolve(
     Returns:
       `[B, *S', features]`.
     """
-    shape = find_output_shape(x.shape, kernel.shape, zeros)
-    usable = x.dtype == jnp.float32 and set(strides) == {1} and min(shape) > 0
-    if usable and jax.default_backend() == "cpu" and not _divides_images():
+    usable = x.dtype == jnp.float32 and set(strides) == {1} and _is_for_cpu(x)
+    if usable and min(find_output_shape(x.shape, kernel.shape, zeros)) > 0:
         return convolve_cpu(x, kernel, zeros)
     return convolve_plainly(x, kernel, strides, zeros)
+
+
+def _is_for_cpu(x: jax.Array) -> bool:
+    """Returns True if a CPU computes a whole image.
+
+    A program that `jax.export` writes, with sizes that are symbols, is for several
+    platforms.
+    """
+    known = all(isinstance(size, int) for size in x.shape)
+    return known and jax.default_backend() == "cpu" and not _divides_images()
 
 
 def _divides_images() -> bool:

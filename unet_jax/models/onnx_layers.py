@@ -16,10 +16,10 @@ from unet_jax.models.blocks import (
     AttentionGate,
     Conv,
     Normalization,
-    Sizes,
     UpConv,
 )
 from unet_jax.models.onnx_graph import Graph
+from unet_jax.models.resizing import Sizes
 from unet_jax.models.sizes import count_border_pixels
 from unet_jax.models.unet import UNet
 
@@ -48,17 +48,34 @@ GATED = {"silu": "Sigmoid", "swish": "Sigmoid"}  # x times a function of x
 
 
 def add_head(graph: Graph, path: str, x: str) -> str:
-    """Adds the 1x1 convolution that returns the logits: `Head`."""
+    """Adds the convolution that returns the logits: `Head`."""
     params = graph.params(path)
     arrays = [graph.constant(path, "kernel", _put_channels_first(params["kernel"]))]
     arrays.append(graph.constant(path, "bias", params["bias"]))
-    return graph.add(path, "Conv", x, *arrays, kernel_shape=[1] * graph.axes)
+    size = graph.layers[path].kernel_size
+    options: dict[str, Any] = {"kernel_shape": [size] * graph.axes}
+    if size > 1:
+        options["pads"] = [size // 2] * (2 * graph.axes)
+    return graph.add(path, "Conv", x, *arrays, **options)
 
 
 def add_conv(
-    graph: Graph, path: str, inputs: Sequence[str], norm_path: str = "-"
+    graph: Graph,
+    path: str,
+    inputs: Sequence[str],
+    norm_path: str = "-",
+    *,
+    channels: Sequence[int] = (),
 ) -> str:
-    """Adds a convolution of the concatenation of the inputs, `Conv`, and its norm."""
+    """Adds a convolution of the concatenation of the inputs, `Conv`, and its norm.
+
+    Args:
+      graph: the graph.
+      path: the layer.
+      inputs: the names of the inputs.
+      norm_path: the norm, if there is one.
+      channels: the number of channels of each input; (): all have the same number.
+    """
     conv: Conv = graph.layers[path]
     params = graph.params(path)
     kernel = _put_channels_first(params["kernel"])
@@ -74,8 +91,9 @@ def add_conv(
         "pads": zeros * 2,
     }
     x = ""
-    # All inputs have the same number of channels. The last one adds the bias.
-    for i, part in enumerate(np.split(kernel, len(inputs), axis=1)):
+    ends = np.cumsum(channels)[:-1] if channels else len(inputs)
+    # the last input adds the bias
+    for i, part in enumerate(np.split(kernel, ends, axis=1)):
         arrays = [graph.constant(path, "kernel", part)]
         if i == len(inputs) - 1:
             arrays.append(graph.constant(path, "bias", bias))
@@ -153,25 +171,30 @@ def add_up_conv(graph: Graph, path: str, x: str) -> str:
         arrays.append(graph.constant(path, "bias", params["bias"]))
         sizes = {"kernel_shape": strides, "strides": strides}
         return graph.add(path, "ConvTranspose", x, *arrays, **sizes)
-    scales = graph.constant(path, "scales", np.array([1, 1, *strides], np.float32))
+    scales = graph.constant(path, "scales", np.array([1, 1, *strides], np.float64))
     how = {
         "nearest": {
             "coordinate_transformation_mode": "asymmetric",
             "nearest_mode": "floor",
         },
         "linear": {"coordinate_transformation_mode": "half_pixel"},
+        "aligned": {"coordinate_transformation_mode": "align_corners"},
     }[layer.upsample]
-    x = graph.add(path, "Resize", x, "", scales, mode=layer.upsample, **how)
+    mode = "nearest" if layer.upsample == "nearest" else "linear"
+    x = graph.add(path, "Resize", x, "", scales, mode=mode, **how)
     if layer.upsample == "linear" and layer.padding == "VALID":
         borders = [count_border_pixels(s) for s in strides]
         x = add_slice(graph, path, x, borders, borders)
-    return add_conv(graph, f"{path}/Conv_0", [x])
+    return add_conv(graph, f"{path}/Conv_0", [x]) if layer.convolved else x
 
 
-def add_attention_gate(graph: Graph, path: str, skip: str, gate: str) -> str:
+def add_attention_gate(
+    graph: Graph, path: str, skip: str, gate: str, channels: Sequence[int]
+) -> str:
     """Adds the product of a skip and of its attention: `AttentionGate`."""
     assert isinstance(graph.layers[path], AttentionGate)
-    q = graph.add(path, "Relu", add_conv(graph, f"{path}/project", [skip, gate]))
+    q = add_conv(graph, f"{path}/project", [skip, gate], channels=channels)
+    q = graph.add(path, "Relu", q)
     score = graph.add(path, "Sigmoid", add_conv(graph, f"{path}/score", [q]))
     return graph.add(path, "Mul", skip, score)
 
@@ -182,6 +205,12 @@ def add_pool(graph: Graph, path: str, operator: str, x: str, stride: Sizes) -> s
     if set(strides) == {1}:
         return x
     return graph.add(path, operator, x, kernel_shape=strides, strides=strides)
+
+
+def add_overlapping_pool(graph: Graph, path: str, x: str) -> str:
+    """Adds the maximum of 3 pixels around every second one: `max_pool_overlapping`."""
+    sizes = {"kernel_shape": [3] * graph.axes, "strides": [2] * graph.axes}
+    return graph.add(path, "MaxPool", x, **sizes, pads=[1] * (2 * graph.axes))
 
 
 def add_crop(graph: Graph, path: str, x: str, shape: Sizes, inner: Sizes) -> str:

@@ -9,7 +9,7 @@ import operator
 from typing import Literal, NamedTuple
 
 Padding = Literal["VALID", "SAME"]
-Upsample = Literal["transpose", "nearest", "linear"]
+Upsample = Literal["transpose", "nearest", "linear", "aligned"]
 Downsample = Literal["pool", "conv"]
 
 
@@ -25,6 +25,10 @@ class UNetAxis(NamedTuple):
       upsample: the operation that leads to the next finer level.
       downsample: the operation that leads to the next coarser level. "conv" is the
         first convolution of that level and needs SAME padding.
+      down_kernels: the kernel size of each level in the contracting path; (): that of
+        `kernels`.
+      up_convolved: True if a convolution follows an interpolation.
+      head: the kernel size of the last layer; above 1 it needs SAME padding.
     """
 
     strides: tuple[int, ...]
@@ -34,6 +38,9 @@ class UNetAxis(NamedTuple):
     padding: Padding = "VALID"
     upsample: Upsample = "transpose"
     downsample: Downsample = "pool"
+    down_kernels: tuple[int, ...] = ()
+    up_convolved: bool = True
+    head: int = 1
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -51,7 +58,7 @@ def compute_margin(axis: UNetAxis) -> int:
     if axis.padding == "SAME":
         return 0
     scales, reaches = axis.scales, _get_reaches(axis)
-    down = sum(map(_multiply, scales, reaches, axis.down))
+    down = sum(map(_multiply, scales, _get_down_reaches(axis), axis.down))
     up = sum(map(_multiply, scales, reaches, axis.up))
     between = (_get_upsampling_reach(axis, level) for level in range(len(axis.strides)))
     return down + up + sum(map(operator.mul, scales, between))
@@ -103,7 +110,7 @@ def _count_lost(axis: UNetAxis) -> int:
     if axis.padding == "SAME":
         return 0
     above = slice(len(axis.strides))
-    scales, reaches = axis.scales[above], _get_reaches(axis)[above]
+    scales, reaches = axis.scales[above], _get_down_reaches(axis)[above]
     return 2 * sum(map(_multiply, scales, reaches, axis.down[above]))
 
 
@@ -114,9 +121,11 @@ def _find_first_input(pixel: int, axis: UNetAxis) -> int:
     covers it, and the path through that pixel reaches at least as far.
     """
     reaches = _get_reaches(axis)
+    pixel -= axis.head // 2
     for level, stride in enumerate(axis.strides):  # from the output to the bottom
         reach = reaches[level] * axis.up[level] + _get_upsampling_reach(axis, level)
         pixel = (pixel - reach) // stride
+    reaches = _get_down_reaches(axis)
     for level in reversed(range(len(axis.kernels))):  # from the bottom to the input
         strided = axis.downsample == "conv" and level > 0
         pixel -= reaches[level] * (axis.down[level] - strided)
@@ -127,16 +136,20 @@ def _find_first_input(pixel: int, axis: UNetAxis) -> int:
 
 def _get_upsampling_reach(axis: UNetAxis, level: int) -> int:
     """Returns the reach of the upsampling to a level, in pixels of that level."""
-    kernel, stride = axis.kernels[level], axis.strides[level]
+    reach = axis.kernels[level] // 2 if axis.up_convolved else 0
     return {
         "transpose": 0,
-        "nearest": kernel // 2,
-        "linear": kernel // 2 + count_border_pixels(stride),
+        "nearest": reach,
+        "linear": reach + count_border_pixels(axis.strides[level]),
     }[axis.upsample]
 
 
 def _get_reaches(axis: UNetAxis) -> tuple[int, ...]:
     return tuple(kernel // 2 for kernel in axis.kernels)
+
+
+def _get_down_reaches(axis: UNetAxis) -> tuple[int, ...]:
+    return tuple(kernel // 2 for kernel in axis.down_kernels or axis.kernels)
 
 
 def _multiply(scale: int, reach: int, count: int) -> int:

@@ -5,8 +5,6 @@ Segmentation, MICCAI 2015, arXiv:1505.04597.
 """
 
 import functools
-import math
-import shlex
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -17,7 +15,7 @@ import jax.numpy as jnp
 from unet_jax.arrays import Image, Logits, Seed, crop_centre
 from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry, Shape
-from unet_jax.models import sizes
+from unet_jax.models import faults, resnet, sizes
 from unet_jax.models.blocks import (
     AttentionGate,
     Block,
@@ -28,9 +26,9 @@ from unet_jax.models.blocks import (
     Residual,
     TimeEmbedding,
     UpConv,
-    broadcast_sizes,
-    max_pool,
 )
+from unet_jax.models.resizing import broadcast_sizes, max_pool, max_pool_overlapping
+from unet_jax.models.resnet import RESNETS, ResNetBlock
 from unet_jax.specs import BelowOne, Count, Domain, NonNegative
 
 Odd = Annotated[int, Domain("that is odd, 1 or more", lambda n: n > 0 and n % 2 == 1)]
@@ -39,13 +37,6 @@ Even = Annotated[
 ]
 
 TIME_SCALE = 1000.0  # the embedding is made for times of 0 to 1000 (Ho et al. 2020)
-
-# Fields with one entry per level, and the number of levels without an entry.
-MAX_LEVELS = 32
-MAX_SIZE = 2**31 - 1  # of an axis of an array
-MAX_SCALE = 2**16  # pixels of an image along an axis that are one at the bottom
-MAX_DEPTH = 1000  # blocks of a path; each takes a while to compile
-WITHOUT_ENTRY = {"encoder_depths": 0, "decoder_depths": 1, "strides": 1, "kernels": 0}
 
 
 class UNet(nn.Module):
@@ -56,7 +47,7 @@ class UNet(nn.Module):
     entry for all levels. In the same way a single number can stand for all axes.
 
     Attributes:
-      widths: the number of channels of each level.
+      widths: the number of channels of each level. A ResNet has its own.
       outputs: the number of output channels, K.
       padding: "VALID" as in the paper (the output is smaller than the input), or
         "SAME".
@@ -67,15 +58,28 @@ class UNet(nn.Module):
       encoder: "plain" has convolutions at each level of the contracting path.
         "residual" has one convolution (the stem) and then residual blocks of two
         convolutions at each level (nnU-Net's residual encoder, Isensee et al. 2024).
+        "resnet18", "resnet34", "resnet50" and "resnet101" are the networks of He et al.
+        2016, as in segmentation_models_pytorch: six levels, of which the finest one has
+        no features and so no skip. They take no notice of `widths`, `encoder_depths`,
+        `strides` and `downsample`.
       encoder_depths: the number of convolutions, or of residual blocks, at each level
         of the contracting path, including the bottom.
       decoder_depths: the number of convolutions at each level of the expanding path.
+      decoder_widths: the number of channels of each level of the expanding path; ():
+        `widths`, or 16, 32, 64, 128, 256 for a ResNet.
+      decoder_hidden: the number of channels of all convolutions but the last one at
+        each level of the expanding path; (): `decoder_widths`.
+      up_widths: the number of channels after the upsampling to each level; ():
+        `widths`, or `decoder_widths` for a ResNet.
       strides: from each level to the next one, and per axis: `((1, 2, 2), (2, 2, 2))`.
       kernels: the kernel sizes of each level, and per axis.
       downsample: "pool" as in the paper, or "conv" for strides in the first convolution
         of a level, as in nnU-Net; this needs SAME padding.
-      upsample: "transpose" for the paper's up-convolution; "nearest" or "linear" for an
-        interpolation followed by a convolution.
+      upsample: "transpose" for the paper's up-convolution; "nearest", "linear" or
+        "aligned" for an interpolation followed by a convolution. "aligned" keeps the
+        corner pixels in place, so that it depends on the size of the image.
+      upsample_conv: False leaves out the convolution after an interpolation.
+      head_kernel: the kernel size of the last layer, along every axis.
       dropout: the rate at the end of the contracting path. Dropout follows the last two
         levels, so that it affects the deepest skip, too.
       residual: adds a projected shortcut to every plain block (He et al. 2016).
@@ -96,13 +100,20 @@ class UNet(nn.Module):
     conv_bias: bool = False
     activation: str = "relu"
     negative_slope: NonNegative = 0.01
-    encoder: Literal["plain", "residual"] = "plain"
+    encoder: Literal[
+        "plain", "residual", "resnet18", "resnet34", "resnet50", "resnet101"
+    ] = "plain"
     encoder_depths: tuple[Count, ...] = (2,)
     decoder_depths: tuple[Count, ...] = (2,)
+    decoder_widths: tuple[Count, ...] = ()
+    decoder_hidden: tuple[Count, ...] = ()
+    up_widths: tuple[Count, ...] = ()
     strides: tuple[tuple[Count, ...], ...] = ((2,),)
     kernels: tuple[tuple[Odd, ...], ...] = ((3,),)
     downsample: sizes.Downsample = "pool"
     upsample: sizes.Upsample = "transpose"
+    upsample_conv: bool = True
+    head_kernel: Odd = 1
     dropout: BelowOne = 0.5
     residual: bool = False
     attention: bool = False
@@ -139,8 +150,8 @@ class UNet(nn.Module):
           ValueError: the image is too small for a network with VALID padding.
           UserError: `time` is given and `time_features` is 0.
         """
-        seed = jnp.arange(len(image)) if seed is None else seed
-        time = self._embed_time(time, len(image))
+        seed = jnp.arange(image.shape[0]) if seed is None else seed
+        time = self._embed_time(time, image.shape[0])
         geometry = self.geometry(image.ndim - 2)
         x = _pad_to_valid(image, geometry)
         *skips, bottom = self._contract(x, train, seed, time)
@@ -154,33 +165,63 @@ class UNet(nn.Module):
         self, x: jax.Array, train: bool, seed: Seed, time: jax.Array | None
     ) -> list[jax.Array]:
         """Applies the left side of figure 1 and returns the features of each level."""
+        if self.encoder in RESNETS:
+            return self._contract_resnet(x, train, seed)
         features = []
         if self.encoder == "residual":
             x = self._make_block(0, "stem", convolutions=1)((x,), train, time)
-        for level in range(len(self.widths)):
+        for level in range(self.levels):
             strides = self._expand_field("strides")[level - 1] if level > 0 else (1,)
             if self.downsample == "pool":
                 x, strides = max_pool(x, strides), (1,)
             for block in self._make_encoder_blocks(level, strides):
                 x = block((x,), train, time)
-            if level >= len(self.widths) - 2:
+            if level >= self.levels - 2:
+                x = Dropout(self.dropout, name=f"dropout{level}")(x, seed, train=train)
+            features.append(x)
+        return features
+
+    def _contract_resnet(self, x: jax.Array, train: bool, seed: Seed) -> list:
+        """Applies a ResNet; the finest level has no features."""
+        network = RESNETS[self.encoder]
+        features: list[jax.Array | None] = [None]
+        x = self._make_stem()((x,), train)
+        features.append(x)
+        block = (
+            nn.remat(ResNetBlock, static_argnums=(2,)) if self.remat else ResNetBlock
+        )
+        for stage, depth in enumerate(network.depths):
+            level = stage + 2
+            x = max_pool_overlapping(x) if stage == 0 else x
+            for i in range(depth):
+                x = block(
+                    network.widths[level],
+                    self._options,
+                    (2,) if i == 0 and stage > 0 else (1,),
+                    network.bottleneck,
+                    name=f"down{level}_{i}",
+                )((x,), train)
+            if level >= self.levels - 2:
                 x = Dropout(self.dropout, name=f"dropout{level}")(x, seed, train=train)
             features.append(x)
         return features
 
     def _expand(
-        self, x: jax.Array, skips: list[jax.Array], train: bool, time: jax.Array | None
+        self, x: jax.Array, skips: list, train: bool, time: jax.Array | None
     ) -> list[Logits]:
         """Applies the right side of figure 1 and returns logits, the finest first."""
         logits = []
         for level in reversed(range(len(skips))):
             x = self._make_upsampling(level)(x)
-            skip = crop_centre(skips[level], x.shape[1:-1])
-            if self.attention:
-                skip = AttentionGate(self.dtype, name=f"gate{level}")(skip, x)
-            x = self._make_decoder_block(level)((skip, x), train, time)
+            inputs = (x,)
+            if skips[level] is not None:
+                skip = crop_centre(skips[level], x.shape[1:-1])
+                if self.attention:
+                    skip = AttentionGate(self.dtype, name=f"gate{level}")(skip, x)
+                inputs = skip, x
+            x = self._make_decoder_block(level)(inputs, train, time)
             if level == 0 or self.deep_supervision:
-                logits.append(Head(self.outputs, self.dtype, name=f"head{level}")(x))
+                logits.append(self._make_head(level)(x))
         return logits[::-1]
 
     def _make_encoder_blocks(self, level: int, strides: Shape) -> list[nn.Module]:
@@ -196,8 +237,14 @@ class UNet(nn.Module):
         ]
 
     def _make_decoder_block(self, level: int) -> nn.Module:
-        depth = self._expand_field("decoder_depths")[level]
-        return self._make_block(level, f"up{level}", depth, residual=self._shortcut)
+        return self._make_block(
+            level,
+            f"up{level}",
+            self._expand_field("decoder_depths")[level],
+            residual=self._shortcut,
+            features=self._list_widths("decoder_widths")[level],
+            hidden=self.decoder_hidden[level] if self.decoder_hidden else 0,
+        )
 
     def _make_block(
         self,
@@ -206,10 +253,44 @@ class UNet(nn.Module):
         convolutions: int = 2,
         strides: Shape = (1,),
         residual: Residual = "none",
+        *,
+        features: int = 0,
+        hidden: int = 0,
     ) -> nn.Module:
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         kernel_size = self._expand_field("kernels")[level]
-        options = BlockOptions(
+        shape = convolutions, kernel_size, strides
+        features = features or self.widths[level]
+        return block(features, self._options, *shape, residual, hidden, name=name)
+
+    def _make_stem(self) -> nn.Module:
+        """Returns the first layer of a ResNet."""
+        stem = resnet.STEM, self._options, 1, resnet.KERNELS[1:2], (2,)
+        return Block(*stem, name="stem")
+
+    def _make_upsampling(self, level: int) -> nn.Module:
+        return UpConv(
+            self._list_widths("up_widths")[level],
+            self.upsample,
+            self.padding,
+            self.dtype,
+            strides=self._expand_field("strides")[level],
+            kernel_size=self._expand_field("kernels")[level],
+            convolved=self.upsample_conv,
+            name=f"upconv{level}",
+        )
+
+    def _make_head(self, level: int) -> nn.Module:
+        return Head(self.outputs, self.dtype, self.head_kernel, name=f"head{level}")
+
+    @property
+    def levels(self) -> int:
+        """The number of levels of the U."""
+        return resnet.LEVELS if self.encoder in RESNETS else len(self.widths)
+
+    @property
+    def _options(self) -> BlockOptions:
+        return BlockOptions(
             self.padding,
             self.norm,
             self.conv_bias,
@@ -217,19 +298,14 @@ class UNet(nn.Module):
             self.axis_name,
             self.dtype,
         )
-        shape = convolutions, kernel_size, strides
-        return block(self.widths[level], options, *shape, residual, name=name)
 
-    def _make_upsampling(self, level: int) -> nn.Module:
-        return UpConv(
-            self.widths[level],
-            self.upsample,
-            self.padding,
-            self.dtype,
-            strides=self._expand_field("strides")[level],
-            kernel_size=self._expand_field("kernels")[level],
-            name=f"upconv{level}",
-        )
+    def _list_widths(self, field: str) -> tuple[int, ...]:
+        """Returns the entries of `decoder_widths` or `up_widths`, or their defaults."""
+        if given := getattr(self, field):
+            return given
+        if self.encoder not in RESNETS:
+            return self.widths[:-1]
+        return self.decoder_widths or resnet.DECODER_WIDTHS
 
     def _embed_time(self, time: jax.Array | None, batch: int) -> jax.Array | None:
         if self.time_features == 0:
@@ -244,47 +320,7 @@ class UNet(nn.Module):
 
     def fault(self) -> str | None:
         """Returns a line about a wrong field, starting with its name, or None."""
-        levels = len(self.widths)
-        if levels < 2:
-            return f"widths needs two or more numbers, not {self.widths}"
-        if levels > MAX_LEVELS:
-            return (
-                f"widths has {levels} numbers, one for each level; {MAX_LEVELS} at most"
-            )
-        numbers = {"widths": self.widths, "kernels": sum(self.kernels, ())}
-        numbers["time_features"] = (self.time_features,)
-        for field, given in numbers.items():
-            if max(given, default=0) > MAX_SIZE:
-                return f"{field} has {max(given)}; {MAX_SIZE} at most"
-        for field, fewer in WITHOUT_ENTRY.items():
-            count, given = levels - fewer, len(getattr(self, field))
-            if given not in (1, count):
-                line = (
-                    f"{field} needs 1 entry or {count}, for the {levels} levels of "
-                    f"widths, not {given}"
-                )
-                return line + self._advise_entries(field, count)
-        for field in ("encoder_depths", "decoder_depths"):
-            if sum(self._expand_field(field)) > MAX_DEPTH:
-                return f"{field} is more than {MAX_DEPTH} blocks in all; lower it"
-        for field in ("strides", "kernels"):
-            lengths = {len(entry) for entry in getattr(self, field)}
-            if 0 in lengths or len(lengths - {1}) > 1:
-                return (
-                    f"{field} needs entries of 1 number or of one for each axis, not "
-                    f"{getattr(self, field)}"
-                )
-        scale = math.prod(max(entry) for entry in self._expand_field("strides"))
-        if scale > MAX_SCALE:
-            return f"strides multiply to {scale}; {MAX_SCALE} at most"
-        if self.downsample == "conv" and self.padding == "VALID":
-            return "downsample='conv' needs padding='SAME'; set it, or use 'pool'"
-        if not _is_elementwise(self.activation):
-            return (
-                f"activation: {self.activation!r} is not a function of jax.nn; set one "
-                "such as relu, leaky_relu, elu, gelu or silu"
-            )
-        return None
+        return faults.find_fault(self)
 
     def geometry(self, axes: int) -> Geometry:
         """Returns the input and output sizes for images with the given number of axes.
@@ -298,7 +334,8 @@ class UNet(nn.Module):
         """
         each = [self._make_axis(i, axes) for i in range(axes)]
         scales = zip(*(axis.scales for axis in each), strict=True)
-        unbounded = self.norm in ("group", "instance")  # statistics over all pixels
+        # statistics over all pixels, or positions that depend on the size of the image
+        unbounded = self.norm in ("group", "instance") or self.upsample == "aligned"
         return Geometry(
             strides=tuple(scales),
             margin=tuple(map(sizes.compute_margin, each)),
@@ -311,20 +348,9 @@ class UNet(nn.Module):
     def _shortcut(self) -> Residual:
         return "projection" if self.residual else "none"
 
-    def _advise_entries(self, field: str, count: int) -> str:
-        """Returns the flag that keeps the first entries; '' if there are too few."""
-        given = getattr(self, field)
-        if len(given) < count:
-            return ""
-        entries = [str(entry).replace(" ", "") for entry in given[:count]]
-        text = ",".join(entries) + ("," if count == 1 else "")
-        return f"; for its first entries set --config.model.{field}={shlex.quote(text)}"
-
     def _expand_field(self, field: str) -> tuple:
         """Returns the entries of a field, one for each level or each stride."""
-        given = getattr(self, field)
-        count = len(self.widths) - WITHOUT_ENTRY[field]
-        return given * count if len(given) == 1 else given
+        return faults.expand_field(self, field)
 
     def _make_axis(self, i: int, axes: int) -> sizes.UNetAxis:
         """Returns the architecture along axis i."""
@@ -339,14 +365,18 @@ class UNet(nn.Module):
         down = self._expand_field("encoder_depths")
         if self.encoder == "residual":  # two convolutions per block, and the stem
             down = tuple(2 * n + (level == 0) for level, n in enumerate(down))
+        network = RESNETS.get(self.encoder)
         return sizes.UNetAxis(
             strides=tuple(broadcast_sizes(s, axes)[i] for s in strides),
             kernels=tuple(broadcast_sizes(k, axes)[i] for k in kernels),
-            down=down,
+            down=network.convolutions if network else down,
             up=self._expand_field("decoder_depths"),
             padding=self.padding,
             upsample=self.upsample,
-            downsample=self.downsample,
+            downsample="conv" if network else self.downsample,
+            down_kernels=resnet.KERNELS if network else (),
+            up_convolved=self.upsample_conv,
+            head=self.head_kernel,
         )
 
 
@@ -355,14 +385,6 @@ def _get_activation(name: str, slope: float) -> Callable[[jax.Array], jax.Array]
     if name == "leaky_relu":
         return functools.partial(function, negative_slope=slope)
     return function
-
-
-def _is_elementwise(name: str) -> bool:
-    x = jax.ShapeDtypeStruct((2, 3), jnp.float32)
-    try:
-        return jax.eval_shape(getattr(jax.nn, name), x) == x
-    except (AttributeError, TypeError, ValueError):
-        return False
 
 
 def _pad_to_valid(image: Image, geometry: Geometry) -> Image:

@@ -17,6 +17,7 @@ import numpy as np
 
 from unet_jax.arrays import IGNORE, Batch, Example, Segmentation
 from unet_jax.specs import Count, Iterations, NonNegative, Proportion
+from unet_jax.tasks.activation import Activation, Activations
 from unet_jax.tasks.semantic import entr
 from unet_jax.tasks.task import Array, Task, TaskData
 from unet_jax.tasks.vector_field import (
@@ -85,7 +86,12 @@ def flow(
         prepare=_prepare,
         targets=targets,
         outputs=lambda output: {"label": output[..., -1:], "value": output[..., :-1]},
-        activate=_activate,
+        activate=Activations(
+            (
+                Activation("identity", axes, 1 / VECTOR_SCALE),
+                Activation("sigmoid", 1),
+            )
+        ),
         vectors=axes,
         decide=decide,
         segment=segment,
@@ -108,11 +114,6 @@ def _prepare(example: Example) -> Example:
         ignored = ignored | (label < 0)
     label = np.where(ignored, IGNORE, instances > 0).astype(np.int32)
     return {**example, "label": label, "potential": compute_potential(instances)}
-
-
-def _activate(output: jax.Array) -> jax.Array:
-    vectors, logit = output[..., :-1], output[..., -1:]
-    return jnp.concatenate([vectors / VECTOR_SCALE, jax.nn.sigmoid(logit)], axis=-1)
 
 
 def _get_probabilities(prediction: Array) -> Array:

@@ -6,6 +6,7 @@ import numpy as np
 
 from unet_jax.arrays import Example
 from unet_jax.errors import UserError
+from unet_jax.tasks.activation import Activation, Activations
 from unet_jax.tasks.task import Task, TaskData
 
 
@@ -59,7 +60,7 @@ def regression(
         prepare=_copy_image_to_target if itself else lambda example: example,
         targets=lambda batch: {"value": batch["target"]},
         outputs=lambda output: {"value": output},
-        activate=lambda output: output,
+        activate=Activations((Activation("identity", channels),)),
         units=units,
     )
 

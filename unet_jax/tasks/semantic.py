@@ -1,23 +1,33 @@
 """Semantic segmentation with exclusive or with independent classes."""
 
-import jax
+from typing import Literal
+
 import numpy as np
 from jax.scipy import special as jax_special
 from scipy import special
 
 from unet_jax.arrays import Example
 from unet_jax.errors import UserError
+from unet_jax.tasks.activation import Activation, Activations
 from unet_jax.tasks.task import Array, Task, TaskData
 
 
-def semantic(data: TaskData) -> Task:
+def semantic(
+    data: TaskData, *, average: Literal["probabilities", "logits"] = "probabilities"
+) -> Task:
     """Predicts one class per pixel, by a softmax over all K classes of the data set.
 
     The target is `label i32[*S]`. A prediction is `f32[*S, K]`, K probabilities with a
-    sum of 1.
+    sum of 1. They are averaged over tiles, views and runs; with average="logits" the
+    outputs are averaged before the softmax, as in nnU-Net.
     """
+    count = len(data.classes)
+    softmax, identity = (
+        Activations((Activation(function, count),))
+        for function in ("softmax", "identity")
+    )
     return Task(
-        channels=len(data.classes),
+        channels=count,
         classes=data.classes,
         losses=("label",),
         metrics=("label", "objects"),
@@ -25,7 +35,8 @@ def semantic(data: TaskData) -> Task:
         prepare=_check_exclusive,
         targets=lambda batch: {"label": batch["label"]},
         outputs=lambda output: {"label": output},
-        activate=jax.nn.softmax,
+        activate=identity if average == "logits" else softmax,
+        finish=softmax if average == "logits" else None,
         decide=choose_most_likely,
         probabilities=lambda prediction: prediction,
         entropy=lambda p: entr(p).sum(-1),
@@ -57,7 +68,7 @@ def multilabel(data: TaskData) -> Task:
         prepare=prepare,
         targets=lambda batch: {"label": batch["label"]},
         outputs=lambda output: {"label": output},
-        activate=jax.nn.sigmoid,
+        activate=Activations((Activation("sigmoid", len(classes)),)),
         decide=lambda prediction: (prediction > 0.5).astype(np.uint8),
         probabilities=lambda prediction: prediction,
         entropy=lambda p: (entr(p) + entr(1 - p)).sum(-1),

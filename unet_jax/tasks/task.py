@@ -35,9 +35,9 @@ class TaskData(NamedTuple):
 class Task(NamedTuple):
     """The meaning of a network's output, from the training target to the result.
 
-    The network returns `f32[B, *S, channels]`. `activate` converts it to a *prediction*
-    of the same shape. The predictions of tiles, views and ensemble members are
-    averaged.
+    The network returns `f32[B, *S, channels]`. `activate` and then `finish` convert it
+    to a *prediction* of the same shape. What is averaged over tiles, views and ensemble
+    members is the result of `activate`.
 
     Attributes:
       channels: the number of channels of the output and of a prediction.
@@ -51,7 +51,8 @@ class Task(NamedTuple):
       targets: `batch -> {kind: array}` on the device, after augmentation.
       outputs: `output -> {kind: array}`, the parts of the output that losses of each
         kind compare with `targets`: logits for 'label', numbers for 'value'.
-      activate: `output -> prediction`.
+      activate: from the output to what is averaged, usually the prediction; an
+        `Activations` if it can be exported to other programs.
       vectors: the number of leading channels of a prediction that are the components of
         a vector, one per spatial axis. They are rotated with the image. 0 for none.
       decide: `prediction -> label` of each pixel, `u8` or `i32`; None without classes.
@@ -68,6 +69,8 @@ class Task(NamedTuple):
         read.
       units: the units of predicted values: 'image' (of the input image), 'own' (of the
         target files) or '' for tasks without values.
+      finish: from the mean of activated outputs to the prediction; None if they are the
+        same. NumPy arrays are converted on the host, JAX arrays on the device.
     """
 
     channels: int
@@ -90,3 +93,12 @@ class Task(NamedTuple):
     background: bool = False
     fallback: tuple[Spec, ...] = ()
     units: Literal["", "image", "own"] = ""
+    finish: Callable[[Array], Array] | None = None
+
+    def predict(self, output: jax.Array) -> jax.Array:
+        """Converts an output, or a mean of outputs, to the prediction."""
+        return self.complete(self.activate(output))
+
+    def complete(self, mean: Array) -> Array:
+        """Converts a mean of activated outputs to the prediction."""
+        return self.finish(mean) if self.finish else mean
