@@ -174,7 +174,7 @@ def test_frozen_parameters_do_not_change_and_the_others_do(trained, tiny, tmp_pa
         ({"init_from": "{tmp}"}, r"config.init_from=.*: holds no checkpoint"),
         (
             {"init_from": "{tmp}/text"},
-            r"config.init_from=.*text: is not a safetensors fil",
+            r"config.init_from: .*text: is neither a checkpoint of",
         ),
         ({"init_from": "{run}", "crop": (8, 8, 8)}, "another number of axes"),
         (

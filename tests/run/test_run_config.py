@@ -1,5 +1,6 @@
 """The config of a run: config.json, its comparisons, and consent to its names."""
 
+import copy
 import functools
 import json
 import shutil
@@ -219,3 +220,18 @@ def test_classes_of_an_older_run_that_are_one_text_are_words(tmp_path):
     data = {"name": "folder", "classes": ["background, cell"]}
     (tmp_path / "config.json").write_text(json.dumps({"data": data}))
     assert run_config.read_config(tmp_path)["data"]["classes"] == ["background", "cell"]
+
+
+def test_a_run_that_is_older_than_a_key_of_the_network_continues(
+    trained, tmp_path, monkeypatch
+):
+    config, workdir = trained
+    older = run_config.read_config(workdir)
+    for key in ("head_kernel", "decoder_widths"):
+        del older["model"][key]
+    monkeypatch.setattr(run_config, "read_config", lambda _: older)
+    run_config.check_continues(workdir, config)
+    changed = copy.deepcopy(config)
+    changed.model.head_kernel = 3
+    with pytest.raises(UserError, match="model.head_kernel is absent in the folder"):
+        run_config.check_continues(workdir, changed)

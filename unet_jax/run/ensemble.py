@@ -14,7 +14,7 @@ from unet_jax.data.folders.splits import SPLIT_FILE
 from unet_jax.errors import UserError
 from unet_jax.json_file import read_json
 from unet_jax.run import run_folder
-from unet_jax.run.run_config import list_differences
+from unet_jax.run.run_config import is_later_default, list_differences
 from unet_jax.text import listing
 
 # Members of an ensemble must agree on these keys of pre-processing and config.
@@ -124,6 +124,7 @@ def check_member(
         texts = [
             f"{name} is {new}, and {old} in the first run"
             for name, old, new in list_differences(expected, own)
+            if not is_later_default(name, old, new)
         ]
         if texts:
             raise UserError(

@@ -1,19 +1,17 @@
 """The initial state of a run: random, or with variables of another run or a file."""
 
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from safetensors.numpy import load_file
 
-from unet_jax import logs, parallel
+from unet_jax import logs
 from unet_jax.build.early_checks import check_source
 from unet_jax.build.training import TrainingParts
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.optimizers import format_path
-from unet_jax.run import run_folder
+from unet_jax.run.weights import load_arrays
 from unet_jax.text import listing
 
 MIN_SHARE = 0.5  # of the values that are loaded; less gives a warning
@@ -36,28 +34,9 @@ def create_initial_state(
     check_source(config)
     with prefix_errors(f"config.init_from={config.init_from}"):
         fresh = parts.evaluation.method.variables(state)
-        loaded = _load_arrays(Path(config.init_from).expanduser(), config)
+        loaded = load_arrays(config, fresh)
         merged = _merge_arrays(fresh, loaded)
     return parts.init(key, jax.tree.map(np.asarray, merged))
-
-
-def _load_arrays(source: Path, config: ConfigDict) -> dict[str, np.ndarray]:
-    """Loads the arrays of a run folder's best checkpoint or of a file, by name."""
-    if source.is_file():
-        try:
-            arrays = load_file(source)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise UserError(
-                f"has arrays of a type that NumPy cannot read ({error}); convert them "
-                "to float32 or bfloat16"
-            ) from error
-        return {name.replace(".", "/"): array for name, array in arrays.items()}
-    with run_folder.open_checkpoints(source, config) as checkpoints:
-        _, variables = checkpoints.load_best(parallel.local_devices().abstract)
-    return {
-        format_path(path): np.asarray(array)
-        for path, array in jax.tree_util.tree_leaves_with_path(variables)
-    }
 
 
 def _merge_arrays(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:

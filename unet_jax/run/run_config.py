@@ -10,7 +10,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from unet_jax.build.field_checks import check_fields
-from unet_jax.build.fields import FIELDS, from_plain, make_default_config, may_change
+from unet_jax.build.fields import (
+    FIELDS,
+    UNSET,
+    from_plain,
+    make_default_config,
+    may_change,
+)
 from unet_jax.checkpoint import (
     check_format,
     find_runs,
@@ -28,6 +34,11 @@ CONFIG = "config.json"
 WRITTEN = {  # keys of config.data: folders that data sets write, and files in them
     "records": ("*/about.json",),
     "data_dir": ("*/*/dataset_info.json", "*/*/*/dataset_info.json"),
+}
+# Keys that are newer than the first runs, which have the defaults of the network.
+LATER = {
+    *("data.background", "model.decoder_widths", "model.decoder_hidden"),
+    *("model.up_widths", "model.upsample_conv", "model.head_kernel"),
 }
 EXTERNAL = "external"  # key of config.json: the file of each external name
 
@@ -159,6 +170,8 @@ def check_continues(workdir: Path, config: ConfigDict) -> None:
                 f"{name}: the run is older than this field; its scores are the means "
                 "over all classes, as before"
             )
+        elif is_later_default(name, old, new):
+            continue
         elif old is ABSENT and "." not in name:
             changes.append(f"{name}: the run is older than this field; it is now {new}")
         elif not may_change(name):
@@ -176,7 +189,22 @@ def check_continues(workdir: Path, config: ConfigDict) -> None:
 def _is_later(name: str, old: str) -> bool:
     """Returns True if a run does not have the field because it is older."""
     known = name in [field.name for field in FIELDS]
-    return old is ABSENT and known and ("." not in name or name == "data.background")
+    return old is ABSENT and known and ("." not in name or name in LATER)
+
+
+def is_later_default(name: str, old: str, new: str) -> bool:
+    """Returns True if a run lacks a key that is newer, and another has its default.
+
+    Args:
+      name: of a difference, from `list_differences`.
+      old: the value in one config.
+      new: the value in the other config.
+    """
+    defaults = {field.name: field.default for field in FIELDS if field.name in LATER}
+    default = defaults.get(name, UNSET)
+    if default is UNSET:
+        return False
+    return {old, new} == {ABSENT, json.dumps(default)}
 
 
 def list_differences(old: Any, new: Any, name: str = "") -> list[tuple[str, str, str]]:

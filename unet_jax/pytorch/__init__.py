@@ -1,0 +1,13 @@
+"""Brings weights of PyTorch programs in, without PyTorch and without running code.
+
+A checkpoint is read as data (`checkpoint_file.py`, `unpickling.py`). The names and
+shapes of its tensors tell its network (`recognition.py`); each architecture has a file
+that says which of our variables its tensors become.
+"""
+
+from unet_jax.pytorch.architecture import Architecture
+from unet_jax.pytorch.nnunet import holds_plans
+from unet_jax.pytorch.recognition import Imported, recognise
+from unet_jax.pytorch.resnet import adapt_channels
+
+__all__ = ["Architecture", "Imported", "adapt_channels", "holds_plans", "recognise"]
