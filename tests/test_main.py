@@ -95,7 +95,7 @@ def test_a_mistake_is_one_line_and_a_failure(tmp_path):
 def test_help_and_a_file_of_flags(tmp_path):
     code, stdout, stderr = main("--help")
     assert (code, stderr) == (0, "")
-    assert "--mode=train|evaluate|predict|sample|inspect" in stdout
+    assert "--mode=train|evaluate|predict|export|sample|inspect" in stdout
     assert len(stdout.splitlines()) < 40
     file = tmp_path / "flags.txt"
     file.write_text("--config=isbi\n--config.stepz=3\n")

@@ -36,7 +36,7 @@ MODE = flags.DEFINE_enum(
     "mode",
     "train",
     (
-        *("train", "evaluate", "predict", "sample", "inspect"),
+        *("train", "evaluate", "predict", "export", "sample", "inspect"),
         *("sweep", "crossval", "compare"),
     ),
     "What to do.",
@@ -45,11 +45,11 @@ INPUT = flags.DEFINE_string("input", None, "What to predict: a file, folder or g
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "The folder for predictions, images or the results of a sweep, or the page of a "
-    "comparison.",
+    "The folder for predictions, images, exported files or the results of a sweep, or "
+    "the page of a comparison.",
 )
 ENSEMBLE = flags.DEFINE_list(
-    "ensemble", None, "More run folders to predict or evaluate with."
+    "ensemble", None, "More run folders to predict, evaluate or export with."
 )
 RUNS = flags.DEFINE_list(
     "runs", None, "The run folders to compare: paths and globs, 'runs/a,runs/isbi-*'."
@@ -117,7 +117,7 @@ def _run_mode(_: list[str]) -> None:
                 source,
                 trust=TRUST.value,
                 used=config,
-                predicts=MODE.value in ("predict", "sample"),
+                predicts=MODE.value in ("predict", "export", "sample"),
             )
         from unet_jax.build import early_checks
 

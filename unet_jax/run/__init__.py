@@ -3,6 +3,7 @@
 from unet_jax.run.compare import compare
 from unet_jax.run.crossval import crossval
 from unet_jax.run.evaluate import evaluate
+from unet_jax.run.export import export
 from unet_jax.run.inspect import inspect
 from unet_jax.run.predict import predict
 from unet_jax.run.sample import sample
@@ -13,6 +14,7 @@ __all__ = [
     "compare",
     "crossval",
     "evaluate",
+    "export",
     "inspect",
     "predict",
     "sample",

@@ -34,11 +34,12 @@ class Predictor:
 
     Attributes:
       setup: the parts of the run that predict.
+      members: the variables of each run, on the devices.
     """
 
     def __init__(self, setup: PredictionParts, members: Sequence[Any]) -> None:
         self.setup = setup
-        self._members = members
+        self.members = members
 
     @classmethod
     def load(
@@ -110,7 +111,7 @@ class Predictor:
           UserError: the network cannot take the image, or the task has no classes.
         """
         self._check_classes("probabilities")
-        answer = self._predict_image(image, spacing, Request(prediction=True))
+        answer = self.predict_image(image, spacing, Request(prediction=True))
         return self.setup.task.probabilities(answer["prediction"])
 
     def labels(
@@ -121,7 +122,7 @@ class Predictor:
         Arguments and errors are those of `probabilities`.
         """
         self._check_classes("labels")
-        return self._predict_image(image, spacing, Request())["label"].astype(np.int32)
+        return self.predict_image(image, spacing, Request())["label"].astype(np.int32)
 
     def objects(
         self, image: np.ndarray, spacing: Sequence[float] | None = None
@@ -133,7 +134,7 @@ class Predictor:
         `probabilities`.
         """
         self._check_classes("objects")
-        answer = self._predict_image(image, spacing, Request())
+        answer = self.predict_image(image, spacing, Request())
         if "objects" in answer:
             return answer["objects"]
         independent = self.setup.task.overlapping
@@ -155,7 +156,7 @@ class Predictor:
             raise UserError(
                 "the task of this run predicts no values; call Predictor.labels"
             )
-        return self._predict_image(image, spacing, Request())["values"]
+        return self.predict_image(image, spacing, Request())["values"]
 
     def uncertainty(
         self,
@@ -182,7 +183,7 @@ class Predictor:
         if kind not in ("entropy", "mutual_information"):
             raise UserError(f"kind must be entropy or mutual_information, not {kind!r}")
         self._check_classes("uncertainty")
-        answer = self._predict_image(
+        answer = self.predict_image(
             image, spacing, Request(prediction=True, member_entropy=True)
         )
         return self.measure_uncertainty(answer)[..., int(kind == "mutual_information")]
@@ -206,7 +207,7 @@ class Predictor:
         Raises:
           UserError: the network cannot take the image.
         """
-        answer = self._predict_image(image, spacing, Request())
+        answer = self.predict_image(image, spacing, Request())
         axes = self.setup.preprocessing["spatial_axes"]
         pixels = np.asarray(image)
         pixels = pixels[..., None] if pixels.ndim == axes else pixels
@@ -256,7 +257,7 @@ class Predictor:
         whole = setup.options.postprocess or setup.task.segment or change.changes
         if not whole:
             rows = setup.inference.predict_rows(
-                self._members, shape, reads, request=request, **how
+                self.members, shape, reads, request=request, **how
             )
             done = 0
             for answer in rows:
@@ -267,7 +268,7 @@ class Predictor:
         if change.changes:
             reads = [_make_resampling_reader(read, change) for read in reads]
         answers = setup.inference.predict_images(
-            self._members, change.shape, reads, **how
+            self.members, change.shape, reads, **how
         )
         for answer, scale in zip(answers, scales, strict=True):
             yield self._finish(self._resample_back(answer, change), scale)
@@ -304,9 +305,19 @@ class Predictor:
         total = compute_entropy(task, task.probabilities(own["prediction"]))
         return own | {"member_entropy": total - mutual}
 
-    def _predict_image(
+    def predict_image(
         self, image: np.ndarray, spacing: Sequence[float] | None, request: Request
     ) -> Results:
+        """Returns the results for one image, as `predict_rows` yields them.
+
+        Args:
+          image: as in `probabilities`.
+          spacing: as in `probabilities`.
+          request: the results besides `label` or `values`.
+
+        Raises:
+          UserError: the network cannot take the image.
+        """
         image = self._check_image(image)
         shape = image.shape[:-1]
         with prefix_errors(f"the image of shape {shape}"):

@@ -1,0 +1,1 @@
+"""The parts of mode `export`: its samples, its formats and its texts."""
