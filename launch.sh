@@ -6,6 +6,7 @@
 #   ./launch.sh experiments/<question> [flags]   its sweep, with a table and a figure
 #   ./launch.sh test [pytest flags]      all tests; -m "not slow" leaves out slow ones
 #   ./launch.sh docs [serve]             builds the documentation, or shows it
+#   ./launch.sh web [PORT] [--model=DIR] the page that segments images in a browser
 #   ./launch.sh dev ruff check .         a command of the development environment
 #   ./launch.sh lock                     pins the newest versions in requirements/
 #
@@ -87,6 +88,26 @@ if [ "${1:-}" = lock ]; then
   exit
 fi
 
+# The page needs a Python and npm, but not the environment.
+web() {
+  if [ ! web/node_modules/.package-lock.json -nt web/package-lock.json ]; then
+    command -v npm >/dev/null || {
+      echo "error: npm is missing, which installs onnxruntime-web; install Node.js" >&2
+      exit 1
+    }
+    echo "installing onnxruntime-web into web/node_modules"
+    npm ci --prefix web --ignore-scripts --no-audit --no-fund --silent || {
+      echo "error: onnxruntime-web cannot be installed, which needs the network once;" \
+        "npm ci --prefix web says why" >&2
+      exit 1
+    }
+  fi
+  exec "$python" web/serve.py "$@"
+}
+if [ "${1:-}" = web ]; then
+  web "${@:2}"
+fi
+
 if [[ ${1:-} == experiments/* && ! -e ${1%/}/sweep.py ]]; then
   echo "error: no ${1%/}/sweep.py; there are" experiments/*/sweep.py >&2
   exit 1
@@ -100,6 +121,7 @@ case ${1:-} in
 esac
 case " $* " in
   " experiments/"* | *mode[=\ ]sweep\ * | *mode[=\ ]crossval\ *) extras+=(sweep) ;;
+  *mode[=\ ]export\ *) extras+=(export) ;;
 esac
 if [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; then
   extras+=(cuda)
