@@ -14,10 +14,12 @@ WORDS = {
 FLOORS = {  # other rooms: floor 1
     "methods": 2,
     "inference": 2,
+    "export": 2,
     "build": 3,
     "run": 4,
     "command": 5,
     "api": 6,
+    "convert": 6,
     "__main__": 6,
 }
 DATA_FLOORS = {"files": 0, "folders": 2, "datasets": 3}  # files in data/ itself: 1
