@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from tests.pytorch.comparison import TOLERANCE, compare, randomise
 from tests.pytorch.nnunet_folder import make_plans, write_folder
-from tests.pytorch.test_networks import TOLERANCE, compare, randomise
 from unet_jax.errors import UserError
 from unet_jax.pytorch import recognise
 from unet_jax.pytorch.nnunet_plans import read_plan
