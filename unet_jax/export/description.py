@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unet_jax.export.pipeline import Pipeline
+from unet_jax.models.onnx_nodes import OPSET
 
 FORMAT = 1  # of model.json
 
@@ -67,8 +68,6 @@ def describe_model(
 
 def make_metadata(description: Mapping[str, Any]) -> dict[str, str]:
     """Returns the description as the metadata of an ONNX file, with its opset."""
-    from unet_jax.models.onnx_nodes import OPSET
-
     left_out = ("config", "preprocessing")
     kept = {k: v for k, v in description.items() if k not in left_out}
     return {"opset": str(OPSET), "description": json.dumps(kept, sort_keys=True)}

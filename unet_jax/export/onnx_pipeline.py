@@ -23,7 +23,6 @@ from unet_jax.tasks.activation import Activation, Activations
 from unet_jax.views import View, make_matrix
 
 INPUT, SPACE = "image", ("depth", "height", "width")
-NOTHING = Activations(())
 START, END = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
@@ -57,9 +56,8 @@ def write_onnx(
             f"ONNX files hold the network UNet only, not {type(p.model).__name__}; "
             "leave 'onnx' out of --config.export.formats ('stablehlo' holds any)"
         )
-    activate, finish = (
-        _check_activations(f) for f in (p.task.activate, p.task.finish or NOTHING)
-    )
+    activate = _check_activations(p.task.activate)
+    finish = _check_activations(p.task.finish) if p.task.finish else None
     count = sum(x.size for x in jax.tree.leaves(p.members))
     check_size(count, np.dtype(precision).itemsize)
     nodes = Nodes()
@@ -90,7 +88,7 @@ def write_onnx(
     if len(predictions) > 1:
         factor = nodes.constant("mean", "factor", np.float32(1 / len(predictions)))
         x = nodes.add("mean", "Mul", x, factor)
-    x = _add_activations(nodes, x, finish)
+    x = _add_activations(nodes, x, finish) if finish else x
     x = _add_crop(nodes, x, INPUT, p.axes)
     if p.task.units == "image":
         assert scale is not None
@@ -187,8 +185,6 @@ def _add_crop(nodes: Nodes, x: str, image: str, axes: int) -> str:
 
 def _add_activations(nodes: Nodes, x: str, activations: Activations) -> str:
     """Adds the activation of each group of channels."""
-    if not activations.parts:
-        return x
     results, start = [], 0
     for part in activations.parts:
         piece = x
