@@ -1,5 +1,6 @@
 """Mode `export`: the files of a trained run, and what is refused."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -104,6 +105,27 @@ def test_the_readme_works(exported, tmp_path):
     code = text.split("```python\n")[1].split("```")[0]
     program = f"{code}\nassert probabilities.shape == (1, 2, 64, 64)"
     subprocess.run([sys.executable, "-c", program], cwd=exported, check=True)
+
+
+def test_the_description_for_the_zoo_names_its_files(exported):
+    """Format 0.5.12 refuses a file without its record; the name needs five letters."""
+    import yaml
+
+    folder = exported / "bioimageio"
+    rdf = yaml.safe_load((folder / "rdf.yaml").read_text())
+    assert rdf["name"] == "tiny U-Net"
+    (image,), (result,) = rdf["inputs"], rdf["outputs"]
+    named = [rdf["documentation"], *rdf["covers"], rdf["weights"]["onnx"]]
+    named += [image["test_tensor"], result["test_tensor"]]
+    for file in named:
+        content = (folder / file["source"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == file["sha256"]
+    shapes = [
+        np.load(folder / t["test_tensor"]["source"]).shape for t in (image, result)
+    ]
+    assert shapes[0][2:] == shapes[1][2:]
+    for axis, size in zip(image["axes"][2:], shapes[0][2:], strict=True):
+        assert size >= axis["size"]["min"] > 2 * result["axes"][2]["halo"]
 
 
 @pytest.mark.slow

@@ -98,8 +98,8 @@ def describe_zoo_model(
         **({"license": license} if license else {}),
         "cite": [PAPER],
         "tags": ["unet", "segmentation", "jax"],
-        "documentation": README,
-        **({"covers": [COVER]} if COVER in files else {}),
+        "documentation": _name_file(README, files),
+        **({"covers": [_name_file(COVER, files)]} if COVER in files else {}),
         "inputs": [image],
         "outputs": [result],
         "weights": {
