@@ -9,7 +9,6 @@ const MEASURES = {
   fixed,
   percentile: measurePercentiles,
   standard: measureDeviation,
-  unit,
 };
 
 /** Returns true if the page has the normalisation of this name. */
@@ -26,7 +25,7 @@ export function normalize(image, spec) {
     const channel = new data.constructor(pixels);
     for (let i = 0; i < pixels; i++) channel[i] = data[i * channels + c];
     const measure = MEASURES[spec.name];
-    const scale = measure(channel, spec, { largest: image.largest, index: c });
+    const scale = measure(channel, spec, c);
     const { offset, width, clip, low = -Infinity, high = Infinity } = scale;
     if (width === 0) continue; // a constant channel becomes 0
     for (let i = 0; i < pixels; i++) {
@@ -53,7 +52,7 @@ function measureDeviation(channel) {
 }
 
 /** Reads the numbers of the model: one for each channel, one for all, or none. */
-function fixed(channel, { mean, std, low, high }, { index }) {
+function fixed(channel, { mean, std, low, high }, index) {
   const pick = (numbers, otherwise) =>
     numbers[numbers.length === 1 ? 0 : index] ?? otherwise;
   return {
@@ -62,11 +61,6 @@ function fixed(channel, { mean, std, low, high }, { index }) {
     low: pick(low, -Infinity),
     high: pick(high, Infinity),
   };
-}
-
-/** Divides integers by the largest number of their type. */
-function unit(channel, spec, { largest }) {
-  return { offset: 0, width: largest };
 }
 
 /** Maps two percentiles to 0 and 1. */

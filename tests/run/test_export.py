@@ -15,7 +15,7 @@ import unet_jax
 from unet_jax.errors import UserError
 from unet_jax.optimizers import format_path
 from unet_jax.run import export, train
-from unet_jax.run.exporting import formats, samples
+from unet_jax.run.exporting import formats, samples, web
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -164,6 +164,8 @@ def test_an_ensemble_and_views_are_inside(trained, tiny, image, tmp_path):
         ({"export.formats": ()}, "config.export.formats names no format"),
         ({"export.dtype": "float64"}, "config.export.dtype"),
         ({"export.channels": 2}, "images of 2 channels cannot become images of 1"),
+        ({"export.license": "CC-BY-9"}, "config.export.license='CC-BY-9' is no SPDX"),
+        ({"export.license": "MIT OR ISC"}, "config.export.license='MIT OR ISC' is no"),
         (
             {"predict.postprocess": (ConfigDict({"name": "remove_small"}),)},
             "no format holds 'remove_small'; set --config.predict.postprocess",
@@ -195,6 +197,32 @@ def test_bytes_need_their_type_if_they_are_divided(trained, tmp_path, monkeypatc
     config.normalize = ConfigDict({"name": "theirs:scale"})
     with pytest.raises(UserError, match="'theirs:scale' cannot be exported"):
         pipeline.build_pipeline(config, setup, [])
+
+
+def test_a_format_is_refused_before_images_are_predicted(
+    trained, tmp_path, monkeypatch
+):
+    module = sys.modules["unet_jax.run.export"]
+    monkeypatch.setattr(module, "predict_samples", pytest.fail)
+    monkeypatch.setattr(web, "KINDS", {})
+    config = trained[0].copy_and_resolve_references()
+    config.export.formats = ("onnx", "web")
+    with pytest.raises(UserError, match="'web' shows classes and objects, but not"):
+        export(config, trained[1], output=str(tmp_path / "out"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_both_onnx_files_have_the_precision(trained, tmp_path):
+    import onnx
+
+    config = trained[0].copy_and_resolve_references()
+    config.export.formats, config.export.precision = ("onnx", "web"), "float16"
+    export(config, trained[1], output=str(tmp_path / "out"))
+    for name in ("model.onnx", "web/model.onnx"):
+        graph = onnx.load(tmp_path / "out" / name).graph
+        types = {array.data_type for array in graph.initializer if len(array.dims) > 1}
+        assert types == {onnx.TensorProto.FLOAT16}, name
 
 
 def test_other_files_are_kept(trained, tmp_path):
@@ -234,11 +262,11 @@ def test_a_file_that_predicts_something_else_is_not_kept(
 
 def test_nan_is_a_difference():
     one = [np.ones((1, 2, 2, 1), np.float32)]
-    with pytest.raises(UserError, match="differs"):
-        samples.compare("file", lambda x: x * np.nan, one, one)
-    with pytest.raises(UserError, match="differs"):
-        samples.compare("file", lambda x: x * np.nan, one, one, exact=False)
-    found = samples.compare("file", lambda x: x + 0.01, one, one, exact=False)
+    pairs = samples.Samples(one, one)
+    for precision in (np.float32, np.float16):
+        with pytest.raises(UserError, match="differs"):
+            samples.compare("file", lambda x: x * np.nan, pairs, precision)
+    found = samples.compare("file", lambda x: x + 0.01, pairs, np.float16)
     assert found == pytest.approx(0.01)
     with pytest.raises(UserError, match="by 0.5, more than 0.05"):
-        samples.compare("file", lambda x: x + 0.5, one, one, exact=False)
+        samples.compare("file", lambda x: x + 0.5, pairs, np.float16)

@@ -25,7 +25,6 @@ TYPES = {
 }
 SPECS = [  # of each normalisation that is exported
     {"name": "standard"},
-    {"name": "unit"},
     {"name": "percentile", "low": 3.7, "high": 96.0},
     {"name": "fixed", "mean": (300.5,), "std": (57.5,), "low": (), "high": ()},
     {

@@ -441,8 +441,9 @@ FIELDS = (
           "images to RGB, or RGB images to grey; 0: that of the network.",
           may_change=True),
     Field("export.precision", Literal["float32", "float16"], "float32",
-          "Number type of the network in model.onnx. float16 halves the file; the "
-          "export reports how much the prediction changes.", may_change=True),
+          "Number type of the network in model.onnx and web/model.onnx. float16 halves "
+          "the file; the export reports how much the prediction changes. That of "
+          "bioimageio is float32.", may_change=True),
     Field("export.authors", tuple[str, ...], (),
           "Names of the authors, for bioimageio.", may_change=True),
     Field("export.license", str, "",

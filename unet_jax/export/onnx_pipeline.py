@@ -5,7 +5,7 @@ output `f32[B, K, *S]`. B and S are dynamic, and S may be any size. See `pipelin
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from unet_jax.views import View, make_matrix
 
 INPUT, SPACE = "image", ("depth", "height", "width")
 START, END = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+REMEDY = "leave 'onnx' out of --config.export.formats"
 
 
 def write_onnx(
@@ -51,22 +52,58 @@ def write_onnx(
       UserError: ONNX cannot express a part, or the file would exceed 2 GiB.
     """
     p = pipeline
-    if type(p.model) is not UNet:
-        raise UserError(
-            f"ONNX files hold the network UNet only, not {type(p.model).__name__}; "
-            "leave 'onnx' out of --config.export.formats ('stablehlo' holds any)"
-        )
-    activate = _check_activations(p.task.activate)
-    finish = _check_activations(p.task.finish) if p.task.finish else None
-    count = sum(x.size for x in jax.tree.leaves(p.members))
-    check_size(count, np.dtype(precision).itemsize)
+    check_onnx(p, precision)
     nodes = Nodes()
     scale, image = None, INPUT
     if raw:
         pixels = _add_channels(nodes, INPUT, p)
         scale = add_measure(nodes, pixels, p.axes, p.normalize)
         image = add_scale(nodes, pixels, scale)
-    padded = _add_border(nodes, image, p.borders)
+    x = _add_mean(nodes, _add_border(nodes, image, p.borders), p, precision)
+    if p.task.finish:
+        x = _add_activations(nodes, x, p.task.finish)
+    x = _add_crop(nodes, x, INPUT, p.axes)
+    if p.task.units == "image":
+        assert scale is not None
+        x = add_inverse(nodes, x, scale)
+    if p.task.units == "own":
+        x = _add_target_scale(nodes, x, p)
+    nodes.name_result(x, output)
+    space = SPACE[-p.axes :]
+    channels, dtype = (p.channels, p.dtype) if raw else (p.network_channels, np.float32)
+    return serialize(
+        nodes,
+        [Value(INPUT, dtype, ["batch", channels, *space])],
+        [Value(output, np.float32, ["batch", p.task.channels, *space])],
+        metadata,
+    )
+
+
+def check_onnx(pipeline: Pipeline, precision: type = np.float32) -> None:
+    """Raises UserError if ONNX cannot express a part of a pipeline.
+
+    Args:
+      pipeline: the prediction.
+      precision: the number type of the weights.
+    """
+    p = pipeline
+    if type(p.model) is not UNet:
+        raise UserError(
+            f"ONNX files hold the network UNet only, not {type(p.model).__name__}; "
+            f"{REMEDY} ('stablehlo' holds any)"
+        )
+    for function in (p.task.activate, p.task.finish):
+        if function is not None and not isinstance(function, Activations):
+            raise UserError(
+                "ONNX cannot express the activation of this task, which is no "
+                f"tasks.activation.Activations; {REMEDY}"
+            )
+    count = sum(x.size for x in jax.tree.leaves(p.members))
+    check_size(count, np.dtype(precision).itemsize)
+
+
+def _add_mean(nodes: Nodes, image: str, p: Pipeline, precision: type) -> str:
+    """Adds the mean of the predictions of all members in all views."""
     predictions = []
     for i, variables in enumerate(p.members):
         graph = Graph(
@@ -79,48 +116,26 @@ def write_onnx(
             dtype=precision,
         )
         for view in p.views:
-            x = _add_view(nodes, padded, view, p.axes)
+            x = _add_view(nodes, image, view, p.axes)
             x = _cast(nodes, "precision", x, precision)
             x = _cast(nodes, "precision", add_unet(graph, x), np.float32)
-            x = _add_activations(nodes, x, activate)
+            x = _add_activations(nodes, x, p.task.activate)
             predictions.append(_add_inverse_view(nodes, x, view, p))
     x = functools.reduce(lambda a, b: nodes.add("mean", "Add", a, b), predictions)
-    if len(predictions) > 1:
-        factor = nodes.constant("mean", "factor", np.float32(1 / len(predictions)))
-        x = nodes.add("mean", "Mul", x, factor)
-    x = _add_activations(nodes, x, finish) if finish else x
-    x = _add_crop(nodes, x, INPUT, p.axes)
-    if p.task.units == "image":
-        assert scale is not None
-        x = add_inverse(nodes, x, scale)
-    if p.task.units == "own":
-        each = (-1, *(1,) * p.axes)
-        offset, width = (
-            np.asarray(row, np.float32).reshape(each) for row in p.target_scale
-        )
-        x = nodes.add("units", "Mul", x, nodes.constant("units", "width", width))
-        x = nodes.add("units", "Add", x, nodes.constant("units", "offset", offset))
-    nodes.name_result(x, output)
-    space = SPACE[-p.axes :]
-    channels, dtype = p.network_channels, np.float32
-    if raw:
-        channels, dtype = p.channels, p.dtype
-    return serialize(
-        nodes,
-        [Value(INPUT, dtype, ["batch", channels, *space])],
-        [Value(output, np.float32, ["batch", p.task.channels, *space])],
-        metadata,
-    )
+    if len(predictions) == 1:
+        return x
+    factor = nodes.constant("mean", "factor", np.float32(1 / len(predictions)))
+    return nodes.add("mean", "Mul", x, factor)
 
 
-def _check_activations(function: Callable) -> Activations:
-    """Returns an activation that is data; raises UserError for other functions."""
-    if isinstance(function, Activations):
-        return function
-    raise UserError(
-        "ONNX cannot express the activation of this task, which is no "
-        "tasks.activation.Activations; leave 'onnx' out of --config.export.formats"
+def _add_target_scale(nodes: Nodes, x: str, p: Pipeline) -> str:
+    """Adds the way back to the units of the targets."""
+    each = (-1, *(1,) * p.axes)
+    offset, width = (
+        np.asarray(row, np.float32).reshape(each) for row in p.target_scale
     )
+    x = nodes.add("units", "Mul", x, nodes.constant("units", "width", width))
+    return nodes.add("units", "Add", x, nodes.constant("units", "offset", offset))
 
 
 def _add_channels(nodes: Nodes, image: str, p: Pipeline) -> str:
@@ -183,8 +198,9 @@ def _add_crop(nodes: Nodes, x: str, image: str, axes: int) -> str:
     return nodes.add("crop", "Slice", x, starts, ends, _name_axes(nodes, range(axes)))
 
 
-def _add_activations(nodes: Nodes, x: str, activations: Activations) -> str:
+def _add_activations(nodes: Nodes, x: str, activations: Any) -> str:
     """Adds the activation of each group of channels."""
+    assert isinstance(activations, Activations)  # see check_onnx
     results, start = [], 0
     for part in activations.parts:
         piece = x

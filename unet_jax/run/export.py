@@ -23,14 +23,10 @@ from unet_jax.export.description import describe_model
 from unet_jax.logs import say
 from unet_jax.run import run_folder
 from unet_jax.run.ensemble import list_members
-from unet_jax.run.exporting.formats import FORMATS, PACKAGES
+from unet_jax.run.exporting.formats import FORMATS
 from unet_jax.run.exporting.job import Files, Job
 from unet_jax.run.exporting.readme import write_readme
-from unet_jax.run.exporting.samples import (
-    choose_halo,
-    make_samples,
-    predict_batch,
-)
+from unet_jax.run.exporting.samples import choose_halo, predict_samples
 from unet_jax.run.predictor import Predictor
 from unet_jax.run.run_config import config_to_json
 
@@ -63,14 +59,19 @@ def export(
     _check_empty(target)
     runs = list_members(workdir, ensemble)
     run_folder.create_or_check(runs[0], config)  # refuses the config of another run
-    job = _make_job(config, runs, options)
-    say(f"checking each file on {len(job.samples)} images")
+    whole = _set_whole_images(config, options)
+    predictor = Predictor.from_config(whole, runs)
+    job = _make_job(whole, predictor, runs[0], options)
+    for name in options.formats:
+        FORMATS[name].check(job)
+    samples = predict_samples(predictor, job.pipeline, job.halo)
+    say(f"checking each file on {len(samples.images)} images")
     run_folder.create(target.parent, "output")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         partial = Path(folder) / "files"
         partial.mkdir()
         for name in options.formats:
-            files = FORMATS[name](job)
+            files = FORMATS[name].write(job, samples)
             _write(partial, files.contents)
             _report(files)
         _write(
@@ -93,7 +94,7 @@ def check_packages(formats: Sequence[str]) -> None:
     if not formats:
         raise UserError("config.export.formats names no format; name one, such as onnx")
     for name in formats:
-        for package in PACKAGES[name]:
+        for package in FORMATS[name].packages:
             if importlib.util.find_spec(package) is None:
                 raise UserError(
                     f"config.export.formats: {name!r} needs the package {package}, "
@@ -108,10 +109,8 @@ def _check_empty(target: Path) -> None:
         raise UserError(f"--output={target} is not empty; name a new folder")
 
 
-def _make_job(
-    config: ConfigDict, runs: Sequence[Path], options: SimpleNamespace
-) -> Job:
-    """Loads the runs, and predicts the samples."""
+def _set_whole_images(config: ConfigDict, options: SimpleNamespace) -> ConfigDict:
+    """Returns the config of the predictions of the files, of whole images."""
     setting = dict(config.predict)
     if setting.get("tile"):
         say(
@@ -125,22 +124,24 @@ def _make_job(
         whole.predict.update(changes)
         if converts:
             whole.predict.channels = "convert"
-    predictor = Predictor.from_config(whole, runs)
+    return whole
+
+
+def _make_job(
+    config: ConfigDict, predictor: Predictor, run: Path, options: SimpleNamespace
+) -> Job:
     setup = predictor.setup
-    pipeline = build_pipeline(whole, setup, predictor.members)
+    pipeline = build_pipeline(config, setup, predictor.members)
     halo = setup.model.geometry(pipeline.axes).halo
     tile = choose_halo(halo, pipeline.axes)
-    samples = make_samples(pipeline, tile)
-    picture = runs[0] / run_folder.PICTURE
+    picture = run / run_folder.PICTURE
     return Job(
         name=config.name,
         pipeline=pipeline,
         halo=tile,
         exact=tile == halo,
-        description=describe_model(pipeline, _describe_run(whole, setup), halo),
+        description=describe_model(pipeline, _describe_run(config, setup), halo),
         options=options,
-        samples=samples,
-        expected=[predict_batch(predictor, batch) for batch in samples],
         convert=channel_converter(
             pipeline.channels, pipeline.network_channels, convert=True
         ),

@@ -1,43 +1,63 @@
-"""The formats of `config.export.formats`: each function writes and checks its files."""
+"""The formats of `config.export.formats`."""
 
 from collections.abc import Callable, Mapping
-
-import numpy as np
+from typing import NamedTuple
 
 from unet_jax.export.description import make_metadata, name_output
-from unet_jax.export.onnx_pipeline import write_onnx
+from unet_jax.export.onnx_pipeline import check_onnx, write_onnx
 from unet_jax.export.onnx_session import open_onnx
 from unet_jax.export.stablehlo import LOADER, open_stablehlo, write_stablehlo
 from unet_jax.export.weights import write_weights
 from unet_jax.run.exporting.job import Files, Job
-from unet_jax.run.exporting.samples import compare
-from unet_jax.run.exporting.web import web
-from unet_jax.run.exporting.zoo import bioimageio
+from unet_jax.run.exporting.samples import Samples, compare
+from unet_jax.run.exporting.web import check_page, write_page
+from unet_jax.run.exporting.zoo import check_zoo_model, write_zoo_model
 
 
-def onnx(job: Job) -> Files:
+class Format(NamedTuple):
+    """A format.
+
+    Attributes:
+      check: raises UserError if the format cannot hold the prediction.
+      write: writes the files, and compares them with `Predictor`.
+      packages: that it needs, which the extra `export` installs.
+    """
+
+    check: Callable[[Job], None]
+    write: Callable[[Job, Samples], Files]
+    packages: tuple[str, ...]
+
+
+def _check_nothing(job: Job) -> None:
+    """Accepts any job."""
+
+
+def _check_onnx(job: Job) -> None:
+    check_onnx(job.pipeline, job.precision)
+
+
+def _write_onnx(job: Job, samples: Samples) -> Files:
     """Writes model.onnx."""
-    name, half = "model.onnx", job.options.precision == "float16"
+    name = "model.onnx"
     content = write_onnx(
         job.pipeline,
         name_output(job.pipeline),
         make_metadata(job.description),
-        precision=np.float16 if half else np.float32,
+        precision=job.precision,
     )
-    pairs = job.samples, job.expected
-    difference = compare(name, open_onnx(content), *pairs, exact=not half)
+    difference = compare(name, open_onnx(content), samples, job.precision)
     return Files({name: content}, difference, "onnxruntime")
 
 
-def stablehlo(job: Job) -> Files:
+def _write_stablehlo(job: Job, samples: Samples) -> Files:
     """Writes model.stablehlo, and the program that loads it."""
     name = "model.stablehlo"
     content = write_stablehlo(job.pipeline)
-    difference = compare(name, open_stablehlo(content), job.samples, job.expected)
+    difference = compare(name, open_stablehlo(content), samples)
     return Files({name: content, "load.py": LOADER.encode()}, difference, "jax.export")
 
 
-def safetensors(job: Job) -> Files:
+def _write_safetensors(job: Job, samples: Samples) -> Files:
     """Writes weights.safetensors, or one file for each member of an ensemble."""
     members, about = job.pipeline.members, {"name": job.name}
     names = [f"weights{i}" for i in range(len(members))]
@@ -50,18 +70,13 @@ def safetensors(job: Job) -> Files:
     return Files(contents, None, "")
 
 
-FORMATS: Mapping[str, Callable[[Job], Files]] = {
-    "onnx": onnx,
-    "stablehlo": stablehlo,
-    "safetensors": safetensors,
-    "bioimageio": bioimageio,
-    "web": web,
-}
-# The packages of each format, which the extra `export` installs.
-PACKAGES = {
-    "onnx": ("onnx", "onnxruntime"),
-    "stablehlo": ("flatbuffers",),
-    "safetensors": (),
-    "bioimageio": ("onnx", "onnxruntime", "yaml"),
-    "web": ("onnx", "onnxruntime"),
+ONNX = "onnx", "onnxruntime"
+FORMATS: Mapping[str, Format] = {
+    "onnx": Format(_check_onnx, _write_onnx, ONNX),
+    "stablehlo": Format(_check_nothing, _write_stablehlo, ("flatbuffers",)),
+    "safetensors": Format(_check_nothing, _write_safetensors, ()),
+    "bioimageio": Format(
+        check_zoo_model, write_zoo_model, (*ONNX, "yaml", "packaging")
+    ),
+    "web": Format(check_page, write_page, ONNX),
 }

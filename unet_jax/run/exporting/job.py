@@ -1,6 +1,6 @@
 """The facts that all formats of an export are written from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -19,8 +19,6 @@ class Job(NamedTuple):
       exact: True if tiles with this halo equal the whole image.
       description: the content of model.json.
       options: the keys of `config.export`, as attributes.
-      samples: raw images `[B, *S, C]` for the comparison.
-      expected: the predictions of `Predictor` for them.
       convert: a raw image `[*S, C]` -> one with the channels of the network.
       normalize: an image with these channels -> what the network sees.
       picture: the picture of predictions of the run, as PNG; empty without one.
@@ -32,11 +30,14 @@ class Job(NamedTuple):
     exact: bool
     description: Mapping[str, Any]
     options: SimpleNamespace
-    samples: Sequence[np.ndarray]
-    expected: Sequence[np.ndarray]
     convert: Callable[[np.ndarray], np.ndarray]
     normalize: Callable[[np.ndarray], np.ndarray]
     picture: bytes
+
+    @property
+    def precision(self) -> type:
+        """The number type of networks in ONNX files."""
+        return np.float16 if self.options.precision == "float16" else np.float32
 
 
 class Files(NamedTuple):

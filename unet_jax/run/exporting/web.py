@@ -6,29 +6,21 @@ import numpy as np
 
 from unet_jax.errors import UserError
 from unet_jax.export.description import make_metadata, name_output
-from unet_jax.export.onnx_pipeline import write_onnx
+from unet_jax.export.onnx_pipeline import check_onnx, write_onnx
 from unet_jax.export.onnx_session import open_onnx
 from unet_jax.run.exporting.job import Files, Job
-from unet_jax.run.exporting.samples import compare
+from unet_jax.run.exporting.samples import Samples, compare
 
 FOLDER = "web"
 VERSION = 1  # of the keys that the page reads
 # The result of each task, which the page knows how to decide and to draw.
 KINDS = {"semantic": "exclusive", "multilabel": "independent", "flow": "objects"}
-NORMALIZATIONS = ("fixed", "percentile", "standard", "unit")  # of web/normalize.js
+NORMALIZATIONS = ("fixed", "percentile", "standard")  # of web/normalize.js
 REMEDY = "leave 'web' out of --config.export.formats"
 
 
-def web(job: Job) -> Files:
-    """Writes model.onnx, which takes normalised images, and model.json to a folder.
-
-    The page normalises the whole image and then predicts tiles, so that the tiles do
-    not change the normalisation.
-
-    Raises:
-      UserError: the page cannot show the result of the task, or volumes, or lacks the
-        normalisation.
-    """
+def check_page(job: Job) -> None:
+    """Raises UserError for a prediction that the page cannot compute or show."""
     p = job.pipeline
     task = job.description["task"]
     if task not in KINDS:
@@ -45,17 +37,33 @@ def web(job: Job) -> Files:
             f"config.export.formats: 'web' normalises by {', '.join(NORMALIZATIONS)}, "
             f"but not by {p.normalize['name']!r}; {REMEDY}"
         )
+    check_onnx(p, job.precision)
+
+
+def write_page(job: Job, samples: Samples) -> Files:
+    """Writes model.onnx, which takes normalised images, and model.json to a folder.
+
+    The page normalises the whole image and then predicts tiles, so that the tiles do
+    not change the normalisation.
+    """
+    p = job.pipeline
     name = f"{FOLDER}/model.onnx"
-    metadata = make_metadata(job.description)
-    content = write_onnx(p, name_output(p), metadata, raw=False)
+    content = write_onnx(
+        p,
+        name_output(p),
+        make_metadata(job.description),
+        raw=False,
+        precision=job.precision,
+    )
     session = open_onnx(content)
 
     def predict(batch: np.ndarray) -> np.ndarray:
         return session(np.stack([job.normalize(job.convert(image)) for image in batch]))
 
-    difference = compare(name, predict, job.samples, job.expected)
+    difference = compare(name, predict, samples, job.precision)
     geometry = p.model.geometry(p.axes)
-    page = {"version": VERSION, "kind": KINDS[task], "blend": geometry.halo is None}
+    kind = KINDS[job.description["task"]]
+    page = {"version": VERSION, "kind": kind, "blend": geometry.halo is None}
     description = {**job.description, "page": page}
     text = json.dumps(description, indent=1).encode()
     contents = {name: content, f"{FOLDER}/model.json": text}

@@ -5,20 +5,41 @@ import io
 import numpy as np
 from PIL import Image
 
+from unet_jax.errors import UserError
 from unet_jax.export import bioimageio as zoo
 from unet_jax.export.description import make_metadata, name_output
-from unet_jax.export.onnx_pipeline import write_onnx
+from unet_jax.export.onnx_pipeline import check_onnx, write_onnx
 from unet_jax.export.onnx_session import open_onnx
 from unet_jax.run.exporting.job import Files, Job
 from unet_jax.run.exporting.readme import TILES
-from unet_jax.run.exporting.samples import compare
+from unet_jax.run.exporting.samples import Samples, compare
 
 FOLDER = "bioimageio"
 COVER_SIZE = (640, 320)
 UNKNOWN = "unknown"  # the format needs an author
 
 
-def bioimageio(job: Job) -> Files:
+def check_zoo_model(job: Job) -> None:
+    """Raises UserError for a network or a licence that the format cannot hold."""
+    from packaging.licenses import (
+        InvalidLicenseExpression,
+        canonicalize_license_expression,
+    )
+
+    check_onnx(job.pipeline)
+    license = job.options.license
+    try:
+        known = not license or canonicalize_license_expression(license) == license
+    except InvalidLicenseExpression:
+        known = False
+    if not known or " " in license:
+        raise UserError(
+            f"config.export.license={license!r} is no SPDX identifier; take one of "
+            "https://spdx.org/licenses, such as CC-BY-4.0, or '' to state none"
+        )
+
+
+def write_zoo_model(job: Job, samples: Samples) -> Files:
     """Writes rdf.yaml, model.onnx, test images, a cover and a README to a folder."""
     import yaml
 
@@ -37,12 +58,12 @@ def bioimageio(job: Job) -> Files:
         images = images if raw else [job.normalize(image) for image in images]
         return session(np.stack(images).astype(np.float32))
 
-    difference = compare(zoo.WEIGHTS, predict, job.samples, job.expected)
-    sample = np.stack([job.convert(image) for image in job.samples[-1]])
+    difference = compare(zoo.WEIGHTS, predict, samples)
+    sample = np.stack([job.convert(image) for image in samples.images[-1]])
     files = {
         zoo.WEIGHTS: content,
         zoo.TEST_INPUT: _encode_array(sample.astype(np.float32)),
-        zoo.TEST_OUTPUT: _encode_array(job.expected[-1]),
+        zoo.TEST_OUTPUT: _encode_array(samples.predictions[-1]),
         zoo.README: _write_readme(job).encode(),
     }
     if job.picture:
