@@ -102,5 +102,8 @@ def _are_numbers(plan: Plan, field: str) -> bool:
 
 
 def _set_title(panel: Any, name: str, lower: bool) -> None:
-    panel.set_title(f"{name} ({'lower' if lower else 'higher'} is better)", fontsize=9)
+    score, bracket, options = name.partition("(")
+    better = f"{'lower' if lower else 'higher'} is better"
+    lines = (score, f"{bracket}{options}", better) if options else (score, better)
+    panel.set_title("\n".join(lines), fontsize=9)
     panel.tick_params(labelsize=8)
