@@ -98,7 +98,7 @@ networks = st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(model=networks, shape=images, more=st.integers(0, 20))
 def test_tiles_equal_the_whole_to_the_bit_with_valid_padding(model, shape, more):
     whole, tiled, _ = whole_and_tiled(
@@ -109,7 +109,7 @@ def test_tiles_equal_the_whole_to_the_bit_with_valid_padding(model, shape, more)
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(model=networks, shape=images, more=st.integers(0, 20))
 def test_tiles_equal_the_whole_up_to_rounding_with_same_padding(model, shape, more):
     model = model.clone(padding="SAME")
@@ -342,11 +342,13 @@ def test_blended_tiles_of_nnunet_keep_equal_values():
     np.testing.assert_allclose(got, image, rtol=1e-4, atol=1e-5)
 
 
-def test_the_weights_of_nnunet_have_their_maximum_at_a_pixel():
+@pytest.mark.parametrize("shape", [(16, 32), (8, 16, 16), (7, 12, 9)])
+def test_the_weights_of_nnunet_are_those_of_float16(shape):
+    """The last bit may differ: scipy sums the blur in another order."""
     sliding = pytest.importorskip("nnunetv2.inference.sliding_window_prediction")
     torch = pytest.importorskip("torch")
     expected = sliding.compute_gaussian(
-        (16, 32), dtype=torch.float32, device=torch.device("cpu")
+        shape, value_scaling_factor=10, device=torch.device("cpu")
     )
-    got = tiling._make_gaussian((16, 32), nnunet=True)
-    np.testing.assert_allclose(got, expected.numpy(), atol=1e-6)
+    got = tiling._make_gaussian(shape, nnunet=True)
+    np.testing.assert_allclose(got, expected.float().numpy(), rtol=1e-3, atol=6e-8)

@@ -34,7 +34,6 @@ from unet_jax.errors import UserError
 from unet_jax.geometry import Geometry
 
 DEFAULT_PIXELS = 2**22  # of a tile, mirrored border included
-LEAST_HALF = 6e-9  # weight of a corner of nnU-Net, which multiplies float16 by 10
 
 ReadBox = Callable[[Sequence[slice]], np.ndarray]  # a box within the image -> [*box, C]
 Results = dict[str, np.ndarray]  # named arrays [*S, ...] for a tile or for rows
@@ -348,10 +347,10 @@ def _find_used(tiles: Tiles, tile: tuple[TileSpan, ...]) -> tuple[slice, ...]:
 
 
 def _make_gaussian(shape: Sequence[int], *, nnunet: bool = False) -> np.ndarray:
-    """Returns weights `f32[*S]`: 1 in the middle, and above 0 everywhere.
+    """Returns weights `f32[*S]`, the largest in the middle, and above 0 everywhere.
 
-    With `nnunet`, the middle is a pixel also for even sizes, and the weight of a corner
-    is not raised.
+    With `nnunet`, the middle is a pixel also for even sizes, and the weights are ten
+    times as large and rounded to float16; zeros become the smallest other weight.
     """
     weight = np.ones(())
     for size in shape:
@@ -359,5 +358,7 @@ def _make_gaussian(shape: Sequence[int], *, nnunet: bool = False) -> np.ndarray:
         offset = np.arange(size) - middle
         factor = np.exp(-0.5 * (offset / (size / 8)) ** 2)
         weight = np.multiply.outer(weight, factor)
-    least = LEAST_HALF if nnunet else 1e-3
-    return np.maximum(weight, least).astype(np.float32)
+    if nnunet:
+        weight = (10 * weight).astype(np.float16).astype(np.float32)
+        return np.maximum(weight, weight[weight > 0].min())
+    return np.maximum(weight, 1e-3).astype(np.float32)

@@ -63,19 +63,23 @@ def test_a_network_of_transposed_volumes(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["ZScoreNormalization", "CTNormalization"])
-@pytest.mark.parametrize("shape", [(70, 50), (20, 61)])
+@pytest.mark.parametrize("shape", [(70, 50), (20, 61), (9, 26, 40)])
 def test_predictions(tmp_path, monkeypatch, scheme, shape):
     """Probabilities of whole images: patches, normalisation, mirroring and blending.
 
-    nnU-Net adds its tiles in float16, which would hide differences up to 0.01.
+    nnU-Net adds its tiles in float16, which would hide differences up to 0.01. Here it
+    adds them in float32, with the same weights.
     """
     inference = pytest.importorskip("nnunetv2.inference.predict_from_raw_data")
-    plans = make_plans(2, schemes=(scheme,))
-    fold = write_folder(tmp_path, plans, build(plans), mirrored=(0, 1))
+    axes = len(shape)
+    plans = make_plans(axes, schemes=(scheme,))
+    fold = write_folder(tmp_path, plans, build(plans), mirrored=tuple(range(axes)))
     convert_weights(fold, tmp_path / "run")
     monkeypatch.setattr(torch, "half", torch.float32)
-    exact = functools.partial(inference.compute_gaussian, dtype=torch.float32)
-    monkeypatch.setattr(inference, "compute_gaussian", exact)
+    weigh = functools.partial(inference.compute_gaussian, dtype=torch.float16)
+    monkeypatch.setattr(
+        inference, "compute_gaussian", lambda *a, **k: weigh(*a, **k).float()
+    )
     rng = np.random.default_rng(0)
     image = rng.integers(1, 256, shape, dtype=np.uint8)
 
@@ -84,17 +88,20 @@ def test_predictions(tmp_path, monkeypatch, scheme, shape):
     )
     theirs.initialize_from_trained_model_folder(str(fold.parent), (0,))
     label, expected = theirs.predict_single_npy_array(
-        image[None, None].astype(np.float32),
-        {"spacing": [999.0, 1.0, 1.0]},
+        image.reshape(1, -1, *shape[-2:]).astype(np.float32),
+        {"spacing": [999.0 if axes == 2 else 1.0, 1.0, 1.0]},
         save_or_return_probabilities=True,
     )
     predictor = Predictor.load(tmp_path / "run")
-    got = predictor.probabilities(image)
+    spacing = None if axes == 2 else (1.0, 1.0, 1.0)
+    got = predictor.probabilities(image, spacing=spacing)
     assert got.shape == (*shape, 3)
-    difference = np.abs(got - np.moveaxis(expected[:, 0], 0, -1))
+    difference = np.abs(got - np.moveaxis(expected, 0, -1).reshape(got.shape))
     print(f"{scheme} {shape}: difference {difference.max():.1e}")
     assert difference.max() < TOLERANCE
-    assert (predictor.labels(image) == label[0]).mean() > 0.999
+    assert (
+        predictor.labels(image, spacing=spacing) == label.reshape(shape)
+    ).mean() > 0.999
 
 
 def refuse(words, plans, labels=LABELS, name="2d"):
