@@ -110,7 +110,7 @@ def test_the_graph_of_a_resnet(fields):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", [*CASES, PER_AXIS], ids=str)
+@pytest.mark.parametrize("fields", [*TOGETHER, PER_AXIS], ids=str)
 def test_the_graph_of_a_network_for_volumes(fields):
     expected, got = compute_both(fields, axes=3, batch=1)
     np.testing.assert_allclose(got, expected, atol=2e-6 * np.abs(expected).max() + 1e-6)
