@@ -109,7 +109,7 @@ if [ "${1:-}" = web ]; then
 fi
 
 if [[ ${1:-} == experiments/* && ! -e ${1%/}/sweep.py ]]; then
-  echo "error: no ${1%/}/sweep.py; there are" experiments/*/sweep.py >&2
+  echo "error: no ${1%/}/sweep.py; there are" experiments/*/sweep.py experiments/*/*/sweep.py >&2
   exit 1
 fi
 

@@ -16,7 +16,7 @@ from unet_jax.build.training import build
 from unet_jax.run.sweeping.plan import plan_sweep
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = sorted(p.parent for p in ROOT.glob("experiments/*/sweep.py"))
+FOLDERS = sorted(p.parent for p in ROOT.glob("experiments/**/sweep.py"))
 EXPERIMENTS = sorted(p for p in ROOT.glob("experiments/[a-z]*") if p.is_dir())
 CELLS = {"name": "cells", "train": 2, "val": 1, "test": 1, "unlabelled": 1}
 
@@ -26,11 +26,13 @@ CELLS = {"name": "cells", "train": 2, "val": 1, "test": 1, "unlabelled": 1}
 def test_every_point_of_a_sweep_builds(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the base is found from any folder
     sweep = read_sweep_file(str(folder / "sweep.py"))
-    sweep = sweep._replace(given={"batch_size": 8})
+    eight = {"batch_size": 8}  # an image for each device
+    points = [p._replace(fields={**p.fields, **eight}) for p in sweep.points]
+    sweep = sweep._replace(points=tuple(points))
     config = command.load_config(sweep.base)
     plan = plan_sweep(sweep, config, tmp_path)
     assert len({run.name for run in plan.runs}) == len(plan.runs) > 1
-    for run in plan.runs:
+    for run in {run.point: run for run in plan.runs}.values():  # seeds build alike
         chosen = apply_fields(config, plan.list_fields(run.fields))
         chosen.data = ConfigDict(CELLS)  # needs no download
         build(chosen)

@@ -28,7 +28,7 @@ OWN_FLAGS = (  # those of __main__.py
 )
 FLAGS = rf"--?(config[.\[].*|{'|'.join(OWN_FLAGS)})"
 RUN = ("config.json", "checkpoints", "crossval.json")  # one is in a run folder
-SWEEPS = "experiments/*/*.py"  # sweep files of a checkout, to suggest
+SWEEPS = "experiments/**/*.py"  # sweep files of a checkout, to suggest
 LONGEST_LINE = 1000  # characters of an error
 
 

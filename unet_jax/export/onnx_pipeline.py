@@ -104,6 +104,7 @@ def check_onnx(pipeline: Pipeline, precision: type = np.float32) -> None:
 
 def _add_mean(nodes: Nodes, image: str, p: Pipeline, precision: type) -> str:
     """Adds the mean of the predictions of all members in all views."""
+    assert isinstance(p.model, UNet)  # see check_onnx
     predictions = []
     for i, variables in enumerate(p.members):
         graph = Graph(
