@@ -71,17 +71,27 @@ def page(open_page):
 
 
 @pytest.fixture(scope="session")
-def exported(trained, tmp_path_factory):
-    """The folder web/ of an exported run of semantic segmentation, and the run."""
+def export_run(trained, tmp_path_factory):
+    """A function that exports a run of semantic segmentation with some options.
+
+    It returns the folder web/ and the run.
+    """
     for package in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"no {package}")
     from unet_jax.run.export import export
 
-    config, workdir = trained
-    config = config.copy_and_resolve_references()
-    config.export.formats = ("web",)
-    config.predict.channels = "convert"
-    output = tmp_path_factory.mktemp("exported") / "files"
-    export(config, workdir, output=str(output))
-    return output / "web", workdir
+    def start(**options):
+        config = trained[0].copy_and_resolve_references()
+        config.export.update({"formats": ("web",), **options})
+        config.predict.channels = "convert"
+        output = tmp_path_factory.mktemp("exported") / "files"
+        export(config, trained[1], output=str(output))
+        return output / "web", trained[1]
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def exported(export_run):
+    return export_run()

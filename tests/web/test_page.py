@@ -67,6 +67,16 @@ def test_tiles_of_16_bits_give_what_the_whole_image_gives(
     check_labels(found, Predictor.load(workdir).probabilities(image))
 
 
+def test_a_network_of_16_bits_gives_nearly_the_same(export_run, open_page, tmp_path):
+    folder, workdir = export_run(precision="float16")
+    image = cells(shape=(70, 91), seed=3).test.load(0)["image"]
+    with open_page(folder) as page:
+        assert predict(page, write_image(tmp_path / "cells.png", image)) == ""
+        probabilities = np.load(page.download("Probabilities"))
+    expected = Predictor.load(workdir).probabilities(image)
+    assert 1e-6 < np.abs(probabilities - expected).max() < 0.01
+
+
 def test_the_colours_of_an_image_are_converted(exported, open_page, tmp_path):
     folder, workdir = exported
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
