@@ -24,7 +24,6 @@ from unet_jax.views import View, make_matrix
 
 INPUT, SPACE = "image", ("depth", "height", "width")
 START, END = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-REMEDY = "leave 'onnx' out of --config.export.formats"
 
 
 def write_onnx(
@@ -89,14 +88,14 @@ def check_onnx(pipeline: Pipeline, precision: type = np.float32) -> None:
     p = pipeline
     if type(p.model) is not UNet:
         raise UserError(
-            f"ONNX files hold the network UNet only, not {type(p.model).__name__}; "
-            f"{REMEDY} ('stablehlo' holds any)"
+            f"ONNX files hold the network UNet only, not {type(p.model).__name__} "
+            "('stablehlo' holds any)"
         )
     for function in (p.task.activate, p.task.finish):
         if function is not None and not isinstance(function, Activations):
             raise UserError(
                 "ONNX cannot express the activation of this task, which is no "
-                f"tasks.activation.Activations; {REMEDY}"
+                "tasks.activation.Activations"
             )
     count = sum(x.size for x in jax.tree.leaves(p.members))
     check_size(count, np.dtype(precision).itemsize)

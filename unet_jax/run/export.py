@@ -27,6 +27,7 @@ from unet_jax.run.exporting.formats import FORMATS
 from unet_jax.run.exporting.job import Files, Job
 from unet_jax.run.exporting.readme import write_readme
 from unet_jax.run.exporting.samples import choose_halo, predict_samples
+from unet_jax.run.exporting.zoo import check_license
 from unet_jax.run.predictor import Predictor
 from unet_jax.run.run_config import config_to_json
 
@@ -56,14 +57,15 @@ def export(
     options = SimpleNamespace(**read_section(config, "export"))
     target = Path(output).expanduser()
     check_packages(options.formats)
+    if "bioimageio" in options.formats:
+        check_license(options.license)
     _check_empty(target)
     runs = list_members(workdir, ensemble)
     run_folder.create_or_check(runs[0], config)  # refuses the config of another run
     whole = _set_whole_images(config, options)
     predictor = Predictor.from_config(whole, runs)
     job = _make_job(whole, predictor, runs[0], options)
-    for name in options.formats:
-        FORMATS[name].check(job)
+    _check_formats(job, options.formats)
     samples = predict_samples(predictor, job.pipeline, job.halo)
     say(f"checking each file on {len(samples.images)} images")
     run_folder.create(target.parent, "output")
@@ -100,6 +102,18 @@ def check_packages(formats: Sequence[str]) -> None:
                     f"config.export.formats: {name!r} needs the package {package}, "
                     "which is not installed; run pip install 'unet_jax[export]'"
                 )
+
+
+def _check_formats(job: Job, formats: Sequence[str]) -> None:
+    """Raises UserError if a format cannot hold the prediction."""
+    for name in formats:
+        try:
+            FORMATS[name].check(job)
+        except UserError as error:
+            raise UserError(
+                f"config.export.formats: {name!r} is impossible here: {error}; leave "
+                f"{name!r} out"
+            ) from error
 
 
 def _check_empty(target: Path) -> None:

@@ -76,7 +76,9 @@ FORMATS: Mapping[str, Format] = {
     "stablehlo": Format(_check_nothing, _write_stablehlo, ("flatbuffers",)),
     "safetensors": Format(_check_nothing, _write_safetensors, ()),
     "bioimageio": Format(
-        check_zoo_model, write_zoo_model, (*ONNX, "yaml", "packaging")
+        check_zoo_model,
+        write_zoo_model,
+        (*ONNX, "yaml", "packaging", "packaging.licenses"),  # older ones lack the last
     ),
     "web": Format(check_page, write_page, ONNX),
 }

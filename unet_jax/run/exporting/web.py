@@ -16,7 +16,6 @@ VERSION = 1  # of the keys that the page reads
 # The result of each task, which the page knows how to decide and to draw.
 KINDS = {"semantic": "exclusive", "multilabel": "independent", "flow": "objects"}
 NORMALIZATIONS = ("fixed", "percentile", "standard")  # of web/normalize.js
-REMEDY = "leave 'web' out of --config.export.formats"
 
 
 def check_page(job: Job) -> None:
@@ -25,17 +24,14 @@ def check_page(job: Job) -> None:
     task = job.description["task"]
     if task not in KINDS:
         raise UserError(
-            f"config.export.formats: 'web' shows classes and objects, but not the task "
-            f"{task!r}; {REMEDY}"
+            f"the page shows classes and objects, but not the task {task!r}"
         )
     if p.axes != 2:
-        raise UserError(
-            f"config.export.formats: 'web' shows images, but not volumes; {REMEDY}"
-        )
+        raise UserError("the page shows images, but not volumes")
     if p.normalize["name"] not in NORMALIZATIONS:
         raise UserError(
-            f"config.export.formats: 'web' normalises by {', '.join(NORMALIZATIONS)}, "
-            f"but not by {p.normalize['name']!r}; {REMEDY}"
+            f"the page normalises by {', '.join(NORMALIZATIONS)}, but not by "
+            f"{p.normalize['name']!r}"
         )
     check_onnx(p, job.precision)
 

@@ -1,6 +1,7 @@
 """Writes the folder for the BioImage Model Zoo."""
 
 import io
+import re
 
 import numpy as np
 from PIL import Image
@@ -19,24 +20,32 @@ COVER_SIZE = (640, 320)
 UNKNOWN = "unknown"  # the format needs an author
 
 
-def check_zoo_model(job: Job) -> None:
-    """Raises UserError for a network or a licence that the format cannot hold."""
+def check_license(license: str) -> None:
+    """Raises UserError for a licence that is no SPDX identifier; '' states none."""
     from packaging.licenses import (
         InvalidLicenseExpression,
         canonicalize_license_expression,
     )
 
-    check_onnx(job.pipeline)
-    license = job.options.license
+    if not license:
+        return
     try:
-        known = not license or canonicalize_license_expression(license) == license
+        known = canonicalize_license_expression(license)
     except InvalidLicenseExpression:
-        known = False
-    if not known or " " in license:
-        raise UserError(
-            f"config.export.license={license!r} is no SPDX identifier; take one of "
-            "https://spdx.org/licenses, such as CC-BY-4.0, or '' to state none"
-        )
+        known = ""
+    single = re.fullmatch("[A-Za-z0-9.-]+", known) and "LicenseRef-" not in known
+    if single and known == license:
+        return
+    hint = f"did you mean {known!r}?" if single else "such as CC-BY-4.0; '': none"
+    raise UserError(
+        f"config.export.license={license!r} is no SPDX identifier; take one of "
+        f"https://spdx.org/licenses; {hint}"
+    )
+
+
+def check_zoo_model(job: Job) -> None:
+    """Raises UserError for a network that the format cannot hold."""
+    check_onnx(job.pipeline)
 
 
 def write_zoo_model(job: Job, samples: Samples) -> Files:
