@@ -108,6 +108,14 @@ if [ "${1:-}" = web ]; then
   web "${@:2}"
 fi
 
+case ${1:-} in
+  "" | -* | test | dev | docs | experiments/*) ;;
+  *)
+    echo "error: no command $1; there are test, dev, docs, web, lock," \
+      "experiments/<question> and the flags of main.py" >&2
+    exit 1
+    ;;
+esac
 if [[ ${1:-} == experiments/* && ! -e ${1%/}/sweep.py ]]; then
   echo "error: no ${1%/}/sweep.py; there are" experiments/*/sweep.py experiments/*/*/sweep.py >&2
   exit 1

@@ -110,6 +110,7 @@ def test_mistakes_are_one_line(tmp_path, weights, monkeypatch):
         assert str(code).startswith("error: ")
         assert words in code
         assert "\n" not in code
+        assert not (tmp_path / "run").exists()
 
     run = f"--output={tmp_path / 'run'}"
     fail("the following arguments are required: --output", weights)

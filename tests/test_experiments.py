@@ -52,14 +52,22 @@ def test_the_benchmark_runs(section, tmp_path):
     assert all(float(row["median"]) >= 0 for row in rows)
 
 
-def test_an_experiment_without_a_sweep():
-    command = [ROOT / "launch.sh", "experiments/speed/"]
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("experiments/speed/", "error: no experiments/speed/sweep.py; there are"),
+        ("experiment/elastic", "error: no command experiment/elastic; there are test,"),
+    ],
+)
+def test_a_wrong_first_word_installs_nothing(word, line):
     python = {"PYTHON": sys.executable}
+    command = [ROOT / "launch.sh", word]
     done = subprocess.run(
         command, env=os.environ | python, capture_output=True, text=True
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: no experiments/speed/sweep.py; there are")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
     assert not done.stdout
 
 

@@ -5,6 +5,7 @@ browsers require of pages with several threads.
 """
 
 import argparse
+import json
 import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -67,14 +68,13 @@ def main() -> int:
     )
     flags = parser.parse_args()
     model = flags.model.expanduser().resolve()
-    if not all((model / name).is_file() for name in FILES) and (model / "web").is_dir():
+    if (model / "web").is_dir():
         model /= "web"
-    for name in FILES:
-        if not (model / name).is_file():
-            return _fail(
-                f"--model={flags.model} has no {name}; name the folder web/ of an "
-                "export with --config.export.formats=\"('web',)\""
-            )
+    if missing := _find_missing(model):
+        return _fail(
+            f"--model={flags.model} has no {missing}; name the folder web/ of an "
+            "export with --config.export.formats=\"('web',)\""
+        )
     try:
         server = ThreadingHTTPServer(
             ("127.0.0.1", flags.port), partial(Handler, model=model)
@@ -90,6 +90,19 @@ def main() -> int:
     except KeyboardInterrupt:
         print()
     return 0
+
+
+def _find_missing(model: Path) -> str:
+    """Returns what a folder lacks to be a model of the page, or ''."""
+    for name in FILES:
+        if not (model / name).is_file():
+            return name
+    try:
+        description = json.loads((model / "model.json").read_text())
+    except ValueError:
+        return "model.json that is JSON"
+    is_page = isinstance(description, dict) and "page" in description
+    return "" if is_page else "model.json of the format 'web'"
 
 
 def _fail(text: str) -> int:

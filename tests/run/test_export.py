@@ -220,14 +220,21 @@ def test_a_format_is_refused_before_images_are_predicted(
 
 
 @pytest.mark.slow
-def test_both_onnx_files_have_the_precision(trained, tmp_path):
+def test_the_onnx_files_have_the_precision_and_different_inputs(trained, tmp_path):
     import onnx
 
     config = trained[0].copy_and_resolve_references()
-    config.export.formats, config.export.precision = ("onnx", "web"), "float16"
+    config.export.formats = ("onnx", "web", "onnx")
+    config.export.precision = "float16"
     export(config, trained[1], output=str(tmp_path / "out"))
-    for name in ("model.onnx", "web/model.onnx"):
+    assert (tmp_path / "out/README.md").read_text().count("## model.onnx") == 1
+    # the page refuses the file whose input is not that of its model.json
+    names = {"model.onnx": "image", "web/model.onnx": "normalized_image"}
+    for name, image in names.items():
         graph = onnx.load(tmp_path / "out" / name).graph
+        assert [value.name for value in graph.input] == [image]
+        description = (tmp_path / "out" / name).with_name("model.json").read_text()
+        assert json.loads(description)["input"]["name"] == image
         types = {array.data_type for array in graph.initializer if len(array.dims) > 1}
         assert types == {onnx.TensorProto.FLOAT16}, name
 

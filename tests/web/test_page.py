@@ -94,7 +94,8 @@ def test_objects_are_those_of_the_task(page, tmp_path):
     found = np.array(Image.open(page.download("Objects")))
     seen = normalize.in_memory(normalize.standard)(image)(image)
     session = onnxruntime.InferenceSession(WEB / "model/model.onnx")
-    (output,) = session.run(None, {"image": np.moveaxis(seen, -1, 0)[None]})
+    fed = {"normalized_image": np.moveaxis(seen, -1, 0)[None]}
+    (output,) = session.run(None, fed)
     prediction = np.moveaxis(output[0], 0, -1)
     options = json.loads((WEB / "model/model.json").read_text())["task_options"]
     del options["name"]

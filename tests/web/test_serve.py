@@ -55,6 +55,12 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: --model={tmp_path} has no model.onnx; name")
     assert done.stderr.count("\n") == 1
+    (tmp_path / "model.onnx").touch()
+    for text, missing in (("{", "that is JSON"), ("{}", "of the format 'web'")):
+        (tmp_path / "model.json").write_text(text)
+        done = run(*SERVE, f"--model={tmp_path}")
+        assert done.returncode == 1
+        assert f"has no model.json {missing}; name" in done.stderr
 
 
 @pytest.mark.parametrize("word", ["port", "--models=a", "99999"])

@@ -22,7 +22,7 @@ from unet_jax.models.unet import UNet
 from unet_jax.tasks.activation import Activation, Activations
 from unet_jax.views import View, make_matrix
 
-INPUT, SPACE = "image", ("depth", "height", "width")
+SPACE = "depth", "height", "width"
 START, END = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
@@ -33,6 +33,7 @@ def write_onnx(
     *,
     raw: bool = True,
     precision: type = np.float32,
+    input_name: str = "image",
 ) -> bytes:
     """Returns the ONNX file of a pipeline.
 
@@ -45,6 +46,7 @@ def write_onnx(
         them tile by tile. Values must not have the units of the image then.
       precision: float32, or float16 for the weights and the computation of the
         network; the rest is float32.
+      input_name: the name of the input.
 
     Raises:
       ImportError: onnx is not installed.
@@ -53,15 +55,15 @@ def write_onnx(
     p = pipeline
     check_onnx(p, precision)
     nodes = Nodes()
-    scale, image = None, INPUT
+    scale, image = None, input_name
     if raw:
-        pixels = _add_channels(nodes, INPUT, p)
+        pixels = _add_channels(nodes, input_name, p)
         scale = add_measure(nodes, pixels, p.axes, p.normalize)
         image = add_scale(nodes, pixels, scale)
     x = _add_mean(nodes, _add_border(nodes, image, p.borders), p, precision)
     if p.task.finish:
         x = _add_activations(nodes, x, p.task.finish)
-    x = _add_crop(nodes, x, INPUT, p.axes)
+    x = _add_crop(nodes, x, input_name, p.axes)
     if p.task.units == "image":
         assert scale is not None
         x = add_inverse(nodes, x, scale)
@@ -72,7 +74,7 @@ def write_onnx(
     channels, dtype = (p.channels, p.dtype) if raw else (p.network_channels, np.float32)
     return serialize(
         nodes,
-        [Value(INPUT, dtype, ["batch", channels, *space])],
+        [Value(input_name, dtype, ["batch", channels, *space])],
         [Value(output, np.float32, ["batch", p.task.channels, *space])],
         metadata,
     )

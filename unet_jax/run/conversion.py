@@ -76,12 +76,12 @@ def convert_weights(
             f"decoder, which predicts nothing; train with --config.init_from={source} "
             f"--config.model.encoder={encoder}"
         )
-    run_folder.create(workdir, "output")
-    if any(workdir.iterdir()):
+    if workdir.is_dir() and any(workdir.iterdir()):
         raise UserError(
             f"--output={workdir} is not empty; name a new folder, or empty this one"
         )
     conversion = make_conversion(imported, workdir.resolve().name)
+    run_folder.create(workdir, "output")
     _write(conversion, workdir)
     count = sum(x.size for x in jax.tree.leaves(conversion.variables["params"]))
     logs.say(f"{imported.path} has the weights of {architecture.name}")

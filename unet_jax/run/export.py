@@ -56,8 +56,9 @@ def export(
     """
     options = SimpleNamespace(**read_section(config, "export"))
     target = Path(output).expanduser()
-    check_packages(options.formats)
-    if "bioimageio" in options.formats:
+    formats = tuple(dict.fromkeys(options.formats))
+    check_packages(formats)
+    if "bioimageio" in formats:
         check_license(options.license)
     _check_empty(target)
     runs = list_members(workdir, ensemble)
@@ -65,14 +66,14 @@ def export(
     whole = _set_whole_images(config, options)
     predictor = Predictor.from_config(whole, runs)
     job = _make_job(whole, predictor, runs[0], options)
-    _check_formats(job, options.formats)
+    _check_formats(job, formats)
     samples = predict_samples(predictor, job.pipeline, job.halo)
     say(f"checking each file on {len(samples.images)} images")
     run_folder.create(target.parent, "output")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         partial = Path(folder) / "files"
         partial.mkdir()
-        for name in options.formats:
+        for name in formats:
             files = FORMATS[name].write(job, samples)
             _write(partial, files.contents)
             _report(files)
@@ -80,7 +81,7 @@ def export(
             partial,
             {
                 "model.json": json.dumps(job.description, indent=1).encode(),
-                "README.md": write_readme(job, options.formats).encode(),
+                "README.md": write_readme(job, formats).encode(),
             },
         )
         if target.exists():

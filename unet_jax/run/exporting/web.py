@@ -13,6 +13,8 @@ from unet_jax.run.exporting.samples import Samples, compare
 
 FOLDER = "web"
 VERSION = 1  # of the keys that the page reads
+# By this name the page refuses the other model.onnx of an export, which normalises.
+INPUT = "normalized_image"
 # The result of each task, which the page knows how to decide and to draw.
 KINDS = {"semantic": "exclusive", "multilabel": "independent", "flow": "objects"}
 NORMALIZATIONS = ("fixed", "percentile", "standard")  # of web/normalize.js
@@ -43,13 +45,21 @@ def write_page(job: Job, samples: Samples) -> Files:
     not change the normalisation.
     """
     p = job.pipeline
+    page = {
+        "version": VERSION,
+        "kind": KINDS[job.description["task"]],
+        "blend": p.model.geometry(p.axes).halo is None,
+    }
+    image = {**job.description["input"], "name": INPUT}
+    description = {**job.description, "input": image, "page": page}
     name = f"{FOLDER}/model.onnx"
     content = write_onnx(
         p,
         name_output(p),
-        make_metadata(job.description),
+        make_metadata(description),
         raw=False,
         precision=job.precision,
+        input_name=INPUT,
     )
     session = open_onnx(content)
 
@@ -57,10 +67,6 @@ def write_page(job: Job, samples: Samples) -> Files:
         return session(np.stack([job.normalize(job.convert(image)) for image in batch]))
 
     difference = compare(name, predict, samples, job.precision)
-    geometry = p.model.geometry(p.axes)
-    kind = KINDS[job.description["task"]]
-    page = {"version": VERSION, "kind": kind, "blend": geometry.halo is None}
-    description = {**job.description, "page": page}
     text = json.dumps(description, indent=1).encode()
     contents = {name: content, f"{FOLDER}/model.json": text}
     return Files(contents, difference, "onnxruntime")
