@@ -4,6 +4,7 @@
 """
 
 import ast
+import fnmatch
 import re
 from pathlib import Path
 
@@ -82,3 +83,11 @@ def test_a_decision_is_short_and_numbered(path):
     assert len(text.splitlines()) <= 25
     for word in ("Context", "Choice"):
         assert f"**{word}" in text
+
+
+def test_pytest_enters_every_folder_of_tests(pytestconfig):
+    """By default it leaves out folders that are named build, such as tests/build."""
+    left_out = pytestconfig.getini("norecursedirs")
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for folder in path.relative_to(ROOT).parts[:-1]:
+            assert not any(fnmatch.fnmatch(folder, pattern) for pattern in left_out)

@@ -119,6 +119,14 @@ DEFAULTS = {
         "postprocess": (),
         "seed": 0,
     },
+    "export": {
+        "formats": ("onnx", "stablehlo", "safetensors", "bioimageio"),
+        "dtype": "float32",
+        "channels": 0,
+        "precision": "float32",
+        "authors": (),
+        "license": "",
+    },
     "plan": {"seconds": 60.0, "hours": 8.0},
 }
 MODULES = {
