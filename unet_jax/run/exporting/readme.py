@@ -33,7 +33,8 @@ STABLEHLO = """
 ## model.stablehlo
 
 {raw}
-It needs jax and flatbuffers: `python load.py image.npy {output}.npy`.
+It needs jax and flatbuffers: `python load.py image.npy {output}.npy` predicts one image
+[{space}, {channels}] without the axis of the batch.
 
 - input: {dtype} [batch, {space}, {channels}]
 - output: float32 [batch, {space}, {outputs}]
