@@ -21,8 +21,7 @@ from unet_jax.run import run_folder
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = sorted({p.stem for p in CONFIGS.glob("*.py")} - {"__init__", "base", "saved"})
-
-TAKE_A_STEP = "isbi", "nnunet2d"  # compilation takes a minute for all configs
+TAKE_A_STEP = "isbi", "nnunet2d"  # to compile the steps of all would take a minute
 
 
 @pytest.fixture(scope="session")

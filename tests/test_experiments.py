@@ -68,7 +68,6 @@ def test_a_wrong_first_word_installs_nothing(word, line):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
-    assert not done.stdout
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -72,10 +72,7 @@ def page(open_page):
 
 @pytest.fixture(scope="session")
 def export_run(trained, tmp_path_factory):
-    """A function that exports a run of semantic segmentation with some options.
-
-    It returns the folder web/ and the run.
-    """
+    """A function that exports a run with some options; it returns `exported`."""
     for package in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"no {package}")
@@ -94,4 +91,5 @@ def export_run(trained, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported(export_run):
+    """The folder web/ of an exported run of semantic segmentation, and the run."""
     return export_run()

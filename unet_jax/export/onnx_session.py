@@ -24,8 +24,8 @@ def open_onnx(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
         session = onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # of types that onnxruntime does not publish
         raise UserError(
-            f"onnxruntime cannot compute this network ({one_line(error)}); leave 'onnx'"
-            " out of --config.export.formats"
+            f"onnxruntime cannot compute this network ({one_line(error)}); leave the "
+            "formats with ONNX files out of --config.export.formats"
         ) from error
     (name,) = (value.name for value in session.get_inputs())
 
