@@ -108,24 +108,24 @@ if [ "${1:-}" = web ]; then
   web "${@:2}"
 fi
 
+extras=()
 case ${1:-} in
-  "" | -* | test | dev | docs | experiments/*) ;;
+  test | dev) extras+=(dev) ;;
+  docs) extras+=(docs) ;;
+  "" | -*) extras+=(volumes) ;;
+  experiments/*)
+    extras+=(volumes)
+    [ -e "${1%/}/sweep.py" ] || {
+      echo "error: no ${1%/}/sweep.py; there are" experiments/*/sweep.py \
+        experiments/*/*/sweep.py >&2
+      exit 1
+    }
+    ;;
   *)
     echo "error: no command $1; there are test, dev, docs, web, lock," \
       "experiments/<question> and the flags of main.py" >&2
     exit 1
     ;;
-esac
-if [[ ${1:-} == experiments/* && ! -e ${1%/}/sweep.py ]]; then
-  echo "error: no ${1%/}/sweep.py; there are" experiments/*/sweep.py experiments/*/*/sweep.py >&2
-  exit 1
-fi
-
-extras=()
-case ${1:-} in
-  test | dev) extras+=(dev) ;;
-  docs) extras+=(docs) ;;
-  *) extras+=(volumes) ;;
 esac
 case " $* " in
   " experiments/"* | *mode[=\ ]sweep\ * | *mode[=\ ]crossval\ *) extras+=(sweep) ;;
