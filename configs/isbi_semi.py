@@ -8,7 +8,8 @@ Command   python main.py --config=configs/isbi_semi.py --config.data.manual_dir=
 
 Measured  with 500 steps, ramp_up=200, three seeds: Dice of membranes 0.795, pixel error
           0.096; the baseline below 0.801 and 0.092 (2026-11-26, 2 shared CPU cores, jax
-          0.10.2): experiments/semi_supervised. Not measured with all 3000 steps
+          0.10.2, commit 994ed1b). experiments/few_images has other numbers of slices.
+          Not measured with all 3000 steps
 
 Baseline: --config.method.name=supervised --config.ema=0.99 trains on the same three
 slices and predicts with averaged parameters like the teacher. All four examples of its
