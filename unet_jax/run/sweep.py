@@ -104,12 +104,12 @@ def run_sweep(
         presence.announce(workdir) as present,
     ):
         study = Study(plan, workdir, present)
-        worker = Worker(plan, workdir, output or workdir, study)
+        worker = Worker(plan, workdir, output or workdir, study, at_once=workers)
         worker.write_results()
         with show_progress(plan.kind, plan.trials, silent=True) as report:
             worker.report = report
             while not received and not worker.has_ended():
-                worker.look(workers, present, received)
+                worker.look(present, received)
             if received:
                 worker.stop(present)
         results = worker.write_results()

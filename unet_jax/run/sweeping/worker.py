@@ -35,9 +35,12 @@ STOPPED |= {-signal.SIGINT, -signal.SIGTERM}  # of those that had nothing to sav
 class Worker:
     """The runs of this worker, and the results of all."""
 
-    def __init__(self, plan: Plan, workdir: Path, output: Path, study: Study) -> None:
+    def __init__(
+        self, plan: Plan, workdir: Path, output: Path, study: Study, *, at_once: int
+    ) -> None:
+        """Makes a worker that trains `at_once` runs at the same time."""
         self._plan, self._workdir, self._output = plan, workdir, output
-        self._study = study
+        self._study, self._at_once = study, at_once
         self._trials: list[Trial] = []
         self._results: tuple[TrialResult, ...] = ()
         self._next_claim = 0.0
@@ -49,7 +52,7 @@ class Worker:
         everything = len(ended) == len(self._results) >= self._plan.trials
         return everything and not self._trials
 
-    def look(self, workers: int, present: Presence, received: Sequence[int]) -> None:
+    def look(self, present: Presence, received: Sequence[int]) -> None:
         """Looks after the runs of this worker once, and starts further ones."""
         present.renew()
         for trial in list(self._trials):
@@ -65,7 +68,7 @@ class Worker:
             elif time.monotonic() >= trial.next_look:
                 trial.next_look = time.monotonic() + PAUSE
                 self._check(trial)
-        if len(self._trials) < workers and time.monotonic() >= self._next_claim:
+        if len(self._trials) < self._at_once and time.monotonic() >= self._next_claim:
             if claim := self._study.claim():
                 trial = Trial(self._plan, claim, self._workdir)
                 self._trials.append(trial)
@@ -180,20 +183,29 @@ class Worker:
             parts.append(f"best {names} {score:.4f}")
         if sys.stdout.isatty():  # elsewhere, each end of a run has its line
             self.report(done, note="; ".join(parts[1:]))
-        if left := self._estimate_left(done):
-            parts.append(f"about {logs.format_seconds(left)} left")
+        left = estimate_left(self._results, self._plan.trials, self._at_once)
+        if left:
+            parts.append(f"about {logs.format_seconds(60 * left)} left")
         return f"; {'; '.join(parts)}"
 
-    def _estimate_left(self, done: int) -> float | None:
-        """Returns the seconds that the sweep may still take; None if not known."""
-        times = [
-            r.minutes for r in self._results if r.state == "complete" and r.minutes
-        ]
-        if not times or done == self._plan.trials:
-            return None
-        at_once = sum(result.state == "running" for result in self._results)
-        at_once = max(at_once, len(self._trials), 1)
-        return 60 * statistics.mean(times) * (self._plan.trials - done) / at_once
+
+def estimate_left(
+    results: Sequence[TrialResult], trials: int, at_once: int
+) -> float | None:
+    """Returns the minutes that a sweep may still take; None if not known.
+
+    Args:
+      results: of the runs until now.
+      trials: the number of runs of the sweep.
+      at_once: the number of runs that this worker trains at the same time. Other
+        workers may train further ones.
+    """
+    times = [r.minutes for r in results if r.state == "complete" and r.minutes]
+    left = trials - sum(result.state in ENDED for result in results)
+    if not times or not left:
+        return None
+    running = sum(result.state == "running" for result in results)
+    return statistics.mean(times) * left / min(max(running, at_once), left)
 
 
 def _describe_end(scores: Mapping[str, float | None], lines: Sequence[str]) -> str:
