@@ -127,15 +127,26 @@ def _compare_hashed(
             first, second = first[apart], second[apart]
             for start in range(0, len(first), PAIRS):
                 a, b = first[start : start + PAIRS], second[start : start + PAIRS]
-                # a projection never increases a distance
-                gap = np.square(projected[a] - projected[b]).sum(1)
-                near = gap < 2 - 2 * SIMILAR_DETAILS
-                a, b = a[near], b[near]
-                similar = (details[a] * details[b]).sum(1) > SIMILAR_DETAILS
-                a, b = a[similar], b[similar]
-                similar = (whole[a] * whole[b]).sum(1) > SIMILAR
+                similar = _are_similar(whole, details, projected, a, b)
                 pairs = np.sort(chosen[np.stack([a[similar], b[similar]], 1)], axis=1)
                 yield from ((i, j) for i, j in pairs.tolist() if groups.join(i, j))
+
+
+def _are_similar(
+    whole: np.ndarray,
+    details: np.ndarray,
+    projected: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+) -> np.ndarray:
+    """Compares rows `a` with rows `b`; returns `bool[pairs]`."""
+    # a projection never increases a distance, so most pairs need no more than it
+    gap = np.square(projected[a] - projected[b]).sum(1)
+    similar = gap < 2 - 2 * SIMILAR_DETAILS
+    for rows, threshold in ((details, SIMILAR_DETAILS), (whole, SIMILAR)):
+        i, j = a[similar], b[similar]
+        similar[similar] = (rows[i] * rows[j]).sum(1) > threshold
+    return similar
 
 
 def _principal_axes(rows: np.ndarray) -> np.ndarray:
