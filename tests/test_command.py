@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from unet_jax import command
+from unet_jax.build import sweep_file
 from unet_jax.configs import isbi
 from unet_jax.errors import UserError
 
@@ -408,6 +409,46 @@ def test_a_sweep_file_that_does_not_exist(parse, monkeypatch):
     questions = "border_weight/nuclei", "elastic"  # files of a question may be deeper
     sweeps = {f"experiments/{question}/sweep.py" for question in questions}
     assert sweeps <= set(available.split(", "))
+
+
+@pytest.mark.parametrize(
+    ("base", "content", "message"),
+    [
+        ("sweep.py", None, "sweep.py is a sweep file, too; name a config"),
+        ("base.py", "", "base.py has no function get_config()"),
+        (
+            "base.py",
+            "\nx = 1/0",
+            "base.py, line 2: ZeroDivisionError: division by zero",
+        ),
+        ("base.py", "def (", "base.py, line 1: invalid syntax"),
+        (
+            "base.py",
+            "def get_config(): return 3",
+            "base.py: get_config() returned int,",
+        ),
+    ],
+)
+def test_a_wrong_base_of_a_sweep(parse, tmp_path, monkeypatch, base, content, message):
+    monkeypatch.chdir(tmp_path)
+    sweep_file.read_sweep_file.cache_clear()
+    Path("sweep.py").write_text(f"base = '{base}'\npoints = {{'a': {{}}}}")
+    if content is not None:
+        Path(base).write_text(content)
+    with pytest.raises(SystemExit) as end:
+        parse("--config=sweep.py")
+    assert str(end.value.code).startswith(f"error: sweep.py: base: {message}")
+
+
+def test_a_mode_without_its_config_and_with_one_that_it_cannot_use(parse):
+    with pytest.raises(SystemExit) as end:
+        parse("--mode=sweep", "--workdir=runs/grid")
+    assert str(end.value.code) == (
+        "error: --mode=sweep needs --config with a sweep file; the one that started a "
+        "sweep continues it"
+    )
+    with pytest.raises(SystemExit, match="--mode=compare takes no --config; the conf"):
+        parse("--mode=compare", "--config=isbi")
 
 
 def test_the_default_folder_of_a_sweep_is_named_after_its_question(tmp_path):

@@ -30,7 +30,10 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 ORIGINALS = command.copy_loaded_configs(flags.FLAGS[CONFIG.name])
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run folder. Default: runs/<config.name>."
+    "workdir",
+    None,
+    "The run folder. Default: runs/<config.name>. Of a sweep: runs/<question> for "
+    "experiments/<question>/sweep.py, and runs/<file> for other sweep files.",
 )
 MODE = flags.DEFINE_enum(
     "mode",
@@ -45,8 +48,8 @@ INPUT = flags.DEFINE_string("input", None, "What to predict: a file, folder or g
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "The folder for predictions, images, exported files or the results of a sweep, or "
-    "the page of a comparison.",
+    "The folder for predictions, images, exported files or the results of a sweep "
+    "(default: its --workdir), or the page of a comparison (default: compare.html).",
 )
 ENSEMBLE = flags.DEFINE_list(
     "ensemble", None, "More run folders to predict, evaluate or export with."

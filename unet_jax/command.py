@@ -164,11 +164,8 @@ def copy_loaded_configs(flag: flags.Flag) -> list[ConfigDict]:
 
     def load_and_copy(argument: str) -> ConfigDict:
         # the fields of the command line are those of the base of a sweep
-        source = argument
-        if sweep_file.is_sweep_file(argument):
-            base = sweep_file.read_sweep_file(argument).base
-            source = find_config(base, f"{argument}: base")
-        config = load(source)
+        sweeps = sweep_file.is_sweep_file(argument)
+        config = _load_base(argument) if sweeps else load(argument)
         if not isinstance(config, ConfigDict):
             # ml_collections keeps an OSError of the file until the config is used
             getattr(config, "name", None)
@@ -184,6 +181,21 @@ def copy_loaded_configs(flag: flags.Flag) -> list[ConfigDict]:
 
     flag.parser.parse = load_and_copy
     return copies
+
+
+def _load_base(path: str) -> ConfigDict:
+    """Returns the config that a sweep file names."""
+    base, place = sweep_file.read_sweep_file(path).base, f"{path}: base"
+    source = find_config(base, place)
+    file, _ = split_argument(source)
+    if sweep_file.is_sweep_file(file):
+        raise UserError(f"{place}: {base} is a sweep file, too; name a config")
+    try:
+        return load_config(source)
+    except Exception as error:
+        if line := _in_file(error, file):
+            raise UserError(f"{place}: {line}") from error
+        raise
 
 
 def _check_is_config(config: Any, source: str) -> None:
@@ -333,6 +345,16 @@ def _with_config(argv: list[str]) -> list[str]:
     # a field that is set twice has the last value; ml_collections would join tuples
     given = list({_field(a) or (i, a): a for i, a in enumerate(given)}.values())
     named = [a for a in given if re.match(r"--?config(=|$)", a)]
+    if not named and "--mode=sweep" in given:
+        raise UserError(
+            "--mode=sweep needs --config with a sweep file; the one that started a "
+            "sweep continues it"
+        )
+    if named and "--mode=compare" in given:
+        raise UserError(
+            "--mode=compare takes no --config; the configs are those of the runs in "
+            "--runs"
+        )
     if not named:
         workdir = next((a.split("=", 1)[1] for a in given if "-workdir=" in a), None)
         ran = workdir and _holds_run(Path(workdir).expanduser())

@@ -1,5 +1,6 @@
 """Sweep files: what they say, and one line for each mistake."""
 
+import numpy as np
 import pytest
 
 import unet_jax
@@ -26,6 +27,23 @@ def test_points(write):
     assert sweep.base == "isbi"
     assert sweep.points == (Point("a", {"steps": 5}), Point("b", {}))
     assert (sweep.seeds, sweep.scores) == ((0, 1), ("test/dice",))
+
+
+def test_numbers_of_numpy_are_numbers(write):
+    start = "import numpy as np\nbase = 'isbi'\n"
+    sweep = read_sweep_file(write(start + "seeds = np.arange(2)\npoints = {'a': {}}"))
+    assert repr(sweep.seeds) == "(0, 1)"
+    space = "{'name': 'integer', 'low': np.int64(1), 'high': np.int8(3)}"
+    read = read_sweep_file.__wrapped__(write(f"{start}space = {{'steps': {space}}}"))
+    assert repr(read.space["steps"]) == "{'name': 'integer', 'low': 1, 'high': 3}"
+    axes = {
+        "optimizer.learning_rate": np.logspace(-3, -2, 2),
+        "crop": [np.int64([8, 8])],
+    }
+    assert [*unet_jax.grid(axes)] == [
+        "learning_rate=0.001_crop=8x8",
+        "learning_rate=0.01_crop=8x8",
+    ]
 
 
 def test_points_may_be_pairs_and_data(write):
@@ -76,6 +94,13 @@ POINTS = "base = 'isbi'\npoints = {'a': {}}\n"
         (POINTS + "seeds = 'one'", "seeds must be a tuple"),
         (POINTS + "scores = (1,)", "scores must be a tuple"),
         (POINTS + "fields = 3", "fields must be a dict, not 3"),
+        (POINTS + "trials = 3", r"trials are for space\(\), not for points\(\)"),
+        (POINTS + "seeds = True", "seeds must be a tuple"),
+        ("base = 3\npoints = {'a': {}}", "base must be text, not 3; name a config"),
+        ("base = 'isbi'\npoints = {'b': {3: 5}}", "point 'b': 3 is not the name of a"),
+        ("base = 'isbi'\npoints = {'b': {'': 5}}", "point 'b': '' is not the name of"),
+        (POINTS + "fields = {None: 3}", "fields: None is not the name of a field"),
+        ("base = 'isbi'\nspace = {1: {}}", r"space\(\): 1 is not the name of a field"),
         (
             POINTS + "seed = 3",
             "'seed' is not a name of a sweep file; did you mean 'seeds'",

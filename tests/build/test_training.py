@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from unet_jax.build import training
 from unet_jax.build.evaluation import build_evaluation
 from unet_jax.build.training import build
 from unet_jax.colours import OKABE_ITO
@@ -114,3 +115,27 @@ def test_without_the_coarsest_of_two_outputs_the_loss_is_that_of_the_finest(tiny
     finest = compute_loss(False, True)
     np.testing.assert_allclose(compute_loss(True, False), finest, rtol=1e-5)
     assert abs(compute_loss(True, True) - finest) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("data", {"name": "cels"}, "config.data.name: unknown name 'cels'"),
+        ("data", {"name": "cells", "shap": (16, 16)}, "mean --config.data.shape"),
+        ("data", {"name": "cells", "train": -3}, "config.data.train must be"),
+        ("normalize", {"name": "x"}, "config.normalize.name: unknown name"),
+        ("weight_map", {"name": "x"}, "config.weight_map.name: unknown name"),
+        ("sampling", {"name": "x"}, "config.sampling.name: unknown name"),
+        ("parallel", {"name": "x"}, "config.parallel.name: unknown name"),
+        ("augment", ({"name": "turn"},), r"config.augment\[0\]: the crop \(16, 32\)"),
+    ],
+)
+def test_a_mistake_is_found_before_the_data_are_read(
+    tiny, monkeypatch, field, value, message
+):
+    tiny.crop = (16, 32)
+    tiny[field] = value
+    monkeypatch.setattr(training, "load_splits", None)
+    for check in (training.check_specs, training.build):
+        with pytest.raises(UserError, match=message):
+            check(tiny)

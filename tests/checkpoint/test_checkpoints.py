@@ -15,6 +15,7 @@ from orbax.checkpoint import v1 as ocp
 
 from unet_jax.checkpoint import (
     Checkpoints,
+    check_trained,
     checkpoint_files,
     clean,
     list_steps,
@@ -442,3 +443,13 @@ def test_remains_of_interrupted_saves_are_removed(tmp_path):
     (folder / "notes").mkdir()
     clean(tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "notes"]
+
+
+def test_the_folder_of_a_sweep_is_no_run(tmp_path):
+    (tmp_path / "journal.log").touch()
+    with pytest.raises(UserError, match="the runs of a sweep; name one of them$"):
+        check_trained(tmp_path)
+    for name in ("b-0", "a-0"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"one of them, such as {tmp_path}/a-0$"):
+        check_trained(tmp_path)

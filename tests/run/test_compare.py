@@ -63,6 +63,25 @@ def test_the_direction_of_the_best_comes_from_the_metric(make_run):
     assert comparison.warnings == []
 
 
+def test_scores_with_the_same_text_are_equal(make_run):
+    first = make_run("a", {"dice": 0.90001, "iou": 0.80001})
+    other = make_run("b", {"dice": 0.90002, "iou": 0.80002})
+    third = make_run("c", {"dice": 0.90003, "iou": 0.79})
+    assert best(compared(first, other)) == {"dice": [], "iou": []}
+    assert best(compared(first, other, third)) == {"dice": [], "iou": [0, 1]}
+
+
+def test_the_table_has_the_states_of_runs_that_have_not_finished(
+    make_run, tiny, tmp_path, capsys
+):
+    rows = [{"step": 2, "train/loss": 1.0}]
+    runs = [str(make_run("a" * 30, rows=rows)), str(make_run("b", {"dice": 1.0}))]
+    compare(tiny, tmp_path, runs=runs, output=str(tmp_path / "c.html"))
+    shown = capsys.readouterr().out
+    assert re.search(r"^ +dice +state$", shown, re.MULTILINE)
+    assert re.search(r"^a{30} +\S+ +unfinished: step 2 of 4$", shown, re.MULTILINE)
+
+
 def test_scores_that_are_computed_in_different_ways_have_no_best(make_run, tiny):
     metrics = [{"name": "f1"}, {"name": "dice"}]
     strict = [{"name": "f1", "threshold": 0.9}, {"name": "dice"}]

@@ -271,7 +271,7 @@ SOURCE = {"source": "configs/folder.py", "given": {}}
         ({"folds": 0}, {}, "config.data.folds must be at least 3, not 0"),
         ({"folds": 2}, {}, "config.data.folds must be at least 3, not 2"),
         ({"folds": 8}, {}, "folds must be at least 3 and at most 7"),
-        ({"name": "cells"}, {}, "has no folds; folder, isbi2012 have"),
+        ({"name": "cells"}, {}, "has no folds; name one that has: folder, isbi2012"),
     ],
 )
 def test_what_cannot_be_cross_validated(

@@ -16,6 +16,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 
@@ -27,7 +28,14 @@ from unet_jax.run import run_folder
 from unet_jax.run.sweep import run_sweep, sweep
 from unet_jax.run.sweeping import distributions, presence, study, trial, worker
 from unet_jax.run.sweeping.plan import plan_sweep
-from unet_jax.run.sweeping.results import Row, State, describe_table
+from unet_jax.run.sweeping.results import (
+    Row,
+    State,
+    TrialResult,
+    describe_table,
+    make_markdown,
+    make_table,
+)
 
 ROOT = Path(__file__).parents[2]
 STUB = """
@@ -151,7 +159,9 @@ def test_added_seeds_and_points_continue_and_changed_ones_are_refused(
     changed = more._replace(points=(Point("low", {RATE: 1.5}), *more.points[1:]))
     with pytest.raises(UserError, match="another point 'low': .*rate is 1.0 there"):
         run_sweep(changed, config, folder)
-    with pytest.raises(UserError, match="'third-0', which is not in the sweep any"):
+    with pytest.raises(
+        UserError, match="runs 'third-0', 'third-1', which are not in the"
+    ):
         run_sweep(make_sweep(seeds=(0, 1)), config, folder)
 
 
@@ -235,8 +245,8 @@ def test_new_scores_of_a_finished_sweep_are_read_from_its_runs(stub, config, tmp
         ("0.5", "4"),
     ]
     assert "best: high." in (folder / "results.md").read_text()
-    with pytest.raises(UserError, match="scores.json has no test/dice/0; it has"):
-        run_sweep(make_sweep(scores=("test/dice/0",)), config, folder)
+    with pytest.raises(UserError, match="scores.json has no val/loss; available:"):
+        run_sweep(make_sweep(scores=("val/loss",)), config, folder)
 
 
 @pytest.mark.parametrize(
@@ -266,8 +276,8 @@ def test_the_command_names_failed_runs_in_an_error(stub, tmp_path):
     with pytest.raises(UserError) as caught:
         sweep(command.load_config("quickstart"), workdir, source=str(file), given={})
     assert str(caught.value) == (
-        f"1 of 2 runs failed: fails; read {workdir}/logs, and correct them in the "
-        "sweep file, or start the command again to repeat them"
+        f"1 of 2 runs failed: fails; {workdir}/logs has the reasons. The same command "
+        "repeats them, with the changes that you make to the sweep file"
     )
 
 
@@ -308,9 +318,8 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(stub, config, tmp_path, c
     assert code == 1
     assert [run.state for run in results] == ["failed", "complete"]
     assert results[0].reason == "exit code 1\nerror: the disk is full"
-    assert "fails: failed (exit code 1: error: the disk is full)" in (
-        capsys.readouterr().out
-    )
+    line = "exit code 1; the last line of its log: error: the disk is full"
+    assert f"fails: failed ({line})" in capsys.readouterr().out
     assert "    error: the disk is full" in (folder / "results.md").read_text()
     stub.write_text(STUB.replace('startswith("fail")', 'startswith("never")'))
     code, _ = run_sweep(make_sweep(points=points), config, folder)
@@ -506,11 +515,115 @@ def test_a_folder_of_another_sweep_is_refused(stub, config, tmp_path, monkeypatc
     refuses("another sweep", make_sweep(points=(), space=space))
     other = copy.deepcopy(config)
     other.batch_size = 16
-    refuses("quickstart differs from that of the first worker", make_sweep(), other)
+    changed = "quickstart has changed since the sweep began: batch_size was 8 and is 16"
+    refuses(changed, make_sweep(), other)
     monkeypatch.setattr("unet_jax.run.sweeping.plan.hash_code", lambda: "0")
-    refuses("the code of unet_jax differs", make_sweep())
+    refuses("the code of unet_jax has changed since the sweep", make_sweep())
     (folder / "journal.log").write_text("{\n{\n")
     refuses("journal.log is damaged", make_sweep())
+
+
+def test_a_changed_sweep_file_is_refused_while_another_worker_is_alive(
+    stub, config, tmp_path
+):
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    one, two, three = (Point(name, {RATE: 1.0}) for name in "abc")
+    with presence.announce(folder) as present:
+        plan = plan_sweep(make_sweep(points=(one, two)), config, folder)
+        first = study.Study(plan, folder, present)
+        for points in ((one,), (one, two, three), (one, Point("b", {RATE: 2.0}))):
+            with pytest.raises(UserError) as caught:
+                run_sweep(make_sweep(points=points), config, folder)
+            assert str(caught.value) == (
+                f"{folder}: another worker runs this sweep, and its sweep file has "
+                f"other runs ({'c' if three in points else 'b'}); stop it, or wait for "
+                "its end, and start this command again"
+            )
+        assert [run.state for run in first.list_results()] == ["waiting"] * 2
+    code, results = run_sweep(make_sweep(points=(one, three)), config, folder)
+    assert (code, [run.name for run in results]) == (0, ["a", "c"])
+
+
+def test_a_failed_run_without_a_reason_is_in_the_table(config, tmp_path):
+    plan = plan_sweep(make_sweep(), config, tmp_path)
+    run = TrialResult("low", tmp_path / "low", "low", None, {}, "failed", {})
+    assert "`low` failed: no reason is recorded" in make_markdown(plan, [run])
+
+
+def test_the_folder_of_a_cross_validation_is_refused(stub, config, tmp_path):
+    """The journal of one that was interrupted before its first fold is not there."""
+    (tmp_path / "crossval.json").write_text('{"folds": ["fold-0"]}')
+    with pytest.raises(UserError, match="a cross-validation; continue it with --mode="):
+        run_sweep(make_sweep(), config, tmp_path)
+
+
+def test_the_runs_of_a_cross_validation_are_another_sweep(stub, config, tmp_path):
+    run_sweep(make_sweep(kind="cross-validation"), config, tmp_path / "sweep")
+    with pytest.raises(UserError, match=r"kind is cross-validation there and points"):
+        run_sweep(make_sweep(), config, tmp_path / "sweep")
+
+
+def test_an_undefined_score_of_one_seed_is_counted(config, tmp_path):
+    plan = plan_sweep(make_sweep(scores=("test/dice",)), config, tmp_path)
+    both: list[State] = ["complete"] * 2
+    rows = [
+        Row("a", {"test/dice": [0.5]}, None, both, {}),
+        Row("b", {"test/dice": [0.2, 0.4]}, None, both, {}),
+    ]
+    assert describe_table(plan, rows) == (
+        "mean (lowest to highest) of 2 runs, without undefined scores; higher "
+        "test/dice is better; best: b"
+    )
+    cells = [row[1] for row in make_table(plan, rows)[1:]]
+    assert cells == ["0.5000, 1 undefined", "0.3000 (0.2000-0.4000)"]
+    assert describe_table(plan, [rows[0], rows[0]]).endswith("; best: a (tied with a)")
+
+
+def test_skipped_steps_are_in_the_results(stub, config, tmp_path, capsys):
+    row = 'row = {"step": step, '
+    stub.write_text(STUB.replace(row, row + '"train/skipped": 3 * (name == "low"), '))
+    _, results = run_sweep(make_sweep(), config, tmp_path / "sweep")
+    assert [run.skipped for run in results] == [6, 0]
+    line = "teps that were not finite were skipped in low (6 steps)"
+    assert f"S{line}." in (tmp_path / "sweep/results.md").read_text()
+    assert f"warning: s{line}\n" in capsys.readouterr().out
+
+
+def test_the_table_of_a_long_search_says_what_it_leaves_out(
+    stub, config, tmp_path, capsys
+):
+    space = {RATE: {"name": "uniform", "low": 1.0, "high": 2.0}}
+    sweep = make_sweep(points=(), space=space, trials=14)
+    run_sweep(sweep, config, tmp_path / "sweep", workers=4)
+    output = capsys.readouterr().out
+    assert "the best 12 of 14 runs; results.md has all\n" in output
+    assert "  1 of 1  " not in output  # each is one run
+
+
+def test_a_part_of_a_field_that_the_search_chooses(stub, config, tmp_path):
+    """Each end is checked with the first ends of the other fields."""
+    specs = {"name": "sgd"}, {"name": "adam"}
+    whole = {"optimizer": {"name": "choice", "values": specs}}
+    part = {RATE: {"name": "log_uniform", "low": 1.0, "high": 2.0}}
+    sweep = make_sweep(points=(), space=whole | part, trials=2)
+    code, results = run_sweep(sweep, config, tmp_path / "sweep")
+    assert code == 0
+    assert [[*run.fields] for run in results] == [["optimizer", RATE]] * 2
+    message = r"^space\(\): optimizer comes after its part"
+    with pytest.raises(UserError, match=message):
+        run_sweep(sweep._replace(space=part | whole), config, tmp_path / "sweep")
+
+
+def test_numbers_of_numpy_are_numbers(config, tmp_path):
+    values = {
+        RATE: np.float32(0.5),
+        "batch_size": np.int64(8),
+        "crop": np.array([8, 8]),
+    }
+    plan = plan_sweep(make_sweep(points=(Point("a", values),)), config, tmp_path)
+    texts = {RATE: "0.5", "batch_size": "8", "crop": "(8, 8)"}
+    assert plan.runs[0].fields == texts
 
 
 def test_a_run_folder_is_not_a_folder_for_a_sweep(stub, config, tmp_path):
@@ -587,18 +700,40 @@ def test_the_command_of_a_run_is_what_a_user_types(config, tmp_path):
         ({"points": (Point("a/b", {}),)}, "point 'a/b' cannot name a folder"),
         ({"points": (Point("", {}),)}, "point '' cannot name a folder"),
         ({"points": (Point("a,b", {}),)}, "point 'a,b' cannot name a folder"),
-        ({"points": (Point("logs", {}),)}, "have the name 'logs'; rename a point"),
+        ({"points": (Point("logs", {}),)}, "'logs' has the name of a file or folder"),
+        ({"points": (Point("results.csv", {}),)}, "'results.csv' has the name of a"),
+        ({"points": (Point("journal.log", {}),)}, "'journal.log' has the name of a"),
+        ({"points": (Point("sweep.lock", {}),)}, "'sweep.lock' has the name of a"),
         ({"points": (Point("a", {}), Point("a", {}))}, "two points have the name 'a'"),
         ({"points": ()}, "neither points nor a space"),
         ({"space": {RATE: {"name": "uniform"}}}, "both points and a space"),
-        ({"seeds": (0, 0)}, "have the name 'low-0'; .*list every seed once"),
-        ({"given": {"seed": 1}, "seeds": (0,)}, "seed is set twice"),
-        ({"fields": {"config.seed": 1}, "seeds": (0,)}, "seed is set twice"),
+        ({"seeds": (0, 0)}, "seeds: 0 is there twice; list every seed once"),
+        ({"given": {"seed": 1}, "seeds": (0,)}, "^--config.seed is set, and the sweep"),
+        ({"fields": {"config.seed": 1}, "seeds": (0,)}, "^config.seed is set, and"),
+        (
+            {"points": (Point("a", {"seed": 1}),), "seeds": (0,)},
+            "^point 'a': config.seed is set, and",
+        ),
+        ({"fields": {"stepz": 1}}, "^fields: config has no field 'stepz'"),
+        (
+            {"points": (Point("a", {RATE: 1, "optimizer": {"name": "sgd"}}),)},
+            "^point 'a': optimizer comes after its part optimizer.learning_rate, and "
+            "replaces it; put optimizer first",
+        ),
+        (
+            {"points": (Point("a", {"steps": 1, "config.steps": 2}),)},
+            "^point 'a': steps comes twice",
+        ),
+        ({"scores": ("test/dice", "test/dice")}, "scores: 'test/dice' is there twice"),
         (
             {"given": {RATE: 1}},
             f"config.{RATE} is set for every run, and",
         ),
-        ({"scores": ("test/dyce",)}, "no 'test/dyce'; did you mean 'test/dice'"),
+        ({"scores": ("test/dyce",)}, "^scores: no 'test/dyce'; did you mean"),
+        (
+            {"scores": ("test/dice/cel",)},
+            "^scores: no class 'cel' of 'test/dice/cel'; did you mean 'cell'",
+        ),
         ({"scores": ("dice",)}, "scores: no 'dice'"),
         (
             {"scores": ("test/dcie/cell",)},
@@ -626,6 +761,7 @@ def test_a_mistake_stops_a_sweep_before_its_first_run(
         ({"name": "normal"}, "unknown name 'normal'"),
         ({"name": "choice", "values": (1.0,)}, "must have two different values"),
         ({"name": "uniform", "low": -1.0, "high": 1.0}, "learning_rate must be"),
+        ({"name": "choice", "values": (1.0, "x")}, "learning_rate must be a number"),
     ],
 )
 def test_a_wrong_distribution_names_its_field(stub, config, tmp_path, spec, message):
@@ -645,6 +781,13 @@ def test_the_ticks_of_a_whole_number_are_whole(stub, config, tmp_path):
     ticks = re.findall("<!-- ([^ ]+) -->", (tmp_path / "sweep/figure.svg").read_text())
     assert {"2", "3"} <= {*ticks}
     assert not [tick for tick in ticks if re.match(r"[123]\.", tick)]
+
+
+@pytest.mark.parametrize("name", ["uniform", "log_uniform"])
+def test_a_whole_number_needs_whole_values(config, tmp_path, name):
+    space = {"batch_size": {"name": name, "low": 1, "high": 4}}
+    with pytest.raises(UserError, match=r"^space\(\)\['batch_size'\]: .* whole number"):
+        plan_sweep(make_sweep(points=(), space=space), config, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["uniform", "log_uniform"])

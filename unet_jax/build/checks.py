@@ -25,6 +25,7 @@ from unet_jax.logs import say
 from unet_jax.methods import Method
 from unet_jax.metrics.metric import Metric
 from unet_jax.parallel import Layout
+from unet_jax.specs import is_external
 from unet_jax.tasks import Task
 from unet_jax.text import listing
 
@@ -276,9 +277,7 @@ def check_terms(
         cut[name] = cut[name].update(shape=(*crop, *cut[name].shape[axes:]))
     cut["seed"] = jax.ShapeDtypeStruct((), jnp.uint32)
     for i, (_, operation) in enumerate(operations):
-        with prefix_errors(f"config.augment[{i}]"):
-            alone = augment.compose([(1.0, operation)])
-            cut = jax.eval_shape(alone, jax.random.key(0), cut)
+        cut = _trace_operation(i, operation, cut)
     batch = {k: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for k, x in cut.items()}
     targets = jax.eval_shape(task.targets, batch)
     output = jax.ShapeDtypeStruct((1, *crop, task.channels), jnp.float32)
@@ -288,6 +287,32 @@ def check_terms(
             kind = losses.get_kind(term)
             with prefix_errors(f"config.loss[{i}]"):
                 jax.eval_shape(term, outputs[kind], targets[kind], batch["weight"])
+
+
+def check_operations(config: ConfigDict, operations: Terms) -> None:
+    """Calls each operation of this package with the shapes of a crop, without data.
+
+    Raises:
+      UserError: one does not fit the crop.
+    """
+    crop = tuple(config.crop)
+    cut = {
+        "image": jax.ShapeDtypeStruct((*crop, 1), jnp.float32),
+        "label": jax.ShapeDtypeStruct(crop, jnp.int32),
+        "weight": jax.ShapeDtypeStruct(crop, jnp.float32),
+        "seed": jax.ShapeDtypeStruct((), jnp.uint32),
+    }
+    names = [spec["name"] for spec in to_plain(config.augment)]
+    for i, (_, operation) in enumerate(operations):
+        if not is_external(names[i]):  # which may need other arrays
+            cut = _trace_operation(i, operation, cut)
+
+
+def _trace_operation(i: int, operation: Callable, cut: Example) -> Example:
+    """Returns the shapes that an operation makes of those of a crop."""
+    with prefix_errors(f"config.augment[{i}]"):
+        alone = augment.compose([(1.0, operation)])
+        return jax.eval_shape(alone, jax.random.key(0), cut)
 
 
 def _list_legal_sizes(geometry: Geometry, crop: Sequence[int]) -> str:

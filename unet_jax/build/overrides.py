@@ -35,7 +35,7 @@ def to_text(value: Any) -> str:
 
     Text is that text already: `to_text((8, 16))` is `to_text("(8, 16)")`.
     """
-    return value if isinstance(value, str) else repr(_with_tuples(to_plain(value)))
+    return value if isinstance(value, str) else repr(to_python(to_plain(value)))
 
 
 def to_flags(fields: Mapping[str, Any]) -> list[str]:
@@ -43,12 +43,17 @@ def to_flags(fields: Mapping[str, Any]) -> list[str]:
     return [f"--config.{name}={to_text(value)}" for name, value in fields.items()]
 
 
-def _with_tuples(value: Any) -> Any:
-    """Returns plain data with tuples for lists, as configs have them."""
+def to_python(value: Any) -> Any:
+    """Returns plain data as configs have them.
+
+    Lists become tuples, and the numbers and arrays of NumPy those of Python.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, Mapping):
-        return {key: _with_tuples(inner) for key, inner in value.items()}
+        return {key: to_python(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return tuple(map(_with_tuples, value))
+        return tuple(map(to_python, value))
     return value
 
 

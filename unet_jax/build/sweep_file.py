@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unet_jax.build.overrides import to_python
 from unet_jax.errors import UserError, prefix_errors, suggest_nearest
 from unet_jax.specs import Count, Spec, Whole, check_type
 
@@ -109,14 +110,15 @@ def read_sweep_file(path: str) -> Sweep:
                 raise UserError(f"{name!r} is not a name of a sweep file; {near}")
         base = names.get("base")
         if not base or not isinstance(base, str):
-            raise UserError("base is missing; name a config: base = 'configs/isbi.py'")
+            wrong = f"base must be text, not {base!r}" if base else "base is missing"
+            raise UserError(f"{wrong}; name a config: base = 'configs/isbi.py'")
         beside = Path(path).parent / base
         base = str(beside) if beside.is_file() else base
         if ("points" in names) == ("space" in names):
             count = "both points() and" if "points" in names else "neither points() nor"
             raise UserError(f"it has {count} space(); define one of them")
         fields = names.get("fields", {})
-        check_type(fields, Mapping, "fields")
+        _check_names_of_fields(fields, "fields")
         sweep = Sweep(
             base,
             seeds=_to_seeds(names.get("seeds", ())),
@@ -129,30 +131,33 @@ def read_sweep_file(path: str) -> Sweep:
         check_type(sweep.scores, tuple[str, ...], "scores")
         if "space" in names:
             return sweep._replace(space=_read_space(names["space"], sweep))
+        if "trials" in names:
+            raise UserError("trials are for space(), not for points(); remove them")
         return sweep._replace(points=_read_points(names["points"]))
 
 
 def _to_seeds(value: Any) -> Any:
-    """Returns a list or a range as a tuple; raises UserError for one number."""
-    if isinstance(value, int):
+    """Returns several whole numbers as a tuple; raises UserError for a single one."""
+    value = to_python(tuple(value) if isinstance(value, range) else value)
+    if isinstance(value, int) and not isinstance(value, bool):
         raise UserError(
             f"seeds = {value} is one number; write seeds = range({value}) for {value} "
             f"seeds, or seeds = ({value},) for one"
         )
-    return tuple(value) if isinstance(value, list | range) else value
+    return value
 
 
 def _to_tuple(value: Any) -> Any:
     """Returns a list as a tuple, and one text in a tuple."""
     if isinstance(value, str):
         return (value,)
-    return tuple(value) if isinstance(value, list | range) else value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _read_space(space: Any, sweep: Sweep) -> Mapping[str, Spec]:
     """Returns the specs of the distributions by field."""
     space = space() if callable(space) else space
-    check_type(space, Mapping, "space()")
+    _check_names_of_fields(space, "space()")
     if not space:
         raise UserError("space() is empty; add a field and its distribution")
     for field, spec in space.items():
@@ -162,7 +167,7 @@ def _read_space(space: Any, sweep: Sweep) -> Mapping[str, Spec]:
             "seeds are for points(), not for space(); remove them, or set seed in "
             "fields = {'seed': 1}"
         )
-    return space
+    return to_python(space)
 
 
 def name_space(field: str) -> str:
@@ -183,8 +188,18 @@ def _read_points(points: Any) -> tuple[Point, ...]:
     if not read:
         raise UserError("points() is empty; add a name and its fields")
     for point in read:
-        check_type(point.fields, Mapping, f"point {point.name!r}")
+        _check_names_of_fields(point.fields, f"point {point.name!r}")
     return read
+
+
+def _check_names_of_fields(fields: Any, place: str) -> None:
+    """Raises UserError unless a value is a dict whose keys can be names of fields."""
+    check_type(fields, Mapping, place)
+    for name in fields:
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(
+                f"{place}: {name!r} is not the name of a field, such as 'batch_size'"
+            )
 
 
 def check_names(names: Sequence[Any]) -> None:
@@ -236,7 +251,7 @@ def _name_values(field: str, values: Any) -> list[tuple[str, Any]]:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise UserError(f"grid(): {field} needs a tuple of values, not {values!r}")
     short, named = field.rpartition(".")[2], []
-    for value in values:
+    for value in map(to_python, values):
         label = _label(value)
         if not label:
             raise UserError(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from unet_jax import parallel
+from unet_jax import data, parallel
 from unet_jax.arrays import Batch, Example
 from unet_jax.build import binding, checks, field_checks
 from unet_jax.build.dataset import get_network_shapes, load_splits
@@ -28,7 +28,7 @@ from unet_jax.build.preprocessing import (
     collect_preprocessing,
     make_measure,
 )
-from unet_jax.data import examples, pipeline, sampling
+from unet_jax.data import examples, normalize, pipeline, sampling, weights
 from unet_jax.data.examples import Examples
 from unet_jax.data.source import Splits
 from unet_jax.errors import prefix_errors
@@ -37,6 +37,15 @@ from unet_jax.methods.layer_outputs import watch_layers
 from unet_jax.methods.method import count_unlabelled_rows, skip_non_finite
 from unet_jax.metrics.metric import Metric
 from unet_jax.tasks import Task
+
+# The modules of specs that nothing calls before the data are read.
+SPECS = {
+    "data": data,
+    "normalize": normalize,
+    "parallel": parallel,
+    "sampling": sampling,
+    "weight_map": weights,
+}
 
 
 class TrainingParts(NamedTuple):
@@ -151,6 +160,10 @@ def _check_learning(config: ConfigDict, axis_name: str | None) -> tuple[Learning
     """Builds what a run would learn with; returns also the unlabelled rows."""
     task = binding.build_task(config, binding.ANY_DATA)
     draft = build_learning(config, task, axis_name)
+    for field, module in SPECS.items():
+        binding.bind_field(module, config, field)
+    make_measure(config, binding.ANY_DATA.channels)
+    checks.check_operations(config, draft.operations)
     checks.check_first_metric(draft.metrics)
     bind_options(config, draft.task)
     with prefix_errors("config.batch_size"):

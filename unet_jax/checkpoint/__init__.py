@@ -17,12 +17,19 @@ from unet_jax.checkpoint.checkpoints import (
     load_newest_metadata,
 )
 from unet_jax.checkpoint.damage import DamagedCheckpointError
-from unet_jax.checkpoint.folds import FOLDS_FILE, find_runs, holds_folds
+from unet_jax.checkpoint.folds import (
+    FOLDS_FILE,
+    JOURNAL,
+    find_runs,
+    holds_folds,
+    holds_sweep,
+)
 
 __all__ = [
     "DAMAGED",
     "FOLDER",
     "FOLDS_FILE",
+    "JOURNAL",
     "Checkpoints",
     "DamagedCheckpointError",
     "check_format",
@@ -30,6 +37,7 @@ __all__ = [
     "clean",
     "find_runs",
     "holds_folds",
+    "holds_sweep",
     "list_steps",
     "load_newest_metadata",
 ]

@@ -21,7 +21,7 @@ from unet_jax.checkpoint.checkpoint_files import (
     start_saving,
 )
 from unet_jax.checkpoint.damage import DamagedCheckpointError, silence_orbax
-from unet_jax.checkpoint.folds import find_runs, holds_folds
+from unet_jax.checkpoint.folds import find_runs, holds_folds, holds_sweep
 from unet_jax.checkpoint.state_parts import split_state
 from unet_jax.errors import UserError
 
@@ -252,6 +252,12 @@ def check_trained(workdir: Path) -> None:
         )
     check_format(workdir)
     if not list_steps(workdir):
+        if holds_sweep(workdir):
+            runs = sorted(path.parent for path in workdir.glob(f"*/{FOLDER}"))
+            example = f", such as {runs[0]}" if runs else ""
+            raise UserError(
+                f"{workdir} holds the runs of a sweep; name one of them{example}"
+            )
         lacks = "holds no finished checkpoint" if workdir.is_dir() else "does not exist"
         if holds_folds(workdir.parent) and workdir in find_runs(workdir.parent):
             raise UserError(

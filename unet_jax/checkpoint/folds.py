@@ -1,4 +1,4 @@
-"""The runs that a folder holds: its own, or those of the folds of a cross-validation.
+"""The runs that a folder holds: its own, or those of a sweep or a cross-validation.
 
 `crossval.json` names the run folders of the folds, in order. They lie in the folder
 itself, so that it can be moved.
@@ -14,6 +14,7 @@ from unet_jax.errors import UserError
 from unet_jax.json_file import read_json
 
 FOLDS_FILE = "crossval.json"
+JOURNAL = "journal.log"  # of a sweep; a cross-validation is one, too
 MOST_FOLDS = 10_000
 
 _Names = Annotated[list[str], Meta(min_length=1, max_length=MOST_FOLDS)]
@@ -28,6 +29,11 @@ class FoldsFile(msgspec.Struct):
 def holds_folds(folder: Path) -> bool:
     """Returns True if a folder holds the runs of a cross-validation."""
     return (folder / FOLDS_FILE).is_file()
+
+
+def holds_sweep(folder: Path) -> bool:
+    """Returns True if a folder holds the runs of a sweep or a cross-validation."""
+    return (folder / JOURNAL).exists()
 
 
 def find_runs(folder: Path) -> list[Path]:

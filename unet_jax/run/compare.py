@@ -98,7 +98,10 @@ def _find_page(output: Path) -> Path:
 
 
 def _tabulate_scores(comparison: Comparison) -> list[str]:
-    """Returns the lines of a table of the scores, with * at the best of a column."""
+    """Returns the lines of a table of the scores, with * at the best of a column.
+
+    The states of the runs have a column if some have not finished.
+    """
     scores = [score for score in comparison.scores if "/" not in score.metric.name]
     rows = [["", *(score.metric.name for score in scores)]]
     for i, run in enumerate(comparison.runs):
@@ -106,5 +109,8 @@ def _tabulate_scores(comparison: Comparison) -> list[str]:
             format_score(score.values[i]) + ("*" if i in score.best else " ")
             for score in scores
         ]
-        rows.append([run.name if run.finished else f"{run.name} ({run.state})", *cells])
-    return list(tabulate(rows, logs.find_line_width()))
+        rows.append([run.name, *cells])
+    if not all(run.finished for run in comparison.runs):
+        states = ["state", *(run.state for run in comparison.runs)]
+        rows = [[*row, state] for row, state in zip(rows, states, strict=True)]
+    return list(tabulate(rows, logs.find_line_width(), keep_names=True))

@@ -14,7 +14,7 @@ from unet_jax import data, logs, parallel
 from unet_jax.build import binding, field_checks
 from unet_jax.build.dataset import list_test_ids, load_splits
 from unet_jax.build.sweep_file import Point, Sweep
-from unet_jax.checkpoint import FOLDER, FOLDS_FILE, find_runs, holds_folds
+from unet_jax.checkpoint import FOLDER, FOLDS_FILE, JOURNAL, find_runs, holds_folds
 from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.run import run_config, run_folder
@@ -107,8 +107,8 @@ def count_folds(config: ConfigDict) -> int:
     if not {"fold", "folds"} <= parameters.keys():
         known = [name for name in data.__all__ if _has_folds(name)]
         raise UserError(
-            f"config.data.name: the data set {config.data.name!r} has no folds; "
-            f"{listing(known)} have"
+            f"config.data.name: the data set {config.data.name!r} has no folds; name "
+            f"one that has: {listing(known)}"
         )
     folds = parameters["folds"].default
     if folds < LEAST_FOLDS:
@@ -157,7 +157,7 @@ def _check_folder(workdir: Path, names: list[str]) -> None:
         run_folder.SCORES: "a run",
         run_config.CONFIG: "a run",
         FOLDER: "a run",
-        run_folder.JOURNAL: "a sweep",
+        JOURNAL: "a sweep",
     }
     for file, owner in owners.items():
         if (workdir / file).exists():

@@ -20,6 +20,7 @@ from unet_jax.checkpoint import (
     FOLDER,
     Checkpoints,
     holds_folds,
+    holds_sweep,
     list_steps,
     load_newest_metadata,
 )
@@ -31,7 +32,6 @@ from unet_jax.text import one_line
 
 SCORES = "scores.json"
 REPORT, PICTURE = "report.html", "predictions.png"
-JOURNAL = "journal.log"  # of a sweep, in its folder
 ENSEMBLE = "-ensemble"  # ends the names of the results of several runs
 LOCK = ".lock"
 
@@ -51,7 +51,7 @@ def create_or_check(workdir: Path, config: ConfigDict) -> None:
             f"{workdir} holds the runs of a cross-validation; choose another "
             "--workdir, or continue it with --mode=crossval"
         )
-    if (workdir / JOURNAL).exists():
+    if holds_sweep(workdir):
         raise UserError(
             f"{workdir} holds the runs of a sweep; choose another --workdir, or "
             "continue it with --mode=sweep"
@@ -70,7 +70,7 @@ def advise_change(workdir: Path, change: str) -> str:
       change: what the user changes: 'lower config.steps'.
     """
     folder = workdir.parent
-    if (folder / JOURNAL).exists() and not holds_folds(folder):
+    if holds_sweep(folder) and not holds_folds(folder):
         return f"{change} in the sweep file, and start the sweep again"
     return f"{change}, and choose another --workdir"
 

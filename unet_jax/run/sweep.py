@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs, parallel
 from unet_jax.build.sweep_file import Sweep, read_sweep_file
-from unet_jax.checkpoint import list_steps
+from unet_jax.checkpoint import holds_folds, list_steps
 from unet_jax.errors import UserError
 from unet_jax.progress import show_progress
 from unet_jax.run import run_config, run_folder, stopping
@@ -17,6 +17,7 @@ from unet_jax.run.sweeping.plan import Plan, find_equal_points, plan_sweep
 from unet_jax.run.sweeping.results import (
     MOST_ROWS,
     TrialResult,
+    describe_skipped,
     describe_table,
     group_by_point,
     make_table,
@@ -57,9 +58,9 @@ def sweep(
     failed = [result.name for result in results if result.state == "failed"]
     if failed and code <= 1:
         raise UserError(
-            f"{len(failed)} of {len(results)} runs failed: {listing(failed, 10)}; read "
-            f"{workdir / 'logs'}, and correct them in the sweep file, or start the "
-            "command again to repeat them"
+            f"{len(failed)} of {len(results)} runs failed: {listing(failed, 10)}; "
+            f"{workdir / 'logs'} has the reasons. The same command repeats them, with "
+            "the changes that you make to the sweep file"
         )
     return code
 
@@ -94,7 +95,7 @@ def run_sweep(
     parallel.stay_on_cpu()
     import_optuna(sweep.kind)
     plan = plan_sweep(sweep, config, workdir)
-    _check_folder(workdir)
+    _check_folder(workdir, plan.kind)
     for names in find_equal_points(plan, config):
         logs.say(f"warning: the points {listing(names)} have equal configs")
     run_folder.create(workdir)
@@ -121,8 +122,13 @@ def run_sweep(
     return int(any(result.state == "failed" for result in results)), results
 
 
-def _check_folder(workdir: Path) -> None:
-    """Raises UserError if the folder of the sweep is that of a run."""
+def _check_folder(workdir: Path, kind: str) -> None:
+    """Raises UserError if the folder of the sweep holds something else."""
+    if holds_folds(workdir) and kind == "sweep":
+        raise UserError(
+            f"{workdir} holds a cross-validation; continue it with --mode=crossval, or "
+            "choose another --workdir for the sweep"
+        )
     if list_steps(workdir) or (workdir / run_config.CONFIG).exists():
         raise UserError(
             f"{workdir} holds a run; choose another --workdir for the sweep"
@@ -133,7 +139,11 @@ def _print_table(plan: Plan, results: Sequence[TrialResult]) -> None:
     """Prints the scores of the points; only the best of a long search."""
     rows = group_by_point(plan, results)
     most = MOST_ROWS if plan.space else len(rows)
+    for line in describe_skipped(results):
+        logs.say(f"warning: {line}")
     logs.say(describe_table(plan, rows))
     table = make_table(plan, rows[:most])
     for line in tabulate(table, logs.find_line_width(), keep_names=True):
         logs.say(line)
+    if most < len(rows):
+        logs.say(f"the best {most} of {len(rows)} runs; results.md has all")

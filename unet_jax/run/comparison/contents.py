@@ -11,6 +11,7 @@ from unet_jax.report.contents import (
     MetricInfo,
     Number,
 )
+from unet_jax.report.formatting import format_score
 from unet_jax.run.comparison.changes import list_changes
 from unet_jax.run.comparison.facts import describe_state, list_facts
 from unet_jax.run.comparison.run_record import RunRecord
@@ -144,12 +145,15 @@ def _find_reduction(records: Sequence[RunRecord], name: str) -> str:
 
 
 def _find_best(values: Sequence[Number], lower: bool | None) -> list[int]:
-    """Returns the places of the best values, if there are different ones to compare."""
+    """Returns the places of the best values, if there are different ones to compare.
+
+    Values with the same text, which a reader cannot tell apart, are equal.
+    """
     defined = [value for value in values if value is not None]
-    if lower is None or len(set(defined)) < 2:
+    if lower is None or len(set(map(format_score, defined))) < 2:
         return []
-    best = min(defined) if lower else max(defined)
-    return [i for i, value in enumerate(values) if value == best]
+    best = format_score(min(defined) if lower else max(defined))
+    return [i for i, value in enumerate(values) if format_score(value) == best]
 
 
 def _list_changes(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:

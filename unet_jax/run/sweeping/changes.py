@@ -16,6 +16,7 @@ from unet_jax.run.sweeping.plan import REPLACED, Plan, PlannedRun
 from unet_jax.run.sweeping.presence import Presence
 from unet_jax.run.sweeping.results import STATES
 from unet_jax.run.sweeping.scores import has_scores
+from unet_jax.text import listing
 
 
 class Changes(NamedTuple):
@@ -47,7 +48,7 @@ def find_changes(
 
     Raises:
       UserError: a run that is complete, or in training, is not in the plan, or has
-        other fields there.
+        other fields there; or the runs differ, and another worker is alive.
     """
     runs = {run.name: run for run in plan.runs}
     withdrawn, repeated = {}, []
@@ -58,11 +59,18 @@ def find_changes(
                 repeated.append(trial)
         elif run or STATES[trial.state.name] != "failed" or not has_scores(folder):
             # else the folder holds a run that was trained later, without the sweep
-            _check_replaceable(trial, run, folder, presence)
             withdrawn[name] = trial
     added = [
         run for run in plan.runs if run.name not in newest or run.name in withdrawn
     ]
+    _check_replaceable(withdrawn, runs, workdir, presence)
+    if newest and (added or withdrawn) and presence.list_others():
+        different = [*(run.name for run in added), *withdrawn]
+        raise UserError(
+            f"{workdir}: another worker runs this sweep, and its sweep file has other "
+            f"runs ({listing(different)}); stop it, or wait for its end, and start "
+            "this command again"
+        )
     return Changes(tuple(added), tuple(repeated), tuple(withdrawn.values()))
 
 
@@ -77,26 +85,42 @@ def _must_repeat(trial: Any, folder: Path, presence: Presence) -> bool:
 
 
 def _check_replaceable(
-    trial: Any, run: PlannedRun | None, folder: Path, presence: Presence
+    withdrawn: Mapping[str, Any],
+    runs: Mapping[str, PlannedRun],
+    workdir: Path,
+    presence: Presence,
 ) -> None:
-    """Raises UserError if a run that is not in the plan as it is must stay."""
-    state, place = STATES[trial.state.name], folder.parent
-    complete = state == "complete" and has_scores(folder)
-    training = state == "running" and _has_living_worker(trial, presence)
-    if not complete and not training:
-        run_folder.check_unlocked(folder)  # by a process of a killed worker
-        return
-    if run:
-        difference = compare(trial.user_attrs["fields"], run.fields)
+    """Raises UserError if runs that are not in the plan as they are must stay."""
+    kept: dict[str, str] = {}
+    for name, trial in withdrawn.items():
+        state, folder = STATES[trial.state.name], workdir / name
+        if state == "complete" and has_scores(folder):
+            kept[name] = "complete"
+        elif state == "running" and _has_living_worker(trial, presence):
+            kept[name] = "training"
+        else:
+            run_folder.check_unlocked(folder)  # by a process of a killed worker
+    if changed := next((name for name in kept if name in runs), None):
+        run = runs[changed]
+        difference = compare(withdrawn[changed].user_attrs["fields"], run.fields)
         what = f"another point {run.point!r}: {difference}"
         keep = "keep it and give the new fields to a point with another name"
+        names, one = [changed], True
+    elif kept:
+        names, one = list(kept), len(kept) == 1
+        which = "which is" if one else "which are"
+        found = listing(map(repr, names))
+        what = f"the run{'s' * (not one)} {found}, {which} not in the sweep any more"
+        keep = f"put {'it' if one else 'them'} back"
     else:
-        what = f"the run {folder.name!r}, which is not in the sweep any more"
-        keep = "put it back"
-    remedy = f"{keep}, or delete {folder}" if complete else f"{keep}, or stop the run"
+        return
+    training = [name for name in names if kept[name] == "training"]
+    folders = listing((workdir / name for name in names), separator=" ")
+    last = f"stop {listing(training)}" if training else f"delete {folders}"
     raise UserError(
-        f"{place} holds {what}; the run is {'complete' if complete else 'training'}: "
-        f"{remedy}, or choose another --workdir"
+        f"{workdir} holds {what}; {'the run is' if one else 'the runs are'} "
+        f"{'training' if training else 'complete'}: {keep}, or {last}, or choose "
+        "another --workdir"
     )
 
 

@@ -43,7 +43,7 @@ def log_uniform(*, low: Positive, high: Positive) -> Distribution:
     """Returns numbers whose logarithm is uniform, such as learning rates."""
     _check_order(low, high)
     return Distribution(
-        (low, high),
+        (float(low), float(high)),
         lambda trial, field: _round(
             trial.suggest_float(field, low, high, log=True), low, high
         ),
@@ -51,10 +51,10 @@ def log_uniform(*, low: Positive, high: Positive) -> Distribution:
 
 
 def uniform(*, low: float, high: float) -> Distribution:
-    """Returns uniform numbers."""
+    """Returns uniform numbers; those of `integer` are whole."""
     _check_order(low, high)
     return Distribution(
-        (low, high),
+        (float(low), float(high)),
         lambda trial, field: _round(trial.suggest_float(field, low, high), low, high),
     )
 

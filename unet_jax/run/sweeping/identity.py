@@ -4,19 +4,25 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 import unet_jax
 from unet_jax.errors import UserError
+from unet_jax.json_file import decode_json
 from unet_jax.run import run_config
 from unet_jax.text import shorten
 
 
 def hash_config(config: ConfigDict) -> str:
     """Returns a hash of the values of a config."""
-    text = json.dumps(run_config.config_to_json(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(describe_config(config).encode()).hexdigest()
+
+
+def describe_config(config: ConfigDict) -> str:
+    """Returns the values of a config as JSON text."""
+    return json.dumps(run_config.config_to_json(config), sort_keys=True)
 
 
 def hash_code() -> str:
@@ -35,10 +41,10 @@ def check_same(
     place: Path,
     kind: str,
 ) -> None:
-    """Checks that a worker runs the same sweep as the first one.
+    """Checks that a process runs the sweep that its folder holds.
 
     Args:
-      identity: that of the first worker.
+      identity: that of the process that began the sweep.
       mine: that of this one.
       place: the journal, for errors.
       kind: 'sweep' or 'cross-validation', for errors.
@@ -54,16 +60,24 @@ def check_same(
             f"{place} holds another {kind}: {compare(old, new)}; choose another "
             "--workdir"
         )
-    if identity["config"] != mine["config"]:
-        raise UserError(
-            f"{place}: {mine['base']} differs from that of the first worker of the "
-            f"{kind}; use the same file everywhere, or choose another --workdir"
-        )
     if identity["code"] != mine["code"]:
         raise UserError(
-            f"{place}: the code of unet_jax differs from that of the first worker of "
-            f"the {kind}; use the same version everywhere, or choose another --workdir"
+            f"{place}: the code of unet_jax has changed since the {kind} began; use "
+            "the same version on every machine, or choose another --workdir"
         )
+    if identity["config"] != mine["config"]:
+        old, new = (_read_config(side["config"], place) for side in (identity, mine))
+        field, before, now = run_config.list_differences(old, new)[0]
+        raise UserError(
+            f"{place}: {mine['base']} has changed since the {kind} began: {field} was "
+            f"{shorten(before, 60)} and is {shorten(now, 60)}; restore the file, or "
+            "choose another --workdir"
+        )
+
+
+def _read_config(text: str, place: Path) -> dict[str, Any]:
+    """Returns the config of `describe_config`."""
+    return decode_json(text, dict[str, Any], str(place), "choose another --workdir")
 
 
 def compare(old: Mapping[str, str], new: Mapping[str, str]) -> str:

@@ -1,25 +1,31 @@
 """The plan of a sweep: its runs, all checked before the first one is trained."""
 
-from collections.abc import Mapping, Sequence, Set
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from unet_jax.build.checks import get_metric_names
 from unet_jax.build.early_checks import check_command
 from unet_jax.build.overrides import apply_fields, to_text
 from unet_jax.build.sweep_file import Sweep, check_names, name_space
 from unet_jax.build.training import check_specs
-from unet_jax.errors import UserError, prefix_errors, suggest
+from unet_jax.checkpoint import FOLDS_FILE, JOURNAL
+from unet_jax.errors import UserError, prefix_errors
 from unet_jax.metrics.metric import Metric
 from unet_jax.run.sweeping import distributions
 from unet_jax.run.sweeping.distributions import Distribution
-from unet_jax.run.sweeping.identity import hash_code, hash_config
+from unet_jax.run.sweeping.field_texts import find_overlap, merge, to_texts
+from unet_jax.run.sweeping.identity import describe_config, hash_code, hash_config
+from unet_jax.run.sweeping.scores import check_classes, choose_scores, find_directions
 from unet_jax.specs import bind
 
 REPLACED = "replaced"  # the folder of runs that never completed
-OWN = ("logs", "workers", REPLACED)  # folders of a sweep that hold no run
+RESULTS = ("results.csv", "results.md", "figure.svg")
+OWN = {  # what a sweep has in its folder besides runs
+    *("logs", "workers", REPLACED, JOURNAL, FOLDS_FILE, *RESULTS),
+}
 SEED = "seed"  # the field
 
 
@@ -68,7 +74,7 @@ class Plan(NamedTuple):
 
     def list_fields(self, chosen: Mapping[str, str]) -> dict[str, str]:
         """Returns all fields of a run in the order in which they are set."""
-        return _merge(self.shared, chosen, self.given)
+        return merge(self.shared, chosen, self.given)
 
 
 def plan_sweep(sweep: Sweep, config: ConfigDict, workdir: Path) -> Plan:
@@ -83,33 +89,28 @@ def plan_sweep(sweep: Sweep, config: ConfigDict, workdir: Path) -> Plan:
       UserError: a name, a field, a value or a score is wrong; the message names the
         point.
     """
-    if bool(sweep.points) == bool(sweep.space):
-        count = "both points and" if sweep.points else "neither points nor"
-        raise UserError(f"the sweep has {count} a space; give one of them")
-    shared, given = _to_texts(sweep.fields), _to_texts(sweep.given)
+    _check_kind(sweep)
+    given = to_texts(sweep.given, "the command line")
+    shared = to_texts(sweep.fields, "fields")
     space = {field: _bind(field, spec) for field, spec in sweep.space.items()}
-    runs = _list_runs(sweep, {*shared, *given})
-    variants = [(f"point {run.point!r}", run.fields) for run in runs]
-    for field, distribution in space.items():
-        ends = map(to_text, distribution.ends)
-        variants += [(name_space(field), {field: end}) for end in ends]
+    to_texts(dict.fromkeys(space), "space()")  # checks their order
+    runs = _list_runs(sweep, shared, given)
     _check_given(given, space or _find_varied(runs))
     scores, lower = sweep.scores, {}
-    for place, fields in variants:
-        with prefix_errors(place):
-            chosen = apply_fields(config, _merge(shared, fields, given))
-            check_command(chosen, "train", workdir)
-            metrics = check_specs(chosen)
-            scores = scores or _choose_scores(chosen)
-            lower = _find_directions(scores, metrics, chosen)
+    for place, fields in _list_variants(runs, space):
+        chosen, metrics = _check_run(config, workdir, place, shared, fields, given)
+        scores = scores or choose_scores(chosen)
+        with prefix_errors(place) if lower else contextlib.nullcontext():
+            lower = find_directions(scores, metrics)
+            check_classes(scores, chosen)
     identity = {
         "base": Path(sweep.base).stem,  # its path may differ between machines
         **{f"fields of every run: {name}": text for name, text in shared.items()},
         **{f"--config.{name}": text for name, text in given.items()},
         **{f"space() of {f}": repr(dict(spec)) for f, spec in sweep.space.items()},
         **({"the first of scores": scores[0]} if space else {}),
-        "kind": "space()" if space else "points()",
-        "config": hash_config(config),
+        "kind": _name_kind(sweep),
+        "config": describe_config(config),
         "code": hash_code(),
     }
     trials = sweep.trials if space else len(runs)
@@ -150,33 +151,68 @@ def _bind(field: str, spec: Mapping[str, Any]) -> Distribution:
         return make()
 
 
-def _list_runs(sweep: Sweep, everywhere: Set[str]) -> tuple[PlannedRun, ...]:
+def _check_kind(sweep: Sweep) -> None:
+    """Raises UserError if a sweep has what does not belong together."""
+    if bool(sweep.points) == bool(sweep.space):
+        count = "both points and" if sweep.points else "neither points nor"
+        raise UserError(f"the sweep has {count} a space; give one of them")
+    for score in sweep.scores:
+        if sweep.scores.count(score) > 1:
+            raise UserError(f"scores: {score!r} is there twice; remove one")
+
+
+def _name_kind(sweep: Sweep) -> str:
+    """Returns what a sweep consists of, for its identity."""
+    if sweep.kind != "sweep":
+        return sweep.kind
+    return "space()" if sweep.space else "points()"
+
+
+def _list_runs(
+    sweep: Sweep, shared: Mapping[str, str], given: Mapping[str, str]
+) -> tuple[PlannedRun, ...]:
     """Returns the runs of all points and seeds.
 
     Args:
       sweep: the sweep.
-      everywhere: the fields that are set for every run.
+      shared: the fields of every run.
+      given: the fields of the command line.
     """
     check_names([point.name for point in sweep.points])
+    if sweep.seeds:
+        for flag, fields in (("", shared), ("--", given)):
+            _check_seed(fields, f"{flag}config.{SEED}")
     runs = []
     for point in sweep.points:
-        fields = _to_texts(point.fields)
-        if sweep.seeds and SEED in {*fields, *everywhere}:
-            raise UserError(
-                f"point {point.name!r}: config.seed is set twice, by a field and by "
-                "seeds; remove one"
-            )
+        place = f"point {point.name!r}"
+        fields = to_texts(point.fields, place)
+        if sweep.seeds:
+            _check_seed(fields, f"{place}: config.{SEED}")
         for seed in sweep.seeds or (None,):
             name = point.name if seed is None else f"{point.name}-{seed}"
             seeded = {} if seed is None else {SEED: str(seed)}
             runs.append(PlannedRun(name, point.name, seed, {**fields, **seeded}))
-    names = [run.name for run in runs]
-    if twice := next((n for n in names if names.count(n) > 1 or n in OWN), None):
-        raise UserError(
-            f"two points and seeds, or a folder of the sweep, have the name {twice!r}; "
-            "rename a point, or list every seed once"
-        )
+    _check_run_names([run.name for run in runs], sweep.seeds)
     return tuple(runs)
+
+
+def _check_seed(fields: Mapping[str, str], name: str) -> None:
+    """Raises UserError if fields set the seed, which the sweep sets, too."""
+    if SEED in fields:
+        raise UserError(f"{name} is set, and the sweep sets its seeds; remove one")
+
+
+def _check_run_names(names: Sequence[str], seeds: Sequence[int]) -> None:
+    """Raises UserError if two runs are equal, or one has the name of a file."""
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise UserError(f"seeds: {seed} is there twice; list every seed once")
+    for name in names:
+        if name in OWN or name.endswith(".lock"):
+            raise UserError(
+                f"point {name!r} has the name of a file or folder of the sweep; rename "
+                "it"
+            )
 
 
 def _find_varied(runs: Sequence[PlannedRun]) -> set[str]:
@@ -185,72 +221,56 @@ def _find_varied(runs: Sequence[PlannedRun]) -> set[str]:
     return {f for f in fields if len({run.fields.get(f) for run in runs}) > 1}
 
 
-def _check_given(given: Mapping[str, str], varied: Mapping | set[str]) -> None:
+def _check_given(given: Mapping[str, str], varied: Collection[str]) -> None:
     """Raises UserError if the command line sets a field that the sweep varies."""
     for field in given:
-        if clash := next((v for v in varied if _overlap(v, field)), None):
+        if clash := find_overlap(field, varied):
             raise UserError(
                 f"--config.{field} is set for every run, and the sweep varies {clash}; "
                 "remove one of them"
             )
 
 
-def _overlap(field: str, other: str) -> bool:
-    """Returns True if one field is the other, or a part of it."""
-    return any(
-        long == short or long.startswith((f"{short}.", f"{short}["))
-        for long, short in ((field, other), (other, field))
-    )
+def _list_variants(
+    runs: Sequence[PlannedRun], space: Mapping[str, Distribution]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the fields to check, with their place in the sweep file."""
+    for run in runs:
+        yield f"point {run.point!r}", dict(run.fields)
+    # a field may be part of another one that the search chooses
+    first = {field: to_text(each.ends[0]) for field, each in space.items()}
+    for field, distribution in space.items():
+        for end in distribution.ends:
+            yield name_space(field), {**first, field: to_text(end)}
 
 
-def _choose_scores(config: ConfigDict) -> tuple[str, ...]:
-    """Returns the scores of a sweep that names none: those of the first metric."""
-    name = next(iter(get_metric_names(config)), "loss")
-    return f"val/{name}", f"test/{name}"
-
-
-def _find_directions(
-    scores: Sequence[str], metrics: Sequence[tuple[str, Metric]], config: ConfigDict
-) -> dict[str, bool]:
-    """Returns for each score whether lower is better.
+def _check_run(
+    config: ConfigDict,
+    workdir: Path,
+    place: str,
+    shared: Mapping[str, str],
+    fields: Mapping[str, str],
+    given: Mapping[str, str],
+) -> tuple[ConfigDict, tuple[tuple[str, Metric], ...]]:
+    """Returns the config of a run and its metrics.
 
     Raises:
-      UserError: the runs give no such score.
+      UserError: a field is wrong. The message begins with the place that sets it: the
+        point, or else the fields of every run.
     """
-    lower = {"loss": True} | {name: metric.lower for name, metric in metrics}
-    classes = config.data.get("classes") or ()
-    found = {}
-    for score in scores:
-        split, _, rest = score.partition("/")
-        name, _, of_class = rest.partition("/")
-        if split not in ("val", "test") or name not in lower:
-            end = f"/{of_class}" if of_class else ""
-            known = [f"{s}/{name}{end}" for s in ("val", "test") for name in lower]
-            raise UserError(f"scores: no {score!r}; {suggest(score, known)}")
-        if of_class and classes and of_class not in classes:
-            raise UserError(
-                f"scores: no class {of_class!r} of {score!r}; "
-                f"{suggest(of_class, map(str, classes))}"
-            )
-        found[score] = lower[name]
-    return found
 
+    def check(*several: Mapping[str, str]) -> tuple[ConfigDict, Any]:
+        chosen = apply_fields(config, merge(*several))
+        check_command(chosen, "train", workdir)
+        return chosen, check_specs(chosen)
 
-def _to_texts(fields: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        str(name).removeprefix("config."): to_text(value)
-        for name, value in fields.items()
-    }
-
-
-def _merge(*several: Mapping[str, str]) -> dict[str, str]:
-    """Returns fields where later ones replace earlier ones, and their parts."""
-    merged: dict[str, str] = {}
-    for fields in several:
-        for field, text in fields.items():
-            parts = (f"{field}.", f"{field}[")
-            inner = [f for f in merged if f == field or f.startswith(parts)]
-            for name in inner:
-                del merged[name]
-            merged[field] = text
-    return merged
+    try:
+        return check(shared, fields, given)
+    except UserError as error:
+        for cause, alone in (("", given), ("fields: ", {**shared, **given})):
+            try:
+                check(alone)
+            except UserError as same:
+                if str(same) == str(error):
+                    raise UserError(f"{cause}{error}") from error
+        raise UserError(f"{place}: {error}") from error

@@ -74,11 +74,20 @@ class Presence:
             return False
         return age < SILENCE
 
+    def list_others(self) -> list[str]:
+        """Returns the names of the other workers that are alive, or may be."""
+        names = self._list_names()
+        return [name for name in names if name != self.name and self.is_alive(name)]
+
     def remove_dead(self) -> None:
         """Removes the files of workers that are not alive."""
-        for path in self._folder.iterdir():
-            if path.suffix != PARTIAL and not self.is_alive(path.name):
-                path.unlink(missing_ok=True)
+        for name in self._list_names():
+            if not self.is_alive(name):
+                (self._folder / name).unlink(missing_ok=True)
+
+    def _list_names(self) -> list[str]:
+        paths = self._folder.iterdir()
+        return [path.name for path in paths if path.suffix != PARTIAL]
 
 
 @contextlib.contextmanager

@@ -38,6 +38,7 @@ class TrialResult(NamedTuple):
       state: 'waiting', 'running', or how it ended.
       scores: values by name; None is undefined. {} unless it is complete.
       minutes: the time of the training; None if it is not known.
+      skipped: the number of steps that were skipped, because they were not finite.
       reason: the exit code and the last lines of a failed run.
     """
 
@@ -49,6 +50,7 @@ class TrialResult(NamedTuple):
     state: State
     scores: Mapping[str, float | None]
     minutes: float | None = None
+    skipped: int = 0
     reason: str = ""
 
 
@@ -148,14 +150,14 @@ def _to_cell(value: float | None) -> str:
 def make_table(plan: Plan, rows: Sequence[Row]) -> list[list[str]]:
     """Returns the cells of the table: mean (lowest to highest) of each score.
 
-    The numbers of complete runs have a column if they differ.
+    The numbers of complete runs have a column if points have several, and they differ.
     """
-    alike = _count_runs(rows) is not None
+    single = all(len(row.states) == 1 for row in rows)
+    alike = single or _count_runs(rows) is not None
     fields = list(plan.space)
     table = [["", *plan.scores, *([] if alike else ["runs"]), "minutes", *fields]]
     for row in rows:
-        empty = "undefined" if "complete" in row.states else "-"
-        cells = [format_spread(row.scores[name]) or empty for name in plan.scores]
+        cells = [_format_score(row, name) for name in plan.scores]
         if "complete" not in row.states:
             cells[0] = ", ".join(sorted({*row.states}))
         if not alike:
@@ -172,6 +174,8 @@ def describe_table(plan: Plan, rows: Sequence[Row]) -> str:
     text = f"{better} {plan.scores[0]} is better"
     if any(len(row.states) > 1 for row in rows):
         runs = "complete runs" if (n := _count_runs(rows)) is None else f"{n} runs"
+        if any(_count_undefined(row, name) for row in rows for name in plan.scores):
+            runs += ", without undefined scores"
         text = f"mean (lowest to highest) of {runs}; {text}"
     best = find_best(plan, rows)
     if not best or not rows[1:]:
@@ -180,8 +184,7 @@ def describe_table(plan: Plan, rows: Sequence[Row]) -> str:
     flags = f", {shlex.join(to_flags(first.fields))}" if plan.space else ""
     tied = f" (tied with {listing(row.point for row in others)})" if others else ""
     waits = any(state not in ENDED for row in rows for state in row.states)
-    partial = len(first.scores[plan.scores[0]]) < len(first.states)
-    word = "best so far" if waits or partial else "best"
+    word = "best so far" if waits or "failed" in first.states else "best"
     return f"{text}; {word}: {first.point}{flags}{tied}"
 
 
@@ -190,6 +193,19 @@ def _count_runs(rows: Sequence[Row]) -> int | None:
     counts = {len(row.states) for row in rows}
     complete = all(state == "complete" for row in rows for state in row.states)
     return counts.pop() if complete and len(counts) == 1 else None
+
+
+def _format_score(row: Row, name: str) -> str:
+    """Returns the cell of a score: '0.9157 (0.9123-0.9193), 1 undefined'."""
+    spread, undefined = format_spread(row.scores[name]), _count_undefined(row, name)
+    if not spread:
+        return "undefined" if undefined else "-"
+    return f"{spread}, {undefined} undefined" if undefined else spread
+
+
+def _count_undefined(row: Row, name: str) -> int:
+    """Returns the number of complete runs that do not define a score."""
+    return row.states.count("complete") - len(row.scores[name])
 
 
 def format_spread(values: Sequence[float]) -> str:
@@ -214,12 +230,23 @@ def make_markdown(plan: Plan, results: Sequence[TrialResult]) -> str:
         lines.append(_join_cells([f"{mark}`{name}`{mark}", *cells[1:]]))
     words = describe_table(plan, rows)
     lines += ["", f"{words[0].upper()}{words[1:]}."]
+    for line in describe_skipped(results):
+        lines += ["", f"{line[0].upper()}{line[1:]}."]
     for run in results:
         if run.state == "failed":
-            first, *others = run.reason.splitlines()
+            first, *others = run.reason.splitlines() or ["no reason is recorded"]
             lines += ["", f"`{run.name}` failed: {first}"]
             lines += ["", *[f"    {line}" for line in others]] if others else []
     return "\n".join(lines) + "\n"
+
+
+def describe_skipped(results: Sequence[TrialResult]) -> list[str]:
+    """Returns a sentence if steps of complete runs were skipped; else nothing."""
+    runs = [run for run in results if run.skipped and run.state == "complete"]
+    if not runs:
+        return []
+    names = (f"{run.name} ({run.skipped} steps)" for run in runs)
+    return [f"steps that were not finite were skipped in {listing(names, 10)}"]
 
 
 def _join_cells(cells: Sequence[str]) -> str:

@@ -1,13 +1,76 @@
-"""The scores of a finished run, read from its folder."""
+"""The scores of a sweep: their names before the first run, their values after each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from unet_jax import logs
-from unet_jax.errors import UserError
+from unet_jax.build.checks import get_metric_names
+from unet_jax.build.dataset import load_splits
+from unet_jax.errors import UserError, suggest
 from unet_jax.json_file import read_json
+from unet_jax.metrics.metric import Metric
 from unet_jax.run.run_folder import SCORES
+
+SPLITS = ("val", "test")
+
+
+def choose_scores(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the scores of a sweep that names none: those of the first metric."""
+    name = next(iter(get_metric_names(config)), "loss")
+    return tuple(f"{split}/{name}" for split in SPLITS)
+
+
+def find_directions(
+    scores: Sequence[str], metrics: Sequence[tuple[str, Metric]]
+) -> dict[str, bool]:
+    """Returns for each score whether lower is better.
+
+    Args:
+      scores: such as 'test/dice', or 'val/dice/cell' of one class.
+      metrics: those of the runs, with their names.
+
+    Raises:
+      UserError: the runs give no such score.
+    """
+    lower = {"loss": True} | {name: metric.lower for name, metric in metrics}
+    found = {}
+    for score in scores:
+        split, name, of_class = _split_score(score)
+        if split not in SPLITS or name not in lower:
+            end = f"/{of_class}" if of_class else ""
+            known = [f"{split}/{name}{end}" for split in SPLITS for name in lower]
+            raise UserError(f"scores: no {score!r}; {suggest(score, known)}")
+        found[score] = lower[name]
+    return found
+
+
+def check_classes(scores: Sequence[str], config: ConfigDict) -> None:
+    """Checks the classes that scores name; reads the data set if there are any.
+
+    Raises:
+      UserError: the data set has no such class.
+    """
+    named = [score for score in scores if _split_score(score)[2]]
+    if not named:
+        return
+    classes = config.data.get("classes") or load_splits(config).train.classes
+    for score in named:
+        of_class = _split_score(score)[2]
+        if of_class not in classes:
+            raise UserError(
+                f"scores: no class {of_class!r} of {score!r}; "
+                f"{suggest(of_class, classes)}"
+            )
+
+
+def _split_score(score: str) -> tuple[str, str, str]:
+    """Returns the split, the metric and the class, or '' for what is missing."""
+    split, _, rest = score.partition("/")
+    metric, _, of_class = rest.partition("/")
+    return split, metric, of_class
 
 
 def has_scores(folder: Path) -> bool:
@@ -30,8 +93,14 @@ def read_scores(folder: Path, names: Sequence[str]) -> dict[str, float | None]:
     rows = logs.read_scalars(folder)
     at_best = [row for row in rows if row["step"] == content.get("step")]
     found = {key: x for row in [*at_best, content] for key, x in row.items()}
-    known = {k: x for k, x in found.items() if k.startswith(("val/", "test/"))}
+    known = {k: x for k, x in found.items() if _split_score(k)[0] in SPLITS}
     for name in names:
         if name not in known:
-            raise UserError(f"{path} has no {name}; it has {', '.join(known)}")
+            raise UserError(f"{path} has no {name}; {suggest(name, known)}")
     return {name: known[name] for name in names}
+
+
+def count_skipped_steps(folder: Path) -> int:
+    """Returns the steps of a run that were skipped, because they were not finite."""
+    rows: Sequence[Mapping[str, Any]] = logs.read_scalars(folder)
+    return sum(int(row.get("train/skipped") or 0) for row in rows)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unet_jax.build.overrides import to_text
+from unet_jax.checkpoint import JOURNAL
 from unet_jax.errors import UserError
 from unet_jax.logs import say
-from unet_jax.run.run_folder import JOURNAL
 from unet_jax.run.sweeping.changes import find_changes, set_aside
 from unet_jax.run.sweeping.identity import check_same
 from unet_jax.run.sweeping.plan import Plan
@@ -166,9 +166,11 @@ class Study:
         state: State,
         scores: Mapping[str, float | None],
         minutes: float | None,
+        *,
+        skipped: int = 0,
         reason: str = "",
     ) -> bool:
-        """Records the end of a run.
+        """Records the end of a run; the arguments are those of `TrialResult`.
 
         Returns:
           False if another worker has taken the run over, and nothing was recorded.
@@ -177,7 +179,8 @@ class Study:
         with self.lock():
             if not self.owns(claim):
                 return False
-            noted = {"scores": dict(scores), "minutes": minutes, "reason": reason}
+            noted: dict[str, Any] = {"scores": dict(scores), "minutes": minutes}
+            noted |= {"skipped": skipped, "reason": reason}
             for key, value in noted.items():
                 claim.trial.set_user_attr(key, value)
             value = None
@@ -207,6 +210,7 @@ class Study:
             state=STATES[trial.state.name],
             scores=self._read_new_scores(trial) | known.get("scores", {}),
             minutes=known.get("minutes"),
+            skipped=known.get("skipped", 0),
             reason=known.get("reason", ""),
         )
 
@@ -255,6 +259,10 @@ class Study:
         )
         for trial in changes.withdrawn:
             if not trial.state.is_finished():
+                reason = "it was changed in the sweep file, or left out"
+                self._storage.set_trial_user_attr(
+                    self._id(trial.number), "reason", reason
+                )
                 self._set_state(trial.number, "FAIL")
             name = trial.user_attrs["name"]
             if moved := set_aside(self._workdir / name):

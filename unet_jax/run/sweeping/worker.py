@@ -21,7 +21,7 @@ from unet_jax.run.sweeping.results import (
     make_csv,
     make_markdown,
 )
-from unet_jax.run.sweeping.scores import read_scores
+from unet_jax.run.sweeping.scores import count_skipped_steps, read_scores
 from unet_jax.run.sweeping.study import Study
 from unet_jax.run.sweeping.trial import Trial
 from unet_jax.text import listing
@@ -162,15 +162,18 @@ class Worker:
         self._next_claim = 0.0
         if plan.space and self._study.owns(trial.claim):
             self._study.report(trial.claim, trial.read_new_scores())
-        if not self._study.finish(trial.claim, state, scores, minutes, reason):
+        skipped = count_skipped_steps(trial.folder)
+        if not self._study.finish(
+            trial.claim, state, scores, minutes, skipped=skipped, reason=reason
+        ):
             self._lose(trial)
             return
         self._trials.remove(trial)
         self.write_results()
         lines = [line for line in reason.splitlines() if line]
-        logs.say(
-            f"{name}: {state}{_describe_end(scores, lines)}{self._show_progress()}"
-        )
+        end = f"{state}{_describe_end(scores, lines)}"
+        end += f", {skipped} steps skipped" if skipped else ""
+        logs.say(f"{name}: {end}{self._show_progress()}")
 
     def _show_progress(self) -> str:
         """Moves the progress bar; returns its text for a line."""
@@ -211,7 +214,8 @@ def estimate_left(
 def _describe_end(scores: Mapping[str, float | None], lines: Sequence[str]) -> str:
     """Returns the scores of a run, or the reason why it failed."""
     if lines:
-        return f" ({lines[0]}{': ' + lines[-1] if lines[1:] else ''})"
+        last = f"; the last line of its log: {lines[-1]}" if lines[1:] else ""
+        return f" ({lines[0]}{last})"
     found = [
         f"{name} {'undefined' if value is None else f'{value:.4f}'}"
         for name, value in scores.items()
