@@ -5,10 +5,10 @@ Paper     Ronneberger et al. 2015 for the network; the recipe is that of
 Data      the folds of configs/isbi.py
 Command   python main.py --config=configs/isbi_modern.py --config.data.manual_dir=DIR
 
-Measured  five folds, one seed, 2026-11-27, two CPU cores, jax 0.12.0.1, commit
-          56178f4: V_rand 0.968 (0.928 to 0.984), V_info 0.982 (0.975 to 0.987), pixel
-          error 0.079 (0.076 to 0.083); fold 0 has 0.976, 0.981 and 0.083. A fold alone
-          took 17 minutes. experiments/against_peers compares it with other tools
+Measured  five folds, one seed, 2026-11-27: V_rand 0.968 (0.928 to 0.984), V_info 0.982
+          (0.975 to 0.987), pixel error 0.079 (0.076 to 0.083). A fold took 17 minutes
+          of two CPU cores. experiments/isbi_modern has the command and all scores, and
+          experiments/against_peers compares it with other tools
 
 Other than in configs/isbi.py: SAME padding and batch norm, four levels of 16 to 128
 channels (0.5 M parameters), no dropout; four crops of 192 pixels a step; all pixels

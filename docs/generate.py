@@ -1,16 +1,18 @@
 """Generates pages of the documentation: the reference, experiments, decisions.
 
-MkDocs calls `on_config` and `on_files` (see `hooks` in mkdocs.yml).
+MkDocs calls `on_config`, `on_files` and `on_page_markdown` (`hooks` in mkdocs.yml).
 """
 
 import html
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a build without installation
@@ -59,11 +61,25 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, text in pages.items():
         files.append(File.generated(config, f"reference/{page}.md", content=text))
     for readme in EXPERIMENTS:
-        for path in (readme, *readme.parent.glob("figure.*g")):
-            name = "index.md" if path == readme else path.name
-            uri = f"experiments/{readme.parent.name}/{name}"
+        folder = readme.parent
+        # also those of the parts of a question
+        shown = [*folder.rglob("figure.*g"), *folder.rglob("results*.csv")]
+        for path in (readme, *shown):
+            name = "index.md" if path == readme else path.relative_to(folder).as_posix()
+            uri = f"experiments/{folder.name}/{name}"
             files.append(File.generated(config, uri, abs_src_path=str(path)))
     return files
+
+
+def on_page_markdown(
+    markdown: str, page: Page, config: MkDocsConfig, files: Files
+) -> str:
+    """Returns a page with the links of a checkout as those of the site."""
+    if page.file.src_uri.startswith("experiments/"):
+        markdown = markdown.replace("](../../docs/", "](../../")
+    # docs/ is the root of the site, and experiments/ lies beside it in a checkout
+    link = r"\]\(\.\./((?:\.\./)?experiments/\w+)/README\.md"
+    return re.sub(link, r"](\1/index.md", markdown)
 
 
 def _title(path: Path) -> str:
