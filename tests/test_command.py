@@ -444,8 +444,8 @@ def test_a_mode_without_its_config_and_with_one_that_it_cannot_use(parse):
     with pytest.raises(SystemExit) as end:
         parse("--mode=sweep", "--workdir=runs/grid")
     assert str(end.value.code) == (
-        "error: --mode=sweep needs --config with a sweep file; the one that started a "
-        "sweep continues it"
+        "error: --mode=sweep needs --config with a sweep file; to continue a sweep, "
+        "name the file that it was started with"
     )
     with pytest.raises(SystemExit, match="--mode=compare takes no --config; the conf"):
         parse("--mode=compare", "--config=isbi")

@@ -347,8 +347,8 @@ def _with_config(argv: list[str]) -> list[str]:
     named = [a for a in given if re.match(r"--?config(=|$)", a)]
     if not named and "--mode=sweep" in given:
         raise UserError(
-            "--mode=sweep needs --config with a sweep file; the one that started a "
-            "sweep continues it"
+            "--mode=sweep needs --config with a sweep file; to continue a sweep, name "
+            "the file that it was started with"
         )
     if named and "--mode=compare" in given:
         raise UserError(

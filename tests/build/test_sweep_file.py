@@ -34,7 +34,9 @@ def test_numbers_of_numpy_are_numbers(write):
     sweep = read_sweep_file(write(start + "seeds = np.arange(2)\npoints = {'a': {}}"))
     assert repr(sweep.seeds) == "(0, 1)"
     space = "{'name': 'integer', 'low': np.int64(1), 'high': np.int8(3)}"
-    read = read_sweep_file.__wrapped__(write(f"{start}space = {{'steps': {space}}}"))
+    text = f"{start}trials = np.int64(5)\nspace = {{'steps': {space}}}"
+    read = read_sweep_file.__wrapped__(write(text))
+    assert repr(read.trials) == "5"
     assert repr(read.space["steps"]) == "{'name': 'integer', 'low': 1, 'high': 3}"
     axes = {
         "optimizer.learning_rate": np.logspace(-3, -2, 2),

@@ -139,3 +139,9 @@ def test_a_mistake_is_found_before_the_data_are_read(
     for check in (training.check_specs, training.build):
         with pytest.raises(UserError, match=message):
             check(tiny)
+
+
+def test_three_means_are_for_data_of_three_channels(tiny):
+    """The channels of the data are not known before they are read."""
+    tiny.normalize = {"name": "fixed", "mean": (1.0, 2.0, 3.0), "std": (1.0, 1.0, 1.0)}
+    training.check_specs(tiny)

@@ -63,8 +63,19 @@ def apply_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
     Raises:
       UserError: a value cannot be parsed, or a field cannot be set.
     """
+    arguments = to_flags(fields)
+    try:
+        return _apply(config, arguments)
+    except UserError:
+        for i in range(1, len(arguments)):  # the wrong one is the last that is set
+            _apply(config, arguments[:i])
+        raise
+
+
+def _apply(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
+    """Sets fields by flags; an error names the last one."""
     prepare_parser()
-    values, arguments = flags.FlagValues(), ["", *to_flags(fields)]
+    values, argv = flags.FlagValues(), ["", *arguments]
     try:
         config_flags.DEFINE_config_dict(
             "config",
@@ -72,15 +83,16 @@ def apply_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
             flag_values=values,
             lock_config=False,
             accept_new_attributes=True,
-            sys_argv=arguments,
+            sys_argv=argv,
         )
-        values(arguments)
+        values(argv)
         changed = values["config"].value
-        check_tuples(arguments, changed)
+        check_tuples(argv, changed)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(explain(error, arguments) or one_line(error)) from error
+        known = explain(error, ["", *argv[-1:]])
+        raise UserError(known or one_line(error)) from error
     return changed
 
 

@@ -123,7 +123,7 @@ def read_sweep_file(path: str) -> Sweep:
             base,
             seeds=_to_seeds(names.get("seeds", ())),
             scores=_to_tuple(names.get("scores", ())),
-            trials=names.get("trials", TRIALS),
+            trials=to_python(names.get("trials", TRIALS)),
             fields=fields,
         )
         check_type(sweep.trials, Count, "trials")

@@ -38,7 +38,8 @@ from unet_jax.methods.method import count_unlabelled_rows, skip_non_finite
 from unet_jax.metrics.metric import Metric
 from unet_jax.tasks import Task
 
-# The modules of specs that nothing calls before the data are read.
+# The modules of the specs that are called only when the data are read, or the devices
+# are known; their names and keywords are checked before.
 SPECS = {
     "data": data,
     "normalize": normalize,
@@ -162,7 +163,6 @@ def _check_learning(config: ConfigDict, axis_name: str | None) -> tuple[Learning
     draft = build_learning(config, task, axis_name)
     for field, module in SPECS.items():
         binding.bind_field(module, config, field)
-    make_measure(config, binding.ANY_DATA.channels)
     checks.check_operations(config, draft.operations)
     checks.check_first_metric(draft.metrics)
     bind_options(config, draft.task)

@@ -20,8 +20,9 @@ from unet_jax.errors import UserError, prefix_errors
 from unet_jax.run import run_config, run_folder
 from unet_jax.run.run_config import config_to_json
 from unet_jax.run.sweep import run_sweep
+from unet_jax.run.sweeping.files import LOGS
 from unet_jax.run.sweeping.study import import_optuna
-from unet_jax.run.sweeping.trial import LOGS, PROGRAM, make_environment
+from unet_jax.run.sweeping.trial import PROGRAM, make_environment
 from unet_jax.text import listing
 
 LEAST_FOLDS = 3

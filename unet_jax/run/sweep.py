@@ -8,12 +8,18 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs, parallel
 from unet_jax.build.sweep_file import Sweep, read_sweep_file
-from unet_jax.checkpoint import holds_folds, list_steps
+from unet_jax.checkpoint import holds_sweep
 from unet_jax.errors import UserError
 from unet_jax.progress import show_progress
-from unet_jax.run import run_config, run_folder, stopping
+from unet_jax.run import run_folder, stopping
 from unet_jax.run.sweeping import presence
-from unet_jax.run.sweeping.plan import Plan, find_equal_points, plan_sweep
+from unet_jax.run.sweeping.files import LOGS, PICTURES, TABLE, WORDS, check_folder
+from unet_jax.run.sweeping.plan import (
+    Plan,
+    find_equal_points,
+    list_configs,
+    plan_sweep,
+)
 from unet_jax.run.sweeping.results import (
     MOST_ROWS,
     TrialResult,
@@ -22,6 +28,7 @@ from unet_jax.run.sweeping.results import (
     group_by_point,
     make_table,
 )
+from unet_jax.run.sweeping.scores import check_classes
 from unet_jax.run.sweeping.study import Study, import_optuna
 from unet_jax.run.sweeping.worker import Worker
 from unet_jax.text import listing, tabulate
@@ -59,8 +66,8 @@ def sweep(
     if failed and code <= 1:
         raise UserError(
             f"{len(failed)} of {len(results)} runs failed: {listing(failed, 10)}; "
-            f"{workdir / 'logs'} has the reasons. The same command repeats them, with "
-            "the changes that you make to the sweep file"
+            f"{workdir / LOGS} has the reasons. The same command repeats them"
+            f"{', with the changes that you make to their points' * bool(read.points)}"
         )
     return code
 
@@ -94,8 +101,10 @@ def run_sweep(
     """
     parallel.stay_on_cpu()
     import_optuna(sweep.kind)
+    check_folder(workdir, sweep.kind)
     plan = plan_sweep(sweep, config, workdir)
-    _check_folder(workdir, plan.kind)
+    if not holds_sweep(workdir):  # else its first start has checked them
+        check_classes(plan.scores, (each for _, each in list_configs(plan, config)))
     for names in find_equal_points(plan, config):
         logs.say(f"warning: the points {listing(names)} have equal configs")
     run_folder.create(workdir)
@@ -118,21 +127,8 @@ def run_sweep(
         logs.say(f"stopped; the same command continues the {plan.kind} in {workdir}")
         return stopping.exit_code(received), results
     _print_table(plan, results)
-    logs.say(f"wrote {output or workdir}/: results.csv, results.md, figure.svg")
+    logs.say(f"wrote {output or workdir}/: {TABLE}, {WORDS}, {PICTURES}")
     return int(any(result.state == "failed" for result in results)), results
-
-
-def _check_folder(workdir: Path, kind: str) -> None:
-    """Raises UserError if the folder of the sweep holds something else."""
-    if holds_folds(workdir) and kind == "sweep":
-        raise UserError(
-            f"{workdir} holds a cross-validation; continue it with --mode=crossval, or "
-            "choose another --workdir for the sweep"
-        )
-    if list_steps(workdir) or (workdir / run_config.CONFIG).exists():
-        raise UserError(
-            f"{workdir} holds a run; choose another --workdir for the sweep"
-        )
 
 
 def _print_table(plan: Plan, results: Sequence[TrialResult]) -> None:

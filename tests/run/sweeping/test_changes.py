@@ -1,5 +1,6 @@
 """Sweeps that are started again, with other points or scores."""
 
+import contextlib
 import copy
 import shutil
 
@@ -27,7 +28,7 @@ def test_added_seeds_and_points_continue_and_changed_ones_are_refused(
     with pytest.raises(UserError, match="another point 'low': .*rate is 1.0 there"):
         run_sweep(changed, config, folder)
     with pytest.raises(
-        UserError, match="runs 'third-0', 'third-1', which are not in the"
+        UserError, match="any more: 'third-0', 'third-1'; put them back"
     ):
         run_sweep(make_sweep(seeds=(0, 1)), config, folder)
 
@@ -77,9 +78,9 @@ def test_a_complete_run_is_not_replaced_unless_its_folder_is_deleted(
     with pytest.raises(UserError) as caught:
         run_sweep(changed, config, folder)
     assert str(caught.value) == (
-        f"{folder} holds another point 'low': {RATE} is 1.0 there and 1.5 here; the "
-        "run is complete: keep it and give the new fields to a point with another "
-        f"name, or delete {folder}/low, or choose another --workdir"
+        f"{folder} holds another point 'low': {RATE} is 1.0 there and 1.5 here; keep "
+        "it, and give the new fields to a point with another name, or delete the "
+        f"complete {folder}/low, or choose another --workdir"
     )
     for name in ("low", "high"):
         shutil.rmtree(folder / name)
@@ -133,34 +134,74 @@ def test_a_folder_of_another_sweep_is_refused(stub, config, tmp_path, monkeypatc
     refuses("another sweep", make_sweep(points=(), space=space))
     other = copy.deepcopy(config)
     other.batch_size = 16
-    changed = "quickstart has changed since the sweep began: batch_size was 8 and is 16"
+    changed = "quickstart differs from that of the sweep: batch_size is 8 there and 16"
     refuses(changed, make_sweep(), other)
     monkeypatch.setattr("unet_jax.run.sweeping.plan.hash_code", lambda: "0")
-    refuses("the code of unet_jax has changed since the sweep", make_sweep())
+    refuses("the code of unet_jax differs from that of the sweep", make_sweep())
     (folder / "journal.log").write_text("{\n{\n")
     refuses("journal.log is damaged", make_sweep())
 
 
-def test_a_changed_sweep_file_is_refused_while_another_worker_is_alive(
-    stub, config, tmp_path
-):
+def open_study(sweep, config, folder, present):
+    return study.Study(plan_sweep(sweep, config, folder), folder, present)
+
+
+def test_another_sweep_file_is_refused_while_a_worker_is_alive(stub, config, tmp_path):
     folder = tmp_path / "sweep"
     folder.mkdir()
     one, two, three = (Point(name, {RATE: 1.0}) for name in "abc")
+    begun = make_sweep(points=(one, two))
     with presence.announce(folder) as present:
-        plan = plan_sweep(make_sweep(points=(one, two)), config, folder)
-        first = study.Study(plan, folder, present)
-        for points in ((one,), (one, two, three), (one, Point("b", {RATE: 2.0}))):
+        first = open_study(begun, config, folder, present)
+        for changes, what in (
+            ({"points": (one,)}, "runs (b)"),
+            ({"points": (one, two, three)}, "runs (c)"),
+            ({"points": (one, Point("b", {RATE: 2.0}))}, "runs (b)"),
+            ({"scores": ("test/dice",)}, "scores or trials"),
+        ):
             with pytest.raises(UserError) as caught:
-                run_sweep(make_sweep(points=points), config, folder)
+                run_sweep(begun._replace(**changes), config, folder)
             assert str(caught.value) == (
-                f"{folder}: another worker runs this sweep, and its sweep file has "
-                f"other runs ({'c' if three in points else 'b'}); stop it, or wait for "
-                "its end, and start this command again"
+                f"{folder}: the worker {present.name} is alive, and its sweep file has "
+                f"other {what}; stop it, or wait for its end, and start this command "
+                "again"
             )
         assert [run.state for run in first.list_results()] == ["waiting"] * 2
     code, results = run_sweep(make_sweep(points=(one, three)), config, folder)
     assert (code, [run.name for run in results]) == (0, ["a", "c"])
+
+
+def test_workers_that_start_together_after_a_change_all_take_part(
+    stub, config, tmp_path
+):
+    """One removed a point that failed, which stays in the journal."""
+    folder = tmp_path / "sweep"
+    points = Point("ok", {RATE: 1.0}), Point("fails", {RATE: 1.0})
+    run_sweep(make_sweep(points=points), config, folder)
+    changed = make_sweep(points=(points[0], Point("new", {RATE: 2.0})))
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(presence.announce(folder)) for _ in range(3)]
+        for present in workers:
+            open_study(changed, config, folder, present)
+    assert run_sweep(changed, config, folder)[0] == 0
+
+
+def test_numbers_of_another_type_are_no_difference(stub, config, tmp_path):
+    run_sweep(make_sweep(), config, tmp_path / "sweep")
+    other = copy.deepcopy(config)
+    with other.ignore_type():
+        other.cache = int(config.cache)
+    assert run_sweep(make_sweep(), other, tmp_path / "sweep")[0] == 0
+
+
+def test_all_runs_of_a_changed_point_are_named(stub, config, tmp_path):
+    folder = tmp_path / "sweep"
+    run_sweep(make_sweep(seeds=range(6)), config, folder)
+    changed = make_sweep(points=(Point("low", {RATE: 3.0}),), seeds=range(6))
+    with pytest.raises(UserError) as caught:
+        run_sweep(changed, config, folder)
+    folders = " ".join(f"{folder}/low-{seed}" for seed in range(6))
+    assert f"or delete the complete {folders}, or choose" in str(caught.value)
 
 
 def test_the_runs_of_a_cross_validation_are_another_sweep(stub, config, tmp_path):

@@ -6,11 +6,11 @@ import numpy as np
 import optuna
 import pytest
 
-from tests.run.sweeping.parts import RATE, make_sweep
+from tests.run.sweeping.parts import RATE, STUB, make_sweep
 from unet_jax.build.sweep_file import Point
 from unet_jax.errors import UserError
 from unet_jax.run.sweep import run_sweep
-from unet_jax.run.sweeping import distributions, study, trial
+from unet_jax.run.sweeping import distributions, scores, study, trial
 from unet_jax.run.sweeping.plan import plan_sweep
 
 
@@ -61,13 +61,26 @@ def test_the_command_of_a_run_is_what_a_user_types(config, tmp_path):
         ({"points": ()}, "neither points nor a space"),
         ({"space": {RATE: {"name": "uniform"}}}, "both points and a space"),
         ({"seeds": (0, 0)}, "seeds: 0 is there twice; list every seed once"),
-        ({"given": {"seed": 1}, "seeds": (0,)}, "^--config.seed is set, and the sweep"),
+        (
+            {"given": {"seed": 1}, "seeds": (0,)},
+            "^--config.seed is set, and so are seeds",
+        ),
         ({"fields": {"config.seed": 1}, "seeds": (0,)}, "^config.seed is set, and"),
         (
             {"points": (Point("a", {"seed": 1}),), "seeds": (0,)},
             "^point 'a': config.seed is set, and",
         ),
         ({"fields": {"stepz": 1}}, "^fields: config has no field 'stepz'"),
+        ({"fields": {"loss.scale": 2}}, "^fields: --config.loss.scale: is a tuple"),
+        (
+            {
+                "fields": {"optimizer.momentum": 0.9},
+                "given": {"optimizer": {"name": "sgd", "learning_rate": 1.0}},
+                "points": (Point("a", {"stepz": 1}),),
+            },
+            "^point 'a': config has no field 'stepz'",
+        ),
+        ({"scores": ("test/loss/cell",)}, "^scores: no 'test/loss/cell'"),
         (
             {"points": (Point("a", {RATE: 1, "optimizer": {"name": "sgd"}}),)},
             "^point 'a': optimizer comes after its part optimizer.learning_rate, and "
@@ -75,7 +88,7 @@ def test_the_command_of_a_run_is_what_a_user_types(config, tmp_path):
         ),
         (
             {"points": (Point("a", {"steps": 1, "config.steps": 2}),)},
-            "^point 'a': steps comes twice",
+            "^point 'a': steps is set twice",
         ),
         ({"scores": ("test/dice", "test/dice")}, "scores: 'test/dice' is there twice"),
         (
@@ -174,3 +187,28 @@ def test_numbers_of_numpy_are_numbers(config, tmp_path):
     plan = plan_sweep(make_sweep(points=(Point("a", values),)), config, tmp_path)
     texts = {RATE: "0.5", "batch_size": "8", "crop": "(8, 8)"}
     assert plan.runs[0].fields == texts
+
+
+def test_each_end_of_a_search_is_checked_for_its_own_field(config, tmp_path):
+    rate = {RATE: {"name": "uniform", "low": 0.1, "high": 1.0}}
+    size = {"batch_size": {"name": "integer", "low": 0, "high": 8}}
+    for space in (rate | size, size | rate):
+        with pytest.raises(UserError, match=r"^space\(\)\['batch_size'\]: "):
+            plan_sweep(make_sweep(points=(), space=space), config, tmp_path)
+
+
+def test_classes_are_those_of_the_task_and_the_data_are_read_once(
+    stub, config, tmp_path, monkeypatch
+):
+    reads, load = [], scores.load_splits
+    monkeypatch.setattr(scores, "load_splits", lambda c: reads.append(c) or load(c))
+    sweep = make_sweep(scores=("test/dice/cell",), seeds=(0, 1))
+    stub.write_text(STUB.replace('"test/dice"', '"test/dice/cell"'))
+    for _ in range(2):
+        assert run_sweep(sweep, config, tmp_path / "sweep")[0] == 0
+    assert len(reads) == 1  # the second start is of the same sweep
+    given = {"task": {"name": "multilabel"}, "loss": ({"name": "dice"},)}
+    other = make_sweep(scores=("test/dice/background",), given=given)
+    with pytest.raises(UserError, match="no class 'background' of .*available: cell"):
+        run_sweep(other, config, tmp_path / "other")
+    assert len(reads) == 2

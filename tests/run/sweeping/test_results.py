@@ -102,7 +102,8 @@ def test_skipped_steps_are_in_the_results(stub, config, tmp_path, capsys):
     stub.write_text(STUB.replace(row, row + '"train/skipped": 3 * (name == "low"), '))
     _, results = run_sweep(make_sweep(), config, tmp_path / "sweep")
     assert [run.skipped for run in results] == [6, 0]
-    line = "teps that were not finite were skipped in low (6 steps)"
+    line = "teps whose loss, gradient or new parameters were not finite were skipped"
+    line += " in low (6 steps)"
     assert f"S{line}." in (tmp_path / "sweep/results.md").read_text()
     assert f"warning: s{line}\n" in capsys.readouterr().out
 

@@ -50,7 +50,7 @@ def test_the_command_names_failed_runs_in_an_error(stub, tmp_path):
         sweep(command.load_config("quickstart"), workdir, source=str(file), given={})
     assert str(caught.value) == (
         f"1 of 2 runs failed: fails; {workdir}/logs has the reasons. The same command "
-        "repeats them, with the changes that you make to the sweep file"
+        "repeats them, with the changes that you make to their points"
     )
 
 

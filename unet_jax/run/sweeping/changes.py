@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from unet_jax.errors import UserError
 from unet_jax.run import run_folder
+from unet_jax.run.sweeping.files import REPLACED
 from unet_jax.run.sweeping.identity import compare
-from unet_jax.run.sweeping.plan import REPLACED, Plan, PlannedRun
+from unet_jax.run.sweeping.plan import Plan, PlannedRun
 from unet_jax.run.sweeping.presence import Presence
 from unet_jax.run.sweeping.results import STATES
 from unet_jax.run.sweeping.scores import has_scores
-from unet_jax.text import listing
 
 
 class Changes(NamedTuple):
@@ -34,6 +34,12 @@ class Changes(NamedTuple):
     repeated: tuple[Any, ...]
     withdrawn: tuple[Any, ...]
 
+    def list_names(self) -> list[str]:
+        """Returns the names of the runs that are added, changed or withdrawn."""
+        names = [run.name for run in self.added]
+        names += [trial.user_attrs["name"] for trial in self.withdrawn]
+        return list(dict.fromkeys(names))
+
 
 def find_changes(
     newest: Mapping[str, Any], plan: Plan, workdir: Path, presence: Presence
@@ -48,7 +54,7 @@ def find_changes(
 
     Raises:
       UserError: a run that is complete, or in training, is not in the plan, or has
-        other fields there; or the runs differ, and another worker is alive.
+        other fields there.
     """
     runs = {run.name: run for run in plan.runs}
     withdrawn, repeated = {}, []
@@ -64,13 +70,6 @@ def find_changes(
         run for run in plan.runs if run.name not in newest or run.name in withdrawn
     ]
     _check_replaceable(withdrawn, runs, workdir, presence)
-    if newest and (added or withdrawn) and presence.list_others():
-        different = [*(run.name for run in added), *withdrawn]
-        raise UserError(
-            f"{workdir}: another worker runs this sweep, and its sweep file has other "
-            f"runs ({listing(different)}); stop it, or wait for its end, and start "
-            "this command again"
-        )
     return Changes(tuple(added), tuple(repeated), tuple(withdrawn.values()))
 
 
@@ -91,36 +90,36 @@ def _check_replaceable(
     presence: Presence,
 ) -> None:
     """Raises UserError if runs that are not in the plan as they are must stay."""
-    kept: dict[str, str] = {}
+    complete, training = [], []
     for name, trial in withdrawn.items():
         state, folder = STATES[trial.state.name], workdir / name
         if state == "complete" and has_scores(folder):
-            kept[name] = "complete"
+            complete.append(name)
         elif state == "running" and _has_living_worker(trial, presence):
-            kept[name] = "training"
+            training.append(name)
         else:
             run_folder.check_unlocked(folder)  # by a process of a killed worker
-    if changed := next((name for name in kept if name in runs), None):
-        run = runs[changed]
-        difference = compare(withdrawn[changed].user_attrs["fields"], run.fields)
-        what = f"another point {run.point!r}: {difference}"
-        keep = "keep it and give the new fields to a point with another name"
-        names, one = [changed], True
-    elif kept:
-        names, one = list(kept), len(kept) == 1
-        which = "which is" if one else "which are"
-        found = listing(map(repr, names))
-        what = f"the run{'s' * (not one)} {found}, {which} not in the sweep any more"
-        keep = f"put {'it' if one else 'them'} back"
-    else:
+    kept = [name for name in withdrawn if name in {*complete, *training}]
+    if not kept:
         return
-    training = [name for name in names if kept[name] == "training"]
-    folders = listing((workdir / name for name in names), separator=" ")
-    last = f"stop {listing(training)}" if training else f"delete {folders}"
+    if changed := next((name for name in kept if name in runs), None):
+        point = runs[changed].point
+        kept = [name for name in kept if name in runs and runs[name].point == point]
+        fields = runs[changed].fields
+        difference = compare(withdrawn[changed].user_attrs["fields"], fields)
+        what = f"another point {point!r}: {difference}"
+        keep = "keep it, and give the new fields to a point with another name"
+    else:
+        what = f"runs that are not in the sweep any more: {', '.join(map(repr, kept))}"
+        keep = "put them back"
+    ways = [keep]
+    if busy := [name for name in kept if name in training]:
+        ways.append(f"stop the training of {', '.join(busy)}")
+    if done := [str(workdir / name) for name in kept if name in complete]:
+        ways.append(f"delete the complete {' '.join(done)}")
+    last = ways[-1] if not busy or not done else f"{ways[-2]}, and {ways[-1]}"
     raise UserError(
-        f"{workdir} holds {what}; {'the run is' if one else 'the runs are'} "
-        f"{'training' if training else 'complete'}: {keep}, or {last}, or choose "
-        "another --workdir"
+        f"{workdir} holds {what}; {keep}, or {last}, or choose another --workdir"
     )
 
 

@@ -1,10 +1,10 @@
 """Fields as texts of the command line, and which of them replaces which."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unet_jax.build.overrides import to_text
-from unet_jax.errors import UserError, prefix_errors
+from unet_jax.errors import UserError
 
 
 def to_texts(fields: Mapping[str, Any], place: str) -> dict[str, str]:
@@ -15,18 +15,23 @@ def to_texts(fields: Mapping[str, Any], place: str) -> dict[str, str]:
       place: who sets them, for errors.
 
     Raises:
-      UserError: a field comes after a part of it, which it would replace.
+      UserError: as in `check_order`, or a field is set twice.
     """
-    texts: dict[str, str] = {}
-    for name, value in fields.items():
-        field = name.removeprefix("config.")
-        if lost := next((f for f in texts if _contains(field, f)), None):
-            what = "comes twice" if lost == field else f"comes after its part {lost}"
-            remedy = "remove one" if lost == field else f"put {field} first"
-            with prefix_errors(place):
-                raise UserError(f"{field} {what}, and replaces it; {remedy}")
-        texts[field] = to_text(value)
-    return texts
+    names = [name.removeprefix("config.") for name in fields]
+    check_order(names, place)
+    return dict(zip(names, map(to_text, fields.values()), strict=True))
+
+
+def check_order(fields: Sequence[str], place: str) -> None:
+    """Raises UserError if a field comes after a part of it, which it would replace."""
+    for i, field in enumerate(fields):
+        if field in fields[:i]:
+            raise UserError(f"{place}: {field} is set twice; remove one of them")
+        if lost := next((f for f in fields[:i] if _contains(field, f)), None):
+            raise UserError(
+                f"{place}: {field} comes after its part {lost}, and replaces it; put "
+                f"{field} first"
+            )
 
 
 def merge(*several: Mapping[str, str]) -> dict[str, str]:

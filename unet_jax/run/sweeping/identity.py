@@ -15,9 +15,9 @@ from unet_jax.run import run_config
 from unet_jax.text import shorten
 
 
-def hash_config(config: ConfigDict) -> str:
-    """Returns a hash of the values of a config."""
-    return hashlib.sha256(describe_config(config).encode()).hexdigest()
+def hash_text(text: str) -> str:
+    """Returns a hash of a text, the same in every process."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def describe_config(config: ConfigDict) -> str:
@@ -62,20 +62,20 @@ def check_same(
         )
     if identity["code"] != mine["code"]:
         raise UserError(
-            f"{place}: the code of unet_jax has changed since the {kind} began; use "
-            "the same version on every machine, or choose another --workdir"
+            f"{place}: the code of unet_jax differs from that of the {kind}; use the "
+            "same version, or choose another --workdir"
         )
-    if identity["config"] != mine["config"]:
-        old, new = (_read_config(side["config"], place) for side in (identity, mine))
-        field, before, now = run_config.list_differences(old, new)[0]
+    configs = (_read_config(side["config"], place) for side in (identity, mine))
+    if differences := run_config.list_differences(*configs):
+        field, there, here = differences[0]
         raise UserError(
-            f"{place}: {mine['base']} has changed since the {kind} began: {field} was "
-            f"{shorten(before, 60)} and is {shorten(now, 60)}; restore the file, or "
-            "choose another --workdir"
+            f"{place}: {mine['base']} differs from that of the {kind}: {field} is "
+            f"{shorten(there, 60)} there and {shorten(here, 60)} here; use the same "
+            "file, or choose another --workdir"
         )
 
 
-def _read_config(text: str, place: Path) -> dict[str, Any]:
+def _read_config(text: str, place: Path) -> Any:
     """Returns the config of `describe_config`."""
     return decode_json(text, dict[str, Any], str(place), "choose another --workdir")
 

@@ -1,6 +1,5 @@
 """The plan of a sweep: its runs, all checked before the first one is trained."""
 
-import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,21 +10,21 @@ from unet_jax.build.early_checks import check_command
 from unet_jax.build.overrides import apply_fields, to_text
 from unet_jax.build.sweep_file import Sweep, check_names, name_space
 from unet_jax.build.training import check_specs
-from unet_jax.checkpoint import FOLDS_FILE, JOURNAL
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.metrics.metric import Metric
 from unet_jax.run.sweeping import distributions
 from unet_jax.run.sweeping.distributions import Distribution
-from unet_jax.run.sweeping.field_texts import find_overlap, merge, to_texts
-from unet_jax.run.sweeping.identity import describe_config, hash_code, hash_config
-from unet_jax.run.sweeping.scores import check_classes, choose_scores, find_directions
+from unet_jax.run.sweeping.field_texts import (
+    check_order,
+    find_overlap,
+    merge,
+    to_texts,
+)
+from unet_jax.run.sweeping.files import RESERVED
+from unet_jax.run.sweeping.identity import describe_config, hash_code, hash_text
+from unet_jax.run.sweeping.scores import choose_scores, find_directions
 from unet_jax.specs import bind
 
-REPLACED = "replaced"  # the folder of runs that never completed
-RESULTS = ("results.csv", "results.md", "figure.svg")
-OWN = {  # what a sweep has in its folder besides runs
-    *("logs", "workers", REPLACED, JOURNAL, FOLDS_FILE, *RESULTS),
-}
 SEED = "seed"  # the field
 
 
@@ -58,6 +57,7 @@ class Plan(NamedTuple):
       scores: the scores to compare; the first one decides which is best.
       lower: for each score, True if lower is better.
       identity: what must be the same in every process that takes part, as texts.
+      digest: of the runs, scores and trials, in which workers must agree.
       kind: 'sweep', or 'cross-validation', whose points are not ranked.
     """
 
@@ -70,6 +70,7 @@ class Plan(NamedTuple):
     scores: tuple[str, ...]
     lower: tuple[bool, ...]
     identity: Mapping[str, str]
+    digest: str
     kind: str
 
     def list_fields(self, chosen: Mapping[str, str]) -> dict[str, str]:
@@ -93,16 +94,22 @@ def plan_sweep(sweep: Sweep, config: ConfigDict, workdir: Path) -> Plan:
     given = to_texts(sweep.given, "the command line")
     shared = to_texts(sweep.fields, "fields")
     space = {field: _bind(field, spec) for field, spec in sweep.space.items()}
-    to_texts(dict.fromkeys(space), "space()")  # checks their order
+    check_order(list(space), "space()")
     runs = _list_runs(sweep, shared, given)
     _check_given(given, space or _find_varied(runs))
-    scores, lower = sweep.scores, {}
-    for place, fields in _list_variants(runs, space):
+    scores, lower, faults = sweep.scores, {}, []
+    variants = list(_list_variants(runs, space))
+    for place, fields in variants:
         chosen, metrics = _check_run(config, workdir, place, shared, fields, given)
         scores = scores or choose_scores(chosen)
-        with prefix_errors(place) if lower else contextlib.nullcontext():
+        try:
             lower = find_directions(scores, metrics)
-            check_classes(scores, chosen)
+        except UserError as error:
+            faults.append((place, str(error)))
+    if faults:
+        place, fault = faults[0]
+        alike = len(faults) == len(variants) and len({text for _, text in faults}) == 1
+        raise UserError(fault if alike else f"{place}: {fault}")
     identity = {
         "base": Path(sweep.base).stem,  # its path may differ between machines
         **{f"fields of every run: {name}": text for name, text in shared.items()},
@@ -125,21 +132,32 @@ def plan_sweep(sweep: Sweep, config: ConfigDict, workdir: Path) -> Plan:
         scores=scores,
         lower=lowest,
         identity=identity,
+        digest=hash_text(repr((runs, trials, scores))),
         kind=sweep.kind,
     )
 
 
-def find_equal_points(plan: Plan, config: ConfigDict) -> list[tuple[str, ...]]:
-    """Returns the names of points that make the same config, a tuple for each config.
+def list_configs(plan: Plan, config: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
+    """Yields the point and the config of each run; of a search, what its runs share.
 
     Args:
       plan: the sweep.
       config: the base config.
     """
-    points: dict[str, dict[str, None]] = {}
     for run in plan.runs:
-        key = hash_config(apply_fields(config, plan.list_fields(run.fields)))
-        points.setdefault(key, {})[run.point] = None
+        yield run.point, apply_fields(config, plan.list_fields(run.fields))
+    if plan.space:
+        yield "", apply_fields(config, plan.list_fields({}))
+
+
+def find_equal_points(plan: Plan, config: ConfigDict) -> list[tuple[str, ...]]:
+    """Returns the names of points that make the same config, a tuple for each config.
+
+    The arguments are those of `list_configs`.
+    """
+    points: dict[str, dict[str, None]] = {}
+    for point, chosen in list_configs(plan, config):
+        points.setdefault(describe_config(chosen), {})[point] = None
     return list(dict.fromkeys(tuple(each) for each in points.values() if len(each) > 1))
 
 
@@ -199,7 +217,7 @@ def _list_runs(
 def _check_seed(fields: Mapping[str, str], name: str) -> None:
     """Raises UserError if fields set the seed, which the sweep sets, too."""
     if SEED in fields:
-        raise UserError(f"{name} is set, and the sweep sets its seeds; remove one")
+        raise UserError(f"{name} is set, and so are seeds; remove one of them")
 
 
 def _check_run_names(names: Sequence[str], seeds: Sequence[int]) -> None:
@@ -208,7 +226,7 @@ def _check_run_names(names: Sequence[str], seeds: Sequence[int]) -> None:
         if seeds.count(seed) > 1:
             raise UserError(f"seeds: {seed} is there twice; list every seed once")
     for name in names:
-        if name in OWN or name.endswith(".lock"):
+        if name in RESERVED:
             raise UserError(
                 f"point {name!r} has the name of a file or folder of the sweep; rename "
                 "it"
@@ -237,11 +255,12 @@ def _list_variants(
     """Yields the fields to check, with their place in the sweep file."""
     for run in runs:
         yield f"point {run.point!r}", dict(run.fields)
-    # a field may be part of another one that the search chooses
     first = {field: to_text(each.ends[0]) for field, each in space.items()}
     for field, distribution in space.items():
+        # a field that the search chooses, too, and that is a part of this one
+        related = {f: text for f, text in first.items() if find_overlap(f, [field])}
         for end in distribution.ends:
-            yield name_space(field), {**first, field: to_text(end)}
+            yield name_space(field), {**related, field: to_text(end)}
 
 
 def _check_run(
@@ -267,7 +286,7 @@ def _check_run(
     try:
         return check(shared, fields, given)
     except UserError as error:
-        for cause, alone in (("", given), ("fields: ", {**shared, **given})):
+        for cause, alone in (("", given), ("fields: ", merge(shared, given))):
             try:
                 check(alone)
             except UserError as same:

@@ -20,8 +20,8 @@ import msgspec
 
 from unet_jax.errors import UserError
 from unet_jax.json_file import read_json
+from unet_jax.run.sweeping.files import WORKERS
 
-FOLDER = "workers"
 PARTIAL = ".part"  # ends the name of a file that is being written
 RENEWAL = 10.0  # seconds between two renewals
 SILENCE = 180.0  # seconds; NFS may show a time that is a minute old
@@ -44,7 +44,7 @@ class Presence:
     """
 
     def __init__(self, workdir: Path, path: Path) -> None:
-        self._folder, self._path = workdir / FOLDER, path
+        self._folder, self._path = workdir / WORKERS, path
         self._renewed = time.monotonic()
 
     @property
@@ -74,26 +74,17 @@ class Presence:
             return False
         return age < SILENCE
 
-    def list_others(self) -> list[str]:
-        """Returns the names of the other workers that are alive, or may be."""
-        names = self._list_names()
-        return [name for name in names if name != self.name and self.is_alive(name)]
-
     def remove_dead(self) -> None:
         """Removes the files of workers that are not alive."""
-        for name in self._list_names():
-            if not self.is_alive(name):
-                (self._folder / name).unlink(missing_ok=True)
-
-    def _list_names(self) -> list[str]:
-        paths = self._folder.iterdir()
-        return [path.name for path in paths if path.suffix != PARTIAL]
+        for path in self._folder.iterdir():
+            if path.suffix != PARTIAL and not self.is_alive(path.name):
+                path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def announce(workdir: Path) -> Iterator[Presence]:
     """Makes this process a worker of a sweep during the context."""
-    folder = workdir / FOLDER
+    folder = workdir / WORKERS
     folder.mkdir(exist_ok=True)
     host = socket.gethostname().replace(".", "_")
     path = folder / f"{host}-{os.getpid()}-{secrets.token_hex(2)}"

@@ -246,7 +246,8 @@ def describe_skipped(results: Sequence[TrialResult]) -> list[str]:
     if not runs:
         return []
     names = (f"{run.name} ({run.skipped} steps)" for run in runs)
-    return [f"steps that were not finite were skipped in {listing(names, 10)}"]
+    what = "steps whose loss, gradient or new parameters were not finite were skipped"
+    return [f"{what} in {listing(names, 10)}"]
 
 
 def _join_cells(cells: Sequence[str]) -> str:

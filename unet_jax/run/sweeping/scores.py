@@ -1,6 +1,6 @@
 """The scores of a sweep: their names before the first run, their values after each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from unet_jax import logs
 from unet_jax.build.checks import get_metric_names
 from unet_jax.build.dataset import load_splits
+from unet_jax.build.learning import make_task
 from unet_jax.errors import UserError, suggest
 from unet_jax.json_file import read_json
 from unet_jax.metrics.metric import Metric
@@ -39,7 +40,8 @@ def find_directions(
     found = {}
     for score in scores:
         split, name, of_class = _split_score(score)
-        if split not in SPLITS or name not in lower:
+        exists = split in SPLITS and name in lower and not (of_class and name == "loss")
+        if not exists:
             end = f"/{of_class}" if of_class else ""
             known = [f"{split}/{name}{end}" for split in SPLITS for name in lower]
             raise UserError(f"scores: no {score!r}; {suggest(score, known)}")
@@ -47,23 +49,29 @@ def find_directions(
     return found
 
 
-def check_classes(scores: Sequence[str], config: ConfigDict) -> None:
-    """Checks the classes that scores name; reads the data set if there are any.
+def check_classes(scores: Sequence[str], configs: Iterable[ConfigDict]) -> None:
+    """Checks the classes that scores name.
+
+    Only if there are any, the data sets of the configs are read, each of them once.
 
     Raises:
-      UserError: the data set has no such class.
+      UserError: the runs have no such class.
     """
     named = [score for score in scores if _split_score(score)[2]]
-    if not named:
-        return
-    classes = config.data.get("classes") or load_splits(config).train.classes
-    for score in named:
-        of_class = _split_score(score)[2]
-        if of_class not in classes:
-            raise UserError(
-                f"scores: no class {of_class!r} of {score!r}; "
-                f"{suggest(of_class, classes)}"
-            )
+    read = set()
+    for config in configs if named else ():
+        key = str((config.data, config.task))
+        if key in read:
+            continue
+        read.add(key)
+        classes = make_task(config, load_splits(config).train).classes
+        for score in named:
+            of_class = _split_score(score)[2]
+            if of_class not in classes:
+                raise UserError(
+                    f"scores: no class {of_class!r} of {score!r}; "
+                    f"{suggest(of_class, classes)}"
+                )
 
 
 def _split_score(score: str) -> tuple[str, str, str]:

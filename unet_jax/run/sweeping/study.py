@@ -17,15 +17,15 @@ from unet_jax.build.overrides import to_text
 from unet_jax.checkpoint import JOURNAL
 from unet_jax.errors import UserError
 from unet_jax.logs import say
-from unet_jax.run.sweeping.changes import find_changes, set_aside
+from unet_jax.run.sweeping.changes import Changes, find_changes, set_aside
+from unet_jax.run.sweeping.files import LOCK
 from unet_jax.run.sweeping.identity import check_same
 from unet_jax.run.sweeping.plan import Plan
 from unet_jax.run.sweeping.presence import Presence
 from unet_jax.run.sweeping.results import STATES, State, TrialResult
 from unet_jax.run.sweeping.scores import has_scores, read_scores
-from unet_jax.text import one_line
+from unet_jax.text import listing, one_line
 
-LOCK = "sweep"  # Optuna appends .lock
 NAME = "sweep"  # of the study
 REPEATED = ("name", "point", "seed", "fields")  # attributes of a run, not of its end
 SEARCHED = "trial-"  # begins the names of the runs of a search
@@ -257,6 +257,7 @@ class Study:
         changes = find_changes(
             self._find_newest(), self._plan, self._workdir, self._presence
         )
+        self._join(changes)
         for trial in changes.withdrawn:
             if not trial.state.is_finished():
                 reason = "it was changed in the sweep file, or left out"
@@ -275,6 +276,24 @@ class Study:
             if STATES[trial.state.name] == "complete":
                 name = known["name"]
                 say(f"{name}: {self._workdir / name} has no scores; training it again")
+
+    def _join(self, changes: Changes) -> None:
+        """Notes that this worker follows its plan.
+
+        Raises:
+          UserError: another worker is alive, and follows another plan.
+        """
+        known, mine = self._study.user_attrs.get("plans", {}), self._plan.digest
+        others = {w: plan for w, plan in known.items() if self._presence.is_alive(w)}
+        if other := next((w for w, plan in others.items() if plan != mine), None):
+            names = changes.list_names()
+            runs = f"runs ({listing(names)})" if names else "scores or trials"
+            raise UserError(
+                f"{self._workdir}: the worker {other} is alive, and its sweep file has "
+                f"other {runs}; stop it, or wait for its end, and start this command "
+                "again"
+            )
+        self._study.set_user_attr("plans", others | {self._presence.name: mine})
 
     def _find_newest(self) -> dict[str, Any]:
         """Returns the newest trial of each run, by the name of its folder."""

@@ -13,12 +13,12 @@ from unet_jax.build.overrides import to_flags
 from unet_jax.errors import UserError
 from unet_jax.parallel import LAUNCHER_VARIABLES
 from unet_jax.run import run_folder
+from unet_jax.run.sweeping.files import LOGS
 from unet_jax.run.sweeping.plan import Plan
 from unet_jax.run.sweeping.study import Claim
 from unet_jax.text import printable
 
 PROGRAM = (sys.executable, "-m", "unet_jax")
-LOGS = "logs"  # in the folder of a sweep; a file for each run
 LAST_LINES = 5  # of its log, which a failed run is recorded with
 MOST_BYTES = 4000  # of them
 

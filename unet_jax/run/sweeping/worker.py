@@ -10,6 +10,7 @@ from pathlib import Path
 from unet_jax import logs
 from unet_jax.errors import UserError
 from unet_jax.progress import ReportProgress
+from unet_jax.run.sweeping.files import PICTURES, TABLE, WORDS
 from unet_jax.run.sweeping.plan import Plan
 from unet_jax.run.sweeping.presence import Presence
 from unet_jax.run.sweeping.results import (
@@ -102,15 +103,15 @@ class Worker:
         with self._study.lock():
             self._results = results = self._study.list_results()
             files = {
-                "results.csv": make_csv(self._plan, results).encode(),
-                "results.md": make_markdown(self._plan, results).encode(),
+                TABLE: make_csv(self._plan, results).encode(),
+                WORDS: make_markdown(self._plan, results).encode(),
             }
             if any(result.scores for result in results):
                 # late: matplotlib loads only when a figure is drawn
                 from unet_jax.run.sweeping.figure import draw_figure
 
                 title = self._workdir.name
-                files["figure.svg"] = draw_figure(self._plan, results, title)
+                files[PICTURES] = draw_figure(self._plan, results, title)
             for name, content in files.items():
                 logs.write_file(self._output / name, content)
         return results
