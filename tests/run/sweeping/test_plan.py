@@ -1,4 +1,4 @@
-"""What a sweep checks before its first run."""
+"""The checks of a sweep before its first run."""
 
 from pathlib import Path
 

@@ -112,14 +112,14 @@ def _check_replaceable(
     else:
         what = f"runs that are not in the sweep any more: {', '.join(map(repr, kept))}"
         keep = "put them back"
-    ways = [keep]
+    removal = []
     if busy := [name for name in kept if name in training]:
-        ways.append(f"stop the training of {', '.join(busy)}")
+        removal.append(f"stop the training of {', '.join(busy)}")
     if done := [str(workdir / name) for name in kept if name in complete]:
-        ways.append(f"delete the complete {' '.join(done)}")
-    last = ways[-1] if not busy or not done else f"{ways[-2]}, and {ways[-1]}"
+        removal.append(f"delete the complete {' '.join(done)}")
     raise UserError(
-        f"{workdir} holds {what}; {keep}, or {last}, or choose another --workdir"
+        f"{workdir} holds {what}; {keep}, or {' and '.join(removal)}, or choose "
+        "another --workdir"
     )
 
 

@@ -1,6 +1,6 @@
 """The scores of a sweep: their names before the first run, their values after each."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from unet_jax.errors import UserError, suggest
 from unet_jax.json_file import read_json
 from unet_jax.metrics.metric import Metric
 from unet_jax.run.run_folder import SCORES
+from unet_jax.run.step_scalars import SKIPPED
 
 SPLITS = ("val", "test")
 
@@ -110,5 +111,5 @@ def read_scores(folder: Path, names: Sequence[str]) -> dict[str, float | None]:
 
 def count_skipped_steps(folder: Path) -> int:
     """Returns the steps of a run that were skipped, because they were not finite."""
-    rows: Sequence[Mapping[str, Any]] = logs.read_scalars(folder)
-    return sum(int(row.get("train/skipped") or 0) for row in rows)
+    rows = logs.read_scalars(folder)
+    return sum(int(row.get(f"train/{SKIPPED}") or 0) for row in rows)
