@@ -143,22 +143,14 @@ project=.
 pins=requirements/$version.txt
 [ -e "$pins" ] || pins=/dev/null
 
-# Builds use the pinned setuptools, not the newest one, which pip would download.
-install() {
-  local pip=("$venv/bin/python" -m pip install --disable-pip-version-check)
-  if command -v uv >/dev/null; then
-    [ -x "$venv/bin/python" ] || uv venv --quiet --seed --python "$python" "$venv"
-    pip=(env "VIRTUAL_ENV=$venv" uv pip install)
-  fi
-  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-  "${pip[@]}" --quiet --constraint "$pins" setuptools
-  "${pip[@]}" --quiet --constraint "$pins" --no-build-isolation --editable "$project"
-}
-
 # What is installed is stamped, so that a second launch starts at once.
 stamp=$venv/installed${project#.}
 sum=$(cat setup.cfg pyproject.toml "$pins" | cksum)
-if [ "$(cat "$stamp" 2>/dev/null || true)" != "$sum" ]; then
+is_installed() { [ "$(cat "$stamp" 2>/dev/null || true)" = "$sum" ]; }
+
+# Builds use the pinned setuptools, not the newest one, which pip would download.
+install() {
+  local pip=("$venv/bin/python" -m pip install --disable-pip-version-check) jax newest
   echo "installing $project into $venv"
   jax=$(grep '^jax==' "$pins" || true)
   newest=$(grep '^jax==' "requirements/$(supported | head -n 1).txt")
@@ -166,8 +158,22 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$sum" ]; then
     echo "Python $version has $jax; a newer Python has $newest, which trains faster"
   fi
   [ "$pins" != /dev/null ] || echo "no requirements/$version.txt: the newest versions"
-  install
+  if command -v uv >/dev/null; then
+    [ -x "$venv/bin/python" ] || uv venv --quiet --seed --python "$python" "$venv"
+    pip=(env "VIRTUAL_ENV=$venv" uv pip install)
+  fi
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+  "${pip[@]}" --quiet --constraint "$pins" setuptools
+  "${pip[@]}" --quiet --constraint "$pins" --no-build-isolation --editable "$project"
   echo "$sum" >"$stamp"
+}
+
+if ! is_installed; then
+  mkdir -p "$(dirname "$venv")"
+  ( # of launches that start together, one installs; macOS has no flock
+    if command -v flock >/dev/null; then flock 9; fi
+    if ! is_installed; then install; fi
+  ) 9>"$venv.lock"
 fi
 
 run=$venv/bin/python

@@ -96,6 +96,7 @@ def get_config(encoder: str = "plain") -> ConfigDict:
     )
     config.schedule = ConfigDict({"name": "polynomial", "power": 0.9, "warmup": 0})
     config.predict.tile = config.get_ref("crop")
+    config.predict.tiling = "nnunet"
     config.predict.tta = "flips"
     set_encoder(config, encoder)
     return config

@@ -415,6 +415,7 @@ def test_a_sweep_file_that_does_not_exist(parse, monkeypatch):
     ("base", "content", "message"),
     [
         ("sweep.py", None, "sweep.py is a sweep file, too; name a config"),
+        ("isbi_", None, "isbi_ is neither a Python file nor the name of a config; did"),
         ("base.py", "", "base.py has no function get_config()"),
         (
             "base.py",

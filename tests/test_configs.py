@@ -136,6 +136,15 @@ def test_nnunet_augments_as_nnunet_does(name, degrees):
     assert plain.retain_stats
 
 
+@pytest.mark.parametrize(("name", "crop"), [("nnunet2d", 64), ("nnunet3d", 32)])
+def test_nnunet_predicts_as_nnunet_does(name, crop):
+    """Its tiles have the size of the crop, also of one that is set later."""
+    config = importlib.import_module(f"unet_jax.configs.{name}").get_config()
+    config.crop = (crop,) * len(config.crop)
+    options = config.predict
+    assert (options.tiling, options.tile, options.tta) == ("nnunet", config.crop, "flips")
+
+
 @pytest.mark.parametrize("name", ["nnunet2d", "nnunet3d"])
 def test_an_unknown_encoder_of_nnunet_is_named(name):
     module = importlib.import_module(f"unet_jax.configs.{name}")

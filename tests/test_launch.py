@@ -32,7 +32,7 @@ def launch(tmp_path):
     folder.mkdir()
     for name in ("bash", "sh", "dirname", "basename", "sort", "head", "grep", "cat"):
         (folder / name).symlink_to(shutil.which(name))
-    for name in ("cksum", "touch", "env"):
+    for name in ("cksum", "touch", "env", "mkdir"):
         (folder / name).symlink_to(shutil.which(name))
 
     def write(path, text):
@@ -94,6 +94,28 @@ def test_without_another_the_missing_package_is_named(launch):
     _, errors, code = launch(broken=["3.12"])
     assert code == 1
     assert errors == ["error: python3 has no ensurepip; install python3.12-venv, or uv"]
+
+
+@pytest.mark.skipif(not shutil.which("flock"), reason="the flock command is missing")
+def test_of_two_launches_at_the_same_time_one_installs(tmp_path):
+    """The fake interpreter is slow to make an environment, which is a copy of it."""
+    fake = tmp_path / "python"
+    fake.write_text(
+        f"""#!/bin/sh
+case "$*" in
+  *"version_info[:2]"*|*"import uv"*|*ensurepip*) echo 3.13 ;;
+  *"-m venv"*) sleep 1; mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
+  *"pip install"*) echo installed >> {tmp_path}/log ;;
+esac
+"""
+    )
+    fake.chmod(0o755)
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHON": str(fake)}
+    environment["VENV"] = str(tmp_path / "venv")
+    command = [ROOT / "launch.sh", "--config.steps=1"]
+    launches = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [launch.wait(timeout=60) for launch in launches] == [0, 0]
+    assert (tmp_path / "log").read_text().split() == ["installed"] * 2  # its two parts
 
 
 def test_the_variable_wins(launch):

@@ -40,6 +40,15 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(stub, config, tmp_path, c
     assert [count_starts(run.folder) for run in results] == [2, 1]
 
 
+def test_the_line_at_the_end_of_a_run_has_the_progress(stub, config, tmp_path, capsys):
+    """Each stub takes one minute, by its metrics; high scores 20 and low 10."""
+    run_sweep(make_sweep(), config, tmp_path / "sweep")
+    ends = re.findall("^(?:low|high): complete.*$", capsys.readouterr().out, re.M)
+    first, second = (end.split("; ", 1)[1] for end in ends)
+    assert first == "1 of 2 done; best low 10.0000; about 1 min 0 s left"
+    assert second == "2 of 2 done; best high 20.0000"
+
+
 def test_the_command_names_failed_runs_in_an_error(stub, tmp_path):
     file = tmp_path / "failing.py"
     fields = {"fails": {RATE: 1.0}, "ok": {RATE: 2.0}}
