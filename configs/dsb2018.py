@@ -12,7 +12,8 @@ Measured  nothing yet. --config.data.grouped=False splits within each kind, as m
           images show the same fields.
 
 The network of base.py, a quarter as wide, with batch norm and the border weight map,
-which gives large weights to the background between nuclei.
+which gives large weights to the background between nuclei. It has no class weight,
+which costs average precision there (experiments/border_weight).
 """
 
 from ml_collections import ConfigDict
@@ -41,7 +42,7 @@ def get_config() -> ConfigDict:
         }
     )
     config.weight_map = ConfigDict(
-        {"name": "border", "w0": 10.0, "sigma": 5.0, "balance": True}
+        {"name": "border", "w0": 10.0, "sigma": 5.0, "balance": False}
     )
     config.model.widths = (16, 32, 64, 128, 256)
     config.predict.channels = "convert"

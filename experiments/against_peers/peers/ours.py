@@ -40,22 +40,24 @@ class Recipe(NamedTuple):
     views: str = "d4"
 
 
-SMALL = {  # for data without a recipe of their own
+NUCLEI = {  # isbi_modern with the border weight, and instance norm
     "model.padding": "SAME",
-    "model.norm": "batch",
+    "model.norm": "instance",
     "model.dropout": "0.0",
-    "model.widths": "16,32,64,128,256",
-    "weight_map": "{'name':'uniform'}",
-    "loss": "({'name':'cross_entropy'},)",
+    "model.widths": "16,32,64,128",
+    "weight_map": "{'name':'border','w0':10.0,'sigma':5.0,'balance':False}",
+    "loss": "({'name':'cross_entropy'},{'name':'dice','smooth':1.0})",
     "augment": "({'name':'flip'},{'name':'turn'})",
-    "optimizer": "{'name':'adamw','learning_rate':1e-3,'weight_decay':0.01}",
-    "schedule": "{'name':'cosine'}",
+    "optimizer": (
+        "{'name':'adamw','learning_rate':3e-3,'weight_decay':0.01,'clip':1.0}"
+    ),
+    "schedule": "{'name':'cosine','warmup':100}",
     "crop": "192,192",
     "batch_size": "4",
 }
 RECIPES = {
     ("modern", "isbi"): Recipe("configs/isbi_modern.py", {}),
-    ("modern", "nuclei"): Recipe("configs/folder.py", SMALL),
+    ("modern", "nuclei"): Recipe("configs/folder.py", NUCLEI),
     ("modern", "hippocampus"): Recipe("configs/hippocampus.py", {}, views="none"),
     # a quarter of the paper's widths, and a smaller tile, as in docs/results.md
     ("paper", "isbi"): Recipe(
