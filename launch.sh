@@ -112,9 +112,9 @@ extras=()
 case ${1:-} in
   test | dev) extras+=(dev) ;;
   docs) extras+=(docs) ;;
-  "" | -*) extras+=(volumes) ;;
+  "" | -*) extras+=(volumes sweep) ;;
   experiments/*)
-    extras+=(volumes)
+    extras+=(volumes sweep)
     [ -e "${1%/}/sweep.py" ] || {
       echo "error: no ${1%/}/sweep.py; there are" experiments/*/sweep.py \
         experiments/*/*/sweep.py >&2
@@ -127,10 +127,7 @@ case ${1:-} in
     exit 1
     ;;
 esac
-case " $* " in
-  " experiments/"* | *mode[=\ ]sweep\ * | *mode[=\ ]crossval\ *) extras+=(sweep) ;;
-  *mode[=\ ]export\ *) extras+=(export) ;;
-esac
+if [[ " $* " == *mode[=\ ]export\ * ]]; then extras+=(export); fi
 if [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; then
   extras+=(cuda)
 elif [ -n "${TPU_NAME:-}" ] || compgen -G "/dev/accel*" >/dev/null; then

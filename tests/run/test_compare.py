@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -130,8 +131,8 @@ def test_different_test_images_are_said_and_nothing_is_best(make_run):
     other = make_run("b", {"dice": 0.9}, ids=("y", "z", "w"))
     comparison = compared(first, other)
     assert comparison.warnings == [
-        "The scores cannot be compared: a was tested on 2 images and b on 3, of which "
-        "1 are the same."
+        "The scores cannot be compared: a was tested on 2 images and b on 3; 1 of "
+        "them in common."
     ]
     assert best(comparison) == {"dice": []}
 
@@ -285,6 +286,18 @@ def test_a_trained_run_without_scores_is_not_called_unfinished(make_run):
     rows = [{"step": 4, "train/loss": 1.0}]  # of 4
     (run, _) = compared(make_run("a", rows=rows), make_run("b", {"dice": 1.0})).runs
     assert run.state == "trained, not scored"
+
+
+def test_a_cross_validation_that_was_interrupted(make_run, tmp_path):
+    other, folder = make_run("b", {"dice": 1.0}), tmp_path / "cv"
+    folder.mkdir()
+    names = ["fold-0", "fold-1", "fold-2"]
+    (folder / "crossval.json").write_text(json.dumps({"folds": names}))
+    for name in names[:2]:
+        shutil.copytree(other, folder / name)
+    (folder / "fold-1/scores.json").unlink()
+    run, _ = compared(folder, other).runs
+    assert run.state == "unfinished: 1 of 3 folds"
 
 
 def test_flags_that_a_comparison_cannot_use_are_refused(make_run, tiny, tmp_path):

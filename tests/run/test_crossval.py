@@ -347,6 +347,18 @@ def test_the_command_trains_scores_and_continues(images, tmp_path, capfd):
     assert json.loads((workdir / "scores.json").read_text())["images"] == len(IMAGES)
     ended = [(workdir / f"fold-{k}/metrics.jsonl").read_bytes() for k in range(FOLDS)]
     assert started == ended
+    file = workdir / "scores.json"
+    for tta, words in (
+        ("none", "scored already;"),
+        ("d4", "already, with other values"),
+    ):
+        content = json.loads(file.read_text())
+        file.write_text(
+            json.dumps(content | {"predict": content["predict"] | {"tta": tta}})
+        )
+        capfd.readouterr()
+        assert crossval(config, workdir, **keywords) == 0
+        assert words in capfd.readouterr().out
 
 
 def test_the_fold_is_no_changed_field_of_a_cross_validation(monkeypatch):

@@ -17,6 +17,7 @@ from unet_jax.build.sweep_file import Point, Sweep
 from unet_jax.checkpoint import FOLDER, FOLDS_FILE, JOURNAL, find_runs, holds_folds
 from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.errors import UserError, prefix_errors
+from unet_jax.json_file import read_json
 from unet_jax.run import run_config, run_folder
 from unet_jax.run.run_config import config_to_json
 from unet_jax.run.sweep import run_sweep
@@ -79,8 +80,8 @@ def crossval(
         )
     if code == 0 and is_scored(workdir):
         logs.say(
-            f"{workdir} is scored already; --mode=evaluate --workdir={workdir} scores "
-            "it again"
+            f"{workdir} is scored already{_describe_other_options(config, workdir)}; "
+            f"--mode=evaluate --workdir={workdir} scores it again"
         )
         return 0
     return code or _evaluate(config, workdir)
@@ -94,6 +95,15 @@ def is_scored(workdir: Path) -> bool:
         return False
     newest = max(path.stat().st_mtime_ns for path in trained)
     return report.stat().st_mtime_ns > newest  # it is written after the scores
+
+
+def _describe_other_options(config: ConfigDict, workdir: Path) -> str:
+    """Returns a phrase if scores.json has other options of prediction, or ''."""
+    path = workdir / run_folder.SCORES
+    remedy = f"run --mode=evaluate --workdir={workdir}"
+    scored = read_json(path, dict[str, Any], remedy).get("predict")
+    wanted = config_to_json(config)["predict"]
+    return "" if scored in (None, wanted) else ", with other values of config.predict"
 
 
 def count_folds(config: ConfigDict) -> int:

@@ -59,6 +59,9 @@ def predict(
     runs = list_members(workdir, ensemble)
     run_folder.create_or_check(runs[0], config)  # refuses the config of another run
     predictor = Predictor.from_config(config, runs)
+    if len(runs) > 1:
+        members = listing((str(run) for run in runs), most=5)
+        logs.say(f"predicting with the mean of {len(runs)} networks: {members}")
     paths = _exclude_results(target, paths)
     run_folder.create(target, "output")
     if skipped := files.other_files(source, paths):

@@ -10,6 +10,7 @@ from unet_jax.run.sweeping.results import (
     State,
     TrialResult,
     describe_table,
+    make_csv,
     make_markdown,
     make_table,
 )
@@ -40,6 +41,19 @@ def test_results_against_arithmetic(stub, config, tmp_path):
     assert "test/loss" in drawn
     assert "lower is better" in drawn
     assert not list((folder / "workers").iterdir())
+
+
+def test_a_search_has_a_column_for_each_field(config, tmp_path):
+    """Also while all runs have the same value."""
+    space = {RATE: {"name": "choice", "values": (1.0, 2.0)}}
+    sweep = make_sweep(points=(), space=space, trials=2)
+    plan = plan_sweep(sweep, config, tmp_path)
+    run = TrialResult(
+        "trial-0", tmp_path, "trial-0", None, {RATE: "1.0"}, "waiting", {}
+    )
+    head, row = make_csv(plan, [run]).splitlines()
+    assert head == f"run,point,seed,{RATE},test/dice,test/loss,minutes,state"
+    assert row == "trial-0,trial-0,,1.0,,,,waiting"
 
 
 @pytest.mark.parametrize(

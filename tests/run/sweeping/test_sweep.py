@@ -32,12 +32,17 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(stub, config, tmp_path, c
     assert [run.state for run in results] == ["failed", "complete"]
     assert results[0].reason == "exit code 1\nerror: the disk is full"
     line = "exit code 1; the last line of its log: error: the disk is full"
-    assert f"fails: failed ({line})" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"fails: failed ({line})" in out
+    assert "2 of 2 done, 1 of them failed; best works" in out
     assert "    error: the disk is full" in (folder / "results.md").read_text()
     stub.write_text(STUB.replace('startswith("fail")', 'startswith("never")'))
     code, _ = run_sweep(make_sweep(points=points), config, folder)
     assert code == 0
     assert [count_starts(run.folder) for run in results] == [2, 1]
+    log = (folder / "logs/fails.txt").read_text()
+    events = re.findall(r"^--- 20..-..-.. ..:..:.. (.*)$", log, re.MULTILINE)
+    assert events == ["started", "failed: exit code 1", "started", "complete"]
 
 
 def test_the_line_at_the_end_of_a_run_has_the_progress(stub, config, tmp_path, capsys):
@@ -45,7 +50,7 @@ def test_the_line_at_the_end_of_a_run_has_the_progress(stub, config, tmp_path, c
     run_sweep(make_sweep(), config, tmp_path / "sweep")
     ends = re.findall("^(?:low|high): complete.*$", capsys.readouterr().out, re.M)
     first, second = (end.split("; ", 1)[1] for end in ends)
-    assert first == "1 of 2 done; best low 10.0000; about 1 min 0 s left"
+    assert first == "1 of 2 done; best so far low 10.0000; about 1 min 0 s left"
     assert second == "2 of 2 done; best high 20.0000"
 
 
@@ -77,6 +82,11 @@ def test_a_search_prefers_what_scores_well_and_stops_the_rest(
     code, results = run_sweep(sweep, config, tmp_path / "sweep")
     assert code == 0
     assert len({run.name for run in results}) == len(results) == 16
+    pruned = [run for run in results if run.state == "pruned"]
+    # the only rate below 1; it scores 0.001 and 0.002
+    assert {run.reason for run in pruned} == {"step 2, val/dice 0.0020"}
+    words = (tmp_path / "sweep/results.md").read_text()
+    assert f"`{pruned[0].name}` (step 2, val/dice 0.0020)" in words
     ends = {(run.fields[RATE], run.state) for run in results[8:]}
     assert {state for rate, state in ends if rate == "0.001"} == {"pruned"}
     assert ("3.0", "complete") in ends

@@ -63,7 +63,7 @@ def _compare_test_images(
             return [
                 f"The scores cannot be compared: {one} was tested on "
                 f"{len(first.test_ids):,d} images and {name} on "
-                f"{len(record.test_ids):,d}, of which {shared:,d} are the same."
+                f"{len(record.test_ids):,d}; {shared:,d} of them in common."
             ]
     data = [{"data": record.config.get("data")} for record, _ in scored]
     fields = [

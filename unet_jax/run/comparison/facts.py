@@ -13,6 +13,9 @@ def describe_state(record: RunRecord) -> str:
     """Returns 'finished', or how far the run is."""
     steps, planned = record.steps, record.config.get("steps")
     progress = f"step {steps:,d} of {planned:,d}" if isinstance(planned, int) else ""
+    if record.about is None and record.folds:
+        done, folds = record.folds
+        return f"unfinished: {done} of {folds} folds"
     if record.about is None:
         if isinstance(planned, int) and steps >= planned:
             return "trained, not scored"

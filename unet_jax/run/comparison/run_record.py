@@ -16,7 +16,12 @@ from PIL import Image
 
 from unet_jax import logs
 from unet_jax.build.metric_properties import find_metrics
-from unet_jax.checkpoint import list_steps, load_newest_metadata
+from unet_jax.checkpoint import (
+    find_runs,
+    holds_folds,
+    list_steps,
+    load_newest_metadata,
+)
 from unet_jax.errors import UserError
 from unet_jax.json_file import FiniteNumber, convert, read_json
 from unet_jax.metrics.metric import Metric
@@ -77,6 +82,8 @@ class RunRecord(NamedTuple):
       about: the other content of scores.json; None before the evaluation.
       classes: the names of the classes; empty if they are unknown.
       picture: predictions.png, reduced; None if there is none.
+      folds: the number of folds with scores, and of all; None if the folder is not that
+        of a cross-validation.
     """
 
     folder: Path
@@ -88,6 +95,7 @@ class RunRecord(NamedTuple):
     about: ScoresFile | None
     classes: tuple[str, ...]
     picture: bytes | None
+    folds: tuple[int, int] | None = None
 
     @property
     def test_ids(self) -> frozenset[str]:
@@ -122,7 +130,16 @@ def read_run(folder: Path) -> RunRecord:
         about=about,
         classes=_read_classes(folder) or _list_scored_classes(scores),
         picture=_read_picture(folder / run_folder.PICTURE),
+        folds=_count_folds(folder),
     )
+
+
+def _count_folds(folder: Path) -> tuple[int, int] | None:
+    """Returns the number of folds with scores and of all, of a cross-validation."""
+    if not holds_folds(folder):
+        return None
+    runs = find_runs(folder)
+    return sum((run / run_folder.SCORES).is_file() for run in runs), len(runs)
 
 
 def _keep_finite(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,8 @@ class TrialResult(NamedTuple):
       scores: values by name; None is undefined. {} unless it is complete.
       minutes: the time of the training; None if it is not known.
       skipped: the number of steps that were skipped, because they were not finite.
-      reason: the exit code and the last lines of a failed run.
+      reason: the exit code and the last lines of a failed run, or the last validation
+        of a pruned one.
     """
 
     name: str
@@ -122,8 +123,9 @@ def _rank(plan: Plan, row: Row) -> float:
 
 
 def make_csv(plan: Plan, results: Sequence[TrialResult]) -> str:
-    """Returns results.csv: a row for each run, with the fields that differ."""
-    fields = [field for field in find_varied(results) if field != "seed"]
+    """Returns results.csv: a row for each run, with the fields that may differ."""
+    varied = plan.space or find_varied(results)
+    fields = [field for field in varied if field != "seed"]
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     table.writerow(["run", "point", "seed", *fields, *plan.scores, "minutes", "state"])
@@ -232,6 +234,9 @@ def make_markdown(plan: Plan, results: Sequence[TrialResult]) -> str:
     lines += ["", f"{words[0].upper()}{words[1:]}."]
     for line in describe_skipped(results):
         lines += ["", f"{line[0].upper()}{line[1:]}."]
+    pruned = (f"`{r.name}` ({r.reason})" for r in results if r.state == "pruned")
+    if names := ", ".join(pruned):
+        lines += ["", f"Pruned: {names}."]
     for run in results:
         if run.state == "failed":
             first, *others = run.reason.splitlines() or ["no reason is recorded"]

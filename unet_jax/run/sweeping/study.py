@@ -20,11 +20,12 @@ from unet_jax.logs import say
 from unet_jax.run.sweeping.changes import Changes, find_changes, set_aside
 from unet_jax.run.sweeping.files import LOCK
 from unet_jax.run.sweeping.identity import check_same
+from unet_jax.run.sweeping.journal import open_journal
 from unet_jax.run.sweeping.plan import Plan
 from unet_jax.run.sweeping.presence import Presence
 from unet_jax.run.sweeping.results import STATES, State, TrialResult
 from unet_jax.run.sweeping.scores import has_scores, read_scores
-from unet_jax.text import listing, one_line
+from unet_jax.text import listing
 
 NAME = "sweep"  # of the study
 REPEATED = ("name", "point", "seed", "fields")  # attributes of a run, not of its end
@@ -79,21 +80,10 @@ class Study:
         self._plan, self._workdir, self._presence = plan, workdir, presence
         self._new_scores: dict[int, dict[str, float | None]] = {}  # by trial
         path = workdir.resolve() / JOURNAL
-        journal = optuna.storages.journal
-        # Optuna's default lock is a symbolic link to the journal, which a machine that
-        # knows the folder by another path cannot break after a crash. This one can be
-        # broken everywhere; it needs NFS of version 3 or later.
-        self._lock = journal.JournalFileOpenLock(str(path.with_name(LOCK)))
-        backend = journal.JournalFileBackend(
-            str(path), lock_obj=journal.JournalFileOpenLock(str(path))
+        self._lock = optuna.storages.journal.JournalFileOpenLock(
+            str(path.with_name(LOCK))
         )
-        try:
-            self._storage = optuna.storages.JournalStorage(backend)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{path} is damaged ({one_line(error)}); restore it, or choose another "
-                "--workdir"
-            ) from error
+        self._storage = open_journal(optuna, path)
         with self.lock():
             self._study = self._open()
             self._update_runs()

@@ -1,5 +1,6 @@
 """One run of a sweep, in a process of its own, which may crash alone."""
 
+import datetime
 import os
 import shlex
 import signal
@@ -21,6 +22,7 @@ from unet_jax.text import printable
 PROGRAM = (sys.executable, "-m", "unet_jax")
 LAST_LINES = 5  # of its log, which a failed run is recorded with
 MOST_BYTES = 4000  # of them
+STARTED = "started"  # the event of a process
 
 
 def make_command(plan: Plan, claim: Claim, workdir: Path) -> list[str]:
@@ -59,6 +61,7 @@ class Trial:
             return False
         logs.say(f"{self.claim.name}: {logs.program()} {shlex.join(self._arguments)}")
         self.log.parent.mkdir(exist_ok=True)
+        self.note(STARTED)
         with self.log.open("ab") as file:
             self._process = subprocess.Popen(
                 [*PROGRAM, *self._arguments],
@@ -69,6 +72,12 @@ class Trial:
                 start_new_session=True,  # Ctrl-C reaches it once, through `stop`
             )
         return True
+
+    def note(self, event: str) -> None:
+        """Writes a line with the time and an event of the run to its log."""
+        now = datetime.datetime.now().isoformat(" ", "seconds")
+        with self.log.open("a") as file:
+            file.write(f"--- {now} {event}\n")
 
     def is_in_use(self) -> bool:
         """Returns True if a process that is not this one trains in the run folder."""
@@ -109,6 +118,15 @@ class Trial:
         if size == self._size:
             return []
         self._size = size
+        return self._read_scores()
+
+    def describe_last_score(self) -> str:
+        """Returns 'step 40, val/dice 0.8123', of the last validation."""
+        *_, (step, score) = [(0, float("nan")), *self._read_scores()]
+        return f"step {step}, {self._score} {score:.4f}"
+
+    def _read_scores(self) -> list[tuple[int, float]]:
+        """Returns all steps with a validation score."""
         rows = logs.read_scalars(self.folder)
         found = [(row["step"], row.get(self._score)) for row in rows]
         return [(step, score) for step, score in found if score is not None]
@@ -123,6 +141,7 @@ class Trial:
         lines = []
         if self.log.is_file():
             text = self.log.read_bytes()[-MOST_BYTES:].decode(errors="replace")
+            text = text.rpartition(f" {STARTED}\n")[2]  # not of an earlier process
             lines = [printable(line) for line in text.splitlines() if line.strip()]
         cause = f"exit code {code}"
         if code < 0:

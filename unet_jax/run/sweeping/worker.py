@@ -157,12 +157,13 @@ class Worker:
             except UserError as error:
                 reason = str(error)
         elif trial.pruned and code in STOPPED:
-            state = "pruned"
+            state, reason = "pruned", trial.describe_last_score()
         else:
             reason = trial.describe_failure(code)
         self._next_claim = 0.0
         if plan.space and self._study.owns(trial.claim):
             self._study.report(trial.claim, trial.read_new_scores())
+        trial.note(f"{state}: {reason.splitlines()[0]}" if reason else state)
         skipped = count_skipped_steps(trial.folder)
         if not self._study.finish(
             trial.claim, state, scores, minutes, skipped=skipped, reason=reason
@@ -180,11 +181,15 @@ class Worker:
         """Moves the progress bar; returns its text for a line."""
         rows = group_by_point(self._plan, self._results)
         done = sum(result.state in ENDED for result in self._results)
+        failed = sum(result.state == "failed" for result in self._results)
         parts = [f"{done} of {self._plan.trials} done"]
+        if failed:
+            parts[0] += f", {failed} of them failed"
+        so_far = " so far" if done < self._plan.trials else ""
         if best := find_best(self._plan, rows):
             score = statistics.mean(best[0].scores[self._plan.scores[0]])
             names = listing((row.point for row in best), most=2)
-            parts.append(f"best {names} {score:.4f}")
+            parts.append(f"best{so_far} {names} {score:.4f}")
         if sys.stdout.isatty():  # elsewhere, each end of a run has its line
             self.report(done, note="; ".join(parts[1:]))
         left = estimate_left(self._results, self._plan.trials, self._at_once)
