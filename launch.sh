@@ -168,7 +168,8 @@ install() {
 if ! is_installed; then
   mkdir -p "$(dirname "$venv")"
   ( # of launches that start together, one installs; macOS has no flock
-    if command -v flock >/dev/null; then flock 9; fi
+    ! command -v flock >/dev/null || flock 9 ||
+      echo "warning: $venv.lock cannot be locked; start one launch at a time" >&2
     if ! is_installed; then install; fi
   ) 9>"$venv.lock"
 fi

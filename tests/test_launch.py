@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+TOOLS = ("bash", "sh", "dirname", "basename", "sort", "head", "grep", "cat")
+TOOLS += ("cksum", "touch", "env", "mkdir", "cp", "sleep")
 PYTHON = """#!/bin/sh
 case "$*" in
   *ensurepip*) test {works} = yes || exit 1; echo {version} ;;
@@ -30,9 +32,7 @@ def launch(tmp_path):
     """Makes fake interpreters, and returns the output and the code of launch.sh."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("bash", "sh", "dirname", "basename", "sort", "head", "grep", "cat"):
-        (folder / name).symlink_to(shutil.which(name))
-    for name in ("cksum", "touch", "env", "mkdir"):
+    for name in TOOLS:
         (folder / name).symlink_to(shutil.which(name))
 
     def write(path, text):
@@ -96,26 +96,57 @@ def test_without_another_the_missing_package_is_named(launch):
     assert errors == ["error: python3 has no ensurepip; install python3.12-venv, or uv"]
 
 
-@pytest.mark.skipif(not shutil.which("flock"), reason="the flock command is missing")
-def test_of_two_launches_at_the_same_time_one_installs(tmp_path):
-    """The fake interpreter is slow to make an environment, which is a copy of it."""
-    fake = tmp_path / "python"
-    fake.write_text(
-        f"""#!/bin/sh
+INSTALLING = """#!/bin/sh
 case "$*" in
   *"version_info[:2]"*|*"import uv"*|*ensurepip*) echo 3.13 ;;
   *"-m venv"*) sleep 1; mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
-  *"pip install"*) echo installed >> {tmp_path}/log ;;
+  *"pip install"*) echo installed >> {folder}/log ;;
 esac
 """
-    )
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts launch.sh with a fake interpreter that is slow to make an environment."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in TOOLS:
+        (tools / name).symlink_to(shutil.which(name))
+    fake = tmp_path / "python"
+    fake.write_text(INSTALLING.format(folder=tmp_path))
     fake.chmod(0o755)
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHON": str(fake)}
+    environment = {"PATH": str(tools), "HOME": str(tmp_path), "PYTHON": str(fake)}
     environment["VENV"] = str(tmp_path / "venv")
-    command = [ROOT / "launch.sh", "--config.steps=1"]
-    launches = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    started = []
+
+    def launch():
+        command = [ROOT / "launch.sh", "--config.steps=1"]
+        options = {"stderr": subprocess.PIPE, "text": True, "env": environment}
+        started.append(subprocess.Popen(command, **options))
+        return started[-1]
+
+    yield launch
+    for process in started:
+        process.kill()
+        with process:  # waits, and closes its pipe
+            pass
+
+
+@pytest.mark.skipif(not shutil.which("flock"), reason="the flock command is missing")
+def test_of_two_launches_at_the_same_time_one_installs(start, tmp_path):
+    (tmp_path / "bin/flock").symlink_to(shutil.which("flock"))
+    launches = [start(), start()]
     assert [launch.wait(timeout=60) for launch in launches] == [0, 0]
     assert (tmp_path / "log").read_text().split() == ["installed"] * 2  # its two parts
+
+
+def test_a_folder_without_locks_is_installed_in(start, tmp_path):
+    (tmp_path / "bin/flock").symlink_to(shutil.which("false"))
+    launch = start()
+    assert launch.wait(timeout=60) == 0
+    warning = f"warning: {tmp_path}/venv/3.13.lock cannot be locked; start one launch"
+    assert launch.communicate()[1].startswith(warning)
+    assert (tmp_path / "log").read_text().split() == ["installed"] * 2
 
 
 def test_the_variable_wins(launch):

@@ -131,8 +131,8 @@ def test_different_test_images_are_said_and_nothing_is_best(make_run):
     other = make_run("b", {"dice": 0.9}, ids=("y", "z", "w"))
     comparison = compared(first, other)
     assert comparison.warnings == [
-        "The scores cannot be compared: a was tested on 2 images and b on 3; 1 of "
-        "them in common."
+        "The scores cannot be compared: a was tested on 2 images and b on 3; they "
+        "share 1."
     ]
     assert best(comparison) == {"dice": []}
 
@@ -297,7 +297,11 @@ def test_a_cross_validation_that_was_interrupted(make_run, tmp_path):
         shutil.copytree(other, folder / name)
     (folder / "fold-1/scores.json").unlink()
     run, _ = compared(folder, other).runs
-    assert run.state == "unfinished: 1 of 3 folds"
+    assert run.state == "unfinished: 1 of 3 folds scored"
+    for name in names[1:]:
+        shutil.copytree(other, folder / name, dirs_exist_ok=True)
+    run, _ = compared(folder, other).runs
+    assert run.state == "trained, not scored"
 
 
 def test_flags_that_a_comparison_cannot_use_are_refused(make_run, tiny, tmp_path):

@@ -86,7 +86,7 @@ def test_a_search_prefers_what_scores_well_and_stops_the_rest(
     # the only rate below 1; it scores 0.001 and 0.002
     assert {run.reason for run in pruned} == {"step 2, val/dice 0.0020"}
     words = (tmp_path / "sweep/results.md").read_text()
-    assert f"`{pruned[0].name}` (step 2, val/dice 0.0020)" in words
+    assert f"- `{pruned[0].name}`: step 2, val/dice 0.0020" in words
     ends = {(run.fields[RATE], run.state) for run in results[8:]}
     assert {state for rate, state in ends if rate == "0.001"} == {"pruned"}
     assert ("3.0", "complete") in ends

@@ -63,7 +63,7 @@ def _compare_test_images(
             return [
                 f"The scores cannot be compared: {one} was tested on "
                 f"{len(first.test_ids):,d} images and {name} on "
-                f"{len(record.test_ids):,d}; {shared:,d} of them in common."
+                f"{len(record.test_ids):,d}; they share {shared:,d}."
             ]
     data = [{"data": record.config.get("data")} for record, _ in scored]
     fields = [

@@ -15,7 +15,9 @@ def describe_state(record: RunRecord) -> str:
     progress = f"step {steps:,d} of {planned:,d}" if isinstance(planned, int) else ""
     if record.about is None and record.folds:
         done, folds = record.folds
-        return f"unfinished: {done} of {folds} folds"
+        if done < folds:
+            return f"unfinished: {done} of {folds} folds scored"
+        return "trained, not scored"
     if record.about is None:
         if isinstance(planned, int) and steps >= planned:
             return "trained, not scored"

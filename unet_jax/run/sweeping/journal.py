@@ -1,5 +1,6 @@
 """The journal of a sweep: the file in which Optuna records its runs, line by line."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ class AppendLock:
         try:
             removed = remove_incomplete_line(self._path)
         except BaseException:
-            self._lock.release()
+            with contextlib.suppress(RuntimeError):  # it was held for too long
+                self._lock.release()
             raise
         if removed:
             say(
@@ -81,16 +83,21 @@ def remove_incomplete_line(path: Path) -> bool:
     """
     with path.open("rb+") as file:
         begin = size = file.seek(0, os.SEEK_END)
-        tail = b""
-        while begin and b"\n" not in tail:
-            begin = max(0, begin - BLOCK)
+        blocks, found = [], -1
+        while begin and found < 0:
+            end, begin = begin, max(0, begin - BLOCK)
             file.seek(begin)
-            tail = file.read(size - begin)
-        line = tail.rpartition(b"\n")[2]
+            blocks.insert(0, file.read(end - begin))
+            found = blocks[0].rfind(b"\n")
+        line = b"".join(blocks)[found + 1 :]
+        if not line:
+            return False
         if line.strip(b"\0")[:1] not in (b"", b"{"):  # some disks leave zeros
             raise UserError(
                 f"{path} is damaged (its last line is no record); restore it, or "
                 "choose another --workdir"
             )
+        if file.seek(0, os.SEEK_END) > size:  # the lock was lost, and others appended
+            return False
         file.truncate(size - len(line))
-    return bool(line)
+    return True

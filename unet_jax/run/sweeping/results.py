@@ -221,7 +221,7 @@ def format_spread(values: Sequence[float]) -> str:
 
 
 def make_markdown(plan: Plan, results: Sequence[TrialResult]) -> str:
-    """Returns results.md: the table, and the reasons of failures."""
+    """Returns results.md: the table, and the reasons of failed and pruned runs."""
     rows = group_by_point(plan, results)
     best = find_best(plan, rows)
     table = make_table(plan, rows)
@@ -234,9 +234,9 @@ def make_markdown(plan: Plan, results: Sequence[TrialResult]) -> str:
     lines += ["", f"{words[0].upper()}{words[1:]}."]
     for line in describe_skipped(results):
         lines += ["", f"{line[0].upper()}{line[1:]}."]
-    pruned = (f"`{r.name}` ({r.reason})" for r in results if r.state == "pruned")
-    if names := ", ".join(pruned):
-        lines += ["", f"Pruned: {names}."]
+    pruned = [run for run in results if run.state == "pruned"]
+    lines += ["", "Pruned after a validation:", ""] if pruned else []
+    lines += [f"- `{run.name}`: {run.reason or 'not recorded'}" for run in pruned]
     for run in results:
         if run.state == "failed":
             first, *others = run.reason.splitlines() or ["no reason is recorded"]

@@ -1,7 +1,9 @@
 """One run of a sweep, in a process of its own, which may crash alone."""
 
+import contextlib
 import datetime
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -22,7 +24,7 @@ from unet_jax.text import printable
 PROGRAM = (sys.executable, "-m", "unet_jax")
 LAST_LINES = 5  # of its log, which a failed run is recorded with
 MOST_BYTES = 4000  # of them
-STARTED = "started"  # the event of a process
+STARTS = r"^--- [-\d]{10} [:\d]{8} started$"  # the line of `Trial.note`
 
 
 def make_command(plan: Plan, claim: Claim, workdir: Path) -> list[str]:
@@ -46,7 +48,8 @@ class Trial:
     def __init__(self, plan: Plan, claim: Claim, workdir: Path) -> None:
         self.claim, self.folder = claim, workdir / claim.name
         self.log = workdir / LOGS / f"{claim.name}.txt"
-        self.pruned, self.next_look = False, 0.0
+        self.next_look = 0.0
+        self.pruned = ""  # the validation after which it was stopped
         self._arguments = make_command(plan, claim, workdir)
         self._score = f"val/{plan.scores[0].partition('/')[2]}"
         self._process: subprocess.Popen | None = None
@@ -61,7 +64,7 @@ class Trial:
             return False
         logs.say(f"{self.claim.name}: {logs.program()} {shlex.join(self._arguments)}")
         self.log.parent.mkdir(exist_ok=True)
-        self.note(STARTED)
+        self.note("started")
         with self.log.open("ab") as file:
             self._process = subprocess.Popen(
                 [*PROGRAM, *self._arguments],
@@ -76,8 +79,11 @@ class Trial:
     def note(self, event: str) -> None:
         """Writes a line with the time and an event of the run to its log."""
         now = datetime.datetime.now().isoformat(" ", "seconds")
-        with self.log.open("a") as file:
-            file.write(f"--- {now} {event}\n")
+        with contextlib.suppress(OSError), self.log.open("ab+") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            start = b"" if file.read() in (b"", b"\n") else b"\n"
+            file.write(start + printable(f"--- {now} {event}").encode() + b"\n")
 
     def is_in_use(self) -> bool:
         """Returns True if a process that is not this one trains in the run folder."""
@@ -105,6 +111,13 @@ class Trial:
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
+    def prune(self) -> None:
+        """Stops the process, because its last validation was too bad."""
+        self.pruned = "no validation"
+        for step, score in self._read_scores()[-1:]:
+            self.pruned = f"step {step}, {self._score} {score:.4f}"
+        self.stop()
+
     def kill(self) -> None:
         """Ends the process at once."""
         if self._process:
@@ -119,11 +132,6 @@ class Trial:
             return []
         self._size = size
         return self._read_scores()
-
-    def describe_last_score(self) -> str:
-        """Returns 'step 40, val/dice 0.8123', of the last validation."""
-        *_, (step, score) = [(0, float("nan")), *self._read_scores()]
-        return f"step {step}, {self._score} {score:.4f}"
 
     def _read_scores(self) -> list[tuple[int, float]]:
         """Returns all steps with a validation score."""
@@ -141,7 +149,7 @@ class Trial:
         lines = []
         if self.log.is_file():
             text = self.log.read_bytes()[-MOST_BYTES:].decode(errors="replace")
-            text = text.rpartition(f" {STARTED}\n")[2]  # not of an earlier process
+            text = re.split(STARTS, text, flags=re.MULTILINE)[-1]  # of this process
             lines = [printable(line) for line in text.splitlines() if line.strip()]
         cause = f"exit code {code}"
         if code < 0:

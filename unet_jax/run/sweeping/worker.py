@@ -96,6 +96,7 @@ class Worker:
             if trial.poll() == 0:
                 self._end(trial, 0)
             else:
+                trial.note("stopped")
                 self._study.release(trial.claim)
 
     def write_results(self) -> tuple[TrialResult, ...]:
@@ -129,6 +130,7 @@ class Worker:
     def _lose(self, trial: Trial) -> None:
         """Leaves a run to the worker that has taken it over."""
         self._trials.remove(trial)
+        trial.note("taken over by another worker")
         name = trial.claim.name
         logs.say(
             f"warning: {name}: another worker has taken it over, because this one was "
@@ -142,8 +144,7 @@ class Worker:
         """
         self._study.report(trial.claim, trial.read_new_scores())
         if self._study.should_prune(trial.claim):
-            trial.pruned = True
-            trial.stop()
+            trial.prune()
 
     def _end(self, trial: Trial, code: int) -> None:
         """Records the end of a run, with the scores since the last look."""
@@ -157,19 +158,19 @@ class Worker:
             except UserError as error:
                 reason = str(error)
         elif trial.pruned and code in STOPPED:
-            state, reason = "pruned", trial.describe_last_score()
+            state, reason = "pruned", trial.pruned
         else:
             reason = trial.describe_failure(code)
         self._next_claim = 0.0
         if plan.space and self._study.owns(trial.claim):
             self._study.report(trial.claim, trial.read_new_scores())
-        trial.note(f"{state}: {reason.splitlines()[0]}" if reason else state)
         skipped = count_skipped_steps(trial.folder)
         if not self._study.finish(
             trial.claim, state, scores, minutes, skipped=skipped, reason=reason
         ):
             self._lose(trial)
             return
+        trial.note(f"{state}: {reason.splitlines()[0]}" if reason else state)
         self._trials.remove(trial)
         self.write_results()
         lines = [line for line in reason.splitlines() if line]
@@ -218,7 +219,7 @@ def estimate_left(
 
 
 def _describe_end(scores: Mapping[str, float | None], lines: Sequence[str]) -> str:
-    """Returns the scores of a run, or the reason why it failed."""
+    """Returns the scores of a run, or the reason of its end."""
     if lines:
         last = f"; the last line of its log: {lines[-1]}" if lines[1:] else ""
         return f" ({lines[0]}{last})"
