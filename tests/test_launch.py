@@ -28,12 +28,18 @@ esac
 
 
 @pytest.fixture
-def launch(tmp_path):
-    """Makes fake interpreters, and returns the output and the code of launch.sh."""
+def tools(tmp_path):
+    """Makes a folder with the programs that launch.sh needs, and no Python."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in TOOLS:
         (folder / name).symlink_to(shutil.which(name))
+    return folder
+
+
+@pytest.fixture
+def launch(tools, tmp_path):
+    """Makes fake interpreters, and returns the output and the code of launch.sh."""
 
     def write(path, text):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,17 +54,17 @@ def launch(tmp_path):
             if version in pyenv:
                 write(tmp_path / f"pyenv/versions/{version}.9/bin/python", text)
             else:
-                write(folder / f"python{version}", text)
-                write(folder / "python3", text)
+                write(tools / f"python{version}", text)
+                write(tools / "python3", text)
         if uv:
-            write(folder / "uv", UV.format(folder=tmp_path))
+            write(tools / "uv", UV.format(folder=tmp_path))
             text = PYTHON.format(version=uv, works="no", old=0)
             text = text.replace("*ensurepip*) test no = yes || exit 1;", "*none*)")
             write(tmp_path / "managed", text)
         done = subprocess.run(
             [ROOT / "launch.sh", "--help"],
             env={
-                "PATH": str(folder),
+                "PATH": str(tools),
                 "HOME": str(tmp_path),
                 "PYENV_ROOT": str(tmp_path / "pyenv"),
                 "VENV": str(tmp_path / "venv"),
@@ -106,12 +112,8 @@ esac
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tools, tmp_path):
     """Starts launch.sh with a fake interpreter that is slow to make an environment."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for name in TOOLS:
-        (tools / name).symlink_to(shutil.which(name))
     fake = tmp_path / "python"
     fake.write_text(INSTALLING.format(folder=tmp_path))
     fake.chmod(0o755)
@@ -133,15 +135,15 @@ def start(tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("flock"), reason="the flock command is missing")
-def test_of_two_launches_at_the_same_time_one_installs(start, tmp_path):
-    (tmp_path / "bin/flock").symlink_to(shutil.which("flock"))
+def test_of_two_launches_at_the_same_time_one_installs(start, tools, tmp_path):
+    (tools / "flock").symlink_to(shutil.which("flock"))
     launches = [start(), start()]
     assert [launch.wait(timeout=60) for launch in launches] == [0, 0]
     assert (tmp_path / "log").read_text().split() == ["installed"] * 2  # its two parts
 
 
-def test_a_folder_without_locks_is_installed_in(start, tmp_path):
-    (tmp_path / "bin/flock").symlink_to(shutil.which("false"))
+def test_a_folder_without_locks_is_installed_in(start, tools, tmp_path):
+    (tools / "flock").symlink_to(shutil.which("false"))
     launch = start()
     assert launch.wait(timeout=60) == 0
     warning = f"warning: {tmp_path}/venv/3.13.lock cannot be locked; start one launch"

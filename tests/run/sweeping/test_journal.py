@@ -1,7 +1,10 @@
 """Journals of sweeps whose last record is incomplete."""
 
+import contextlib
 import itertools
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -68,6 +71,28 @@ def test_what_follows_the_last_line_break_is_removed(tmp_path, content, left):
     assert remove_incomplete_line(path) == (content != left)
     assert path.read_bytes() == left
     assert (path.stat().st_mtime == 1) == (content == left)
+
+
+def test_records_that_another_worker_adds_meanwhile_are_kept(tmp_path, monkeypatch):
+    """The lock of a worker that is silent for too long is broken."""
+    path, open_file = tmp_path / "journal.log", Path.open
+    path.write_bytes(b'{"a":1}\n{"b')
+
+    @contextlib.contextmanager
+    def open_and_add(path, mode):
+        def read(size):
+            found = file.read(size)
+            with open_file(path, "ab") as other:
+                other.write(b'":2}\n')
+            return found
+
+        with open_file(path, mode) as file:
+            yield SimpleNamespace(seek=file.seek, read=read, truncate=file.truncate)
+
+    monkeypatch.setattr(Path, "open", open_and_add)
+    assert not remove_incomplete_line(path)
+    monkeypatch.undo()
+    assert path.read_bytes() == b'{"a":1}\n{"b":2}\n'
 
 
 def test_a_file_that_is_no_journal_is_not_touched(tmp_path):
