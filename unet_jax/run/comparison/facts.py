@@ -11,21 +11,24 @@ COMMIT_LETTERS = 12
 
 def describe_state(record: RunRecord) -> str:
     """Returns 'finished', or how far the run is."""
-    steps, planned = record.steps, record.config.get("steps")
-    progress = f"step {steps:,d} of {planned:,d}" if isinstance(planned, int) else ""
-    if record.about is None and record.folds:
-        done, folds = record.folds
-        if done < folds:
-            return f"unfinished: {done} of {folds} folds scored"
-        return "trained, not scored"
+    progress, trained = _describe_progress(record)
     if record.about is None:
-        if isinstance(planned, int) and steps >= planned:
-            return "trained, not scored"
-        return f"unfinished: {progress or f'step {steps:,d}'}"
+        return "trained, not scored" if trained else f"unfinished: {progress}"
     sessions = record.about.provenance.training
-    if sessions and steps > max(session.steps[1] for session in sessions):
-        return f"continued after its scores: {progress or f'step {steps:,d}'}"
+    if sessions and record.steps > max(session.steps[1] for session in sessions):
+        return f"continued after its scores: {progress}"
     return "finished"
+
+
+def _describe_progress(record: RunRecord) -> tuple[str, bool]:
+    """Returns how far the training is, and True if it is complete."""
+    if record.folds:
+        done, folds = record.folds
+        return f"{done} of {folds} folds scored", done == folds
+    steps, planned = record.steps, record.config.get("steps")
+    if not isinstance(planned, int):
+        return f"step {steps:,d}", False
+    return f"step {steps:,d} of {planned:,d}", steps >= planned
 
 
 def list_facts(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
