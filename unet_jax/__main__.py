@@ -133,6 +133,7 @@ def _run_mode(_: list[str]) -> None:
         )
         from unet_jax import compilation_cache, parallel, run
         from unet_jax.run import provenance
+        from unet_jax.run.sweeping.identity import check_origin
 
         if MODE.value not in ("sweep", "crossval"):  # runs are processes of their own
             parallel.connect_processes()
@@ -143,6 +144,7 @@ def _run_mode(_: list[str]) -> None:
             getattr(run, MODE.value), OPTIONS, source=name, given=fields
         )
         with provenance.use_config_source(name, ORIGINALS[-1]):
+            check_origin()
             code = mode(config, workdir)
     sys.exit(code)
 

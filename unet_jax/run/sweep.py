@@ -116,12 +116,14 @@ def run_sweep(
         study = Study(plan, workdir, present)
         worker = Worker(plan, workdir, output or workdir, study, at_once=workers)
         worker.write_results()
-        with show_progress(plan.kind, plan.trials, silent=True) as report:
-            worker.report = report
-            while not received and not worker.has_ended():
-                worker.look(present, received)
-            if received:
-                worker.stop(present)
+        try:
+            with show_progress(plan.kind, plan.trials, silent=True) as report:
+                worker.report = report
+                while not received and not worker.has_ended():
+                    worker.look(present, received)
+        finally:  # after an error, too: nobody would look after its runs
+            worker.stop_processes(present)
+        worker.release_runs()
         results = worker.write_results()
     if received:
         logs.say(f"stopped; the same command continues the {plan.kind} in {workdir}")

@@ -139,7 +139,7 @@ def test_a_folder_of_another_sweep_is_refused(stub, config, tmp_path, monkeypatc
     monkeypatch.setattr("unet_jax.run.sweeping.plan.hash_code", lambda: "0")
     refuses("the code of unet_jax differs from that of the sweep", make_sweep())
     (folder / "journal.log").write_text("{\n{\n")
-    refuses("journal.log is damaged", make_sweep())
+    refuses("journal.log, line 1 is damaged", make_sweep())
 
 
 def open_study(sweep, config, folder, present):

@@ -36,3 +36,17 @@ def test_long_names_of_scores_do_not_overlap(names):
     assert left.x1 < right.x0
     assert left.x0 >= 0
     assert right.x1 <= drawn.bbox.x1
+
+
+def test_dollars_in_names_are_text():
+    plan: Any = SimpleNamespace(
+        runs=[PlannedRun("a$_$b", "a$_$b", None, {})],
+        space={},
+        scores=("test/dice",),
+        lower=(False,),
+    )
+    (run,) = plan.runs
+    done = TrialResult(
+        run.name, Path(), run.point, None, {}, "complete", {"test/dice": 0.5}, 1
+    )
+    assert b"a$_$b" in figure.draw_figure(plan, [done], "title")

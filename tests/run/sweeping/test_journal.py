@@ -1,7 +1,8 @@
-"""Journals of sweeps whose last record is incomplete."""
+"""Journals of sweeps: damaged ones, those of strangers, and their locks."""
 
 import contextlib
 import itertools
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,14 @@ import pytest
 from tests.run.sweeping.parts import count_starts, make_sweep
 from unet_jax.errors import UserError
 from unet_jax.run.sweep import run_sweep
-from unet_jax.run.sweeping.journal import BLOCK, open_journal, remove_incomplete_line
+from unet_jax.run.sweeping import presence, study
+from unet_jax.run.sweeping.journal import (
+    BLOCK,
+    Lock,
+    open_journal,
+    remove_incomplete_line,
+)
+from unet_jax.run.sweeping.plan import plan_sweep
 
 
 @pytest.mark.parametrize("line", [-1, -2, -3])
@@ -101,3 +109,100 @@ def test_a_file_that_is_no_journal_is_not_touched(tmp_path):
     with pytest.raises(UserError, match="journal.log is damaged .* restore it, or"):
         remove_incomplete_line(path)
     assert path.read_text() == "my notes"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"text",
+        b"",
+        b'{"op_code": "0", "worker_id": "a"}',
+        b'{"op_code": 99, "worker_id": "a"}',
+        b"[1]",
+        b"[" * 5000,
+    ],
+)
+def test_a_line_that_is_no_record_is_found_before_anything_is_appended(tmp_path, line):
+    path = tmp_path / "journal.log"
+    open_journal(optuna, path).create_new_study([optuna.study.StudyDirection.MINIMIZE])
+    damaged = path.read_bytes() + line + b"\n"
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match="journal.log.* restore it, or choose another"):
+        open_journal(optuna, path)
+    assert path.read_bytes() == damaged
+
+
+def change_record(path, old, new):
+    """Replaces a text in a journal, as a stranger could."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"name":"low"', '"name":"../precious"', "cannot name a folder"),
+        ('"name":"low"', '"name":"logs"', "has the name 'logs'"),
+        ('"name":"low"', '"name":3', "is not valid"),
+        ('"minutes":1.0', '"minutes":"long"', "is not valid"),
+        ('"identity":{', '"identity":3,"other":{', "is damaged"),
+    ],
+)
+def test_the_journal_of_a_stranger_is_checked(stub, config, tmp_path, old, new, reason):
+    folder, precious = tmp_path / "sweep", tmp_path / "precious"
+    precious.mkdir()
+    run_sweep(make_sweep(), config, folder)
+    change_record(folder / "journal.log", old, new)
+    with pytest.raises(UserError, match=reason) as caught:
+        run_sweep(make_sweep(), config, folder)
+    assert "\n" not in str(caught.value)
+    assert str(folder / "journal.log") in str(caught.value)
+    assert precious.exists()
+
+
+def test_the_fields_of_a_run_are_those_of_the_sweep_file(stub, config, tmp_path):
+    """A journal could name code that a run would import."""
+    sweep, folder = make_sweep(), tmp_path / "sweep"
+    folder.mkdir()
+    plan = plan_sweep(sweep, config, folder)
+    with presence.announce(folder) as present:
+        first = study.Study(plan, folder, present)
+        evil = {"name": "low", "point": "low", "seed": None}
+        evil["fields"] = {"loss": "({'name': 'evil:run'},)"}
+        first._study.enqueue_trial({}, user_attrs=evil)
+        claims = [first.claim() for _ in range(4)]
+    taken = [claim for claim in claims if claim]
+    assert sorted(claim.name for claim in taken) == ["high", "low"]
+    for claim, run in zip(
+        sorted(taken, key=lambda c: c.name), plan.runs[::-1], strict=True
+    ):
+        assert claim.fields == run.fields
+
+
+def test_a_lock_that_others_have_broken_is_left_alone(tmp_path):
+    first, second = (Lock(optuna, tmp_path / "sweep") for _ in range(2))
+    file = tmp_path / "sweep.lock"
+    first.acquire()
+    file.unlink()  # after half a minute
+    second.acquire()
+    first.release()
+    assert file.exists()
+    second.release()
+    assert not file.exists()
+    second.release()
+
+
+def test_a_record_that_took_too_long_to_write_is_no_error(tmp_path):
+    path = tmp_path / "journal.log"
+    storage = open_journal(optuna, path)
+    fsync = os.fsync
+
+    def stall(file):
+        fsync(file)
+        path.with_name("journal.log.lock").unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", stall)
+        storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], "slow")
+    assert json.loads(path.read_text())["study_name"] == "slow"

@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -17,9 +18,9 @@ from unet_jax import command
 from unet_jax.build.sweep_file import Point
 from unet_jax.errors import UserError
 from unet_jax.parallel import is_distributed
-from unet_jax.run import run_folder
+from unet_jax.run import provenance, run_folder
 from unet_jax.run.sweep import run_sweep, sweep
-from unet_jax.run.sweeping import trial
+from unet_jax.run.sweeping import identity, trial
 
 ROOT = Path(__file__).parents[3]
 
@@ -179,4 +180,45 @@ def test_a_run_is_a_process_alone_that_finds_this_package(monkeypatch):
     assert not is_distributed(environment)
     assert "JAX_COORDINATOR_ADDRESS" not in environment
     assert environment["CUDA_VISIBLE_DEVICES"] == "3"
-    assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/mine"]
+    assert environment["PYTHONPATH"].split(os.pathsep)[:2] == [str(ROOT), "/mine"]
+
+
+def test_a_run_is_of_the_package_of_its_worker(tmp_path, monkeypatch):
+    """The current folder may hold another copy."""
+    (tmp_path / "unet_jax").mkdir()
+    (tmp_path / "unet_jax" / "__init__.py").write_text("")
+    (tmp_path / "unet_jax" / "__main__.py").write_text("print('another copy')")
+    done = subprocess.run(
+        [*trial.PROGRAM, "--mode=help"],
+        env=trial.make_environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "another copy" not in done.stdout
+    assert "flag --mode=help" in done.stderr
+
+
+def test_a_run_is_refused_after_a_change_of_the_code_or_the_config(tmp_path):
+    """It would be compared with runs of the old ones."""
+    file = tmp_path / "mine.py"
+    config = "from unet_jax.configs import quickstart\n\n\ndef get_config():\n"
+    config += "    config = quickstart.get_config()\n    config.steps = 7\n"
+    file.write_text(f"{config}    return config\n")
+    with provenance.use_config_source(str(file), command.load_config(str(file))):
+        origin = identity.describe_origin()
+    run = [*trial.PROGRAM, f"--config={file}", f"--workdir={tmp_path / 'run'}"]
+    environment = trial.make_environment()
+
+    def refuse(origin):
+        done = subprocess.run(
+            run, env=environment | {identity.ORIGIN: origin}, capture_output=True
+        )
+        assert done.returncode == 1
+        assert not (tmp_path / "run").exists()
+        return done.stderr.decode()
+
+    code, hashed = origin.split()
+    assert "error: the code of unet_jax has changed" in refuse(f"0 {hashed}")
+    file.write_text(f"{config}    config.batch_size = 2\n    return config\n")
+    assert f"error: {file} has changed since the sweep began" in refuse(origin)

@@ -1,6 +1,7 @@
 """Several workers of a sweep, of which some are stopped, killed or silent."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +24,7 @@ from tests.run.sweeping.parts import (
     make_sweep,
     read_csv,
 )
+from unet_jax import logs
 from unet_jax.build.sweep_file import Point
 from unet_jax.errors import UserError
 from unet_jax.run.sweep import run_sweep
@@ -70,18 +73,102 @@ def test_the_run_of_a_killed_worker_is_run_again(stub, config, tmp_path):
     assert len(list(folder.glob("low*"))) == 1  # in the same folder
 
 
-def test_a_worker_of_another_machine_is_dead_after_a_silence(
-    stub, config, tmp_path, monkeypatch
-):
-    folder = tmp_path / "sweep"
-    _, file = abandon_a_run(make_sweep(), config, folder)
-    file.write_text(json.dumps({"machine": "another", "locked": True}))
-    with presence.announce(folder) as present:
+@pytest.fixture
+def other_machine(tmp_path, monkeypatch):
+    """A clock, this worker, and the file of a worker of another machine."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(presence.time, "monotonic", lambda: clock.now)
+    with presence.announce(tmp_path) as present:
+        file = tmp_path / "workers" / "other"
+        file.write_text(json.dumps({"machine": "another", "locked": True}))
+        yield clock, present, file
+
+
+@pytest.mark.parametrize("skew", [-500.0, 0.0, 500.0, 5000.0])
+def test_a_worker_of_another_machine_is_dead_after_a_silence(other_machine, skew):
+    """The file system may record the time of its machine, whose clock is wrong."""
+    clock, present, file = other_machine
+    for renewal in range(3):
+        written = time.time() + skew + renewal
+        os.utime(file, (written, written))
         assert present.is_alive(file.name)
-        old = time.time() - presence.SILENCE - 1
-        os.utime(file, (old, old))
-        assert not present.is_alive(file.name)
-        assert not present.is_alive("removed")
+        clock.now += presence.SILENCE - 1
+        assert present.is_alive(file.name)
+    clock.now += 2
+    assert not present.is_alive(file.name)
+    assert not present.is_alive("removed")
+
+
+def test_a_worker_that_ended_long_ago_is_dead_at_once(other_machine):
+    _, present, file = other_machine
+    written = time.time() - presence.LONG_AGO - 1
+    os.utime(file, (written, written))
+    assert not present.is_alive(file.name)
+    present.remove_dead()
+    assert not file.exists()
+
+
+def test_a_worker_that_slept_appears_again(other_machine):
+    """Another worker has removed its file; it still sees the others."""
+    clock, present, file = other_machine
+    own = file.with_name(present.name)
+    own.unlink()
+    assert present.is_alive(file.name)
+    clock.now += presence.RENEWAL
+    present.renew()
+    assert presence._is_locked(own)
+    assert present.is_alive(file.name)
+
+
+def test_a_network_that_is_down_kills_no_worker(other_machine, monkeypatch):
+    _, present, file = other_machine
+
+    def fail(*_, **__):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "stat", fail)
+    assert present.is_alive(file.name)
+
+
+def test_an_error_stops_the_runs_of_the_worker(stub, config, tmp_path, monkeypatch):
+    """Nobody would look after them, and others would start them again."""
+    folder = tmp_path / "sweep"
+    sweep = make_sweep(points=(Point("slow", {RATE: 1.0}), Point("fast", {RATE: 2.0})))
+    finish = study.Study.finish
+
+    def fail(*arguments, **options):
+        finish(*arguments, **options)
+        while not (folder / "slow" / "metrics.jsonl").exists():
+            time.sleep(0.02)
+        time.sleep(0.2)  # until it waits for a signal
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(study.Study, "finish", fail)
+    with pytest.raises(OSError, match="No space left"):
+        run_sweep(sweep, config, folder, workers=2)
+    assert (folder / "slow/saved").exists()
+    monkeypatch.setattr(study.Study, "finish", finish)
+    code, results = run_sweep(sweep, config, folder)
+    assert (code, [run.state for run in results]) == (0, ["complete"] * 2)
+
+
+def test_results_that_cannot_be_written_stop_no_run(
+    stub, config, tmp_path, monkeypatch, capsys
+):
+    folder, write = tmp_path / "sweep", logs.write_file
+    failures = iter([False, False, True, False])  # two files before the first run
+
+    def write_or_fail(path, content):
+        if next(failures, False):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(logs, "write_file", write_or_fail)
+    code, results = run_sweep(make_sweep(), config, folder)
+    assert (code, [run.state for run in results]) == (0, ["complete"] * 2)
+    warning = f"warning: {folder}/results.csv is not written: No space left on device"
+    assert warning in capsys.readouterr().out
+    assert len(read_csv(folder / "results.csv")) == 2
 
 
 def test_a_run_waits_for_the_process_that_trains_it(

@@ -25,9 +25,11 @@ def draw_figure(plan: Plan, results: Sequence[TrialResult], title: str) -> bytes
       results: its runs; those without scores are left out.
       title: a text that makes the ids in the file; the same gives the same file.
     """
-    figure = _draw_search(plan, results) if plan.space else _draw_points(plan, results)
+    draw = _draw_search if plan.space else _draw_points
     file = io.BytesIO()
-    with rc_context({"svg.hashsalt": title}):
+    settings = {"svg.hashsalt": title, "text.parse_math": False}  # names may have $
+    with rc_context(settings):
+        figure = draw(plan, results)
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from ml_collections import ConfigDict
 import unet_jax
 from unet_jax.errors import UserError
 from unet_jax.json_file import decode_json
-from unet_jax.run import run_config
+from unet_jax.run import provenance, run_config
 from unet_jax.text import shorten
+
+ORIGIN = "UNET_JAX_ORIGIN"  # the variable that tells a run what its sweep began with
 
 
 def hash_text(text: str) -> str:
@@ -33,6 +36,31 @@ def hash_code() -> str:
     for file in sorted(file for file in files if file.parts[0] != "configs"):
         total.update(f"{file}\0".encode() + (root / file).read_bytes() + b"\0")
     return total.hexdigest()
+
+
+def describe_origin() -> str:
+    """Returns hashes of the code and of the config file of this process."""
+    source = provenance.config_source.get()
+    config = json.dumps(source and source.config, sort_keys=True)
+    return f"{hash_code()} {hash_text(config)}"
+
+
+def check_origin() -> None:
+    """Checks that a run of a sweep begins with what the sweep began with.
+
+    Raises:
+      UserError: the code or the config file has been changed since.
+    """
+    expected = os.environ.get(ORIGIN)
+    if expected is None or expected == (found := describe_origin()):
+        return
+    source = provenance.config_source.get()
+    code = expected.split()[0] != found.split()[0]
+    what = "the code of unet_jax" if code or not source else source.file
+    raise UserError(
+        f"{what} has changed since the sweep began; undo the change, and start the "
+        "command of the sweep again"
+    )
 
 
 def check_same(

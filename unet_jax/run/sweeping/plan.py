@@ -21,7 +21,12 @@ from unet_jax.run.sweeping.field_texts import (
     to_texts,
 )
 from unet_jax.run.sweeping.files import RESERVED
-from unet_jax.run.sweeping.identity import describe_config, hash_code, hash_text
+from unet_jax.run.sweeping.identity import (
+    describe_config,
+    describe_origin,
+    hash_code,
+    hash_text,
+)
 from unet_jax.run.sweeping.scores import choose_scores, find_directions
 from unet_jax.specs import bind
 
@@ -56,6 +61,7 @@ class Plan(NamedTuple):
       trials: the number of runs.
       scores: the scores to compare; the first one decides which is best.
       lower: for each score, True if lower is better.
+      origin: hashes of the code and the base config, with which every run begins.
       identity: what must be the same in every process that takes part, as texts.
       digest: of the runs, scores and trials, in which workers must agree.
       kind: 'sweep', or 'cross-validation', whose points are not ranked.
@@ -69,6 +75,7 @@ class Plan(NamedTuple):
     trials: int
     scores: tuple[str, ...]
     lower: tuple[bool, ...]
+    origin: str
     identity: Mapping[str, str]
     digest: str
     kind: str
@@ -131,6 +138,7 @@ def plan_sweep(sweep: Sweep, config: ConfigDict, workdir: Path) -> Plan:
         trials=trials,
         scores=scores,
         lower=lowest,
+        origin=describe_origin(),
         identity=identity,
         digest=hash_text(repr((runs, trials, scores))),
         kind=sweep.kind,

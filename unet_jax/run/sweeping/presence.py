@@ -2,8 +2,9 @@
 
 A worker keeps a file in the folder of the sweep. It holds a lock on the file, which
 ends with the process, so that other processes of the same machine see at once that it
-was killed. Other machines see that the time of the file is no longer renewed; locks do
-not reach them on every network file system.
+was killed. Other machines see that the time of the file does not change any more; locks
+do not reach them on every network file system. They measure the silence by their own
+clocks, because a file system may record the time of the machine that writes.
 """
 
 import contextlib
@@ -14,17 +15,18 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 
 from unet_jax.errors import UserError
-from unet_jax.json_file import read_json
+from unet_jax.json_file import decode_json
 from unet_jax.run.sweeping.files import WORKERS
 
 PARTIAL = ".part"  # ends the name of a file that is being written
 RENEWAL = 10.0  # seconds between two renewals
 SILENCE = 180.0  # seconds; NFS may show a time that is a minute old
+LONG_AGO = 600.0  # seconds; the clocks of machines differ by less
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux
 
 
@@ -35,17 +37,27 @@ class _Worker(msgspec.Struct):
     locked: bool
 
 
+class _Sight(NamedTuple):
+    """The time of the file of another worker, and when it was first seen."""
+
+    renewed: int  # nanoseconds
+    since: float  # seconds, of the monotonic clock
+
+
 class Presence:
     """The presence of this worker, and its view of the others.
 
     Args:
       workdir: the folder of the sweep.
-      path: the file of this worker.
     """
 
-    def __init__(self, workdir: Path, path: Path) -> None:
-        self._folder, self._path = workdir / WORKERS, path
+    def __init__(self, workdir: Path) -> None:
+        self._folder = workdir / WORKERS
+        host = socket.gethostname().replace(".", "_")
+        self._path = self._folder / f"{host}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._file: BinaryIO | None = None
         self._renewed = time.monotonic()
+        self._seen: dict[str, _Sight] = {}
 
     @property
     def name(self) -> str:
@@ -56,8 +68,35 @@ class Presence:
         """Shows that this worker is alive; call it often."""
         if time.monotonic() - self._renewed >= RENEWAL:
             with contextlib.suppress(OSError):  # such as a network that is down
-                os.utime(self._path)
+                self._renew()
             self._renewed = time.monotonic()
+
+    def _renew(self) -> None:
+        try:
+            os.utime(self._path)
+        except FileNotFoundError:  # others took this worker for dead; it was asleep
+            self.appear()
+
+    def appear(self) -> None:
+        """Writes and locks the file of this worker."""
+        self._folder.mkdir(exist_ok=True)
+        self._close()
+        partial = self._path.with_suffix(PARTIAL)
+        self._file = partial.open("wb")
+        worker = _Worker(identify_machine(), locked=_try_lock(self._file))
+        self._file.write(msgspec.json.encode(worker))
+        self._file.flush()
+        partial.rename(self._path)  # others see it only when it is locked and complete
+
+    def disappear(self) -> None:
+        """Removes the file of this worker."""
+        for path in (self._path, self._path.with_suffix(PARTIAL)):
+            path.unlink(missing_ok=True)
+        self._close()
+
+    def _close(self) -> None:
+        if self._file:
+            self._file.close()
 
     def is_alive(self, name: str) -> bool:
         """Returns True if a worker is alive, or may be."""
@@ -65,14 +104,22 @@ class Presence:
             return True
         path = self._folder / name
         try:
-            worker = read_json(path, _Worker, "delete it")
+            renewed = path.stat().st_mtime_ns
+            worker = decode_json(path.read_bytes(), _Worker, str(path), "delete it")
             if worker.machine == identify_machine() and worker.locked:
                 return _is_locked(path)
-            os.utime(self._path)  # the same clock, that of the file server, for both
-            age = self._path.stat().st_mtime - path.stat().st_mtime
-        except (OSError, UserError):
+        except (FileNotFoundError, UserError):
             return False
-        return age < SILENCE
+        except OSError:  # such as a network that is down: nothing is known
+            return True
+        now = time.monotonic()
+        sight = self._seen.get(name)
+        if sight is None and time.time() - renewed / 1e9 > LONG_AGO:
+            sight = _Sight(renewed, now - SILENCE)
+        elif sight is None or sight.renewed != renewed:
+            sight = _Sight(renewed, now)
+        self._seen[name] = sight
+        return now - sight.since < SILENCE
 
     def remove_dead(self) -> None:
         """Removes the files of workers that are not alive."""
@@ -84,20 +131,12 @@ class Presence:
 @contextlib.contextmanager
 def announce(workdir: Path) -> Iterator[Presence]:
     """Makes this process a worker of a sweep during the context."""
-    folder = workdir / WORKERS
-    folder.mkdir(exist_ok=True)
-    host = socket.gethostname().replace(".", "_")
-    path = folder / f"{host}-{os.getpid()}-{secrets.token_hex(2)}"
-    with contextlib.ExitStack() as stack:
-        stack.callback(path.unlink, missing_ok=True)
-        partial = path.with_suffix(PARTIAL)
-        stack.callback(partial.unlink, missing_ok=True)
-        file = stack.enter_context(partial.open("xb"))
-        worker = _Worker(identify_machine(), locked=_try_lock(file))
-        file.write(msgspec.json.encode(worker))
-        file.flush()
-        partial.rename(path)  # others see it only when it is locked and complete
-        yield Presence(workdir, path)
+    presence = Presence(workdir)
+    try:
+        presence.appear()
+        yield presence
+    finally:
+        presence.disappear()
 
 
 def identify_machine() -> str:

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 from unet_jax.build.overrides import to_text
 from unet_jax.checkpoint import JOURNAL
 from unet_jax.errors import UserError
+from unet_jax.json_file import convert
 from unet_jax.logs import say
 from unet_jax.run.sweeping.changes import Changes, find_changes, set_aside
 from unet_jax.run.sweeping.files import LOCK
 from unet_jax.run.sweeping.identity import check_same
-from unet_jax.run.sweeping.journal import open_journal
+from unet_jax.run.sweeping.journal import REMEDY, Lock, check_trials, open_journal
 from unet_jax.run.sweeping.plan import Plan
 from unet_jax.run.sweeping.presence import Presence
 from unet_jax.run.sweeping.results import STATES, State, TrialResult
@@ -80,9 +81,8 @@ class Study:
         self._plan, self._workdir, self._presence = plan, workdir, presence
         self._new_scores: dict[int, dict[str, float | None]] = {}  # by trial
         path = workdir.resolve() / JOURNAL
-        self._lock = optuna.storages.journal.JournalFileOpenLock(
-            str(path.with_name(LOCK))
-        )
+        self._lock = Lock(optuna, path.with_name(LOCK))
+        self._runs = {run.name: run for run in plan.runs}
         self._storage = open_journal(optuna, path)
         with self.lock():
             self._study = self._open()
@@ -96,8 +96,7 @@ class Study:
         try:
             yield
         finally:
-            with contextlib.suppress(RuntimeError):  # it was held for too long
-                self._lock.release()
+            self._lock.release()
 
     def claim(self) -> Claim | None:
         """Takes the next run; returns None if there is none to take now."""
@@ -114,6 +113,9 @@ class Study:
             if not waiting and not searching:
                 return None
             trial = self._study.ask()
+            if self._runs and not self._is_planned(trial):
+                self._set_state(trial.number, "FAIL")
+                return None
             trial.set_user_attr("worker", self._presence.name)
             if self._plan.space:
                 fields = {
@@ -123,9 +125,17 @@ class Study:
                 trial.set_user_attr("fields", fields)
                 if "name" not in trial.user_attrs:
                     trial.set_user_attr("name", f"{SEARCHED}{trial.number}")
-            known = trial.user_attrs
+            name, fields = trial.user_attrs["name"], trial.user_attrs["fields"]
+            if self._runs:
+                fields = self._runs[name].fields
             reported = set(self._get(trial.number).intermediate_values)
-            return Claim(trial, known["name"], known["fields"], reported)
+            return Claim(trial, name, fields, reported)
+
+    def _is_planned(self, trial: Any) -> bool:
+        """Returns True if a trial is the newest of a run of the plan."""
+        name = trial.user_attrs.get("name")
+        newest = self._find_newest().get(name)
+        return name in self._runs and newest.number == trial.number
 
     def owns(self, claim: Claim) -> bool:
         """Returns True unless another worker has taken the run over."""
@@ -218,7 +228,7 @@ class Study:
 
     def _open(self) -> Any:
         """Opens the study of the journal, or creates it."""
-        optuna, plan = self._optuna, self._plan
+        optuna, plan, journal = self._optuna, self._plan, self._workdir / JOURNAL
         options = {
             "storage": self._storage,
             "study_name": NAME,
@@ -236,10 +246,12 @@ class Study:
             identity = study.user_attrs["identity"]
         except KeyError as error:
             raise UserError(
-                f"{self._workdir / JOURNAL} is not that of a {plan.kind}; choose "
-                "another --workdir"
+                f"{journal} is not that of a {plan.kind}; choose another --workdir"
             ) from error
-        check_same(identity, plan.identity, self._workdir / JOURNAL, plan.kind)
+        identity = convert(identity, dict[str, str], str(journal), REMEDY)
+        check_same(identity, plan.identity, journal, plan.kind)
+        convert(study.user_attrs.get("plans", {}), dict[str, str], str(journal), REMEDY)
+        check_trials(study.get_trials(deepcopy=False), journal)
         return study
 
     def _update_runs(self) -> None:
@@ -280,8 +292,8 @@ class Study:
             runs = f"runs ({listing(names)})" if names else "scores or trials"
             raise UserError(
                 f"{self._workdir}: the worker {other} is alive, and its sweep file has "
-                f"other {runs}; stop it, or wait for its end, and start this command "
-                "again"
+                f"other {runs}; stop it, or wait for its end (ten minutes if its "
+                "machine has crashed), and start this command again"
             )
         self._study.set_user_attr("plans", others | {self._presence.name: mine})
 

@@ -17,11 +17,12 @@ from unet_jax.errors import UserError
 from unet_jax.parallel import LAUNCHER_VARIABLES
 from unet_jax.run import run_folder
 from unet_jax.run.sweeping.files import LOGS
+from unet_jax.run.sweeping.identity import ORIGIN
 from unet_jax.run.sweeping.plan import Plan
 from unet_jax.run.sweeping.study import Claim
 from unet_jax.text import printable
 
-PROGRAM = (sys.executable, "-m", "unet_jax")
+PROGRAM = (sys.executable, "-P", "-m", "unet_jax")  # -P: not that of this folder
 LAST_LINES = 5  # of its log, which a failed run is recorded with
 MOST_BYTES = 4000  # of them
 STARTS = r"^--- [-\d]{10} [:\d]{8} started$"  # the line of `Trial.note`
@@ -51,6 +52,7 @@ class Trial:
         self.next_look = 0.0
         self.pruned = ""  # the validation after which it was stopped
         self._arguments = make_command(plan, claim, workdir)
+        self._environment = {**make_environment(), ORIGIN: plan.origin}
         self._score = f"val/{plan.scores[0].partition('/')[2]}"
         self._process: subprocess.Popen | None = None
         self._size = 0  # of metrics.jsonl
@@ -71,7 +73,7 @@ class Trial:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                env=make_environment(),
+                env=self._environment,
                 start_new_session=True,  # Ctrl-C reaches it once, through `stop`
             )
         return True
@@ -162,8 +164,10 @@ class Trial:
 def make_environment() -> dict[str, str]:
     """Returns the environment of a run: a process alone, that finds this package."""
     environment = {k: v for k, v in os.environ.items() if k not in LAUNCHER_VARIABLES}
+    paths = environment.get("PYTHONPATH", "").split(os.pathsep)
+    paths.append(str(Path(sys.path[0]).resolve()))  # of functions that the config names
     root = Path(str(unet_jax.__file__)).resolve().parents[1]
     if (root / "main.py").is_file():  # a checkout, which may not be installed
-        paths = environment.get("PYTHONPATH", "").split(os.pathsep)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), *paths]))
+        paths.insert(0, str(root))
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
     return environment

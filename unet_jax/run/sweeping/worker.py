@@ -81,8 +81,8 @@ class Worker:
             self._show_progress()
         time.sleep(POLL)
 
-    def stop(self, present: Presence) -> None:
-        """Stops the runs of this worker; they save, and continue later."""
+    def stop_processes(self, present: Presence) -> None:
+        """Stops the processes of this worker, and waits until they have saved."""
         for trial in self._trials:
             trial.stop()
         try:
@@ -92,6 +92,9 @@ class Worker:
         except KeyboardInterrupt:
             for trial in self._trials:
                 trial.kill()
+
+    def release_runs(self) -> None:
+        """Gives back the runs of this worker that were stopped; they continue later."""
         for trial in list(self._trials):
             if trial.poll() == 0:
                 self._end(trial, 0)
@@ -103,18 +106,18 @@ class Worker:
         """Writes the results of all runs up to now, and returns them."""
         with self._study.lock():
             self._results = results = self._study.list_results()
-            files = {
-                TABLE: make_csv(self._plan, results).encode(),
-                WORDS: make_markdown(self._plan, results).encode(),
-            }
-            if any(result.scores for result in results):
-                # late: matplotlib loads only when a figure is drawn
-                from unet_jax.run.sweeping.figure import draw_figure
+            for name, text in (
+                (TABLE, make_csv(self._plan, results)),
+                (WORDS, make_markdown(self._plan, results)),
+            ):
+                logs.write_file(self._output / name, text.encode())
+        if any(result.scores for result in results):
+            # late: matplotlib loads only when a figure is drawn; this may take longer
+            # than the lock may be held
+            from unet_jax.run.sweeping.figure import draw_figure
 
-                title = self._workdir.name
-                files[PICTURES] = draw_figure(self._plan, results, title)
-            for name, content in files.items():
-                logs.write_file(self._output / name, content)
+            figure = draw_figure(self._plan, results, self._workdir.name)
+            logs.write_file(self._output / PICTURES, figure)
         return results
 
     def _check(self, trial: Trial) -> None:
@@ -172,7 +175,10 @@ class Worker:
             return
         trial.note(f"{state}: {reason.splitlines()[0]}" if reason else state)
         self._trials.remove(trial)
-        self.write_results()
+        try:
+            self.write_results()
+        except OSError as error:  # such as a full disk; the journal has the scores
+            logs.say(f"warning: {error.filename} is not written: {error.strerror}")
         lines = [line for line in reason.splitlines() if line]
         end = f"{state}{_describe_end(scores, lines)}"
         end += f", {skipped} steps skipped" if skipped else ""
