@@ -107,8 +107,8 @@ def test_the_duration_of_a_killed_run_is_that_of_its_log(trained, tmp_path):
     assert (made["training_seconds"], made["first_step_seconds"]) == (5400, 150)
     page = (run / "report.html").read_text()
     for name, value in {
-        "training time": "90 minutes",
-        "first step, with compilation": "2.5 minutes",
+        "training time": "1 h 30 min",
+        "first step, with compilation": "2 min 30 s",
     }.items():
         assert re.search(rf"{name}</dt>\s*<dd>{value}", page), name
     (run / "metrics.jsonl").unlink()

@@ -11,12 +11,11 @@ from unet_jax import logs
 from unet_jax.errors import UserError
 from unet_jax.progress import show_progress
 from unet_jax.report.contents import Comparison
-from unet_jax.report.formatting import format_score
 from unet_jax.run import run_folder
 from unet_jax.run.comparison.contents import compare_runs
 from unet_jax.run.comparison.folders import find_folders, name_folders
 from unet_jax.run.comparison.run_record import read_run
-from unet_jax.text import tabulate
+from unet_jax.text import format_score, tabulate
 
 PAGE = "compare.html"
 OTHER_FILES = (".csv", ".jpg", ".json", ".md", ".pdf", ".png", ".svg", ".txt")

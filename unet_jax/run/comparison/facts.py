@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from unet_jax.report.formatting import UNDEFINED, format_duration
 from unet_jax.run.comparison.run_record import RunRecord
-from unet_jax.text import listing
+from unet_jax.text import UNDEFINED, format_duration, listing
 
 COMMIT_LETTERS = 12
 

@@ -33,7 +33,7 @@ from unet_jax.run.scoring import (
     score_images,
     warn_of_absent_classes,
 )
-from unet_jax.text import tabulate
+from unet_jax.text import format_score, tabulate
 
 
 class ScoredFold(NamedTuple):
@@ -244,6 +244,6 @@ def _tabulate_folds(folds: Folds) -> list[str]:
     titles = ["mean", "deviation", *(each["run"] for each in folds.accounts)]
     rows = [["over the folds", *titles]]
     for name in names:
-        cells = [logs.format_score(column.get(name)) for column in columns]
+        cells = [format_score(column.get(name)) for column in columns]
         rows.append([name.partition("/")[2], *cells])
     return list(tabulate(rows, logs.find_line_width()))

@@ -14,9 +14,10 @@ from unet_jax.data.dataset_report import DatasetReport
 from unet_jax.data.record import RecordStats
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
-from unet_jax.report.formatting import format_bytes, format_duration
+from unet_jax.report.formatting import format_bytes
 from unet_jax.run.planning import config_file, drafts, rules, search
 from unet_jax.run.planning.rules import PlannedField
+from unet_jax.text import format_duration
 
 # The fields that a plan chooses, unless the user has set them.
 PLANNED = (

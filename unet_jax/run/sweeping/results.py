@@ -199,7 +199,7 @@ def _count_runs(rows: Sequence[Row]) -> int | None:
 
 def _format_score(row: Row, name: str) -> str:
     """Returns the cell of a score: '0.9157 (0.9123-0.9193), 1 undefined'."""
-    spread, undefined = format_spread(row.scores[name]), _count_undefined(row, name)
+    spread, undefined = _format_mean(row.scores[name]), _count_undefined(row, name)
     if not spread:
         return "undefined" if undefined else "-"
     return f"{spread}, {undefined} undefined" if undefined else spread
@@ -210,7 +210,7 @@ def _count_undefined(row: Row, name: str) -> int:
     return row.states.count("complete") - len(row.scores[name])
 
 
-def format_spread(values: Sequence[float]) -> str:
+def _format_mean(values: Sequence[float]) -> str:
     """Returns '0.9157 (0.9123-0.9193)', or the only value, or ''."""
     if not values:
         return ""

@@ -25,7 +25,7 @@ from unet_jax.run.sweeping.results import (
 from unet_jax.run.sweeping.scores import count_skipped_steps, read_scores
 from unet_jax.run.sweeping.study import Study
 from unet_jax.run.sweeping.trial import Trial
-from unet_jax.text import listing
+from unet_jax.text import format_duration, listing
 
 POLL = 0.3  # seconds between two looks at the processes
 PAUSE = 3.0  # seconds between two looks at the study
@@ -195,7 +195,7 @@ class Worker:
             self.report(done, note="; ".join(parts[1:]))
         left = estimate_left(self._results, self._plan.trials, self._at_once)
         if left:
-            parts.append(f"about {logs.format_seconds(60 * left)} left")
+            parts.append(f"about {format_duration(60 * left)} left")
         return f"; {'; '.join(parts)}"
 
 
