@@ -78,7 +78,7 @@ def test_scalars_of_a_step_fit_into_80_columns(capsys):
 def test_messages_are_not_folded(capsys):
     long = "wrote /a path/with spaces/" + 80 * "x"
     logs.say(long)
-    logs.say(f"warning: {long}")
+    logs.warn(long)
     assert capsys.readouterr().out == f"{long}\nwarning: {long}\n"
     assert logs.given_warnings[-1] == long
 

@@ -19,8 +19,6 @@ METRICS = "metrics.jsonl"
 SECONDS, FIRST_STEP = "seconds", "first_step_seconds"  # in metrics.jsonl
 WIDTH = 80  # columns of tables that go to a file or a pipe
 
-WARNING = "warning: "  # begins a line that is a warning
-
 given_warnings: list[str] = []  # by this process, for the provenance of its run
 
 
@@ -41,13 +39,16 @@ def say(line: str) -> None:
     """Prints a message on the terminal, in process 0 only; see `printable`.
 
     Messages are not folded, because log files are searched for them, and paths and
-    flags are copied. A message that begins with `WARNING` is also added to
-    `given_warnings`.
+    flags are copied.
     """
-    if line.startswith(WARNING):
-        given_warnings.append(line.removeprefix(WARNING))
     if jax.process_index() == 0:
         print(printable(line, keep="\n"), flush=True)
+
+
+def warn(text: str) -> None:
+    """Prints a warning as `say` does, and adds it to `given_warnings`."""
+    given_warnings.append(text)
+    say(f"warning: {text}")
 
 
 def write_file(path: Path, data: bytes) -> None:

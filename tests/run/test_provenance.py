@@ -37,7 +37,7 @@ def resumed(tmp_path_factory):
     config.data.update(shape=(16, 16), train=3, val=1, test=2)
     train(config, folder)
     config.steps = 4
-    logs.say("warning: given before the session")
+    logs.warn("given before the session")
     source = unet_jax.load_config("quickstart")
     with provenance.use_config_source("configs/quickstart.py", source):
         train(config, folder)
@@ -240,8 +240,8 @@ def test_the_split_of_folders_is_named(tmp_path):
 
 def test_a_config_made_in_python_has_no_file(tiny):
     session = provenance.start_session()
-    logs.say("warning: odd")
-    logs.say("warning: odd")
+    logs.warn("odd")
+    logs.warn("odd")
     made = provenance.describe_session(session, tiny)
     assert made["config_file"] is made["changed_fields"] is None
     assert made["warnings"] == ["odd"]

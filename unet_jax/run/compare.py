@@ -64,7 +64,7 @@ def compare(
     for line in _tabulate_scores(comparison):
         logs.say(line)
     for text in comparison.warnings:
-        logs.say(f"{logs.WARNING}{text}")
+        logs.warn(text)
     with show_progress("drawing the curves"):
         content = render_comparison(comparison).encode()
     done = "replaced" if page.exists() else "wrote"

@@ -32,7 +32,7 @@ def validate(
             parts.evaluation, members, "val", parts.val, as_predicted=False
         )
     except NonFinitePredictionError as error:
-        logs.say(f"warning: step {step}: {error}, so the scores are undefined")
+        logs.warn(f"step {step}: {error}, so the scores are undefined")
         return None
     if first and not _is_surveyed(parts):
         warn_of_absent_classes(evaluation.absent, "val")
@@ -60,8 +60,8 @@ def select_scores(
     """
     scores: Scores = evaluation.scores if evaluation else {selection_score: None}
     if scores.get(selection_score, 0) is None:
-        logs.say(
-            f"warning: {selection_score} is undefined at step {step}; this checkpoint "
+        logs.warn(
+            f"{selection_score} is undefined at step {step}; this checkpoint "
             "is the best only if no other has a score"
         )
     return scores

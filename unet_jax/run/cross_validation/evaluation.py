@@ -139,7 +139,7 @@ def _write_and_print(
     folds = summarize_folds(scored)
     warnings = list(filter(None, map(_find_leak, scored)))
     for text in warnings:
-        logs.say(f"warning: {text}")
+        logs.warn(text)
     circumstances = Circumstances(
         step=None,
         account=describe_account(session, config, scored),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_jax.errors import UserError
-from unet_jax.logs import say
+from unet_jax.logs import warn
 from unet_jax.text import one_line
 
 BLOCK = 4096  # bytes that are read at a time, from the end
@@ -61,8 +61,8 @@ class AppendLock:
                 self._lock.release()
             raise
         if removed:
-            say(
-                f"warning: {self._path}: removed an incomplete record at its end; what "
+            warn(
+                f"{self._path}: removed an incomplete record at its end; what "
                 "it recorded is done again"
             )
         return taken

@@ -132,8 +132,8 @@ class Worker:
         self._trials.remove(trial)
         trial.note("taken over by another worker")
         name = trial.claim.name
-        logs.say(
-            f"warning: {name}: another worker has taken it over, because this one was "
+        logs.warn(
+            f"{name}: another worker has taken it over, because this one was "
             "silent for too long"
         )
 
