@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from unet_jax.build.early_checks import check_command
+from unet_jax.build.fields import find_overlap
 from unet_jax.build.overrides import apply_fields, to_text
 from unet_jax.build.sweep_file import Sweep, check_names, name_space
 from unet_jax.build.training import check_specs
@@ -14,12 +15,7 @@ from unet_jax.errors import UserError, prefix_errors
 from unet_jax.metrics.metric import Metric
 from unet_jax.run.sweeping import distributions
 from unet_jax.run.sweeping.distributions import Distribution
-from unet_jax.run.sweeping.field_texts import (
-    check_order,
-    find_overlap,
-    merge,
-    to_texts,
-)
+from unet_jax.run.sweeping.field_texts import check_order, merge, to_texts
 from unet_jax.run.sweeping.files import RESERVED
 from unet_jax.run.sweeping.identity import describe_config, hash_code, hash_text
 from unet_jax.run.sweeping.scores import choose_scores, find_directions
