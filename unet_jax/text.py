@@ -46,6 +46,11 @@ def listing(names: Iterable[object], most: int = 5, separator: str = ", ") -> st
     return separator.join(unique[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def join_different(texts: Iterable[str]) -> str:
+    """Joins different texts: `'a and b'` for 'a', 'b', 'a'."""
+    return " and ".join(dict.fromkeys(texts))
+
+
 def dimensions(sizes: Sequence[float], separator: str = " x ") -> str:
     """Returns the sizes of the axes: `'512 x 512'`."""
     each = (f"{s:g}" if isinstance(s, float) else str(s) for s in sizes)

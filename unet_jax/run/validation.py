@@ -3,6 +3,7 @@
 from unet_jax import logs
 from unet_jax.build.dataset import names_absent_classes
 from unet_jax.build.training import TrainingParts
+from unet_jax.data.folders.folder import DATA_FILE
 from unet_jax.inference import NonFinitePredictionError
 from unet_jax.methods.method import State
 from unet_jax.run.evaluate import score_split
@@ -43,7 +44,7 @@ def validate(
 
 def _is_surveyed(parts: TrainingParts) -> bool:
     """Returns True if absent classes were named when the data set was read."""
-    return "data.json" in parts.notes and names_absent_classes(
+    return DATA_FILE in parts.notes and names_absent_classes(
         parts.evaluation.prediction.task
     )
 

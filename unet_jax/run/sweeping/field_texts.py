@@ -1,4 +1,4 @@
-"""Fields as texts of the command line, and which of them replaces which."""
+"""Fields as texts of the command line: their order, and how runs differ in them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,3 +44,13 @@ def merge(*several: Mapping[str, str]) -> dict[str, str]:
                 del merged[name]
             merged[field] = text
     return merged
+
+
+def find_varied(runs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Returns the fields that differ between runs.
+
+    Args:
+      runs: the fields of each run, as texts.
+    """
+    fields = dict.fromkeys(field for run in runs for field in run)
+    return [f for f in fields if len({run.get(f) for run in runs}) > 1]

@@ -15,7 +15,12 @@ from unet_jax.errors import UserError, prefix_errors
 from unet_jax.metrics.metric import Metric
 from unet_jax.run.sweeping import distributions
 from unet_jax.run.sweeping.distributions import Distribution
-from unet_jax.run.sweeping.field_texts import check_order, merge, to_texts
+from unet_jax.run.sweeping.field_texts import (
+    check_order,
+    find_varied,
+    merge,
+    to_texts,
+)
 from unet_jax.run.sweeping.files import RESERVED
 from unet_jax.run.sweeping.identity import describe_config, hash_code, hash_text
 from unet_jax.run.sweeping.scores import choose_scores, find_directions
@@ -92,7 +97,7 @@ def plan_sweep(sweep: Sweep, config: ConfigDict, workdir: Path) -> Plan:
     space = {field: _bind(field, spec) for field, spec in sweep.space.items()}
     check_order(list(space), "space()")
     runs = _list_runs(sweep, shared, given)
-    _check_given(given, space or _find_varied(runs))
+    _check_given(given, space or find_varied([run.fields for run in runs]))
     scores, lower, faults = sweep.scores, {}, []
     variants = list(_list_variants(runs, space))
     for place, fields in variants:
@@ -227,12 +232,6 @@ def _check_run_names(names: Sequence[str], seeds: Sequence[int]) -> None:
                 f"point {name!r} has the name of a file or folder of the sweep; rename "
                 "it"
             )
-
-
-def _find_varied(runs: Sequence[PlannedRun]) -> set[str]:
-    """Returns the fields that differ between runs."""
-    fields = {field for run in runs for field in run.fields}
-    return {f for f in fields if len({run.fields.get(f) for run in runs}) > 1}
 
 
 def _check_given(given: Mapping[str, str], varied: Collection[str]) -> None:
