@@ -119,7 +119,7 @@ def run_sweep(
         with show_progress(plan.kind, plan.trials, silent=True) as report:
             worker.report = report
             while not received and not worker.has_ended():
-                worker.look(present, received)
+                worker.update_runs(present, received)
             if received:
                 worker.stop(present)
         results = worker.write_results()
