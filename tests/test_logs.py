@@ -35,7 +35,7 @@ title
                      dice  accuracy
 mean (foreground)  0.5000
 soil               0.9688    0.5000
-root                    -    1.0000
+root                    –    1.0000
 a/b                0.5000  0.000123
 
 loss      0.2500
@@ -48,7 +48,7 @@ accuracy  0.7500
 def test_scores_without_classes_are_a_list(capsys):
     scores = {"test/loss": None, "test/psnr": 28.25}
     logs.print_scores("title", scores, (), averaged=(), omit_background=False)
-    assert capsys.readouterr().out == "title\nloss        -\npsnr  28.2500\n\n"
+    assert capsys.readouterr().out == "title\nloss      –\npsnr  28.25\n\n"
 
 
 def test_eleven_classes_and_five_metrics_fit_into_80_columns(capsys):
@@ -78,26 +78,9 @@ def test_scalars_of_a_step_fit_into_80_columns(capsys):
 def test_messages_are_not_folded(capsys):
     long = "wrote /a path/with spaces/" + 80 * "x"
     logs.say(long)
-    logs.say(f"warning: {long}")
+    logs.warn(long)
     assert capsys.readouterr().out == f"{long}\nwarning: {long}\n"
     assert logs.given_warnings[-1] == long
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.04, "0.0 s"),
-        (9.94, "9.9 s"),
-        (9.96, "10 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
-        (185, "3 min 5 s"),
-        (3599.7, "1 h 0 min"),
-        (7620, "2 h 7 min"),
-    ],
-)
-def test_durations_are_text(seconds, text):
-    assert logs.format_seconds(seconds) == text
 
 
 def test_times_are_those_of_the_last_lines(tmp_path):

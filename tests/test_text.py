@@ -9,6 +9,8 @@ from unet_jax.text import (
     dimensions,
     finite_or_none,
     fold,
+    format_duration,
+    format_score,
     listing,
     one_line,
     printable,
@@ -170,3 +172,38 @@ def test_a_table_that_keeps_its_names_has_more_blocks():
         "batch_size=1_rate=0.01        3",
         "",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (0.91, "0.9100"),
+        (0, "0.0000"),
+        (12.345, "12.35"),
+        (-0.5, "−0.5000"),
+        (123456.7, "123,457"),
+        (0.00053, "0.000530"),
+        (0.0000042, "4.20e−06"),
+    ],
+)
+def test_scores_have_about_four_digits(value, text):
+    assert format_score(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (185, "3 min 5 s"),
+        (3599.7, "1 h 0 min"),
+        (7620, "2 h 7 min"),
+    ],
+)
+def test_durations_are_text(seconds, text):
+    assert format_duration(seconds) == text

@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 from jaxlib.version import __version__
 
-from unet_jax.logs import say
+from unet_jax.logs import warn
 from unet_jax.text import one_line
 
 with warnings.catch_warnings():  # in a notebook, tqdm asks for widgets
@@ -58,8 +58,8 @@ def enable() -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds code
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        say(
-            f"warning: compiled programs cannot be kept in {folder} "
+        warn(
+            f"compiled programs cannot be kept in {folder} "
             f"({one_line(error)}), so every start compiles them again; name a folder "
             "with JAX_COMPILATION_CACHE_DIR"
         )

@@ -13,13 +13,11 @@ import jax
 
 from unet_jax.errors import UserError
 from unet_jax.json_file import decode_json
-from unet_jax.text import fold, printable, tabulate
+from unet_jax.text import UNDEFINED, fold, format_score, printable, tabulate
 
 METRICS = "metrics.jsonl"
 SECONDS, FIRST_STEP = "seconds", "first_step_seconds"  # in metrics.jsonl
 WIDTH = 80  # columns of tables that go to a file or a pipe
-
-WARNING = "warning: "  # begins a line that is a warning
 
 given_warnings: list[str] = []  # by this process, for the provenance of its run
 
@@ -41,13 +39,16 @@ def say(line: str) -> None:
     """Prints a message on the terminal, in process 0 only; see `printable`.
 
     Messages are not folded, because log files are searched for them, and paths and
-    flags are copied. A message that begins with `WARNING` is also added to
-    `given_warnings`.
+    flags are copied.
     """
-    if line.startswith(WARNING):
-        given_warnings.append(line.removeprefix(WARNING))
     if jax.process_index() == 0:
         print(printable(line, keep="\n"), flush=True)
+
+
+def warn(text: str) -> None:
+    """Prints a warning as `say` does, and adds it to `given_warnings`."""
+    given_warnings.append(text)
+    say(f"warning: {text}")
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -60,19 +61,6 @@ def write_file(path: Path, data: bytes) -> None:
     with partial.open("xb") as file:  # x: never opens the target of a link
         file.write(data)
     os.replace(partial, path)
-
-
-def format_seconds(seconds: float) -> str:
-    """Returns a duration as text: '0.4 s', '12 s', '3 min 5 s', '2 h 7 min'."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min"
 
 
 class Times(NamedTuple):
@@ -156,7 +144,7 @@ def print_scores(
 ) -> None:
     """Prints the scores of a split: a row for each class, then the other scores.
 
-    Lines are as wide as the terminal, or 80 columns. An undefined score is "-".
+    Lines are as wide as the terminal, or 80 columns. An undefined score is "–".
 
     Args:
       title: the line above them.
@@ -179,16 +167,9 @@ def print_scores(
             say(line)
 
 
-def format_score(value: float | None) -> str:
-    """Returns four decimals, or three digits of a smaller number; - if undefined."""
-    if value is None:
-        return "-"
-    return f"{value:#.3g}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
-
-
 def _format_number(value: float | str | None) -> str:
     if value is None:
-        return "-"
+        return UNDEFINED
     return value if isinstance(value, str) else f"{value:.4g}"
 
 

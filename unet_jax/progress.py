@@ -17,7 +17,8 @@ from rich.progress import (
 )
 
 from unet_jax import notebook
-from unet_jax.logs import format_seconds, say
+from unet_jax.logs import say
+from unet_jax.text import format_duration
 
 PROGRESS_INTERVAL = 30.0  # seconds between two lines about progress, off a terminal
 
@@ -137,7 +138,7 @@ def _make_bar_mover(
         parts = [f"{text} {done}" if whole is None else f"{text} {done}/{whole}", note]
         if whole and done > first[0]:
             pace = (now - first[1]) / (done - first[0])
-            parts.append(f"{format_seconds(pace * (whole - done))} left")
+            parts.append(f"{format_duration(pace * (whole - done))} left")
         show(notebook.Bar("  ".join(filter(None, parts)), share))
 
     return move
@@ -153,6 +154,6 @@ def _make_progress_printer(text: str, total: int | None) -> ReportProgress:
         whole, now = total or whole, time.perf_counter()
         if now - last >= PROGRESS_INTERVAL:
             last = now
-            say(f"{text}: {done} of {whole} in {format_seconds(now - start)}")
+            say(f"{text}: {done} of {whole} in {format_duration(now - start)}")
 
     return print_line

@@ -1,10 +1,11 @@
-"""Names, sizes and errors as text, for messages."""
+"""Names, sizes, scores, durations and errors as text, for messages and pages."""
 
 import io
 import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeGuard
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats, surrogates, line ends
+UNDEFINED = "–"  # a number that is not defined
 JOINERS = "\u200c\u200d"  # parts of words in some scripts, and of emoji
 
 
@@ -44,15 +46,57 @@ def listing(names: Iterable[object], most: int = 5, separator: str = ", ") -> st
     return separator.join(unique[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def join_different(texts: Iterable[str]) -> str:
+    """Joins different texts: `'a and b'` for 'a', 'b', 'a'."""
+    return " and ".join(dict.fromkeys(texts))
+
+
 def dimensions(sizes: Sequence[float], separator: str = " x ") -> str:
     """Returns the sizes of the axes: `'512 x 512'`."""
     each = (f"{s:g}" if isinstance(s, float) else str(s) for s in sizes)
     return separator.join(each)
 
 
+def is_defined(value: float | None) -> TypeGuard[float]:
+    """Returns True if a number is neither None nor NaN nor infinite."""
+    return value is not None and math.isfinite(value)
+
+
+def format_score(value: float | None) -> str:
+    """Formats a score or a distance: '0.9157', '0.000530', '12.35', '1,235'.
+
+    A number below 0.001 has three digits; `UNDEFINED` stands for one that is not
+    finite.
+    """
+    if not is_defined(value):
+        return UNDEFINED
+    size = abs(value)
+    if 0 < size < 0.001:
+        return with_minus(f"{value:#.3g}")
+    return with_minus(f"{value:,.{4 if size < 10 else 2 if size < 1000 else 0}f}")
+
+
+def format_duration(seconds: float) -> str:
+    """Returns a duration as text: '0.4 s', '12 s', '3 min 5 s', '2 h 7 min'."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+def with_minus(text: str) -> str:
+    """Replaces hyphens by minus signs."""
+    return text.replace("-", "−")
+
+
 def finite_or_none(value: float | None) -> float | None:
     """Returns None for a number that is not finite, which JSON has no text for."""
-    return value if value is not None and math.isfinite(value) else None
+    return value if is_defined(value) else None
 
 
 def one_line(error: BaseException, without: str = "") -> str:

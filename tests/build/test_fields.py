@@ -181,7 +181,7 @@ def test_every_default_spec_can_be_bound(name):
     + [f"data.{key}" for key in ("root", "records", "manual_dir", "data_dir")],
 )
 def test_these_fields_may_change_in_a_resumed_run(name):
-    assert fields.may_change(name.partition("[")[0])
+    assert fields.may_change(name)
 
 
 @pytest.mark.parametrize(
@@ -240,3 +240,22 @@ def test_the_error_about_an_old_field_names_its_replacement():
         "config.head is no longer a field; use config.task: {'name': 'semantic'} for "
         "softmax, {'name': 'multilabel'} for sigmoid"
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "other", "overlap"),
+    [
+        ("loss", "loss", True),
+        ("loss", "loss[0]", True),
+        ("loss[0]", "loss", True),
+        ("loss[0].scale", "loss", True),
+        ("model", "model.widths", True),
+        ("model.widths", "model", True),
+        ("loss[0]", "loss[1]", False),
+        ("loss[1]", "loss[10]", False),
+        ("data.fold", "data.folds", False),
+        ("model.widths", "model.norm", False),
+    ],
+)
+def test_fields_overlap_if_one_is_a_part_of_the_other(field, other, overlap):
+    assert fields.find_overlap(field, ["steps", other]) == (other if overlap else None)

@@ -51,24 +51,24 @@ def make_scores(score):
     return {} if score is None else {"val/dice": score, "val/iou": 1 - score}
 
 
-def save(workdir, steps, say=print):
+def save(workdir, steps, warn=print):
     """Saves one checkpoint after the other; the first step has the best score."""
-    with Checkpoints(workdir, "val/dice", say) as checkpoints:
+    with Checkpoints(workdir, "val/dice", warn) as checkpoints:
         for step in steps:
             scores = {"val/dice": 1 / step}
             checkpoints.save(step, state(step), variables, ABOUT, scores)
     return workdir / "checkpoints"
 
 
-def restore(workdir, say=print):
-    with Checkpoints(workdir, "val/dice", say) as checkpoints:
+def restore(workdir, warn=print):
+    with Checkpoints(workdir, "val/dice", warn) as checkpoints:
         step, restored = checkpoints.restore(LIKE, variables)
     jax.tree.map(np.testing.assert_array_equal, restored, state(step))
     return step
 
 
-def load_best(workdir, say=print):
-    with Checkpoints(workdir, "val/dice", say) as checkpoints:
+def load_best(workdir, warn=print):
+    with Checkpoints(workdir, "val/dice", warn) as checkpoints:
         step, loaded = checkpoints.load_best(add_device)
     jax.tree.map(np.testing.assert_array_equal, loaded, variables(state(step)))
     return step
@@ -247,7 +247,7 @@ def test_every_bit_of_the_metadata_counts(tmp_path):
         with Checkpoints(tmp_path, "val/dice", lines.append) as checkpoints:
             if lines:
                 assert checkpoints.latest == 1
-                assert lines[0].startswith(f"warning: {path}")
+                assert lines[0].startswith(str(path))
             else:
                 about = checkpoints.load_metadata(2)
                 assert about["scores"] == {"val/dice": 0.5}

@@ -7,23 +7,6 @@ from unet_jax.report import formatting
     ("value", "text"),
     [
         (None, "–"),
-        (float("nan"), "–"),
-        (0.91, "0.9100"),
-        (0, "0.0000"),
-        (12.345, "12.35"),
-        (-0.5, "−0.5000"),
-        (123456.7, "123,457"),
-        (0.00042, "4.2e−04"),
-    ],
-)
-def test_scores(value, text):
-    assert formatting.format_score(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "–"),
         (0, "0 %"),
         (1, "100 %"),
         (0.00001, "< 0.1 %"),
@@ -50,16 +33,3 @@ def test_counts():
 )
 def test_bytes(size, text):
     assert formatting.format_bytes(size) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.5, "0.5 seconds"),
-        (119, "119 seconds"),
-        (600, "10 minutes"),
-        (9e3, "2.5 hours"),
-    ],
-)
-def test_durations(seconds, text):
-    assert formatting.format_duration(seconds) == text

@@ -142,7 +142,7 @@ def test_the_numbers():
     assert "1 range far from the median range." in words
     assert f"{HOSTILE} train 0 1 to 90 12" in words
     assert "size images 40 x 50 4 30 x 60 2" in words
-    assert "memory of a step 1.5 GiB 1000 steps 10 minutes" in words
+    assert "memory of a step 1.5 GiB 1000 steps 10 min 0 s" in words
     assert "spacing" not in words
     assert "not annotated" not in words
 

@@ -209,8 +209,8 @@ def test_the_account_of_the_run_and_its_objects():
         "all images 1,234 9 7 6 5 4" in text
     )
     assert f"Provenance {HOSTILE} is odd trained steps 0 to 20" in text
-    assert "2026-11-26 09:00:00+00:00, 90 seconds" in text
-    assert "2026-11-27 09:00:00+00:00, 2.5 hours" in text
+    assert "2026-11-26 09:00:00+00:00, 1 min 30 s" in text
+    assert "2026-11-27 09:00:00+00:00, 2 h 30 min" in text
     assert "differ from configs/x.py field in the file in this run steps 9 20" in text
     for changes, words in (
         ((), "No field differs from configs/x.py."),

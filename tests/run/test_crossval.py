@@ -301,7 +301,7 @@ def test_a_given_test_split_has_no_folds(tiny, images, tmp_path):
             target = root / part / kind / f"{name}.png"
             target.write_bytes((images / kind / f"{name}.png").read_bytes())
     config = configure(tiny, root)
-    with pytest.raises(UserError, match="is a test image of fold 0 and of fold 1"):
+    with pytest.raises(UserError, match="is a test image of fold-0 and of fold-1"):
         crossval(config, tmp_path / "cv", **SOURCE)
 
 

@@ -37,7 +37,7 @@ def resumed(tmp_path_factory):
     config.data.update(shape=(16, 16), train=3, val=1, test=2)
     train(config, folder)
     config.steps = 4
-    logs.say("warning: given before the session")
+    logs.warn("given before the session")
     source = unet_jax.load_config("quickstart")
     with provenance.use_config_source("configs/quickstart.py", source):
         train(config, folder)
@@ -107,8 +107,8 @@ def test_the_duration_of_a_killed_run_is_that_of_its_log(trained, tmp_path):
     assert (made["training_seconds"], made["first_step_seconds"]) == (5400, 150)
     page = (run / "report.html").read_text()
     for name, value in {
-        "training time": "90 minutes",
-        "first step, with compilation": "2.5 minutes",
+        "training time": "1 h 30 min",
+        "first step, with compilation": "2 min 30 s",
     }.items():
         assert re.search(rf"{name}</dt>\s*<dd>{value}", page), name
     (run / "metrics.jsonl").unlink()
@@ -240,8 +240,8 @@ def test_the_split_of_folders_is_named(tmp_path):
 
 def test_a_config_made_in_python_has_no_file(tiny):
     session = provenance.start_session()
-    logs.say("warning: odd")
-    logs.say("warning: odd")
+    logs.warn("odd")
+    logs.warn("odd")
     made = provenance.describe_session(session, tiny)
     assert made["config_file"] is made["changed_fields"] is None
     assert made["warnings"] == ["odd"]

@@ -51,7 +51,7 @@ def test_the_warning_names_the_steps_and_the_numbers():
     waiting = collect([NAN, 1, np.inf])
     assert waiting.list_skipped(10) == [8, 10]
     line = waiting.describe_skipped(10)
-    assert line == "warning: skipped step 8, 10; not finite: loss"
+    assert line == "skipped step 8, 10; not finite: loss"
     waiting = StepScalars()
     waiting.add({"loss": 1.0, "skipped": 1.0})
     waiting.fetch()

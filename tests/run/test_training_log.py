@@ -55,7 +55,7 @@ def test_a_log_writes_a_line_and_passes_numbers_and_pictures_on(
         ("write_picture", 1, "val/predictions", picture),
     ]
     assert capsys.readouterr().out == (
-        "compiling the training step ...\nstep 1  train: loss 0.5  val: dice -\n"
+        "compiling the training step ...\nstep 1  train: loss 0.5  val: dice –\n"
     )
 
 

@@ -24,7 +24,7 @@ from unet_jax.data.resample import make_resampling
 from unet_jax.data.source import Source, Splits
 from unet_jax.data.splitting import SPLITS
 from unet_jax.errors import UserError, prefix_errors
-from unet_jax.logs import say
+from unet_jax.logs import say, warn
 from unet_jax.progress import iterate_with_progress
 from unet_jax.tasks import Task
 from unet_jax.text import listing
@@ -48,9 +48,11 @@ def load_splits(config: ConfigDict, notes: Mapping[str, str] = NONE) -> Splits:
     with prefix_errors("config.data"):
         checks.check_class_names(splits.train.classes)
     if report := splits.report:
-        warnings = [issue.text for issue in report.issues if issue.level == "warning"]
-        for line in (*report.decisions, *(f"warning: {text}" for text in warnings)):
+        for line in report.decisions:
             say(line)
+        for issue in report.issues:
+            if issue.level == "warning":
+                warn(issue.text)
         with prefix_errors("config.data"):
             raise_errors(report)
     return splits

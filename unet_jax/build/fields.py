@@ -11,7 +11,7 @@ those that may change. The signature of the function lists all of its keywords, 
 their types. Some fields are tuples of specs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -497,7 +497,24 @@ def may_change(name: str) -> bool:
     The name can be that of a key in the field: `predict.tta`.
     """
     changeable = [field.name for field in FIELDS if field.may_change]
-    return any(name == field or name.startswith(f"{field}.") for field in changeable)
+    return any(contains(field, name) for field in changeable)
+
+
+def contains(field: str, other: str) -> bool:
+    """Returns True if another field is the field itself, or a part of it.
+
+    The parts of `loss` are `loss[0]` and `loss[0].scale`.
+    """
+    return other == field or other.startswith((f"{field}.", f"{field}["))
+
+
+def find_overlap(field: str, others: Iterable[str]) -> str | None:
+    """Returns the first of other fields that is the field, a part of it or its whole.
+
+    None if there is none.
+    """
+    either = (f for f in others if contains(f, field) or contains(field, f))
+    return next(either, None)
 
 
 def find_flag(wrong: str, config: ConfigDict | None = None) -> str:

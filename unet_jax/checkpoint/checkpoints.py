@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from unet_jax import logs
 from unet_jax.checkpoint.checkpoint_files import (
     CHECKSUMS,
     SCORES,
@@ -39,20 +40,20 @@ class Checkpoints:
       selection_score: the name of the score that selects the best checkpoint, such as
         'val/dice'. The highest score is the best, and the lowest loss. A checkpoint
         without scores is the best only if no checkpoint has scores.
-      say: is called with a line for each damaged checkpoint.
+      warn: is called with a warning for each damaged checkpoint.
     """
 
     def __init__(
         self,
         workdir: Path,
         selection_score: str,
-        say: Callable[[str], object] = print,
+        warn: Callable[[str], object] = logs.warn,
     ) -> None:
         silence_orbax()
         self._workdir = workdir
         self._folder = (workdir / FOLDER).absolute()  # Orbax needs an absolute path
         self._selection_score = selection_score
-        self._say = say
+        self._warn = warn
         self._saving: tuple[int, dict[str, Any], Callable[[], None]] | None = None
         self._metadata: dict[int, dict[str, Any]] = {}
         damage = []
@@ -64,10 +65,10 @@ class Checkpoints:
         if damage and not self._metadata:
             raise _report_none_sound(damage[-1])
         for error in damage:
-            say(f"warning: {error}; it is not used")
+            warn(f"{error}; it is not used")
         if any(about[CHECKSUMS] is None for about in self._metadata.values()):
-            say(
-                f"warning: {self._folder} has checkpoints of an earlier version, which "
+            warn(
+                f"{self._folder} has checkpoints of an earlier version, which "
                 "have no checksums, so damage may not be noticed"
             )
 
@@ -199,7 +200,7 @@ class Checkpoints:
             except DamagedCheckpointError as error:
                 if i + 1 == len(steps):
                     raise _report_none_sound(error) from error
-                self._say(f"warning: {error}; using that of step {steps[i + 1]}")
+                self._warn(f"{error}; using that of step {steps[i + 1]}")
         raise AssertionError("there are no steps")
 
     def _order_by_score(self) -> list[int]:

@@ -8,7 +8,7 @@ from unet_jax.report import figures
 from unet_jax.report.contents import ComparedRun, Comparison
 from unet_jax.report.environment import draw_svg, render_template
 from unet_jax.report.figures import Curve
-from unet_jax.report.formatting import is_defined
+from unet_jax.text import is_defined
 
 MAX_CHARTS = 60  # scalars that are drawn
 FIRST_SCALARS = ("train/loss", "val/loss")  # then scores, then other training scalars

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from unet_jax.report import formatting
 from unet_jax.report.svg import Drawing, to_svg
-from unet_jax.text import dimensions, printable
+from unet_jax.text import dimensions, format_duration, format_score, printable
 
 SMALL = 256  # pixels; a narrower picture is enlarged with sharp edges
 
@@ -57,10 +57,10 @@ ENVIRONMENT.filters |= {
     "bytes": formatting.format_bytes,
     "counted": formatting.format_count,
     "data_uri": _data_uri,
-    "duration": formatting.format_duration,
+    "duration": format_duration,
     "percent": formatting.format_percent,
     "png_size": _png_size,
-    "score": formatting.format_score,
+    "score": format_score,
     "shape": dimensions,
     "split_rows": formatting.split_rows,
     "thousands": "{:,d}".format,

@@ -13,13 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unet_jax.report.contents import IntensityRange, Number, ReliabilityBins
-from unet_jax.report.formatting import (
-    format_percent,
-    format_score,
-    format_value,
-    is_defined,
-    with_minus,
-)
+from unet_jax.report.formatting import format_percent, format_value
 from unet_jax.report.svg import (
     FIFTH,
     FIRST,
@@ -32,7 +26,7 @@ from unet_jax.report.svg import (
     Drawing,
     apply_settings,
 )
-from unet_jax.text import dimensions
+from unet_jax.text import dimensions, format_score, is_defined, with_minus
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 320, 44, 306, 10, 36  # points: figure, ends of axes
 MAX_DOTS = 40  # points of a curve that are drawn as dots

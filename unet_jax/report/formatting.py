@@ -1,29 +1,11 @@
-"""Numbers, counts, sizes and durations as text, for the pages and the terminal."""
+"""Numbers, counts and sizes as text, for the pages and the terminal."""
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from unet_jax.report.contents import Number, SplitStatistics, Spread
-from unet_jax.text import dimensions
-
-UNDEFINED = "–"
-
-
-def is_defined(value: Number) -> TypeGuard[float]:
-    """Returns True if a number is neither None nor NaN nor infinite."""
-    return value is not None and math.isfinite(value)
-
-
-def format_score(value: Number) -> str:
-    """Formats a score or a distance with about four digits."""
-    if not is_defined(value):
-        return UNDEFINED
-    size = abs(value)
-    if 0 < size < 0.001:
-        return with_minus(f"{value:.1e}")
-    return with_minus(f"{value:,.{4 if size < 10 else 2 if size < 1000 else 0}f}")
+from unet_jax.text import UNDEFINED, dimensions, is_defined, with_minus
 
 
 def format_value(value: Number) -> str:
@@ -42,11 +24,6 @@ def format_percent(value: Number) -> str:
     if value < 0.0005:
         return "< 0.1 %"
     return "> 99.9 %" if value > 0.9995 else f"{100 * value:.1f} %"
-
-
-def with_minus(text: str) -> str:
-    """Replaces hyphens by minus signs."""
-    return text.replace("-", "−")
 
 
 def format_count(count: int, noun: str) -> str:
@@ -91,14 +68,6 @@ def format_bytes(size: int) -> str:
     if not size:
         return UNDEFINED
     return f"{size / 2**30:.3g} GiB" if size >= 2**30 else f"{size / 2**20:.3g} MiB"
-
-
-def format_duration(seconds: float) -> str:
-    """Formats a duration in seconds, minutes or hours."""
-    for name, unit in (("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds:.3g} seconds"
 
 
 def issues_by_kind(

@@ -20,7 +20,7 @@ from unet_jax.report.contents import (
 )
 from unet_jax.report.environment import draw_svg, render_template
 from unet_jax.report.figures import Curve
-from unet_jax.report.formatting import UNDEFINED, format_score, is_defined
+from unet_jax.text import UNDEFINED, format_score, is_defined
 
 LIVE = 3  # figures of a run in a notebook: the loss and the first scores
 CHARTED = 6  # channels with a figure

@@ -11,12 +11,11 @@ from unet_jax import logs
 from unet_jax.errors import UserError
 from unet_jax.progress import show_progress
 from unet_jax.report.contents import Comparison
-from unet_jax.report.formatting import format_score
 from unet_jax.run import run_folder
 from unet_jax.run.comparison.contents import compare_runs
 from unet_jax.run.comparison.folders import find_folders, name_folders
 from unet_jax.run.comparison.run_record import read_run
-from unet_jax.text import tabulate
+from unet_jax.text import format_score, tabulate
 
 PAGE = "compare.html"
 OTHER_FILES = (".csv", ".jpg", ".json", ".md", ".pdf", ".png", ".svg", ".txt")
@@ -65,7 +64,7 @@ def compare(
     for line in _tabulate_scores(comparison):
         logs.say(line)
     for text in comparison.warnings:
-        logs.say(f"{logs.WARNING}{text}")
+        logs.warn(text)
     with show_progress("drawing the curves"):
         content = render_comparison(comparison).encode()
     done = "replaced" if page.exists() else "wrote"

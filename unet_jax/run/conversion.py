@@ -266,5 +266,5 @@ def _write(conversion: Conversion, workdir: Path) -> None:
         "chosen_by": name,
     }
     state = {"step": np.asarray(STEP, np.int32), "variables": conversion.variables}
-    with Checkpoints(workdir, name, logs.say) as checkpoints:
+    with Checkpoints(workdir, name) as checkpoints:
         checkpoints.save(STEP, state, lambda s: s["variables"], about, {})

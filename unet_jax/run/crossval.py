@@ -4,7 +4,7 @@ import inspect
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from unet_jax.build.dataset import list_test_ids, load_splits
 from unet_jax.build.sweep_file import Point, Sweep
 from unet_jax.checkpoint import FOLDER, FOLDS_FILE, JOURNAL, find_runs, holds_folds
 from unet_jax.data.folders.cache import SURVEY_FILE
+from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.json_file import read_json
 from unet_jax.run import run_config, run_folder
+from unet_jax.run.cross_validation.folds import check_test_images, set_fold
 from unet_jax.run.run_config import config_to_json
 from unet_jax.run.sweep import run_sweep
 from unet_jax.run.sweeping.files import LOGS
@@ -67,7 +69,12 @@ def crossval(
     folds = count_folds(config)
     names = [f"fold-{k}" for k in range(folds)]
     _check_folder(workdir, names)
-    _share_data(config, workdir, names)
+    folders = [workdir / name for name in names]
+    splits = _load_first_fold(config, folders)
+    run_folder.create(workdir)  # only now, so that wrong folds leave no folder
+    if SURVEY_FILE in splits.notes:
+        _share_survey(splits.notes[SURVEY_FILE], folders)
+        _check_folds(config, folders)
     run_folder.write_json(workdir / FOLDS_FILE, {"folds": names})
     points = tuple(Point(name, {FOLD: k}) for k, name in enumerate(names))
     sweep = Sweep(base=source, points=points, given=given, kind=KIND)
@@ -175,40 +182,35 @@ def _check_folder(workdir: Path, names: list[str]) -> None:
             raise UserError(f"{workdir} holds {owner}; choose another --workdir")
 
 
-def _share_data(config: ConfigDict, workdir: Path, names: list[str]) -> None:
-    """Reads the data set, checks its folds, and gives the survey to every run.
-
-    The survey of a folder of images says what was read from its files, so each file is
-    read only once.
+def _load_first_fold(config: ConfigDict, folders: Sequence[Path]) -> Splits:
+    """Returns the splits of the first fold; reuses the survey of an earlier start.
 
     Raises:
-      UserError: the data are wrong, or two folds test on the same image.
+      UserError: as in `load_splits`, which also prints the warnings.
     """
-    folders = [workdir / name for name in names]
     known = next((f for f in folders if (f / SURVEY_FILE).exists()), folders[0])
-    first = config.copy_and_resolve_references()
-    first.data.fold = 0
-    splits = load_splits(first, run_folder.find_notes(known, first))
-    run_folder.create(workdir)  # only now, so that wrong folds leave no folder
-    if SURVEY_FILE not in splits.notes:
-        return
+    first = set_fold(config, 0)
+    return load_splits(first, run_folder.find_notes(known, first))
+
+
+def _share_survey(survey: Any, folders: Sequence[Path]) -> None:
+    """Writes a survey to each run folder that has none, so that files are read once."""
     for folder in folders:
         folder.mkdir(exist_ok=True)
         if not (folder / SURVEY_FILE).exists():
-            run_folder.write_json(folder / SURVEY_FILE, splits.notes[SURVEY_FILE])
-    owners: dict[str, int] = {}
+            run_folder.write_json(folder / SURVEY_FILE, survey)
+
+
+def _check_folds(config: ConfigDict, folders: Sequence[Path]) -> None:
+    """Raises UserError if two folds test on the same image."""
+    tested = {}
     for fold, folder in enumerate(folders):
-        first.data.fold = fold
-        notes = run_folder.find_notes(folder, first)
+        of_fold = set_fold(config, fold)
+        notes = run_folder.find_notes(folder, of_fold)
         with prefix_errors("config.data"):
-            for one in list_test_ids(first, notes):
-                if one in owners:
-                    raise UserError(
-                        f"{one} is a test image of fold {owners[one]} and of fold "
-                        f"{fold}; cross-validate data without a test split: without a "
-                        "folder test/ and without `split`"
-                    )
-                owners[one] = fold
+            tested[folder.name] = list_test_ids(of_fold, notes)
+    with prefix_errors("config.data"):
+        check_test_images(tested)
 
 
 def _evaluate(config: ConfigDict, workdir: Path) -> int:

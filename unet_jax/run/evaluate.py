@@ -160,7 +160,7 @@ def _describe_circumstances(
     leaks = [find_leaks(first.metadata, member, ids) for member in others]
     warnings = tuple(leak for leak in leaks if leak)
     for text in warnings:
-        logs.say(f"warning: {text}")
+        logs.warn(text)
     absent = {"test": list(evaluation.absent)}
     if "absent_classes" in first.metadata:
         absent = {"val": first.metadata["absent_classes"], **absent}
@@ -184,8 +184,8 @@ def _print_results(
     warn_of_absent_classes(evaluation.absent, "test")
     selection_score = run_folder.read_selection_score(first.run, config)
     if first.metadata["scores"].get(selection_score, 0) is None:
-        logs.say(
-            f"warning: {selection_score} is undefined in every checkpoint; that of "
+        logs.warn(
+            f"{selection_score} is undefined in every checkpoint; that of "
             f"step {first.step} is scored"
         )
     source = f"checkpoint of step {first.step}"

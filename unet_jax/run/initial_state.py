@@ -74,8 +74,8 @@ def _merge_arrays(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
     if kept:
         logs.say(f"not loaded, with random initial values: {listing(kept)}")
     if share < MIN_SHARE:
-        logs.say(
-            "warning: most of the network has random initial values; start from a run "
+        logs.warn(
+            "most of the network has random initial values; start from a run "
             "with the same config.model"
         )
     return merged

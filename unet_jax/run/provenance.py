@@ -26,6 +26,8 @@ from ml_collections import ConfigDict
 from unet_jax import logs
 from unet_jax.build.training import TrainingParts
 from unet_jax.checkpoint import load_newest_metadata
+from unet_jax.data.folders.folder import DATA_FILE
+from unet_jax.data.folders.splits import SPLIT_FILE
 from unet_jax.errors import UserError
 from unet_jax.json_file import convert
 from unet_jax.logs import FIRST_STEP
@@ -188,11 +190,11 @@ def describe_split(config: ConfigDict, notes: Mapping[str, Any]) -> str:
       config: the config of the run.
       notes: `TrainingParts.notes`.
     """
-    if "split.json" not in notes:
+    if SPLIT_FILE not in notes:
         return f"made by the data set {config.data.name}"
     if given := config.data.get("split"):
         return f"read from {given}"
-    ids = notes["split.json"]
+    ids = notes[SPLIT_FILE]
     folders = [
         f"{name}/"
         for name in ("val", "test")
@@ -203,7 +205,7 @@ def describe_split(config: ConfigDict, notes: Mapping[str, Any]) -> str:
     origin = [f"the folder {folders[0]}"] if folders else []
     fields = [f"{n}={config.data[n]!r}" for n in SPLIT_FIELDS if n in config.data]
     origin += ["made with " + ", ".join(fields)] if fields else []
-    warnings = notes.get("data.json", {}).get("warnings", ())
+    warnings = notes.get(DATA_FILE, {}).get("warnings", ())
     origin += [w.partition(";")[0] for w in warnings if w.startswith(SPLIT_WARNINGS)]
     return "; ".join(origin)
 

@@ -1,10 +1,11 @@
 """The provenance of a run in words, for its report."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unet_jax.report.contents import Provenance
 from unet_jax.run.provenance import list_changes
+from unet_jax.text import join_different
 
 
 def list_warnings(account: Mapping[str, Any]) -> list[str]:
@@ -26,10 +27,10 @@ def describe_provenance(account: Mapping[str, Any], *, folds: bool) -> Provenanc
     facts = [("network", network)]
     # later sessions of a run read the split of the run folder
     if splits := training if folds else training[:1]:
-        images = _join_different(_describe_images(session) for session in splits)
+        images = join_different(_describe_images(session) for session in splits)
         facts.append(("images of each fold" if folds else "images", images))
         facts.append(("split", splits[0]["split"]))
-    facts.append(("hardware", _join_different(map(_describe_hardware, every))))
+    facts.append(("hardware", join_different(map(_describe_hardware, every))))
     facts += _describe_versions(every)
     sessions = [
         (
@@ -54,10 +55,6 @@ def describe_provenance(account: Mapping[str, Any], *, folds: bool) -> Provenanc
     )
 
 
-def _join_different(texts: Iterable[str]) -> str:
-    return " and ".join(dict.fromkeys(texts))
-
-
 def _describe_images(session: Mapping[str, Any]) -> str:
     return ", ".join(f"{n:,d} {split}" for split, n in session["images"].items())
 
@@ -78,7 +75,7 @@ def _describe_versions(sessions: Sequence[Mapping[str, Any]]) -> list[tuple[str,
     """Returns the commits and the versions of packages, as pairs for `facts`."""
     names = dict.fromkeys(name for one in sessions for name in one["versions"])
     known = {
-        name: _join_different(filter(None, (s["versions"].get(name) for s in sessions)))
+        name: join_different(filter(None, (s["versions"].get(name) for s in sessions)))
         for name in names
     }
     commit = known.pop("commit", "")

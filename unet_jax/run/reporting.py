@@ -19,7 +19,6 @@ from unet_jax.report.contents import (
     Report,
     ScoredExample,
 )
-from unet_jax.report.formatting import format_duration
 from unet_jax.run.cases import PredictedExample, resample_image_back
 from unet_jax.run.panels import draw_panels, make_legend
 from unet_jax.run.report_provenance import describe_provenance, list_warnings
@@ -27,6 +26,7 @@ from unet_jax.run.scoring import (
     Evaluation,
     name_object_errors,
 )
+from unet_jax.text import format_duration
 
 MAX_SIZE = 1024  # pixels along the longer side of a picture
 WORST = 5  # images that are drawn, besides the median and the best

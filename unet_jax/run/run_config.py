@@ -25,7 +25,7 @@ from unet_jax.checkpoint import (
 )
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.json_file import read_json
-from unet_jax.logs import say
+from unet_jax.logs import say, warn
 from unet_jax.specs import find_externals, find_source_file
 from unet_jax.text import one_line
 
@@ -63,7 +63,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
             raise
         config = load_newest_metadata(workdir)["config"]
         reason = str(error).partition("; ")[0]
-        _warn_once(f"warning: {reason}; the config of the newest checkpoint is used")
+        _warn_once(f"{reason}; the config of the newest checkpoint is used")
         return _split_class_names(config)
     config.pop(EXTERNAL, None)
     if steps:
@@ -126,8 +126,8 @@ def config_to_json(config: ConfigDict) -> dict[str, Any]:
 
 
 @functools.cache
-def _warn_once(line: str) -> None:
-    say(line)
+def _warn_once(text: str) -> None:
+    warn(text)
 
 
 def _check_unchanged(

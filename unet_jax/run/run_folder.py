@@ -26,7 +26,7 @@ from unet_jax.checkpoint import (
 )
 from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.errors import UserError
-from unet_jax.logs import say, write_file
+from unet_jax.logs import warn, write_file
 from unet_jax.run import run_config, step_profile
 from unet_jax.text import one_line
 
@@ -145,8 +145,8 @@ def lock(workdir: Path) -> Iterator[None]:
                 "or choose another --workdir"
             ) from None
         except OSError as error:
-            say(
-                f"warning: {workdir / LOCK} cannot be locked ({one_line(error)}), so a "
+            warn(
+                f"{workdir / LOCK} cannot be locked ({one_line(error)}), so a "
                 "second process that trains in this folder will not be noticed"
             )
         yield
@@ -202,7 +202,7 @@ def check_links(workdir: Path) -> None:
 
 def open_checkpoints(workdir: Path, config: ConfigDict) -> Checkpoints:
     """Opens the checkpoints of a run; see `read_selection_score`."""
-    return Checkpoints(workdir, read_selection_score(workdir, config), say)
+    return Checkpoints(workdir, read_selection_score(workdir, config))
 
 
 def read_selection_score(workdir: Path, config: ConfigDict) -> str:

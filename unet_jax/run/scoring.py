@@ -200,7 +200,7 @@ def _share_failure(measured: list[ImageMeasures]) -> Iterator[None]:
 def warn_of_absent_classes(absent: Sequence[str], split: str) -> None:
     """Prints a line if classes have no pixel in the truth of a split."""
     if absent:
-        logs.say(f"warning: {checks.describe_absent_classes(absent, split)}")
+        logs.warn(checks.describe_absent_classes(absent, split))
 
 
 def _compute_scores(

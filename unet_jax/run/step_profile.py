@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from unet_jax.errors import UserError
-from unet_jax.logs import say
+from unet_jax.logs import say, warn
 from unet_jax.text import one_line
 
 FOLDER = "profile"  # in the run folder
@@ -61,7 +61,7 @@ class StepProfile:
         try:
             jax.profiler.stop_trace()
         except (OSError, ValueError) as error:  # the training goes on
-            say(f"warning: no profile in {self._folder}: {one_line(error)}")
+            warn(f"no profile in {self._folder}: {one_line(error)}")
             return
         traces = self._folder.rglob("perfetto_trace.json.gz")
         newest = max(traces, key=lambda path: path.stat().st_mtime)

@@ -111,7 +111,7 @@ class StepScalars:
         last: HostScalars = self._steps[skipped[-1] - step - 1]
         names = [name for name, value in sorted(last.items()) if value is None]
         causes = listing(names) or "the new state"
-        return f"warning: skipped step {listing(skipped)}; not finite: {causes}"
+        return f"skipped step {listing(skipped)}; not finite: {causes}"
 
 
 def _is_skipped(scalars: Mapping[str, Any]) -> bool:

@@ -106,7 +106,7 @@ def run_sweep(
     if not holds_sweep(workdir):  # else its first start has checked them
         check_classes(plan.scores, (each for _, each in list_configs(plan, config)))
     for names in find_equal_points(plan, config):
-        logs.say(f"warning: the points {listing(names)} have equal configs")
+        logs.warn(f"the points {listing(names)} have equal configs")
     run_folder.create(workdir)
     run_folder.create(output or workdir, "output")
     with (
@@ -120,7 +120,7 @@ def run_sweep(
             with show_progress(plan.kind, plan.trials, silent=True) as report:
                 worker.report = report
                 while not received and not worker.has_ended():
-                    worker.look(present, received)
+                    worker.update_runs(present, received)
         finally:  # after an error, too: nobody would look after its runs
             worker.stop_processes(present)
         worker.release_runs()
@@ -138,7 +138,7 @@ def _print_table(plan: Plan, results: Sequence[TrialResult]) -> None:
     rows = group_by_point(plan, results)
     most = MOST_ROWS if plan.space else len(rows)
     for line in describe_skipped(results):
-        logs.say(f"warning: {line}")
+        logs.warn(line)
     logs.say(describe_table(plan, rows))
     table = make_table(plan, rows[:most])
     for line in tabulate(table, logs.find_line_width(), keep_names=True):

@@ -153,8 +153,8 @@ def _run_steps(
             if logging:
                 speed = clock.measure_speed() or first_speed
                 log.write_scalars(step, waiting.summarize(parts.schedule, step, speed))
-                if line := waiting.describe_skipped(step):
-                    logs.say(line)
+                if text := waiting.describe_skipped(step):
+                    logs.warn(text)
                 waiting.clear()
             with clock.pause():
                 evaluation = None

@@ -14,7 +14,7 @@ from unet_jax import logs
 from unet_jax.logs import FIRST_STEP, METRICS, SECONDS
 from unet_jax.progress import show_progress
 from unet_jax.run.trackers import Tracker
-from unet_jax.text import finite_or_none
+from unet_jax.text import finite_or_none, format_duration
 
 
 class TrainingLog:
@@ -107,8 +107,8 @@ class TrainingLog:
         """Prints the duration of the training."""
         if self._writer and self._first_step is not None:
             logs.say(
-                f"trained in {logs.format_seconds(self._measure_total())}; the first "
-                f"step, with compilation, took {logs.format_seconds(self._first_step)}"
+                f"trained in {format_duration(self._measure_total())}; the first "
+                f"step, with compilation, took {format_duration(self._first_step)}"
             )
 
     def _measure_total(self) -> float:

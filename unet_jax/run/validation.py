@@ -3,6 +3,7 @@
 from unet_jax import logs
 from unet_jax.build.dataset import names_absent_classes
 from unet_jax.build.training import TrainingParts
+from unet_jax.data.folders.folder import DATA_FILE
 from unet_jax.inference import NonFinitePredictionError
 from unet_jax.methods.method import State
 from unet_jax.run.evaluate import score_split
@@ -32,7 +33,7 @@ def validate(
             parts.evaluation, members, "val", parts.val, as_predicted=False
         )
     except NonFinitePredictionError as error:
-        logs.say(f"warning: step {step}: {error}, so the scores are undefined")
+        logs.warn(f"step {step}: {error}, so the scores are undefined")
         return None
     if first and not _is_surveyed(parts):
         warn_of_absent_classes(evaluation.absent, "val")
@@ -43,7 +44,7 @@ def validate(
 
 def _is_surveyed(parts: TrainingParts) -> bool:
     """Returns True if absent classes were named when the data set was read."""
-    return "data.json" in parts.notes and names_absent_classes(
+    return DATA_FILE in parts.notes and names_absent_classes(
         parts.evaluation.prediction.task
     )
 
@@ -60,8 +61,8 @@ def select_scores(
     """
     scores: Scores = evaluation.scores if evaluation else {selection_score: None}
     if scores.get(selection_score, 0) is None:
-        logs.say(
-            f"warning: {selection_score} is undefined at step {step}; this checkpoint "
+        logs.warn(
+            f"{selection_score} is undefined at step {step}; this checkpoint "
             "is the best only if no other has a score"
         )
     return scores

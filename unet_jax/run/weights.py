@@ -101,8 +101,8 @@ def _say_differences(imported: Imported, config: ConfigDict) -> None:
         if key not in INSIGNIFICANT and own.get(key, DEFAULTS[key]) != value:
             other[f"model.{key}"] = value
     if other:
-        logs.say(
-            "warning: config.model has other options than this network; to use all of "
+        logs.warn(
+            "config.model has other options than this network; to use all of "
             f"it, set {format_flags(other)}"
         )
     normalize = architecture.fields.get("normalize")

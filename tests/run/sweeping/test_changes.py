@@ -163,8 +163,8 @@ def test_another_sweep_file_is_refused_while_a_worker_is_alive(stub, config, tmp
                 run_sweep(begun._replace(**changes), config, folder)
             assert str(caught.value) == (
                 f"{folder}: the worker {present.name} is alive, and its sweep file has "
-                f"other {what}; stop it, or wait for its end, and start this command "
-                "again"
+                f"other {what}; stop it, or wait for its end (ten minutes if its "
+                "machine has crashed), and start this command again"
             )
         assert [run.state for run in first.list_results()] == ["waiting"] * 2
     code, results = run_sweep(make_sweep(points=(one, three)), config, folder)

@@ -34,6 +34,8 @@ from unet_jax.data.splitting import Share, SplitOptions
 from unet_jax.errors import UserError
 from unet_jax.specs import Positive, Whole
 
+DATA_FILE = "data.json"  # of a run folder
+
 
 def folder(
     *,
@@ -196,7 +198,7 @@ def folder(
     )
     notes = {
         SPLIT_FILE: split_to_json({page.stats.id: page.stats.split for page in pages}),
-        "data.json": _report_to_json(report),
+        DATA_FILE: _report_to_json(report),
         SURVEY_FILE: surveyed.data,
     }
     return Splits(**sources, report=report, notes=notes)

@@ -11,11 +11,10 @@ from unet_jax.report.contents import (
     MetricInfo,
     Number,
 )
-from unet_jax.report.formatting import format_score
 from unet_jax.run.comparison.changes import list_changes
 from unet_jax.run.comparison.facts import describe_state, list_facts
 from unet_jax.run.comparison.run_record import RunRecord
-from unet_jax.text import listing
+from unet_jax.text import format_score, listing
 
 HIGHER, LOWER = "higher is better", "lower is better"
 # Fields that name a run or its files, and not how it was trained.

@@ -1,10 +1,9 @@
 """The properties of a run in words, for its column in a comparison."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from unet_jax.report.formatting import UNDEFINED, format_duration
 from unet_jax.run.comparison.run_record import RunRecord
-from unet_jax.text import listing
+from unet_jax.text import UNDEFINED, format_duration, join_different, listing
 
 COMMIT_LETTERS = 12
 
@@ -106,8 +105,4 @@ def _describe_versions(record: RunRecord, *, code: bool) -> str:
                 dirty = "-dirty" * version.endswith("-dirty")
                 text = version[:COMMIT_LETTERS] + dirty if name == "commit" else version
                 found.setdefault(name, []).append(text)
-    return ", ".join(f"{name} {_join_different(each)}" for name, each in found.items())
-
-
-def _join_different(texts: Iterable[str]) -> str:
-    return " and ".join(dict.fromkeys(texts))
+    return ", ".join(f"{name} {join_different(each)}" for name, each in found.items())

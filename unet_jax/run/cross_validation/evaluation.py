@@ -16,6 +16,7 @@ from unet_jax.errors import UserError
 from unet_jax.progress import show_progress
 from unet_jax.run import provenance, run_folder
 from unet_jax.run.cases import PredictedExample, predict_examples
+from unet_jax.run.cross_validation.folds import check_test_images, set_fold
 from unet_jax.run.cross_validation.prediction_files import FOLDER, PredictionFiles
 from unet_jax.run.ensemble import (
     Member,
@@ -33,7 +34,7 @@ from unet_jax.run.scoring import (
     score_images,
     warn_of_absent_classes,
 )
-from unet_jax.text import tabulate
+from unet_jax.text import format_score, tabulate
 
 
 class ScoredFold(NamedTuple):
@@ -48,6 +49,10 @@ class ScoredFold(NamedTuple):
     member: Member
     parts: EvaluationParts
     evaluation: Evaluation
+
+    def list_ids(self) -> list[str]:
+        """Returns the ids of the test images."""
+        return [image["id"] for image in self.evaluation.per_image]
 
 
 def evaluate_folds(
@@ -71,7 +76,7 @@ def evaluate_folds(
     """
     runs = find_runs(workdir)
     run_folder.create_or_check(runs[0], config)
-    configs = [_set_fold(config, fold) for fold in range(len(runs))]
+    configs = [set_fold(config, fold) for fold in range(len(runs))]
     for run, of_fold in zip(runs, configs, strict=True):
         run_folder.create_or_check(run, of_fold)
     opened = open_runs(config, runs)
@@ -98,33 +103,11 @@ def evaluate_folds(
             )
             scored.append(ScoredFold(member, parts, evaluation))
             report(len(scored))
-    _check_once(scored)
+    check_test_images({fold.member.run.name: fold.list_ids() for fold in scored})
     if jax.process_count() == 1:
         predictions.remove_others()
     if jax.process_index() == 0:
         _write_and_print(config, workdir, scored, session)
-
-
-def _set_fold(config: ConfigDict, fold: int) -> ConfigDict:
-    """Returns the config of a fold."""
-    changed = config.copy_and_resolve_references()
-    changed.data.fold = fold
-    return changed
-
-
-def _check_once(scored: Sequence[ScoredFold]) -> None:
-    """Raises UserError if an image is a test image of two folds."""
-    owners: dict[str, Path] = {}
-    for fold in scored:
-        run = fold.member.run
-        for image in fold.evaluation.per_image:
-            if image["id"] in owners:
-                raise UserError(
-                    f"{image['id']} is a test image of {owners[image['id']]} and of "
-                    f"{run}, so the scores would count it twice; cross-validate data "
-                    "without a test split"
-                )
-            owners[image["id"]] = run
 
 
 def _write_and_print(
@@ -139,7 +122,7 @@ def _write_and_print(
     folds = summarize_folds(scored)
     warnings = list(filter(None, map(_find_leak, scored)))
     for text in warnings:
-        logs.say(f"warning: {text}")
+        logs.warn(text)
     circumstances = Circumstances(
         step=None,
         account=describe_account(session, config, scored),
@@ -174,8 +157,7 @@ def _write_and_print(
 
 def _find_leak(fold: ScoredFold) -> str | None:
     """Returns a warning if a fold has trained on its own test images."""
-    ids = [image["id"] for image in fold.evaluation.per_image]
-    return find_leaks(fold.member.metadata, fold.member, ids)
+    return find_leaks(fold.member.metadata, fold.member, fold.list_ids())
 
 
 def summarize_folds(scored: Sequence[ScoredFold]) -> Folds:
@@ -244,6 +226,6 @@ def _tabulate_folds(folds: Folds) -> list[str]:
     titles = ["mean", "deviation", *(each["run"] for each in folds.accounts)]
     rows = [["over the folds", *titles]]
     for name in names:
-        cells = [logs.format_score(column.get(name)) for column in columns]
+        cells = [format_score(column.get(name)) for column in columns]
         rows.append([name.partition("/")[2], *cells])
     return list(tabulate(rows, logs.find_line_width()))

@@ -9,14 +9,13 @@ from unet_jax.report.contents import Inspection, PlanSummary
 from unet_jax.report.formatting import (
     format_bytes,
     format_count,
-    format_duration,
     format_key,
     format_percent,
     format_value,
     issues_by_kind,
     split_rows,
 )
-from unet_jax.text import align_columns, fold, listing
+from unet_jax.text import align_columns, fold, format_duration, listing
 
 SHOWN_VALUES = 20  # of the masks; inspect.json has all
 

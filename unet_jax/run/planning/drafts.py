@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import parallel
 from unet_jax.build import binding
+from unet_jax.build.fields import find_overlap
 from unet_jax.data import resample
 from unet_jax.data.record import RecordStats
 from unet_jax.errors import UserError, prefix_errors
@@ -99,7 +100,7 @@ def make_candidates(
         replicas=layout.replicas,
     )
     smallest, most = choose_batch_size(1, most=0), 1 if single else rules.MAX_BATCH
-    if is_given(given, "batch_size"):
+    if find_overlap("batch_size", given):
         smallest = config.batch_size
     found = []
     for network, crop in _list_crops(config, model, images, given, layout.space):
@@ -109,19 +110,19 @@ def make_candidates(
         fields += _choose_sampling(
             config, records, output, images, background=background
         )
-        fields = [field for field in fields if not is_given(given, field.field)]
+        fields = [field for field in fields if not find_overlap(field.field, given)]
         found.append((crop, output, fields))
     found.reverse()  # the smallest crop first
     batches = [smallest] * len(found)
     full = choose_batch_size(math.prod(found[-1][1]), most=most)
-    if not is_given(given, "batch_size"):
+    if not find_overlap("batch_size", given):
         more = range(smallest + layout.replicas, full + 1, layout.replicas)
         batches += more
         found += [found[-1]] * len(more)
     result = []
     for batch, (crop, _, fields) in zip(batches, found, strict=True):
         chosen = list(fields)
-        if not is_given(given, "batch_size"):
+        if not find_overlap("batch_size", given):
             chosen.append(_explain_batch(batch, smallest, full, layout.replicas))
         draft = set_fields(config, chosen)
         result.append(Candidate(draft, tuple(chosen), batch * math.prod(crop)))
@@ -143,16 +144,6 @@ def set_fields(config: ConfigDict, fields: Iterable[PlannedField]) -> ConfigDict
     return config
 
 
-def is_given(given: Collection[str], field: str) -> bool:
-    """Returns True if the user has set a field, a part of it, or what it is part of."""
-    return any(
-        name == field
-        or name.startswith((f"{field}.", f"{field}["))
-        or field.startswith(f"{name}.")
-        for name in given
-    )
-
-
 def _list_crops(
     config: ConfigDict,
     model: nn.Module,
@@ -166,8 +157,8 @@ def _list_crops(
         for field in ("widths", *candidates.WITHOUT_DEPTH)
         if len(config.model.get(field, ())) > 1
     ]
-    keep = any(is_given(given, field) for field in levels)
-    if not is_given(given, "crop"):
+    keep = any(find_overlap(field, given) for field in levels)
+    if not find_overlap("crop", given):
         yield from candidates.list_candidates(
             model, images.median, images.aspect, space, keep_levels=keep
         )

@@ -10,13 +10,15 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs, parallel
 from unet_jax.build import binding, field_checks
+from unet_jax.build.fields import find_overlap
 from unet_jax.data.dataset_report import DatasetReport
 from unet_jax.data.record import RecordStats
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
-from unet_jax.report.formatting import format_bytes, format_duration
+from unet_jax.report.formatting import format_bytes
 from unet_jax.run.planning import config_file, drafts, rules, search
 from unet_jax.run.planning.rules import PlannedField
+from unet_jax.text import format_duration
 
 # The fields that a plan chooses, unless the user has set them.
 PLANNED = (
@@ -84,7 +86,7 @@ def plan_training(
         rules.choose_normalization(records, background=background),
         _choose_weight_map(config, report.classes, records),
     )
-    of_data = tuple(f for f in of_data if not drafts.is_given(given, f.field))
+    of_data = tuple(f for f in of_data if not find_overlap(f.field, given))
     draft = drafts.set_fields(config, of_data)
     draft.name = f"{config.name}-plan"
     images = drafts.resample_shapes(records, tuple(draft.spacing))
@@ -102,7 +104,7 @@ def plan_training(
     of_user = [
         PlannedField(name, _value_of(config, name), "given by the user")
         for name in PLANNED
-        if drafts.is_given(given, name)
+        if find_overlap(name, given)
     ]
     return TrainingPlan(
         config=drafts.set_fields(trial.candidate.config, steps),
@@ -158,7 +160,7 @@ def _choose_steps(
 ) -> tuple[PlannedField, ...]:
     """Keeps the number of steps, or lowers it to what ends within the budget."""
     seconds, batch = trial.step_seconds, trial.candidate.config.batch_size
-    steps, kept = config.steps, drafts.is_given(given, "steps")
+    steps, kept = config.steps, find_overlap("steps", given)
     too_long = steps * seconds > budget
     if too_long and not kept:
         steps = max(int(budget / seconds), 1)
@@ -170,7 +172,7 @@ def _choose_steps(
         reason += f"; longer than {hours}" if kept else f"; as many as end in {hours}"
     fields = [PlannedField("steps", steps, reason)]
     for field in ("eval_every", "checkpoint_every"):
-        if config[field] > steps and not drafts.is_given(given, field):
+        if config[field] > steps and not find_overlap(field, given):
             value = max(steps // 4, 1)
             fields.append(PlannedField(field, value, "a quarter of the steps"))
     return tuple(fields)

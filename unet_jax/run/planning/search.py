@@ -16,10 +16,10 @@ from unet_jax import logs
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError
 from unet_jax.progress import show_progress
-from unet_jax.report.formatting import format_bytes, format_duration
+from unet_jax.report.formatting import format_bytes
 from unet_jax.run.planning import cost
 from unet_jax.run.planning.drafts import Candidate
-from unet_jax.text import dimensions
+from unet_jax.text import dimensions, format_duration
 
 MEMORY_SHARE = 0.5  # of the free memory that a step may take
 TRAINING_SHARE = 0.8  # of the hours of a run; the rest is for evaluation
@@ -140,14 +140,14 @@ def _measure(candidate: Candidate, splits: Splits, limits: Limits) -> Trial:
     text = f"a step of {config.batch_size} x {dimensions(config.crop)} pixels"
     with show_progress(f"compiling {text}"):
         compiled = cost.compile_step(config, splits)
-    compilation = logs.format_seconds(time.monotonic() - start)
+    compilation = format_duration(time.monotonic() - start)
     memory = compiled.memory if compiled else math.inf
     fixed, step = compiled.fixed if compiled else 0, math.inf
     if compiled and memory <= limits.memory:
         with show_progress(f"measuring {text}", silent=True):
             step = cost.measure_step_time(config, compiled)
         logs.say(
-            f"  compiled in {compilation}; {format_duration(step)} and "
+            f"  compiled in {compilation}; {step:.3g} s and "
             f"{format_bytes(int(memory))} for a step"
         )
     return Trial(candidate, memory, fixed, step, time.monotonic() - start)

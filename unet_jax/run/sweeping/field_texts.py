@@ -1,8 +1,9 @@
-"""Fields as texts of the command line, and which of them replaces which."""
+"""Fields as texts of the command line: their order, and how runs differ in them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unet_jax.build.fields import contains
 from unet_jax.build.overrides import to_text
 from unet_jax.errors import UserError
 
@@ -27,7 +28,7 @@ def check_order(fields: Sequence[str], place: str) -> None:
     for i, field in enumerate(fields):
         if field in fields[:i]:
             raise UserError(f"{place}: {field} is set twice; remove one of them")
-        if lost := next((f for f in fields[:i] if _contains(field, f)), None):
+        if lost := next((f for f in fields[:i] if contains(field, f)), None):
             raise UserError(
                 f"{place}: {field} comes after its part {lost}, and replaces it; put "
                 f"{field} first"
@@ -39,21 +40,17 @@ def merge(*several: Mapping[str, str]) -> dict[str, str]:
     merged: dict[str, str] = {}
     for fields in several:
         for field, text in fields.items():
-            for name in [name for name in merged if _contains(field, name)]:
+            for name in [name for name in merged if contains(field, name)]:
                 del merged[name]
             merged[field] = text
     return merged
 
 
-def find_overlap(field: str, others: Iterable[str]) -> str | None:
-    """Returns the first of other fields that is the field, a part of it or its whole.
+def find_varied(runs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Returns the fields that differ between runs.
 
-    None if there is none.
+    Args:
+      runs: the fields of each run, as texts.
     """
-    either = (f for f in others if _contains(f, field) or _contains(field, f))
-    return next(either, None)
-
-
-def _contains(field: str, other: str) -> bool:
-    """Returns True if another field is the field itself, or a part of it."""
-    return other == field or other.startswith((f"{field}.", f"{field}["))
+    fields = dict.fromkeys(field for run in runs for field in run)
+    return [f for f in fields if len({run.get(f) for run in runs}) > 1]

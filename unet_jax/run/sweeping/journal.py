@@ -12,7 +12,7 @@ import msgspec
 from unet_jax.build.sweep_file import check_names
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.json_file import convert
-from unet_jax.logs import say
+from unet_jax.logs import warn
 from unet_jax.run.sweeping.files import RESERVED
 from unet_jax.text import one_line
 
@@ -164,8 +164,8 @@ class AppendLock:
             self._lock.release()
             raise
         if removed:
-            say(
-                f"warning: {self._path}: removed an incomplete record at its end; what "
+            warn(
+                f"{self._path}: removed an incomplete record at its end; what "
                 "it recorded is done again"
             )
         return taken

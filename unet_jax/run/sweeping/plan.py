@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from unet_jax.build.early_checks import check_command
+from unet_jax.build.fields import find_overlap
 from unet_jax.build.overrides import apply_fields, to_text
 from unet_jax.build.sweep_file import Sweep, check_names, name_space
 from unet_jax.build.training import check_specs
@@ -16,7 +17,7 @@ from unet_jax.run.sweeping import distributions
 from unet_jax.run.sweeping.distributions import Distribution
 from unet_jax.run.sweeping.field_texts import (
     check_order,
-    find_overlap,
+    find_varied,
     merge,
     to_texts,
 )
@@ -103,32 +104,14 @@ def plan_sweep(sweep: Sweep, config: ConfigDict, workdir: Path) -> Plan:
     space = {field: _bind(field, spec) for field, spec in sweep.space.items()}
     check_order(list(space), "space()")
     runs = _list_runs(sweep, shared, given)
-    _check_given(given, space or _find_varied(runs))
-    scores, lower, faults = sweep.scores, {}, []
-    variants = list(_list_variants(runs, space))
-    for place, fields in variants:
-        chosen, metrics = _check_run(config, workdir, place, shared, fields, given)
+    _check_given(given, space or find_varied([run.fields for run in runs]))
+    scores, metrics = sweep.scores, []
+    for place, fields in _list_variants(runs, space):
+        chosen, of_run = _check_run(config, workdir, place, shared, fields, given)
         scores = scores or choose_scores(chosen)
-        try:
-            lower = find_directions(scores, metrics)
-        except UserError as error:
-            faults.append((place, str(error)))
-    if faults:
-        place, fault = faults[0]
-        alike = len(faults) == len(variants) and len({text for _, text in faults}) == 1
-        raise UserError(fault if alike else f"{place}: {fault}")
-    identity = {
-        "base": Path(sweep.base).stem,  # its path may differ between machines
-        **{f"fields of every run: {name}": text for name, text in shared.items()},
-        **{f"--config.{name}": text for name, text in given.items()},
-        **{f"space() of {f}": repr(dict(spec)) for f, spec in sweep.space.items()},
-        **({"the first of scores": scores[0]} if space else {}),
-        "kind": _name_kind(sweep),
-        "config": describe_config(config),
-        "code": hash_code(),
-    }
+        metrics.append((place, of_run))
+    lower = _find_common_directions(scores, metrics)
     trials = sweep.trials if space else len(runs)
-    lowest = tuple(lower[score] for score in scores)
     return Plan(
         base=sweep.base,
         shared=shared,
@@ -137,9 +120,9 @@ def plan_sweep(sweep: Sweep, config: ConfigDict, workdir: Path) -> Plan:
         space=space,
         trials=trials,
         scores=scores,
-        lower=lowest,
+        lower=tuple(lower[score] for score in scores),
         origin=describe_origin(),
-        identity=identity,
+        identity=_describe_identity(sweep, config, shared, given, scores),
         digest=hash_text(repr((runs, trials, scores))),
         kind=sweep.kind,
     )
@@ -241,12 +224,6 @@ def _check_run_names(names: Sequence[str], seeds: Sequence[int]) -> None:
             )
 
 
-def _find_varied(runs: Sequence[PlannedRun]) -> set[str]:
-    """Returns the fields that differ between runs."""
-    fields = {field for run in runs for field in run.fields}
-    return {f for f in fields if len({run.fields.get(f) for run in runs}) > 1}
-
-
 def _check_given(given: Mapping[str, str], varied: Collection[str]) -> None:
     """Raises UserError if the command line sets a field that the sweep varies."""
     for field in given:
@@ -301,3 +278,49 @@ def _check_run(
                 if str(same) == str(error):
                     raise UserError(f"{cause}{error}") from error
         raise UserError(f"{place}: {error}") from error
+
+
+def _find_common_directions(
+    scores: Sequence[str], metrics: Sequence[tuple[str, Sequence[tuple[str, Metric]]]]
+) -> dict[str, bool]:
+    """Returns for each score whether lower is better.
+
+    Args:
+      scores: the names of the scores.
+      metrics: those of each run, with the place that sets them.
+
+    Raises:
+      UserError: a run does not give one of the scores; the message names the place,
+        unless all runs have the same error.
+    """
+    lower, faults = {}, []
+    for place, of_run in metrics:
+        try:
+            lower = find_directions(scores, of_run)
+        except UserError as error:
+            faults.append((place, str(error)))
+    if faults:
+        place, fault = faults[0]
+        alike = len(faults) == len(metrics) and len({text for _, text in faults}) == 1
+        raise UserError(fault if alike else f"{place}: {fault}")
+    return lower
+
+
+def _describe_identity(
+    sweep: Sweep,
+    config: ConfigDict,
+    shared: Mapping[str, str],
+    given: Mapping[str, str],
+    scores: Sequence[str],
+) -> dict[str, str]:
+    """Returns `Plan.identity`; the arguments are as in `Plan`."""
+    return {
+        "base": Path(sweep.base).stem,  # its path may differ between machines
+        **{f"fields of every run: {name}": text for name, text in shared.items()},
+        **{f"--config.{name}": text for name, text in given.items()},
+        **{f"space() of {f}": repr(dict(spec)) for f, spec in sweep.space.items()},
+        **({"the first of scores": scores[0]} if sweep.space else {}),
+        "kind": _name_kind(sweep),
+        "config": describe_config(config),
+        "code": hash_code(),
+    }

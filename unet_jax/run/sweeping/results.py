@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from unet_jax.build.overrides import to_flags
+from unet_jax.run.sweeping.field_texts import find_varied
 from unet_jax.run.sweeping.plan import Plan
 from unet_jax.text import listing
 
@@ -124,7 +125,7 @@ def _rank(plan: Plan, row: Row) -> float:
 
 def make_csv(plan: Plan, results: Sequence[TrialResult]) -> str:
     """Returns results.csv: a row for each run, with the fields that may differ."""
-    varied = plan.space or find_varied(results)
+    varied = plan.space or find_varied([run.fields for run in results])
     fields = [field for field in varied if field != "seed"]
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
@@ -137,12 +138,6 @@ def make_csv(plan: Plan, results: Sequence[TrialResult]) -> str:
         minutes = "" if run.minutes is None else f"{run.minutes:.2f}"
         table.writerow([*cells, minutes, run.state])
     return file.getvalue()
-
-
-def find_varied(results: Sequence[TrialResult]) -> list[str]:
-    """Returns the fields that differ between runs."""
-    fields = dict.fromkeys(field for run in results for field in run.fields)
-    return [f for f in fields if len({run.fields.get(f) for run in results}) > 1]
 
 
 def _to_cell(value: float | None) -> str:
@@ -199,7 +194,7 @@ def _count_runs(rows: Sequence[Row]) -> int | None:
 
 def _format_score(row: Row, name: str) -> str:
     """Returns the cell of a score: '0.9157 (0.9123-0.9193), 1 undefined'."""
-    spread, undefined = format_spread(row.scores[name]), _count_undefined(row, name)
+    spread, undefined = _format_mean(row.scores[name]), _count_undefined(row, name)
     if not spread:
         return "undefined" if undefined else "-"
     return f"{spread}, {undefined} undefined" if undefined else spread
@@ -210,7 +205,7 @@ def _count_undefined(row: Row, name: str) -> int:
     return row.states.count("complete") - len(row.scores[name])
 
 
-def format_spread(values: Sequence[float]) -> str:
+def _format_mean(values: Sequence[float]) -> str:
     """Returns '0.9157 (0.9123-0.9193)', or the only value, or ''."""
     if not values:
         return ""

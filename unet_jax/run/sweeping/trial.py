@@ -49,7 +49,7 @@ class Trial:
     def __init__(self, plan: Plan, claim: Claim, workdir: Path) -> None:
         self.claim, self.folder = claim, workdir / claim.name
         self.log = workdir / LOGS / f"{claim.name}.txt"
-        self.next_look = 0.0
+        self.next_check = 0.0
         self.pruned = ""  # the validation after which it was stopped
         self._arguments = make_command(plan, claim, workdir)
         self._environment = {**make_environment(), ORIGIN: plan.origin}

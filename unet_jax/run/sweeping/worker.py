@@ -1,4 +1,4 @@
-"""A worker of a sweep: starts its runs, looks after them and records their ends."""
+"""A worker of a sweep: starts its runs, checks them and records their ends."""
 
 import signal
 import statistics
@@ -25,10 +25,10 @@ from unet_jax.run.sweeping.results import (
 from unet_jax.run.sweeping.scores import count_skipped_steps, read_scores
 from unet_jax.run.sweeping.study import Study
 from unet_jax.run.sweeping.trial import Trial
-from unet_jax.text import listing
+from unet_jax.text import format_duration, listing
 
-POLL = 0.3  # seconds between two looks at the processes
-PAUSE = 3.0  # seconds between two looks at the study
+POLL = 0.3  # seconds between two checks of the processes
+PAUSE = 3.0  # seconds between two checks of the study
 STOPPED = {128 + s for s in (signal.SIGINT, signal.SIGTERM)}  # codes of saved runs
 STOPPED |= {-signal.SIGINT, -signal.SIGTERM}  # of those that had nothing to save
 
@@ -53,33 +53,28 @@ class Worker:
         everything = len(ended) == len(self._results) >= self._plan.trials
         return everything and not self._trials
 
-    def look(self, present: Presence, received: Sequence[int]) -> None:
-        """Looks after the runs of this worker once, and starts further ones."""
+    def update_runs(self, present: Presence, received: Sequence[int]) -> None:
+        """Checks the runs of this worker once, and starts a further one.
+
+        Args:
+          present: the presence of this worker, which is renewed.
+          received: the signals to stop that this process has received; the list grows.
+        """
         present.renew()
         for trial in list(self._trials):
-            if (code := trial.poll()) is not None:
-                if code in STOPPED and not trial.pruned:
-                    time.sleep(1)  # this process may get the same signal
-                    if received:
-                        return
-                if code and trial.is_in_use():  # by a process of a killed worker
-                    trial.reset()
-                else:
-                    self._end(trial, code)
-            elif time.monotonic() >= trial.next_look:
-                trial.next_look = time.monotonic() + PAUSE
+            code = trial.poll()
+            if code in STOPPED and not trial.pruned:
+                time.sleep(1)  # this process may get the same signal
+                if received:
+                    return
+            if code is None:
                 self._check(trial)
-        if len(self._trials) < self._at_once and time.monotonic() >= self._next_claim:
-            if claim := self._study.claim():
-                trial = Trial(self._plan, claim, self._workdir)
-                self._trials.append(trial)
-                if not trial.start():
-                    logs.say(f"{claim.name}: waiting for the process that trains it")
-                return
-            self._next_claim = time.monotonic() + PAUSE
-            self._results = self._study.list_results()
-            self._show_progress()
-        time.sleep(POLL)
+            elif code and trial.is_in_use():  # by a process of a killed worker
+                trial.reset()
+            else:
+                self._end(trial, code)
+        if not self._start_next():
+            time.sleep(POLL)
 
     def stop_processes(self, present: Presence) -> None:
         """Stops the processes of this worker, and waits until they have saved."""
@@ -120,8 +115,29 @@ class Worker:
             logs.write_file(self._output / PICTURES, figure)
         return results
 
+    def _start_next(self) -> bool:
+        """Starts a run if this worker may train one more; returns True if it did."""
+        if len(self._trials) >= self._at_once or time.monotonic() < self._next_claim:
+            return False
+        if claim := self._study.claim():
+            trial = Trial(self._plan, claim, self._workdir)
+            self._trials.append(trial)
+            if not trial.start():
+                logs.say(f"{claim.name}: waiting for the process that trains it")
+            return True
+        self._next_claim = time.monotonic() + PAUSE
+        self._results = self._study.list_results()
+        self._show_progress()
+        return False
+
     def _check(self, trial: Trial) -> None:
-        """Starts a run that had to wait, and ends one of another worker."""
+        """Starts a run that had to wait, ends one of another worker, or prunes one.
+
+        Nothing is done until `PAUSE` after the last check.
+        """
+        if time.monotonic() < trial.next_check:
+            return
+        trial.next_check = time.monotonic() + PAUSE
         if not self._study.owns(trial.claim):
             trial.kill()  # two processes would write to one run folder
             self._lose(trial)
@@ -135,8 +151,8 @@ class Worker:
         self._trials.remove(trial)
         trial.note("taken over by another worker")
         name = trial.claim.name
-        logs.say(
-            f"warning: {name}: another worker has taken it over, because this one was "
+        logs.warn(
+            f"{name}: another worker has taken it over, because this one was "
             "silent for too long"
         )
 
@@ -150,7 +166,7 @@ class Worker:
             trial.prune()
 
     def _end(self, trial: Trial, code: int) -> None:
-        """Records the end of a run, with the scores since the last look."""
+        """Records the end of a run, with the scores since the last check."""
         plan, minutes = self._plan, trial.read_minutes()
         name, reason = trial.claim.name, ""
         scores: dict[str, float | None] = {}
@@ -178,7 +194,7 @@ class Worker:
         try:
             self.write_results()
         except OSError as error:  # such as a full disk; the journal has the scores
-            logs.say(f"warning: {error.filename} is not written: {error.strerror}")
+            logs.warn(f"{error.filename} is not written: {error.strerror}")
         lines = [line for line in reason.splitlines() if line]
         end = f"{state}{_describe_end(scores, lines)}"
         end += f", {skipped} steps skipped" if skipped else ""
@@ -201,7 +217,7 @@ class Worker:
             self.report(done, note="; ".join(parts[1:]))
         left = estimate_left(self._results, self._plan.trials, self._at_once)
         if left:
-            parts.append(f"about {logs.format_seconds(60 * left)} left")
+            parts.append(f"about {format_duration(60 * left)} left")
         return f"; {'; '.join(parts)}"
 
 
