@@ -397,6 +397,6 @@ def test_errors_speak_of_a_cross_validation(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError, match="a cross-validation needs the package optuna"):
         import_optuna("cross-validation")
-    words = "j holds another cross-validation: base is a there and b here"
+    words = "another cross-validation: base is a in the journal and b in this command"
     with pytest.raises(UserError, match=words):
         check_same({"base": "a"}, {"base": "b"}, tmp_path / "j", "cross-validation")
