@@ -263,8 +263,9 @@ def check_mode(config: str, mode: str, workdir: str | None = None) -> None:
 def choose_workdir(config: str, name: str) -> Path:
     """Returns the default folder: `runs/<config.name>`.
 
-    That of `experiments/<question>/sweep.py` is `runs/<question>`, and that of another
-    sweep file `runs/<stem>`.
+    That of a sweep file is `runs/<folder>` for `<folder>/sweep.py`, such as
+    `runs/nuclei` for `experiments/border_weight/nuclei/sweep.py`, and `runs/<stem>` for
+    another name.
     """
     path = Path(config).resolve()
     if sweep_file.is_sweep_file(config):

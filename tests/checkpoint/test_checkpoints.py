@@ -337,7 +337,9 @@ def missing(checkpoint):
         (without("custom_metadata"), "is not valid .*custom_metadata"),
         (without("custom_metadata", "config"), "required field 'config'"),
         (without("custom_metadata", "preprocessing"), "field 'preprocessing'"),
+        (without("custom_metadata", "checksums"), "required field 'checksums'"),
         (without("custom_metadata", "checksums", "metadata"), "field 'metadata'"),
+        (without("custom_metadata", "scores"), "required field 'scores'"),
         (setting("checksums", []), "is not valid"),
         (setting("scores", {"val/dice": "high"}), "is not valid"),
         (setting("scores", {"val/dice": 0.25}), "is damaged"),
@@ -363,33 +365,6 @@ def test_each_array_is_in_one_of_two_parts(tmp_path):
     assert restore(tmp_path) == 3
     shutil.rmtree(tmp_path / "checkpoints/3/training")
     assert load_best(tmp_path) == 3
-
-
-def test_the_format_of_earlier_versions_is_refused(tmp_path):
-    save(tmp_path, [3])
-    (tmp_path / "checkpoints/3/variables").rename(tmp_path / "checkpoints/3/state")
-    with pytest.raises(UserError, match=r"3 is of the format before 0.2.*train ag"):
-        Checkpoints(tmp_path, "val/dice")
-
-
-def test_checkpoints_without_checksums_are_read(tmp_path):
-    """Versions before 0.3 saved the scores in a file of their own."""
-    folder = save(tmp_path, [1, 2])
-    for step in (1, 2):
-        path = folder / str(step) / METADATA
-        content = json.loads(path.read_text())
-        scores = content["custom_metadata"].pop("scores")
-        del content["custom_metadata"]["checksums"]
-        path.write_text(json.dumps(content))
-        (folder / str(step) / "metrics").mkdir()
-        (folder / str(step) / "metrics/metrics").write_text(
-            json.dumps(scores | {"val/hausdorff": -math.inf})
-        )
-    lines = []
-    assert load_best(tmp_path, lines.append) == 1
-    assert restore(tmp_path, [].append) == 2
-    assert len(lines) == 1
-    assert "have no checksums, so damage may not be noticed" in lines[0]
 
 
 def test_a_full_disk_is_one_line_before_anything_is_written(tmp_path, monkeypatch):

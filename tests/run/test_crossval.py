@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -213,6 +214,20 @@ def test_the_folds_can_be_scored_again_with_other_options(folder):
 
 
 @pytest.mark.slow
+def test_predictions_are_not_written_through_a_link(folder, tmp_path):
+    """The folder may be a stranger's, and the link may name a folder of the user."""
+    config, workdir = folder
+    copy, mine = tmp_path / "copy", tmp_path / "mine"
+    shutil.copytree(workdir, copy)
+    shutil.rmtree(copy / "predictions")
+    mine.mkdir()
+    (mine / "patient1_labels.png").touch()
+    (copy / "predictions").symlink_to(mine)
+    with pytest.raises(UserError, match="predictions is a symbolic link, and an eval"):
+        evaluate(config, copy)
+    assert [path.name for path in mine.iterdir()] == ["patient1_labels.png"]
+
+
 def test_what_a_folder_of_folds_refuses(folder, trained):
     config, workdir = folder
     with pytest.raises(UserError, match="leave --ensemble out"):
@@ -397,6 +412,6 @@ def test_errors_speak_of_a_cross_validation(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError, match="a cross-validation needs the package optuna"):
         import_optuna("cross-validation")
-    words = "j holds another cross-validation: base is a there and b here"
+    words = "another cross-validation: base is a in the journal and b in this command"
     with pytest.raises(UserError, match=words):
         check_same({"base": "a"}, {"base": "b"}, tmp_path / "j", "cross-validation")

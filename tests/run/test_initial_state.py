@@ -123,18 +123,17 @@ def test_a_damaged_run_in_init_from_is_refused_in_one_line(trained, tiny, tmp_pa
 
     def foreign(checkpoint):
         path = checkpoint / "_CHECKPOINT_METADATA"
-        about = {"config": {"lr": 1}, "preprocessing": {}}
+        about = {"config": {"lr": 1}, "preprocessing": {}, "scores": {}}
         content = json.loads(path.read_text()) | {"custom_metadata": about}
         path.write_text(json.dumps(content))
 
     damages = {
-        "is of the format before 0.2": lambda c: (c / "variables").rename(c / "state"),
         "variables is missing": lambda c: shutil.rmtree(c / "variables"),
         "is not valid": lambda c: (c / "_CHECKPOINT_METADATA").write_text("{"),
         "missing required field 'custom_metadata'": (
             lambda c: (c / "_CHECKPOINT_METADATA").write_text("{}")
         ),
-        "names no metrics": foreign,
+        "missing required field 'checksums'": foreign,
     }
     for i, (words, damage) in enumerate(damages.items()):
         copy(str(i), damage)

@@ -13,7 +13,7 @@ import safetensors
 from ml_collections import ConfigDict
 
 from unet_jax.build.field_checks import check_fields
-from unet_jax.checkpoint import check_format, check_trained, find_runs, list_steps
+from unet_jax.checkpoint import check_trained, find_runs, list_steps
 from unet_jax.data import files
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.pytorch import holds_plans, hub, recognise
@@ -71,13 +71,13 @@ def check_source(config: ConfigDict) -> None:
     with prefix_errors(place):
         source = find_source(config)
         if list_steps(source):
-            check_format(source)
-        elif not source.exists() or (source.is_dir() and not holds_plans(source)):
+            return
+        if not source.exists() or (source.is_dir() and not holds_plans(source)):
             raise UserError(
                 "holds no checkpoint; name the folder of a trained run, or a file with "
                 "weights"
             )
-    if not list_steps(source) and not is_own_file(source):
+    if not is_own_file(source):
         with prefix_errors("config.init_from"):  # the error names the file
             recognise(source)
 

@@ -112,9 +112,10 @@ FIELDS = (
           "First and last step of a profile, which --config.profile=10,15 writes to "
           "profile/ in the run folder for ui.perfetto.dev. (): none.", may_change=True),
     Field("init_from", str, "",
-          "Run folder or .safetensors file with the parameters to start from. Arrays "
-          "of the same name and shape are used; the others are initialised at random. "
-          "'': all are initialised at random."),
+          "Weights to start from: a run folder, a .safetensors file, a checkpoint of a "
+          "PyTorch program, the folder of a fold of nnU-Net v2, or hub:OWNER/NAME. "
+          "Arrays of the same name and shape are used; the others are initialised at "
+          "random. '': all are initialised at random."),
     Field("freeze", tuple[str, ...], (),
           "Patterns for the names of parameters that training does not change: "
           "`--config.freeze=\"('down*',)\"`, where `*` matches any text. Running "

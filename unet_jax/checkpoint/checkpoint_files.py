@@ -7,7 +7,6 @@ import errno
 import functools
 import json
 import os
-import re
 import shutil
 import zlib
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from unet_jax.checkpoint.damage import (
     save_or_report,
 )
 from unet_jax.errors import UserError
-from unet_jax.json_file import convert, decode_json, read_json
+from unet_jax.json_file import convert, read_json
 
 VARIABLES, TRAINING = "variables", "training"
 METADATA = "_CHECKPOINT_METADATA"  # the name that Orbax gives to the file
@@ -45,7 +44,7 @@ class _Metadata(TypedDict):
       config: the config of the run.
       preprocessing: see `build.preprocessing.Preprocessing`.
       scores: of the validation split, by name.
-      checksums: CRC-32 of the parts and of the metadata; None in versions before 0.3.
+      checksums: CRC-32 of the parts and of the metadata.
       waiting: the scalars of the steps since the last line of the log.
       skipped_before: the number of skipped steps in a row before these.
       skipped_in_all: the number of all skipped steps before these.
@@ -56,7 +55,7 @@ class _Metadata(TypedDict):
     config: dict[str, Any]
     preprocessing: dict[str, Any]
     scores: dict[str, float | None]
-    checksums: _Checksums | None
+    checksums: _Checksums
     waiting: NotRequired[list[dict[str, float | None]]]
     skipped_before: NotRequired[int]
     skipped_in_all: NotRequired[int]
@@ -107,35 +106,18 @@ def load_metadata(checkpoint: Path) -> dict[str, Any]:
     Raises:
       DamagedCheckpointError: the file cannot be read, its content has changed, or
         another program wrote it.
-      UserError: the checkpoint has another format.
     """
-    check_checkpoint_format(checkpoint)
     # The file is read without Orbax, which would initialise the devices: too early for
     # runs of several processes.
     file = checkpoint / METADATA
     try:
         metadata = read_json(file, _MetadataFile, "").custom_metadata
-        if not metadata.keys() & {CHECKSUMS, SCORES}:
-            metadata = metadata | _load_scores(checkpoint)
         convert(metadata, _Metadata, str(file), "")
     except UserError as error:
         raise DamagedCheckpointError(str(error).removesuffix("; ")) from error
-    sums = metadata[CHECKSUMS]
-    if sums is not None and _checksum_metadata(metadata) != sums["metadata"]:
+    if _checksum_metadata(metadata) != metadata[CHECKSUMS]["metadata"]:
         raise DamagedCheckpointError(f"{file} is damaged")
     return metadata
-
-
-def _load_scores(checkpoint: Path) -> dict[str, Any]:
-    """Returns what the metadata of versions before 0.3 lack; they had no checksums."""
-    file = checkpoint / "metrics/metrics"
-    scores: dict[str, float | None] = {}
-    if file.is_file():
-        # these versions wrote undefined scores as numbers that are not JSON
-        content = re.sub(rb"-?\b(NaN|Infinity)\b", b"null", file.read_bytes())
-        kind = dict[str, float | None]
-        scores |= decode_json(content, kind, str(file), "")
-    return {SCORES: scores, CHECKSUMS: None}
 
 
 def load_parts(
@@ -155,16 +137,13 @@ def load_parts(
 
     Raises:
       DamagedCheckpointError: a file cannot be read, or its content has changed.
-      UserError: the checkpoint has another format.
     """
-    check_checkpoint_format(checkpoint)
     _check_entries(checkpoint)
-    sums = metadata[CHECKSUMS] or {}
     trees = {}
     for name, like in abstract.items():
         load = functools.partial(_load_part, checkpoint, name, like)
         trees[name], checksum = load_or_report(checkpoint / name, load)
-        if checksum != sums.get(name, checksum):
+        if checksum != metadata[CHECKSUMS][name]:
             raise DamagedCheckpointError(
                 f"{checkpoint / name} is damaged: its arrays differ from those saved"
             )
@@ -227,16 +206,6 @@ def _checksum_metadata(metadata: Mapping[str, Any]) -> int:
     sums = {k: v for k, v in metadata[CHECKSUMS].items() if k in (VARIABLES, TRAINING)}
     content = json.dumps({**metadata, CHECKSUMS: sums}, sort_keys=True)
     return zlib.crc32(content.encode())
-
-
-def check_checkpoint_format(checkpoint: Path) -> None:
-    """Raises UserError if a checkpoint is of a version before 0.2."""
-    if (checkpoint / "state").exists():
-        raise UserError(
-            f"checkpoint {checkpoint} is of the format before 0.2, which this version "
-            "does not read; use the version that wrote it, or train again in another "
-            "--workdir"
-        )
 
 
 def _check_space(folder: Path, trees: Any) -> None:

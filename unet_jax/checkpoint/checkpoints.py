@@ -12,11 +12,9 @@ import jax
 
 from unet_jax import logs
 from unet_jax.checkpoint.checkpoint_files import (
-    CHECKSUMS,
     SCORES,
     TRAINING,
     VARIABLES,
-    check_checkpoint_format,
     load_metadata,
     load_parts,
     start_saving,
@@ -66,11 +64,6 @@ class Checkpoints:
             raise _report_none_sound(damage[-1])
         for error in damage:
             warn(f"{error}; it is not used")
-        if any(about[CHECKSUMS] is None for about in self._metadata.values()):
-            warn(
-                f"{self._folder} has checkpoints of an earlier version, which "
-                "have no checksums, so damage may not be noticed"
-            )
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -155,7 +148,7 @@ class Checkpoints:
           The step and the state; None if there is no checkpoint.
 
         Raises:
-          UserError: all checkpoints are damaged, or have another format.
+          UserError: all checkpoints are damaged.
         """
         parts = split_state(like, select_variables)
         abstract = {VARIABLES: parts.variables, TRAINING: parts.training}
@@ -180,7 +173,7 @@ class Checkpoints:
           The step and the variables.
 
         Raises:
-          UserError: all checkpoints are damaged, or have another format.
+          UserError: all checkpoints are damaged.
         """
         step, trees = self._load_first(self._order_by_score(), {VARIABLES: like})
         return step, trees[VARIABLES]
@@ -238,12 +231,6 @@ def clean(workdir: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def check_format(workdir: Path) -> None:
-    """Raises UserError if a run folder has checkpoints of a version before 0.2."""
-    for step in list_steps(workdir):
-        check_checkpoint_format(workdir / FOLDER / str(step))
-
-
 def check_trained(workdir: Path) -> None:
     """Raises UserError unless the folder holds a finished checkpoint."""
     if holds_folds(workdir):
@@ -251,7 +238,6 @@ def check_trained(workdir: Path) -> None:
             f"{workdir} holds the runs of a cross-validation; name one of them, such "
             f"as {find_runs(workdir)[0]}"
         )
-    check_format(workdir)
     if not list_steps(workdir):
         if holds_sweep(workdir):
             runs = sorted(path.parent for path in workdir.glob(f"*/{FOLDER}"))
@@ -272,8 +258,8 @@ def load_newest_metadata(workdir: Path) -> dict[str, Any]:
     """Returns the JSON data of the newest checkpoint whose metadata are not damaged.
 
     Raises:
-      UserError: there is no checkpoint, or the metadata of all are damaged, have
-        another format, or were not written by this package.
+      UserError: there is no checkpoint, or the metadata of all are damaged or were not
+        written by this package.
     """
     steps = list_steps(workdir)
     if not steps:

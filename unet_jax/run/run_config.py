@@ -17,12 +17,7 @@ from unet_jax.build.fields import (
     make_default_config,
     may_change,
 )
-from unet_jax.checkpoint import (
-    check_format,
-    find_runs,
-    list_steps,
-    load_newest_metadata,
-)
+from unet_jax.checkpoint import find_runs, list_steps, load_newest_metadata
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.json_file import read_json
 from unet_jax.logs import say, warn
@@ -53,7 +48,6 @@ def read_config(workdir: Path) -> dict[str, Any]:
         change.
     """
     workdir = find_runs(workdir)[0]
-    check_format(workdir)
     file = workdir / CONFIG
     steps = list_steps(workdir)
     try:

@@ -193,11 +193,16 @@ def check_links(workdir: Path) -> None:
     folder = workdir / FOLDER
     folders = folder, workdir / DAMAGED, workdir / step_profile.FOLDER
     for path in (*folders, *folder.glob("*")):
-        if path.is_symlink():
-            raise UserError(
-                f"{path} is a symbolic link, and training would change what it names; "
-                "replace it by a copy, or link the whole run folder instead"
-            )
+        check_no_link(path, "training")
+
+
+def check_no_link(path: Path, what: str) -> None:
+    """Raises UserError if a path is a link, through which `what` would write."""
+    if path.is_symlink():
+        raise UserError(
+            f"{path} is a symbolic link, and {what} would change what it names; replace "
+            "it by a copy, or link the whole run folder instead"
+        )
 
 
 def open_checkpoints(workdir: Path, config: ConfigDict) -> Checkpoints:

@@ -52,7 +52,7 @@ class Saver:
           The state, its step, and the scalars that are not in the log yet.
 
         Raises:
-          UserError: all checkpoints are damaged, or have another format.
+          UserError: all checkpoints are damaged.
         """
         like = self._parts.layout.abstract(shapes)
         select_variables = self._parts.evaluation.method.variables

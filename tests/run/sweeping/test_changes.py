@@ -25,7 +25,7 @@ def test_added_seeds_and_points_continue_and_changed_ones_are_refused(
     assert (code, len(results)) == (0, 6)
     assert [count_starts(run.folder) for run in results] == [1] * 6
     changed = more._replace(points=(Point("low", {RATE: 1.5}), *more.points[1:]))
-    with pytest.raises(UserError, match="another point 'low': .*rate is 1.0 there"):
+    with pytest.raises(UserError, match="another point 'low': .*rate is 1.0 in the"):
         run_sweep(changed, config, folder)
     with pytest.raises(
         UserError, match="any more: 'third-0', 'third-1'; put them back"
@@ -78,9 +78,9 @@ def test_a_complete_run_is_not_replaced_unless_its_folder_is_deleted(
     with pytest.raises(UserError) as caught:
         run_sweep(changed, config, folder)
     assert str(caught.value) == (
-        f"{folder} holds another point 'low': {RATE} is 1.0 there and 1.5 here; keep "
-        "it, and give the new fields to a point with another name, or delete the "
-        f"complete {folder}/low, or choose another --workdir"
+        f"{folder} holds another point 'low': {RATE} is 1.0 in the journal and 1.5 in "
+        "this command; keep it, and give the new fields to a point with another name, "
+        f"or delete the complete {folder}/low, or choose another --workdir"
     )
     for name in ("low", "high"):
         shutil.rmtree(folder / name)
@@ -126,15 +126,15 @@ def test_a_folder_of_another_sweep_is_refused(stub, config, tmp_path, monkeypatc
             run_sweep(sweep, config, folder)
         assert "\n" not in str(caught.value)
 
-    refuses("another sweep: base is quickstart there", make_sweep(base="isbi"))
-    new = "steps is 5 here and not set there"
+    refuses("another sweep: base is quickstart in the journal", make_sweep(base="isbi"))
+    new = "steps is 5 in this command and not set in the journal"
     refuses(f"another sweep: --config.{new}", make_sweep(given={"steps": 5}))
     refuses(f"every run: {new}", make_sweep(fields={"steps": 5}))
     space = {RATE: {"name": "uniform", "low": 0.1, "high": 1.0}}
     refuses("another sweep", make_sweep(points=(), space=space))
     other = copy.deepcopy(config)
     other.batch_size = 16
-    changed = "quickstart differs from that of the sweep: batch_size is 8 there and 16"
+    changed = "quickstart differs from that of the sweep: batch_size is 8 in the journ"
     refuses(changed, make_sweep(), other)
     monkeypatch.setattr("unet_jax.run.sweeping.plan.hash_code", lambda: "0")
     refuses("the code of unet_jax differs from that of the sweep", make_sweep())
@@ -206,5 +206,5 @@ def test_all_runs_of_a_changed_point_are_named(stub, config, tmp_path):
 
 def test_the_runs_of_a_cross_validation_are_another_sweep(stub, config, tmp_path):
     run_sweep(make_sweep(kind="cross-validation"), config, tmp_path / "sweep")
-    with pytest.raises(UserError, match=r"kind is cross-validation there and points"):
+    with pytest.raises(UserError, match="kind is cross-validation in the jou"):
         run_sweep(make_sweep(), config, tmp_path / "sweep")

@@ -72,7 +72,7 @@ def evaluate_folds(
 
     Raises:
       UserError: a fold has no checkpoint, or has another config; or an image is a test
-        image of two folds.
+        image of two folds; or `predictions/` is a link.
     """
     runs = find_runs(workdir)
     run_folder.create_or_check(runs[0], config)
@@ -83,6 +83,7 @@ def evaluate_folds(
     if get_metadata(opened[0])["preprocessing"]["samples"]:
         raise UserError(f"{workdir} holds generators, whose images have no truth")
     scored: list[ScoredFold] = []
+    run_folder.check_no_link(workdir / FOLDER, "an evaluation")
     run_folder.create(workdir / FOLDER, "output")
     predictions = PredictionFiles(workdir / FOLDER)
     with show_progress("evaluating folds", len(runs), silent=True) as report:

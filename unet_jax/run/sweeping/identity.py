@@ -95,11 +95,11 @@ def check_same(
         )
     configs = (_read_config(side["config"], place) for side in (identity, mine))
     if differences := run_config.list_differences(*configs):
-        field, there, here = differences[0]
+        field, before, now = differences[0]
         raise UserError(
             f"{place}: {mine['base']} differs from that of the {kind}: {field} is "
-            f"{shorten(there, 60)} there and {shorten(here, 60)} here; use the same "
-            "file, or choose another --workdir"
+            f"{shorten(before, 60)} in the journal and {shorten(now, 60)} in this "
+            "command; use the same file, or choose another --workdir"
         )
 
 
@@ -113,7 +113,7 @@ def compare(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     name = next(k for k in {**old, **new} if old.get(k) != new.get(k))
     before, now = (shorten(side.get(name, ""), 60) for side in (old, new))
     if name not in old:
-        return f"{name} is {now} here and not set there"
+        return f"{name} is {now} in this command and not set in the journal"
     if name not in new:
-        return f"{name} is {before} there and not set here"
-    return f"{name} is {before} there and {now} here"
+        return f"{name} is {before} in the journal and not set in this command"
+    return f"{name} is {before} in the journal and {now} in this command"
