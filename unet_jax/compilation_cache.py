@@ -59,9 +59,9 @@ def enable() -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         warn(
-            f"compiled programs cannot be kept in {folder} "
-            f"({one_line(error)}), so every start compiles them again; name a folder "
-            "with JAX_COMPILATION_CACHE_DIR"
+            f"compiled programs cannot be kept in {folder} ({one_line(error)}), so "
+            "every start compiles them again; name a folder with "
+            "JAX_COMPILATION_CACHE_DIR"
         )
         return
     if given:

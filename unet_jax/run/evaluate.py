@@ -185,8 +185,8 @@ def _print_results(
     selection_score = run_folder.read_selection_score(first.run, config)
     if first.metadata["scores"].get(selection_score, 0) is None:
         logs.warn(
-            f"{selection_score} is undefined in every checkpoint; that of "
-            f"step {first.step} is scored"
+            f"{selection_score} is undefined in every checkpoint; that of step "
+            f"{first.step} is scored"
         )
     source = f"checkpoint of step {first.step}"
     if others:

@@ -75,7 +75,7 @@ def _merge_arrays(fresh: Any, loaded: dict[str, np.ndarray]) -> Any:
         logs.say(f"not loaded, with random initial values: {listing(kept)}")
     if share < MIN_SHARE:
         logs.warn(
-            "most of the network has random initial values; start from a run "
-            "with the same config.model"
+            "most of the network has random initial values; start from a run with "
+            "the same config.model"
         )
     return merged

@@ -146,8 +146,8 @@ def lock(workdir: Path) -> Iterator[None]:
             ) from None
         except OSError as error:
             warn(
-                f"{workdir / LOCK} cannot be locked ({one_line(error)}), so a "
-                "second process that trains in this folder will not be noticed"
+                f"{workdir / LOCK} cannot be locked ({one_line(error)}), so a second "
+                "process that trains in this folder will not be noticed"
             )
         yield
 
@@ -200,8 +200,8 @@ def check_no_link(path: Path, what: str) -> None:
     """Raises UserError if a path is a link, through which `what` would write."""
     if path.is_symlink():
         raise UserError(
-            f"{path} is a symbolic link, and {what} would change what it names; replace "
-            "it by a copy, or link the whole run folder instead"
+            f"{path} is a symbolic link, and {what} would change what it names; "
+            "replace it by a copy, or link the whole run folder instead"
         )
 
 

@@ -62,7 +62,7 @@ def select_scores(
     scores: Scores = evaluation.scores if evaluation else {selection_score: None}
     if scores.get(selection_score, 0) is None:
         logs.warn(
-            f"{selection_score} is undefined at step {step}; this checkpoint "
-            "is the best only if no other has a score"
+            f"{selection_score} is undefined at step {step}; this checkpoint is "
+            "the best only if no other has a score"
         )
     return scores

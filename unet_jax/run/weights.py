@@ -102,8 +102,8 @@ def _say_differences(imported: Imported, config: ConfigDict) -> None:
             other[f"model.{key}"] = value
     if other:
         logs.warn(
-            "config.model has other options than this network; to use all of "
-            f"it, set {format_flags(other)}"
+            "config.model has other options than this network; to use all of it, "
+            f"set {format_flags(other)}"
         )
     normalize = architecture.fields.get("normalize")
     if normalize and to_plain(config.normalize) != normalize:

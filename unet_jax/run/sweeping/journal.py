@@ -165,8 +165,8 @@ class AppendLock:
             raise
         if removed:
             warn(
-                f"{self._path}: removed an incomplete record at its end; what "
-                "it recorded is done again"
+                f"{self._path}: removed an incomplete record at its end; what it "
+                "recorded is done again"
             )
         return taken
 
