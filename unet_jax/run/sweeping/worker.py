@@ -10,7 +10,7 @@ from pathlib import Path
 from unet_jax import logs
 from unet_jax.errors import UserError
 from unet_jax.progress import ReportProgress
-from unet_jax.run.sweeping.files import PICTURES, TABLE, WORDS
+from unet_jax.run.sweeping.files import FIGURE, RESULTS_CSV, RESULTS_MD
 from unet_jax.run.sweeping.plan import Plan
 from unet_jax.run.sweeping.presence import Presence
 from unet_jax.run.sweeping.results import (
@@ -104,15 +104,15 @@ class Worker:
         with self._study.lock():
             self._results = results = self._study.list_results()
             files = {
-                TABLE: make_csv(self._plan, results).encode(),
-                WORDS: make_markdown(self._plan, results).encode(),
+                RESULTS_CSV: make_csv(self._plan, results).encode(),
+                RESULTS_MD: make_markdown(self._plan, results).encode(),
             }
             if any(result.scores for result in results):
                 # late: matplotlib loads only when a figure is drawn
                 from unet_jax.run.sweeping.figure import draw_figure
 
                 title = self._workdir.name
-                files[PICTURES] = draw_figure(self._plan, results, title)
+                files[FIGURE] = draw_figure(self._plan, results, title)
             for name, content in files.items():
                 logs.write_file(self._output / name, content)
         return results
