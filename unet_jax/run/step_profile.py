@@ -17,8 +17,8 @@ def check_span(span: Sequence[int], steps: int) -> None:
     """Raises UserError if a span begins after the last step of a run."""
     if span and span[0] > steps:
         raise UserError(
-            f"config.profile={tuple(span)} begins after the last step; config.steps is "
-            f"{steps}"
+            f"config.profile={tuple(span)} begins after the last step; choose steps up "
+            f"to {steps}, or raise config.steps"
         )
 
 

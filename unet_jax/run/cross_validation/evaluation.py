@@ -76,7 +76,10 @@ def evaluate_folds(
         run_folder.create_or_check(run, of_fold)
     opened = open_runs(config, runs)
     if get_metadata(opened[0])["preprocessing"]["samples"]:
-        raise UserError(f"{workdir} holds generators, whose images have no truth")
+        raise UserError(
+            f"{workdir} holds generators, whose images have no truth; use "
+            f"--mode=sample --workdir={runs[0]}"
+        )
     scored: list[ScoredFold] = []
     run_folder.create(workdir / PREDICTIONS, "output")
     predictions = PredictionFiles(workdir / PREDICTIONS)

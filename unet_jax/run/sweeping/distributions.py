@@ -81,7 +81,7 @@ def choice(*, values: tuple) -> Distribution:
 
 def _check_order(low: float, high: float) -> None:
     if not low < high:
-        raise UserError(f"low={low} must be below high={high}")
+        raise UserError(f"low={low} must be below high={high}; swap them or change one")
 
 
 def _round(value: float, low: float, high: float) -> float:
