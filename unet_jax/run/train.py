@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -140,30 +141,26 @@ def _run_steps(
             log.advance(step)
 
             stop = stopping.should_stop(received, step)
-            evaluating = step % config.eval_every == 0 or step == config.steps
-            logging = evaluating or step % config.log_every == 0
-            saving = evaluating or stop or step % config.checkpoint_every == 0
-            if logging or saving:
+            due = _find_due(config, step, stop=stop)
+            if due.log or due.save:
                 waiting.fetch()
                 if waiting.count_skipped_in_a_row() >= config.max_bad_steps:
                     skipped = waiting.list_skipped(step)[-1]
                     raise _explain_stop(
                         parts, state, key, skipped, saver.checkpoints, workdir
                     )
-            if logging:
+            if due.log:
                 speed = clock.measure_speed() or first_speed
-                log.write_scalars(step, waiting.summarize(parts.schedule, step, speed))
-                if line := waiting.describe_skipped(step):
-                    logs.say(line)
-                waiting.clear()
+                _write_scalars(log, waiting, parts, step, speed)
+            if not due.save:
+                continue
             with clock.pause():
                 evaluation = None
-                if evaluating:
+                if due.evaluation:
                     first = step - start <= config.eval_every
                     evaluation = validate(parts, state, step, log, first=first)
-                if saving:
-                    saver.save(state, step, waiting, evaluation, validated=evaluating)
-            if saving and jax.process_count() == 1:
+                saver.save(state, step, waiting, evaluation, validated=due.evaluation)
+            if jax.process_count() == 1:
                 stop = bool(received)  # a signal may have come during the evaluation
             if stop:
                 log.say_times()
@@ -171,6 +168,38 @@ def _run_steps(
                 return stopping.exit_code(received)
         log.say_times()
     return 0
+
+
+def _write_scalars(
+    log: TrainingLog,
+    waiting: StepScalars,
+    parts: TrainingParts,
+    step: int,
+    speed: float | None,
+) -> None:
+    """Writes the waiting scalars as a line of the log, and names skipped steps."""
+    log.write_scalars(step, waiting.summarize(parts.schedule, step, speed))
+    if line := waiting.describe_skipped(step):
+        logs.say(line)
+    waiting.clear()
+
+
+class _Due(NamedTuple):
+    """The work after a step. An evaluated or last state is also saved."""
+
+    log: bool
+    evaluation: bool
+    save: bool
+
+
+def _find_due(config: ConfigDict, step: int, *, stop: bool) -> _Due:
+    """Returns the work after a step; `stop` is True if the run stops after it."""
+    evaluation = step % config.eval_every == 0 or step == config.steps
+    return _Due(
+        log=evaluation or step % config.log_every == 0,
+        evaluation=evaluation,
+        save=evaluation or stop or step % config.checkpoint_every == 0,
+    )
 
 
 def _say_sizes(config: ConfigDict, parts: TrainingParts, key: jax.Array) -> None:
