@@ -218,7 +218,9 @@ def load_config(source: str) -> ConfigDict:
     file, argument = split_argument(find_config(source))
     names = runpy.run_path(file)
     if "get_config" not in names:
-        raise UserError(f"{file} has no function get_config()")
+        raise UserError(
+            f"{file} has no function get_config(); define one that returns a ConfigDict"
+        )
     config = names["get_config"](*([argument[1:]] if argument else []))
     _check_is_config(config, source)
     return config

@@ -29,7 +29,7 @@ with warnings.catch_warnings():  # in a notebook, tqdm asks for widgets
 ENABLED = "jax_enable_compilation_cache"  # options of JAX
 DIRECTORY = "jax_compilation_cache_dir"
 LIMIT = "jax_persistent_cache_min_compile_time_secs"
-FOLDER = "compiled"  # in the folder of this package, in the user's cache folder
+COMPILED = "compiled"  # in the folder of this package, in the user's cache folder
 MAX_BYTES = 2**30  # of all files; a training step of quickstart has about 1 MB
 MIN_SECONDS = 0.05  # of compilation; smaller programs are compiled again
 CPU_LINES = ("model name", "flags", "CPU implementer", "CPU part", "Features")
@@ -76,7 +76,7 @@ def find_folder() -> Path:
     """Returns the default folder of this version of JAX on this kind of CPU."""
     cpu = hashlib.sha256(describe_cpu().encode()).hexdigest()[:12]
     version = f"jaxlib-{__version__}-{cpu}"
-    return Path(pooch.os_cache("unet_jax")) / FOLDER / version
+    return Path(pooch.os_cache("unet_jax")) / COMPILED / version
 
 
 def describe_cpu() -> str:

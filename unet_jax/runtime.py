@@ -252,7 +252,7 @@ def _count_cpus() -> int:
 
 
 def _describe_versions() -> dict[str, str]:
-    """Returns what a check holds for, besides the graph itself."""
+    """Returns the versions and the machine for which a check is valid."""
     import onnxruntime
 
     return {

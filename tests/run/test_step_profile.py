@@ -61,7 +61,7 @@ def test_a_wrong_span_is_refused(span):
 def test_a_span_after_the_last_step_is_refused():
     check_span((10, 15), steps=10)
     check_span((), steps=10)
-    with pytest.raises(UserError, match="the last step; config.steps is 9"):
+    with pytest.raises(UserError, match="the last step; choose steps up to 9"):
         check_span((10, 15), steps=9)
 
 

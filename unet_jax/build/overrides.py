@@ -154,7 +154,10 @@ def explain(error: Exception, argv: list[str]) -> str | None:
             "--config=FILE.py:ARGUMENT"
         )
     if "'get_config'" in text:
-        return f"{argv[1]} has no function get_config()"
+        return (
+            f"{argv[1]} has no function get_config(); define one that returns a "
+            "ConfigDict"
+        )
     if whole := next((p for p in paths if p.endswith("]")), None):
         return (
             f"{whole}: an element cannot be set by itself; give the whole tuple, or a "

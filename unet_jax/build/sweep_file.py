@@ -215,7 +215,10 @@ def check_names(names: Sequence[Any]) -> None:
                 f"point {name!r} cannot name a folder; use letters, digits, - and _"
             )
         if len(name.encode(errors="replace")) > MOST_BYTES:
-            raise UserError(f"point {name[:40]!r}... is longer than {MOST_BYTES} bytes")
+            raise UserError(
+                f"point {name[:40]!r}... is longer than {MOST_BYTES} bytes; shorten "
+                "the name"
+            )
         if names.count(name) > 1:
             raise UserError(f"two points have the name {name!r}; rename one")
 

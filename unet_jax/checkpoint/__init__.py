@@ -7,8 +7,8 @@ the validation scores, and checksums. A part is verified whenever it is loaded.
 """
 
 from unet_jax.checkpoint.checkpoints import (
+    CHECKPOINTS,
     DAMAGED,
-    FOLDER,
     Checkpoints,
     check_trained,
     clean,
@@ -26,7 +26,7 @@ from unet_jax.checkpoint.folds import (
 
 __all__ = [
     "DAMAGED",
-    "FOLDER",
+    "CHECKPOINTS",
     "FOLDS_FILE",
     "JOURNAL",
     "Checkpoints",

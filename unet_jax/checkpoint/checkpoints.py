@@ -24,7 +24,7 @@ from unet_jax.checkpoint.folds import find_runs, holds_folds, holds_sweep
 from unet_jax.checkpoint.state_parts import split_state
 from unet_jax.errors import UserError
 
-FOLDER, DAMAGED = "checkpoints", "damaged"
+CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 STEP = "0|[1-9][0-9]{0,17}"  # the name of a checkpoint
 LATEST = 2  # checkpoints that are kept besides the best
 REMOVED = ".removed-"  # starts the name of a checkpoint that is being removed
@@ -49,7 +49,8 @@ class Checkpoints:
     ) -> None:
         silence_orbax()
         self._workdir = workdir
-        self._folder = (workdir / FOLDER).absolute()  # Orbax needs an absolute path
+        # Orbax needs an absolute path
+        self._folder = (workdir / CHECKPOINTS).absolute()
         self._selection_score = selection_score
         self._warn = warn
         self._saving: tuple[int, dict[str, Any], Callable[[], None]] | None = None
@@ -220,13 +221,13 @@ class Checkpoints:
 
 def list_steps(workdir: Path) -> list[int]:
     """Returns the steps of the complete checkpoints of a run folder, in order."""
-    names = [path.name for path in (workdir / FOLDER).glob("*")]
+    names = [path.name for path in (workdir / CHECKPOINTS).glob("*")]
     return sorted(int(name) for name in names if re.fullmatch(STEP, name))
 
 
 def clean(workdir: Path) -> None:
     """Removes what interrupted saves and removals have left in a run folder."""
-    for path in (workdir / FOLDER).glob("*"):
+    for path in (workdir / CHECKPOINTS).glob("*"):
         if ".orbax-checkpoint-tmp" in path.name or path.name.startswith(REMOVED):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -240,7 +241,7 @@ def check_trained(workdir: Path) -> None:
         )
     if not list_steps(workdir):
         if holds_sweep(workdir):
-            runs = sorted(path.parent for path in workdir.glob(f"*/{FOLDER}"))
+            runs = sorted(path.parent for path in workdir.glob(f"*/{CHECKPOINTS}"))
             example = f", such as {runs[0]}" if runs else ""
             raise UserError(
                 f"{workdir} holds the runs of a sweep; name one of them{example}"
@@ -267,7 +268,7 @@ def load_newest_metadata(workdir: Path) -> dict[str, Any]:
         raise UserError(f"{workdir} {lacks}; name the folder of a trained run")
     for step in reversed(steps):
         try:
-            return load_metadata(workdir / FOLDER / str(step))
+            return load_metadata(workdir / CHECKPOINTS / str(step))
         except DamagedCheckpointError as error:
             if step == steps[0]:
                 raise _report_none_sound(error) from error
@@ -288,7 +289,7 @@ def _set_aside(workdir: Path, step: int) -> None:
         while target.exists():
             target = target.with_name(f"{target.name}_")
         target.parent.mkdir(exist_ok=True)
-        (workdir / FOLDER / str(step)).rename(target)
+        (workdir / CHECKPOINTS / str(step)).rename(target)
 
 
 def _remove(checkpoint: Path) -> None:

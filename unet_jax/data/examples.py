@@ -118,8 +118,7 @@ def prepare_examples(
       UserError: the source is empty. When an example is loaded: its record is invalid;
         the message names the source and the record.
     """
-    if not source.length:
-        raise UserError(f"{source.name} holds no records")
+    _check_not_empty(source)
 
     def with_truth(example: Example) -> Example:
         ids = _exclusive_ids(example)  # before a task makes channels of the classes
@@ -173,8 +172,7 @@ def prepare_unlabelled(
     Raises:
       UserError: as in `prepare_examples`.
     """
-    if not source.length:
-        raise UserError(f"{source.name} holds no records")
+    _check_not_empty(source)
     axes = like["image"].ndim - 1
     arrays = {k: v for k, v in like.items() if isinstance(v, np.ndarray)}
     spatial_names = [name for name in list_spatial(like) if name != "image"]
@@ -192,6 +190,12 @@ def prepare_unlabelled(
         return {k: _read_only(v) for k, v in example.items()}
 
     return Examples(load, source.length, memory or MemoryBudget(0))
+
+
+def _check_not_empty(source: Source) -> None:
+    """Raises UserError if a source has no records."""
+    if not source.length:
+        raise UserError(f"{source.name} holds no records; name a data set with images")
 
 
 def _load_record(

@@ -162,13 +162,20 @@ def forward(
     key: jax.Array,
     **inputs: Any,
 ) -> tuple[Any, Any]:
-    """Applies the network in training mode, with `image` and `seed` of a batch.
+    """Applies the network in training mode.
 
-    `stats` are the running statistics of batch norm, and `inputs` further inputs of the
-    network.
+    Args:
+      parts: the ingredients.
+      params: the parameters of the network.
+      stats: the running statistics of batch norm.
+      batch: the images, `image f32[B, *S, C]`, and their seeds, `seed u32[B]`.
+      key: the key of the run; that of the dropout is derived from it.
+      **inputs: further inputs of the network, such as `time`.
 
     Returns:
-      The output and the new running statistics.
+      The output and the new running statistics. The output is `f32[B, *S, C']`, with a
+      smaller S for VALID padding, or a tuple of one for each level with deep
+      supervision.
     """
     output, updates = parts.model.apply(
         {"params": params, "batch_stats": stats},
@@ -238,7 +245,19 @@ def apply_gradients(
     """Updates the state with gradients that are averaged over replicas.
 
     After t updates the decay of the moving average is at most (1 + t) / (10 + t), so
-    that the average soon forgets the random initialisation.
+    that the average soon forgets the random initialisation. This is the usual warm-up,
+    that of `num_updates` in TensorFlow's `ExponentialMovingAverage`.
+
+    Args:
+      parts: the ingredients.
+      state: the state before the step.
+      loss: `f32[]`, the mean loss.
+      stats: the new running statistics of batch norm.
+      grads: the gradients, a tree like `state.params`.
+
+    Returns:
+      The next state, and the scalars `loss`, `grad_norm` and `param_norm`, each
+      `f32[]`. The norms are those of the gradients and of the new parameters.
     """
     updates, opt_state = parts.tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

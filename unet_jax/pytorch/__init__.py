@@ -1,8 +1,8 @@
 """Brings weights of PyTorch programs in, without PyTorch and without running code.
 
-A checkpoint is read as data (`checkpoint_file.py`, `unpickling.py`). The names and
-shapes of its tensors tell its network (`recognition.py`); each architecture has a file
-that says which of our variables its tensors become.
+A checkpoint is read as data (`checkpoint_file.py`, `unpickling.py`). The network is
+recognised by the names and shapes of its tensors (`recognition.py`). Each architecture
+has a file that says which of our variables its tensors become.
 """
 
 from unet_jax.pytorch.architecture import Architecture

@@ -43,13 +43,13 @@ class Architecture(NamedTuple):
       name: of the program and of the network, for messages.
       model: the keys of `config.model` of the same network.
       layers: all of its tensors that are read.
-      axes: the number of spatial axes; 0 if the tensors do not tell.
+      axes: the number of spatial axes; 0 if the tensors do not show it.
       channels: of the images.
       outputs: of the network; 0 for an encoder alone.
       ignored: beginnings of the names of tensors that are left out.
       constants: variables that the other network does not have.
       fields: further fields of the config, by name.
-      assumed: what the tensors do not tell, in words, for the user.
+      assumed: properties that the tensors do not show, in words, for the user.
     """
 
     name: str

@@ -1,8 +1,9 @@
 """The BasicUNet of MONAI, for images and volumes, with transposed convolutions.
 
 The names of the tensors are those of `monai.networks.nets.BasicUNet`. The slope of its
-LeakyReLU is not among the tensors; the default of MONAI, 0.1, is assumed. Nor do the
-tensors tell instance norm, the default, from group norm.
+LeakyReLU is not among the tensors; the default of MONAI, 0.1, is assumed. The tensors
+do not show whether the norm is instance or group norm; instance norm, the default, is
+assumed.
 """
 
 from collections.abc import Iterator, Mapping

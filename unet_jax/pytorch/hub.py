@@ -74,10 +74,14 @@ def download(source: str) -> Path:
         ) from error
     except HFValidationError as error:
         raise UserError(
-            f"{name!r} is no name of a repository ({one_line(error)})"
+            f"{name!r} is no name of a repository ({one_line(error)}); write "
+            f"{PREFIX}OWNER/NAME"
         ) from error
     except OSError as error:
-        raise UserError(f"{name} cannot be downloaded ({one_line(error)})") from error
+        raise UserError(
+            f"{name} cannot be downloaded ({one_line(error)}); try again, or download "
+            f"its {FILE} elsewhere and name the file"
+        ) from error
 
 
 def _check_reachable(endpoint: str, name: str) -> None:

@@ -137,7 +137,10 @@ def read_network(used: Configuration, order: tuple[int, ...]) -> Network:
         )
     kernels = tuple(_read_sizes(each, order) for each in given.kernel_sizes)
     if even := [k for k in kernels if any(n % 2 == 0 for n in k)]:
-        raise UserError(f"its kernel {even[0]} is even, which is not supported")
+        raise UserError(
+            f"its kernel {even[0]} is even, which is not supported; train nnU-Net with "
+            "odd kernels"
+        )
     norm = (given.norm_op or "").rpartition(".")[2][: -len("2d")]
     slope = (given.nonlin_kwargs or {}).get("negative_slope", 0.01)
     return Network(
@@ -177,7 +180,10 @@ def _check_supported(given: _Arguments) -> None:
     }
     for name, unsupported in wrong.items():
         if unsupported:
-            raise UserError(f"its network has {name}, which is not supported")
+            raise UserError(
+                f"its network has {name}, which is not supported; train nnU-Net with "
+                "its default network"
+            )
 
 
 def _read_sizes(value: Any, order: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from unet_jax import data, logs, parallel
 from unet_jax.build import binding, field_checks
 from unet_jax.build.dataset import list_test_ids, load_splits
 from unet_jax.build.sweep_file import Point, Sweep
-from unet_jax.checkpoint import FOLDER, FOLDS_FILE, JOURNAL, find_runs, holds_folds
+from unet_jax.checkpoint import CHECKPOINTS, FOLDS_FILE, JOURNAL, find_runs, holds_folds
 from unet_jax.data.folders.cache import SURVEY_FILE
 from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, prefix_errors
@@ -174,7 +174,7 @@ def _check_folder(workdir: Path, names: list[str]) -> None:
     owners = {
         run_folder.SCORES: "a run",
         run_config.CONFIG: "a run",
-        FOLDER: "a run",
+        CHECKPOINTS: "a run",
         JOURNAL: "a sweep",
     }
     for file, owner in owners.items():

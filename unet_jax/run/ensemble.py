@@ -138,7 +138,7 @@ def find_leaks(
 ) -> str | None:
     """Returns a warning if a member may have trained on test images of the first run.
 
-    The names of the images tell, if the member has a split.json. Otherwise both runs
+    If the member has a split.json, the ids of the images decide. Otherwise both runs
     must have the same data set with the same options.
 
     Args:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from unet_jax import logs, pictures
 from unet_jax.build.evaluation import EvaluationParts
-from unet_jax.checkpoint import FOLDER
+from unet_jax.checkpoint import CHECKPOINTS
 from unet_jax.metrics.calibration import tabulate_reliability
 from unet_jax.progress import show_progress
 from unet_jax.run import reporting, run_config, run_folder
@@ -26,7 +26,7 @@ def make_content(
     step = circumstances.step
     content = {
         "step": step,
-        "checkpoint": None if step is None else f"{FOLDER}/{step}",
+        "checkpoint": None if step is None else f"{CHECKPOINTS}/{step}",
         "images": len(evaluation.per_image),
         **evaluation.scores,
         "predict": run_config.config_to_json(config)["predict"],

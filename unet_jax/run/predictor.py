@@ -351,7 +351,10 @@ class Predictor:
             ) from error
         shape = image.shape
         if image.dtype.kind not in "buif":
-            raise UserError(f"the image must be an array of numbers, not {image.dtype}")
+            raise UserError(
+                f"the image must be an array of numbers, not {image.dtype}; convert it "
+                "to integers or floats"
+            )
         axes = self.setup.preprocessing["spatial_axes"]
         channels = self.setup.preprocessing["channels"]
         if image.ndim == axes:
@@ -367,7 +370,10 @@ class Predictor:
             )
         image = convert(image)
         if not image.size:
-            raise UserError(f"the image has no pixels: its shape is {image.shape}")
+            raise UserError(
+                f"the image has no pixels: its shape is {image.shape}; pass an image "
+                "with pixels"
+            )
         if not np.isfinite(image).all():
             raise UserError("the image has NaN or infinite pixels; replace them")
         return image

@@ -16,8 +16,8 @@ from unet_jax.build.checks import get_selection_score_name
 from unet_jax.build.fields import from_plain
 from unet_jax.build.preprocessing import Preprocessing, check_preprocessing
 from unet_jax.checkpoint import (
+    CHECKPOINTS,
     DAMAGED,
-    FOLDER,
     Checkpoints,
     holds_folds,
     holds_sweep,
@@ -190,8 +190,8 @@ def check_links(workdir: Path) -> None:
 
     The run folder itself may be a link: the user named it.
     """
-    folder = workdir / FOLDER
-    folders = folder, workdir / DAMAGED, workdir / step_profile.FOLDER
+    folder = workdir / CHECKPOINTS
+    folders = folder, workdir / DAMAGED, workdir / step_profile.PROFILE
     for path in (*folders, *folder.glob("*")):
         check_no_link(path, "training")
 

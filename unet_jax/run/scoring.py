@@ -45,7 +45,15 @@ FAILED = -1  # the index of a prediction that is not finite
 
 
 class ImageMeasures(NamedTuple):
-    """The measures of one image, one array for each metric."""
+    """The measures of one image.
+
+    Attributes:
+      index: of the image in its split; `FAILED` if its prediction is not finite.
+      id: of the image; the error if its prediction is not finite.
+      loss: of the image; None if it is undefined.
+      measures: an `f64` or `i64` array for each metric, and then for each measure that
+        `Evaluation.extra` names. Its shape is the same for every image.
+    """
 
     index: int
     id: str
@@ -112,6 +120,10 @@ def score_images(
       as_predicted: True to apply the test-time augmentation and the post-processing of
         `config.predict`; False to score the output of the networks alone.
       on_case: is called for each image of this process.
+
+    Raises:
+      NonFinitePredictionError: the prediction of an image is not finite; all processes
+        raise the error.
     """
     functions = [metric.measure for _, metric in parts.metrics]
     keys = frozenset(examples[0])  # all examples of a split have the same

@@ -10,15 +10,15 @@ from unet_jax.errors import UserError
 from unet_jax.logs import say, warn
 from unet_jax.text import one_line
 
-FOLDER = "profile"  # in the run folder
+PROFILE = "profile"  # in the run folder
 
 
 def check_span(span: Sequence[int], steps: int) -> None:
     """Raises UserError if a span begins after the last step of a run."""
     if span and span[0] > steps:
         raise UserError(
-            f"config.profile={tuple(span)} begins after the last step; config.steps is "
-            f"{steps}"
+            f"config.profile={tuple(span)} begins after the last step; choose steps up "
+            f"to {steps}, or raise config.steps"
         )
 
 
@@ -35,7 +35,7 @@ class StepProfile:
         self._first, self._last = span or (0, 0)
         if jax.process_index() != 0:
             self._first, self._last = 0, 0
-        self._folder = workdir / FOLDER
+        self._folder = workdir / PROFILE
         self._running = False
         if span and self._last <= taken:
             say(f"no profile: the run has already taken the steps {tuple(span)}")

@@ -13,7 +13,13 @@ from unet_jax.errors import UserError
 from unet_jax.progress import show_progress
 from unet_jax.run import run_folder, stopping
 from unet_jax.run.sweeping import presence
-from unet_jax.run.sweeping.files import LOGS, PICTURES, TABLE, WORDS, check_folder
+from unet_jax.run.sweeping.files import (
+    FIGURE,
+    LOGS,
+    RESULTS_CSV,
+    RESULTS_MD,
+    check_folder,
+)
 from unet_jax.run.sweeping.plan import (
     Plan,
     find_equal_points,
@@ -129,7 +135,7 @@ def run_sweep(
         logs.say(f"stopped; the same command continues the {plan.kind} in {workdir}")
         return stopping.exit_code(received), results
     _print_table(plan, results)
-    logs.say(f"wrote {output or workdir}/: {TABLE}, {WORDS}, {PICTURES}")
+    logs.say(f"wrote {output or workdir}/: {RESULTS_CSV}, {RESULTS_MD}, {FIGURE}")
     return int(any(result.state == "failed" for result in results)), results
 
 

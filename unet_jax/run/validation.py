@@ -25,7 +25,7 @@ def validate(
         named them.
 
     Returns:
-      None if a prediction is not finite; the run goes on.
+      The evaluation; None if a prediction is not finite, and the run goes on.
     """
     members = [parts.evaluation.method.variables(state)]
     try:

@@ -28,7 +28,7 @@ class PageGroups(NamedTuple):
     Attributes:
       paths: the image files, in order: those outside a series, then series by series.
       group: of each file; a file that belongs to no other is a group of its own.
-      named: the groups of names; None if the names do not tell.
+      named: the groups of names; None if the names give no grouping.
       neighbours: the similarity of consecutive files.
       consecutive: pairs of files that follow each other in a series.
     """

@@ -78,11 +78,14 @@ def find_series(paths: Sequence[Path], folders: Sequence[str]) -> list[list[int]
 def find_named_groups(
     paths: Sequence[Path], folders: Sequence[str]
 ) -> NamedGroups | None:
-    """Finds files that seem to show the same subject; None if the names do not tell.
+    """Finds files that seem to show the same subject.
 
     Args:
       paths: the files.
       folders: of each file; several folders are taken for several subjects.
+
+    Returns:
+      The groups; None if the names give no grouping.
     """
     bodies, suffix = _cut_suffix([files.stem(path) for path in paths])
     cut = _cut_places(bodies)

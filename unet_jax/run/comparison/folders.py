@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from unet_jax.checkpoint import FOLDER, holds_folds
+from unet_jax.checkpoint import CHECKPOINTS, holds_folds
 from unet_jax.errors import UserError
 from unet_jax.logs import say
 from unet_jax.run.run_config import CONFIG
@@ -56,7 +56,9 @@ def _is_glob(path: Path) -> bool:
 
 
 def _holds_run(path: Path) -> bool:
-    return (path / CONFIG).is_file() or (path / FOLDER).is_dir() or holds_folds(path)
+    return (
+        (path / CONFIG).is_file() or (path / CHECKPOINTS).is_dir() or holds_folds(path)
+    )
 
 
 def _match_glob(pattern: Path) -> list[Path]:

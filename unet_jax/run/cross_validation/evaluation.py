@@ -17,7 +17,7 @@ from unet_jax.progress import show_progress
 from unet_jax.run import provenance, run_folder
 from unet_jax.run.cases import PredictedExample, predict_examples
 from unet_jax.run.cross_validation.folds import check_test_images, set_fold
-from unet_jax.run.cross_validation.prediction_files import FOLDER, PredictionFiles
+from unet_jax.run.cross_validation.prediction_files import PREDICTIONS, PredictionFiles
 from unet_jax.run.ensemble import (
     Member,
     find_leaks,
@@ -81,11 +81,14 @@ def evaluate_folds(
         run_folder.create_or_check(run, of_fold)
     opened = open_runs(config, runs)
     if get_metadata(opened[0])["preprocessing"]["samples"]:
-        raise UserError(f"{workdir} holds generators, whose images have no truth")
+        raise UserError(
+            f"{workdir} holds generators, whose images have no truth; use "
+            f"--mode=sample --workdir={runs[0]}"
+        )
     scored: list[ScoredFold] = []
-    run_folder.check_no_link(workdir / FOLDER, "an evaluation")
-    run_folder.create(workdir / FOLDER, "output")
-    predictions = PredictionFiles(workdir / FOLDER)
+    run_folder.check_no_link(workdir / PREDICTIONS, "an evaluation")
+    run_folder.create(workdir / PREDICTIONS, "output")
+    predictions = PredictionFiles(workdir / PREDICTIONS)
     with show_progress("evaluating folds", len(runs), silent=True) as report:
         for run, of_fold, checkpoints in zip(runs, configs, opened, strict=True):
             preprocessing = get_metadata(checkpoints)["preprocessing"]
@@ -153,7 +156,7 @@ def _write_and_print(
     )
     for line in _tabulate_folds(folds):
         logs.say(line)
-    logs.say(f"wrote {workdir}/: {', '.join(files)}, {FOLDER}/")
+    logs.say(f"wrote {workdir}/: {', '.join(files)}, {PREDICTIONS}/")
 
 
 def _find_leak(fold: ScoredFold) -> str | None:

@@ -12,7 +12,7 @@ from unet_jax.data import files
 from unet_jax.data.files import ImageFile
 from unet_jax.run.cases import PredictedExample
 
-FOLDER = "predictions"
+PREDICTIONS = "predictions"
 RESULT = re.compile(r".+_(labels|values|probabilities|instances)\.[a-z.]+", re.DOTALL)
 
 

@@ -11,7 +11,7 @@ from unet_jax.export.onnx_session import open_onnx
 from unet_jax.run.exporting.job import Files, Job
 from unet_jax.run.exporting.samples import Samples, compare
 
-FOLDER = "web"
+WEB_FOLDER = "web"
 VERSION = 1  # of the keys that the page reads
 # By this name the page refuses the other model.onnx of an export, which normalises.
 INPUT = "normalized_image"
@@ -52,7 +52,7 @@ def write_page(job: Job, samples: Samples) -> Files:
     }
     image = {**job.description["input"], "name": INPUT}
     description = {**job.description, "input": image, "page": page}
-    name = f"{FOLDER}/model.onnx"
+    name = f"{WEB_FOLDER}/model.onnx"
     content = write_onnx(
         p,
         name_output(p),
@@ -68,5 +68,5 @@ def write_page(job: Job, samples: Samples) -> Files:
 
     difference = compare(name, predict, samples, job.precision)
     text = json.dumps(description, indent=1).encode()
-    contents = {name: content, f"{FOLDER}/model.json": text}
+    contents = {name: content, f"{WEB_FOLDER}/model.json": text}
     return Files(contents, difference, "onnxruntime")

@@ -15,7 +15,7 @@ from unet_jax.run.exporting.job import Files, Job
 from unet_jax.run.exporting.readme import TILES
 from unet_jax.run.exporting.samples import Samples, compare
 
-FOLDER = "bioimageio"
+BIOIMAGEIO_FOLDER = "bioimageio"
 COVER_SIZE = (640, 320)
 UNKNOWN = "unknown"  # the format needs an author
 
@@ -87,7 +87,7 @@ def write_zoo_model(job: Job, samples: Samples) -> Files:
     )
     text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
     files[zoo.DESCRIPTION] = text.encode()
-    contents = {f"{FOLDER}/{name}": data for name, data in files.items()}
+    contents = {f"{BIOIMAGEIO_FOLDER}/{name}": data for name, data in files.items()}
     return Files(contents, difference, "onnxruntime")
 
 

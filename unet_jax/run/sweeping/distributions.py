@@ -40,7 +40,11 @@ class Distribution(NamedTuple):
 
 
 def log_uniform(*, low: Positive, high: Positive) -> Distribution:
-    """Returns numbers whose logarithm is uniform, such as learning rates."""
+    """Returns numbers whose logarithm is uniform, such as learning rates.
+
+    Raises:
+      UserError: `low` is not below `high`.
+    """
     _check_order(low, high)
     return Distribution(
         (float(low), float(high)),
@@ -51,7 +55,11 @@ def log_uniform(*, low: Positive, high: Positive) -> Distribution:
 
 
 def uniform(*, low: float, high: float) -> Distribution:
-    """Returns uniform numbers; those of `integer` are whole."""
+    """Returns uniform numbers; those of `integer` are whole.
+
+    Raises:
+      UserError: `low` is not below `high`.
+    """
     _check_order(low, high)
     return Distribution(
         (float(low), float(high)),
@@ -60,7 +68,11 @@ def uniform(*, low: float, high: float) -> Distribution:
 
 
 def integer(*, low: int, high: int, step: Count = 1) -> Distribution:
-    """Returns uniform whole numbers: `low`, `low + step` and so on up to `high`."""
+    """Returns uniform whole numbers: `low`, `low + step` and so on up to `high`.
+
+    Raises:
+      UserError: `low` is not below `high`.
+    """
     _check_order(low, high)
     last = high - (high - low) % step
     return Distribution(
@@ -70,7 +82,11 @@ def integer(*, low: int, high: int, step: Count = 1) -> Distribution:
 
 
 def choice(*, values: tuple) -> Distribution:
-    """Returns one of several values of any type, each with the same probability."""
+    """Returns one of several values of any type, each with the same probability.
+
+    Raises:
+      UserError: there are fewer than two different values.
+    """
     texts = [to_text(value) for value in values]
     if len(set(texts)) < 2:
         raise UserError("values must have two different values or more")
@@ -81,7 +97,7 @@ def choice(*, values: tuple) -> Distribution:
 
 def _check_order(low: float, high: float) -> None:
     if not low < high:
-        raise UserError(f"low={low} must be below high={high}")
+        raise UserError(f"low={low} must be below high={high}; swap them or change one")
 
 
 def _round(value: float, low: float, high: float) -> float:

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from unet_jax.run.sweeping.plan import Plan
 from unet_jax.run.sweeping.results import TrialResult, group_by_point
 
-INCH = 2.6  # of a panel
-ROW = 0.28  # inches of a point
+PANEL_INCHES = 2.6
+ROW_INCHES = 0.28  # of a point
 
 
 def draw_figure(plan: Plan, results: Sequence[TrialResult], title: str) -> bytes:
@@ -38,8 +38,9 @@ def _draw_points(plan: Plan, results: Sequence[TrialResult]) -> Figure:
     """Draws a panel for each score: a dot for each seed, a line for the mean."""
     rows = group_by_point(plan, results)
     longest = max(len(row.point) for row in rows)
-    size = 0.08 * min(longest, 40) + INCH * len(plan.scores), 0.9 + ROW * len(rows)
-    figure = Figure(figsize=size, layout="constrained")
+    width = 0.08 * min(longest, 40) + PANEL_INCHES * len(plan.scores)
+    height = 0.9 + ROW_INCHES * len(rows)
+    figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(1, len(plan.scores), squeeze=False, sharey=True)[0]
     for panel, name, lower in zip(panels, plan.scores, plan.lower, strict=True):
         for place, row in enumerate(rows):
@@ -65,7 +66,8 @@ def _draw_search(plan: Plan, results: Sequence[TrialResult]) -> Figure:
     count = len(plan.space) + 1
     columns = min(count, 4)
     lines = -(-count // columns)
-    figure = Figure(figsize=(INCH * columns, INCH * lines), layout="constrained")
+    size = PANEL_INCHES * columns, PANEL_INCHES * lines
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     scores = [score for _, score in scored]
     best = list(itertools.accumulate(scores, min if lower else max))

@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
-from unet_jax.checkpoint import FOLDER, FOLDS_FILE, JOURNAL, holds_folds, list_steps
+from unet_jax.checkpoint import (
+    CHECKPOINTS,
+    FOLDS_FILE,
+    JOURNAL,
+    holds_folds,
+    list_steps,
+)
 from unet_jax.errors import UserError
 from unet_jax.run.run_config import CONFIG
 from unet_jax.run.run_folder import PICTURE, REPORT, SCORES
@@ -11,12 +17,12 @@ LOGS = "logs"  # a file for each run
 REPLACED = "replaced"  # the folders of runs that never completed
 WORKERS = "workers"  # a file for each worker
 LOCK = "sweep"  # Optuna appends .lock
-TABLE, WORDS, PICTURES = "results.csv", "results.md", "figure.svg"
+RESULTS_CSV, RESULTS_MD, FIGURE = "results.csv", "results.md", "figure.svg"
 RESERVED = {  # by the sweep, or by the scores of a cross-validation, or by a run
     *(JOURNAL, f"{JOURNAL}.lock", f"{LOCK}.lock", LOGS, REPLACED, WORKERS),
-    *(TABLE, WORDS, PICTURES),
+    *(RESULTS_CSV, RESULTS_MD, FIGURE),
     *(FOLDS_FILE, SCORES, REPORT, PICTURE, "predictions"),
-    *(CONFIG, FOLDER),
+    *(CONFIG, CHECKPOINTS),
 }
 
 

@@ -232,7 +232,8 @@ class Study:
         options = {
             "storage": self._storage,
             "study_name": NAME,
-            # the liar keeps workers from trying almost the same values at a time
+            # constant_liar treats running trials as bad, so that workers do not
+            # propose nearly equal values
             "sampler": optuna.samplers.TPESampler(constant_liar=True),
             "pruner": optuna.pruners.MedianPruner(),
         }

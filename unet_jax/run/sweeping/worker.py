@@ -10,7 +10,7 @@ from pathlib import Path
 from unet_jax import logs
 from unet_jax.errors import UserError
 from unet_jax.progress import ReportProgress
-from unet_jax.run.sweeping.files import PICTURES, TABLE, WORDS
+from unet_jax.run.sweeping.files import FIGURE, RESULTS_CSV, RESULTS_MD
 from unet_jax.run.sweeping.plan import Plan
 from unet_jax.run.sweeping.presence import Presence
 from unet_jax.run.sweeping.results import (
@@ -102,8 +102,8 @@ class Worker:
         with self._study.lock():
             self._results = results = self._study.list_results()
             for name, text in (
-                (TABLE, make_csv(self._plan, results)),
-                (WORDS, make_markdown(self._plan, results)),
+                (RESULTS_CSV, make_csv(self._plan, results)),
+                (RESULTS_MD, make_markdown(self._plan, results)),
             ):
                 logs.write_file(self._output / name, text.encode())
         if any(result.scores for result in results):
@@ -112,7 +112,7 @@ class Worker:
             from unet_jax.run.sweeping.figure import draw_figure
 
             figure = draw_figure(self._plan, results, self._workdir.name)
-            logs.write_file(self._output / PICTURES, figure)
+            logs.write_file(self._output / FIGURE, figure)
         return results
 
     def _start_next(self) -> bool:
