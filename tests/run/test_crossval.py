@@ -18,12 +18,13 @@ from unet_jax.build.overrides import apply_fields
 from unet_jax.checkpoint import check_trained, find_runs
 from unet_jax.errors import UserError
 from unet_jax.metrics.metric import EvaluatedImage
-from unet_jax.run import crossval, evaluate, predict, provenance, train
+from unet_jax.run import crossval, evaluate, predict, provenance, reporting, train
 from unet_jax.run.cross_validation.evaluation import (
     ScoredFold,
     describe_account,
     summarize_folds,
 )
+from unet_jax.run.cross_validation.folds import hash_log
 from unet_jax.run.crossval import is_scored
 from unet_jax.run.scoring import Evaluation, ImageMeasures, pool_evaluations
 from unet_jax.run.sweeping.identity import check_same
@@ -119,7 +120,7 @@ def test_pooled_scores_are_those_of_one_test_set():
 def test_the_spread_over_folds(tmp_path):
     member = SimpleNamespace(run=tmp_path, step=1)
     scored = [
-        ScoredFold(member, None, Evaluation({"dice": x, "iou": y}, [], *4 * [None]))
+        ScoredFold(member, "", None, Evaluation({"dice": x, "iou": y}, [], *4 * [None]))
         for x, y in ((0.5, 0.1), (0.7, None), (0.9, None))
     ]
     folds = summarize_folds(scored)
@@ -388,17 +389,47 @@ def test_the_fold_is_no_changed_field_of_a_cross_validation(monkeypatch):
 
 
 def test_scores_are_kept_until_a_fold_is_trained_again(tmp_path):
+    """Clocks decide nothing: machines that share a folder may disagree on the time."""
     (tmp_path / "crossval.json").write_text('{"folds": ["a", "b"]}')
-    # the report is written last: without it, the evaluation was interrupted
-    files = ["a/metrics.jsonl", "b/metrics.jsonl", "scores.json", "report.html"]
-    for time, file in enumerate(files, start=1):
+    logs = [tmp_path / name / "metrics.jsonl" for name in ("a", "b")]
+    for log in logs:
+        log.parent.mkdir()
+        log.write_text('{"step": 1}\n')
+    folds = [{"run": log.parent.name, "log": hash_log(log.parent)} for log in logs]
+    for content in (None, "{", "{}", '{"folds": [{"run": "a"}]}'):
+        if content:
+            (tmp_path / "scores.json").write_text(content)
         assert not is_scored(tmp_path)
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).touch()
-        os.utime(tmp_path / file, (time, time))
-    assert is_scored(tmp_path)
-    os.utime(tmp_path / "a/metrics.jsonl", (5, 5))
+    (tmp_path / "scores.json").write_text(json.dumps({"folds": folds}))
+    assert not is_scored(tmp_path)  # the evaluation was interrupted
+    (tmp_path / "report.html").touch()
+    for time in (0, 2**31):
+        for log in logs:
+            os.utime(log, (time, time))
+        assert is_scored(tmp_path)
+    logs[0].write_text('{"step": 1}\n{"step": 2}\n')
+    os.utime(logs[0], (0, 0))
     assert not is_scored(tmp_path)
+    logs[0].unlink()
+    assert not is_scored(tmp_path)
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_is_interrupted_is_not_complete(folder, monkeypatch):
+    config, workdir = folder
+    evaluate(config, workdir)
+    assert is_scored(workdir)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting, "render_html", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(config, workdir)
+    assert not is_scored(workdir)
+    evaluate(config, workdir)
+    assert is_scored(workdir)
 
 
 def test_a_fold_without_a_checkpoint_names_the_command(tmp_path):
