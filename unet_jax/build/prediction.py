@@ -134,6 +134,7 @@ def build_prediction(
             edges=_expand_tile(options.tile, axes),
             batch=options.batch,
             even=options.tiling == "nnunet",
+            scales=preprocessing.get("member_scales", ()),
         )
     return PredictionParts(
         task=task,
