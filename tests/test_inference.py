@@ -368,6 +368,29 @@ def test_the_mean_of_logits_is_taken_before_the_softmax():
     np.testing.assert_allclose(got["member_entropy"], entropy, atol=1e-4)
 
 
+@pytest.mark.parametrize("views_name", ["none", "flips"])
+def test_the_mean_of_values_is_taken_in_their_units(views_name):
+    data = TaskData((), axes=2, channels=1, target_channels=2)
+    model = UNet((2, 4), padding="SAME", outputs=2)
+    members, (image,) = make_members(model, 2), make_images()
+    scales = [[[5.0, -2.0], [2.0, 4.0]], [[-90.0, 1e3], [0.0, 70.0]]]
+    chosen = {"task": tasks.regression(data, units="own")}
+    alone = [
+        predict(model, [member], [image], views=getattr(views, views_name)(2), **chosen)
+        for member in members
+    ]
+    inferred = make_inference(model, scales=scales, **chosen)
+    read = [lambda box: image[tuple(box)]]
+    (got,) = inferred.predict_images(
+        members, image.shape[:-1], read, views=getattr(views, views_name)(2)
+    )
+    each = [
+        one["prediction"] * np.array(width) + np.array(offset)
+        for (one,), (offset, width) in zip(alone, scales, strict=True)
+    ]
+    np.testing.assert_allclose(got["prediction"], sum(each) / 2, rtol=1e-5, atol=1e-4)
+
+
 def test_blended_logits_are_completed_once():
     """Equal tiles give the softmax of the logits."""
     model = UNet((2, 4), padding="SAME", outputs=4)

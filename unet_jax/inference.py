@@ -78,6 +78,9 @@ class Inference:
         in all, or more for a deep network; fewer if memory is short.
       batch: the number of tiles on all devices at a time; 0: as the memory allows.
       even: True for tiles of exactly these edges at equal steps, as in nnU-Net.
+      scales: the offsets and the widths, for each channel, of the values of each
+        member; the mean over the members is in the units of the values. (): all members
+        predict on the same scale, and so does their mean.
 
     Raises:
       UserError: a tile with these edges has no output that can be used.
@@ -94,9 +97,11 @@ class Inference:
         edges: tuple[int, ...] = (),
         batch: int = 0,
         even: bool = False,
+        scales: Sequence[Sequence[Sequence[float]]] = (),
     ) -> None:
         self._geometry = functools.cache(geometry)
         self._even = even
+        self._scales = [np.asarray(scale, np.float32) for scale in scales]
         if edges and not even:
             tiling.check_edges(edges, self._geometry(len(edges)))
         self.devices = devices
@@ -334,14 +339,15 @@ class Inference:
         if len(groups) == 1:  # the views of a single run are its members
             groups = [[pair] for pair in groups[0]]
         total: Any = 0, 0
-        for group in groups:
+        scales = self._scales or [None] * len(groups)
+        for group, scale in zip(groups, scales, strict=True):
             predictions: Any = 0
             for member, view in group:
                 image = self._apply_view(batch, view)
                 program = self._compile(member, image.shape)
                 output = program.run(member, image)
                 predictions = predictions + self._predict_view(output, view)
-            total = self._add(total, predictions, len(group))
+            total = self._add(total, predictions, len(group), scale)
         results = self._finish(total, len(groups), request, blend)
         return results | ({"output": output} if request.output else {})
 
@@ -350,9 +356,14 @@ class Inference:
         prediction = self.task.activate(output)
         return invert_view(prediction, view, vectors=self.task.vectors)
 
-    def _add_member(self, total: Any, predictions: jax.Array, views: int) -> Any:
+    def _add_member(
+        self, total: Any, predictions: jax.Array, views: int, scale: jax.Array | None
+    ) -> Any:
         """Adds the mean of a member over its views, and the entropy of that mean."""
         mean = predictions / views
+        if scale is not None:
+            offset, width = scale.reshape(2, *(1,) * (mean.ndim - 1), -1)
+            mean = mean * width + offset
         entropy = jnp.zeros(mean.shape[:-1])
         if self.task.entropy:
             prediction = self.task.complete(mean)

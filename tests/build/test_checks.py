@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from unet_jax.build.training import build
+from unet_jax.build.training import build, check_specs
 from unet_jax.errors import UserError
 
 VALID = {"name": "UNet", "widths": (2, 4, 8, 16, 32)}
@@ -80,7 +80,6 @@ MISTAKES = [
     ),
     ("precision", "fp16", ["config.precision", "'float32' or 'bfloat16'"]),
     ("crop", (188.5, 188), ["config.crop", "(188.5, 188)"]),
-    ("spacing", (1.0,), ["config.spacing=1", "2 sizes", "config.crop=16,16"]),
     ("spacing", (1.0, 0.0), ["config.spacing", "above 0"]),
     ("spacing", (1.0, 1.0), ["cells/train, train-0000", "not known"]),
     ("sampling", ConfigDict({"name": "forground"}), ["config.sampling", "foreground"]),
@@ -256,10 +255,102 @@ def test_a_missing_field_is_an_error(tiny):
         build(tiny)
 
 
-def test_a_crop_must_have_a_size_for_each_axis(tiny):
+def test_a_crop_must_have_a_size_for_each_axis_of_the_images(tiny, theirs):
+    """The data set of another package states its axes only with its images."""
+    tiny.data = ConfigDict({"name": "theirs.sets:squares", "edge": 16})
     tiny.crop = (16, 16, 16)
     with pytest.raises(UserError, match="config.crop=16,16,16 must have 2 sizes"):
         build(tiny)
+
+
+SIZES = "must have 2 or 3 sizes: height and width, or depth, height and width"
+OF_CROP = "must have 2 sizes, one for each axis of config.crop=16,16"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "line"),
+    [
+        ("crop", (), f"config.crop=() {SIZES}"),
+        ("crop", (7,), f"config.crop=7 {SIZES}"),
+        ("crop", (7, 7, 7, 7), f"config.crop=7,7,7,7 {SIZES}"),
+        (
+            "crop",
+            (7, 7, 7),
+            "config.crop=7,7,7 must have 2 sizes, one for each axis of the images of "
+            "config.data",
+        ),
+        ("spacing", (1.0,), f"config.spacing=1.0 {OF_CROP}, or none"),
+        ("spacing", (1.0,) * 3, f"config.spacing=1.0,1.0,1.0 {OF_CROP}, or none"),
+        (
+            "predict.tile",
+            (8,) * 3,
+            f"config.predict.tile=8,8,8 {OF_CROP}, or 1 or none",
+        ),
+        ("data.shape", (16,), f"config.data.shape=16 {SIZES}"),
+        ("data.shape", (16,) * 4, f"config.data.shape=16,16,16,16 {SIZES}"),
+        (
+            "data.shape",
+            (16,) * 3,
+            "config.crop=16,16 must have 3 sizes, one for each axis of the images of "
+            "config.data",
+        ),
+        (
+            "data",
+            ConfigDict({"name": "folder", "root": "x", "axes": 3}),
+            "config.crop=16,16 must have 3 sizes, one for each axis of the images of "
+            "config.data",
+        ),
+        (
+            "data",
+            ConfigDict({"name": "folder", "root": "x", "spacing": (1.0,)}),
+            "config.data.spacing=1.0 must have 2 sizes, one for each axis of the "
+            "images of config.data, or none",
+        ),
+        (
+            "model.strides",
+            ((2, 2, 2),),
+            "config.model: strides has (2, 2, 2), 3 numbers for images of 2 axes; give "
+            "one number for each axis, or one for all",
+        ),
+        (
+            "model.kernels",
+            ((3, 3, 3),),
+            "config.model: kernels has (3, 3, 3), 3 numbers for images of 2 axes; give "
+            "one number for each axis, or one for all",
+        ),
+        (
+            "augment",
+            (ConfigDict({"name": "scale", "axes": (1, 2)}),),
+            "config.augment[0]: axes (1, 2): the crop (16, 16) has the spatial axes "
+            "(0, 1); choose from these",
+        ),
+    ],
+)
+@pytest.mark.parametrize("check", [check_specs, build])
+def test_a_field_has_as_many_numbers_as_there_are_axes(tiny, field, value, line, check):
+    """A sweep checks its points with `check_specs`, which reads no data."""
+    section, _, key = field.rpartition(".")
+    part = tiny[section] if section else tiny
+    with part.ignore_type():
+        part[key] = value
+    with pytest.raises(UserError) as error:
+        check(tiny)
+    assert str(error.value) == line
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("predict.tile", (24,)),
+        ("predict.tile", (24, 32)),
+        ("model.strides", ((2,),)),
+        ("model.kernels", ((3,),)),
+    ],
+)
+def test_a_single_number_is_for_all_axes(tiny, field, value):
+    section, key = field.split(".")
+    tiny[section][key] = value
+    check_specs(tiny)
 
 
 def test_a_crop_must_be_a_multiple_of_the_devices_that_share_it(tiny):

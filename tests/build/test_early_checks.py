@@ -26,6 +26,11 @@ main()
         ("--config.stps=3", "config has no field 'stps'; did you mean --config.steps?"),
         ("--config.steps=0", "config.steps must be a whole number of 1 or more, not 0"),
         (
+            "--config.crop=7,",
+            "config.crop=7 must have 2 or 3 sizes: height and width, or depth, height "
+            "and width",
+        ),
+        (
             "--config=folder --config.data.root=nowhere",
             "config.data: there is no folder nowhere; name the folder of your images",
         ),

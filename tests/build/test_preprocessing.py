@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unet_jax.build.preprocessing import check_preprocessing
+from unet_jax.build.preprocessing import check_preprocessing, merge_preprocessing
 from unet_jax.errors import UserError
 
 VALID = {
@@ -48,6 +48,7 @@ def test_valid_data_are_returned():
         {"file_spacing": [1.0, -1.0]},
         {"target_scale": [[1.0]]},
         {"target_scale": [[1.0, 2.0], [1.0, 2.0]]},
+        {"member_scales": [[[0.0], [1.0]]]},
         {"samples": {"offset": [0.0]}},
         {"samples": {"offset": [0.0], "width": [1.0], "dtype": "object"}},
         {"samples": None},
@@ -66,3 +67,15 @@ def test_a_missing_value_is_named(key):
     data = {name: value for name, value in VALID.items() if name != key}
     with pytest.raises(UserError, match=f"field '{key}'"):
         check_preprocessing(data, Path("run"))
+
+
+def test_an_ensemble_has_the_scales_of_its_members():
+    scales = [[0.0], [2.0]], [[5.0], [3.0]]
+    members = [VALID | {"target_scale": scale} for scale in scales]
+    assert merge_preprocessing(members[:1]) == members[0]
+    assert merge_preprocessing(members) == VALID | {
+        "target_scale": [[0.0], [1.0]],
+        "member_scales": list(scales),
+    }
+    without = VALID | {"target_scale": []}
+    assert merge_preprocessing([without, without]) == without

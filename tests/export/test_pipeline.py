@@ -61,6 +61,7 @@ CASES = [
     {"channels": 3, "network_channels": 1, "dtype": "uint16"},
     {"channels": 3, "network_channels": 1},
     {"members": 2, "tta": "flips"},
+    {"members": 2, "tta": "flips", "task": functools.partial(regression, units="own")},
     {"axes": 3, "fields": {"upsample": "linear"}, "tta": "flips"},
     {"axes": 3, "task": flow, "fields": {"norm": "instance"}, "tta": "rot4"},
 ]
@@ -91,7 +92,10 @@ def make(
     if model.padding == "VALID":
         image = np.zeros((1, *model.geometry(axes).valid_shape((1,) * axes), 3), "f4")
     chosen = getattr(views, tta)(axes)
-    scale = np.array([[5, -2, 3.0], [2, 4, 0.5]])[:, : meaning.channels]
+    scales = []
+    if meaning.units == "own":
+        offset, width = np.array([[5, -2, 3.0], [2, 4, 0.5]])[:, : meaning.channels]
+        scales = [[offset.tolist(), (width / k).tolist()] for k in (1, 3)]
     return Pipeline(
         model=model,
         members=tuple(draw(model, image, seed) for seed in range(members)),
@@ -102,7 +106,8 @@ def make(
         network_channels=network_channels,
         dtype=np.dtype(dtype),
         normalize=spec or {"name": "standard"},
-        target_scale=scale.tolist() if meaning.units == "own" else (),
+        target_scale=scales[0] if scales else (),
+        member_scales=scales if members > 1 else (),
     )
 
 
@@ -138,6 +143,7 @@ def predict(p, image):
         task=p.task,
         channels=p.network_channels,
         devices=devices,
+        scales=p.member_scales,
     )
     image = channel_converter(p.channels, p.network_channels, convert=True)(image)
     options = {k: v for k, v in p.normalize.items() if k != "name"}

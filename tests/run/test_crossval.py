@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -18,12 +19,13 @@ from unet_jax.build.overrides import apply_fields
 from unet_jax.checkpoint import check_trained, find_runs
 from unet_jax.errors import UserError
 from unet_jax.metrics.metric import EvaluatedImage
-from unet_jax.run import crossval, evaluate, predict, provenance, train
+from unet_jax.run import crossval, evaluate, predict, provenance, reporting, train
 from unet_jax.run.cross_validation.evaluation import (
     ScoredFold,
     describe_account,
     summarize_folds,
 )
+from unet_jax.run.cross_validation.folds import hash_log
 from unet_jax.run.crossval import is_scored
 from unet_jax.run.scoring import Evaluation, ImageMeasures, pool_evaluations
 from unet_jax.run.sweeping.identity import check_same
@@ -62,15 +64,20 @@ def configure(config, root, folds=FOLDS):
 def folder(trained, images, tmp_path_factory):
     """The config and the folder of three folds, trained in this process and scored."""
     config = configure(trained[0].copy_and_resolve_references(), images)
-    workdir = tmp_path_factory.mktemp("crossval")
+    workdir = train_folds(config, tmp_path_factory.mktemp("crossval"))
+    evaluate(config, workdir)
+    return config, workdir
+
+
+def train_folds(config, workdir):
+    """Trains the folds in this process, and returns the folder."""
     names = [f"fold-{k}" for k in range(FOLDS)]
     for k, name in enumerate(names):
         of_fold = config.copy_and_resolve_references()
         of_fold.data.fold = k
         train(of_fold, workdir / name)
     (workdir / "crossval.json").write_text(json.dumps({"folds": names}))
-    evaluate(config, workdir)
-    return config, workdir
+    return workdir
 
 
 def measured(*masks):
@@ -119,7 +126,7 @@ def test_pooled_scores_are_those_of_one_test_set():
 def test_the_spread_over_folds(tmp_path):
     member = SimpleNamespace(run=tmp_path, step=1)
     scored = [
-        ScoredFold(member, None, Evaluation({"dice": x, "iou": y}, [], *4 * [None]))
+        ScoredFold(member, "", None, Evaluation({"dice": x, "iou": y}, [], *4 * [None]))
         for x, y in ((0.5, 0.1), (0.7, None), (0.9, None))
     ]
     folds = summarize_folds(scored)
@@ -169,6 +176,73 @@ def test_pooled_dice_is_that_of_the_written_predictions(folder, images):
     page = (workdir / "report.html").read_text()
     assert "fold-2" in page
     assert "standard deviation" in page
+
+
+@pytest.fixture(scope="module")
+def staining(trained, images, tmp_path_factory):
+    """A folder of targets whose brightness differs a lot, and three folds.
+
+    They are the folder of the images, the config and the folder of the folds.
+    """
+    root = shutil.copytree(images, tmp_path_factory.mktemp("staining") / "data")
+    shutil.rmtree(root / "masks")
+    (root / "targets").mkdir()
+    for i, path in enumerate(sorted((root / "images").iterdir())):
+        target = np.asarray(Image.open(path)) * np.float32(0.2 * 2**i) + 100 * i
+        tifffile.imwrite(root / "targets" / f"{path.stem}.tif", target)
+    config = trained[0].copy_and_resolve_references()
+    config.data = ConfigDict({"name": "folder", "root": str(root), "folds": FOLDS})
+    config.data.fold = 0
+    config.task = ConfigDict({"name": "regression", "units": "own"})
+    config.loss = (ConfigDict({"name": "l1"}),)
+    config.metrics = (ConfigDict({"name": "psnr"}), ConfigDict({"name": "mae"}))
+    config.steps = 2
+    return root, config, train_folds(config, tmp_path_factory.mktemp("crossval"))
+
+
+def read_values(path):
+    return tifffile.imread(path).reshape(20, 24).astype(np.float64)
+
+
+@pytest.mark.slow
+def test_each_fold_predicts_values_with_its_own_scale(staining, tmp_path):
+    """The members of an ensemble are averaged in the units of the targets."""
+    root, config, workdir = staining
+    first, *others = find_runs(workdir)
+    alone = [unet_jax.Predictor.load(run) for run in (first, *others)]
+    scales = [one.setup.preprocessing["target_scale"] for one in alone]
+    assert len(set(map(str, scales))) == FOLDS
+    images = {path.stem: path for path in (root / "images").iterdir()}
+    pixels = {stem: np.asarray(Image.open(path)) for stem, path in images.items()}
+    truth = {stem: read_values(root / f"targets/{stem}.tif") for stem in images}
+    means = {
+        stem: np.mean([one.values(image)[..., 0] for one in alone], axis=0)
+        for stem, image in pixels.items()
+    }
+
+    def check_scores(file, predictions):
+        content = json.loads(file.read_text())
+        for row in content["per_image"]:
+            stem = row["id"].rpartition("/")[2].removesuffix(".png")
+            error = np.abs(predictions[stem] - truth[stem]).mean()
+            assert row["mae"] == pytest.approx(error, rel=1e-4)
+        return len(content["per_image"])
+
+    assert evaluate(config, workdir) == 0
+    files = {stem: workdir.glob(f"predictions/*{stem}_values.tif") for stem in images}
+    written = {stem: read_values(*found) for stem, found in files.items()}
+    assert check_scores(workdir / "scores.json", written) == len(IMAGES)
+
+    whole = unet_jax.Predictor.load(workdir)
+    found = whole.values(pixels["cell_0"])[..., 0]
+    np.testing.assert_allclose(found, means["cell_0"], rtol=1e-5, atol=1e-2)
+    where = {"input": str(images["cell_0"]), "output": str(tmp_path / "out")}
+    assert predict(config, workdir, **where) == 0
+    found = read_values(tmp_path / "out/cell_0_values.tif")
+    np.testing.assert_allclose(found, means["cell_0"], rtol=1e-5, atol=1e-2)
+
+    assert evaluate(config, first, ensemble=list(map(str, others))) == 0
+    assert check_scores(first / "scores-ensemble.json", means)
 
 
 @pytest.mark.slow
@@ -388,17 +462,47 @@ def test_the_fold_is_no_changed_field_of_a_cross_validation(monkeypatch):
 
 
 def test_scores_are_kept_until_a_fold_is_trained_again(tmp_path):
+    """Clocks decide nothing: machines that share a folder may disagree on the time."""
     (tmp_path / "crossval.json").write_text('{"folds": ["a", "b"]}')
-    # the report is written last: without it, the evaluation was interrupted
-    files = ["a/metrics.jsonl", "b/metrics.jsonl", "scores.json", "report.html"]
-    for time, file in enumerate(files, start=1):
+    logs = [tmp_path / name / "metrics.jsonl" for name in ("a", "b")]
+    for log in logs:
+        log.parent.mkdir()
+        log.write_text('{"step": 1}\n')
+    folds = [{"run": log.parent.name, "log": hash_log(log.parent)} for log in logs]
+    for content in (None, "{", "{}", '{"folds": [{"run": "a"}]}'):
+        if content:
+            (tmp_path / "scores.json").write_text(content)
         assert not is_scored(tmp_path)
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).touch()
-        os.utime(tmp_path / file, (time, time))
-    assert is_scored(tmp_path)
-    os.utime(tmp_path / "a/metrics.jsonl", (5, 5))
+    (tmp_path / "scores.json").write_text(json.dumps({"folds": folds}))
+    assert not is_scored(tmp_path)  # the evaluation was interrupted
+    (tmp_path / "report.html").touch()
+    for time in (0, 2**31):
+        for log in logs:
+            os.utime(log, (time, time))
+        assert is_scored(tmp_path)
+    logs[0].write_text('{"step": 1}\n{"step": 2}\n')
+    os.utime(logs[0], (0, 0))
     assert not is_scored(tmp_path)
+    logs[0].unlink()
+    assert not is_scored(tmp_path)
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_is_interrupted_is_not_complete(folder, monkeypatch):
+    config, workdir = folder
+    evaluate(config, workdir)
+    assert is_scored(workdir)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting, "render_html", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(config, workdir)
+    assert not is_scored(workdir)
+    evaluate(config, workdir)
+    assert is_scored(workdir)
 
 
 def test_a_fold_without_a_checkpoint_names_the_command(tmp_path):

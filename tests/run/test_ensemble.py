@@ -119,6 +119,16 @@ def test_what_does_not_fit_is_named_with_both_values(name, tmp_path):
     )
 
 
+def test_members_may_have_other_scales_of_their_targets(tmp_path):
+    first, other, without = (
+        {"preprocessing": {"target_scale": scale}, "config": {}}
+        for scale in ([[0.0], [1.0]], [[5.0], [2.0]], [])
+    )
+    check_member(tmp_path, other, first)
+    with pytest.raises(UserError, match="length of target_scale is 0, and 2 in the"):
+        check_member(tmp_path, without, first)
+
+
 def make_member(folder, data, split=None):
     folder.mkdir()
     if split is not None:

@@ -3,6 +3,7 @@
 Each error is one line.
 """
 
+import inspect
 import math
 import os
 from collections import Counter
@@ -16,7 +17,12 @@ from ml_collections import ConfigDict
 
 from unet_jax import augment, losses
 from unet_jax.arrays import Example, list_spatial
-from unet_jax.build.field_checks import join_sizes, to_plain
+from unet_jax.build.field_checks import (
+    check_axes,
+    check_rank,
+    join_sizes,
+    to_plain,
+)
 from unet_jax.data.sampling import count_free_rows
 from unet_jax.data.source import Source, Splits
 from unet_jax.errors import UserError, prefix_errors
@@ -111,6 +117,32 @@ def _suggest_mesh(config: ConfigDict) -> str:
         ", or let several devices share one image with --config.parallel="
         f"\"{{'name':'mesh','space':{space}}}\""
     )
+
+
+def check_image_axes(config: ConfigDict, make_splits: Callable) -> None:
+    """Checks the sizes in the config against the axes of the images, without data.
+
+    Data sets of this package state the number of axes, or the shape of their images, in
+    a keyword, unless there is only one kind of images.
+
+    Args:
+      config: the config of the run.
+      make_splits: the function that `config.data` names, with its keywords bound.
+
+    Raises:
+      UserError: a field has a wrong number of sizes.
+    """
+    if is_external(config.data.name):
+        return
+    parameters = inspect.signature(make_splits).parameters
+    given = {name: parameter.default for name, parameter in parameters.items()}
+    images, axes = "the images of config.data", given.get("axes", len(config.crop))
+    if "shape" in given:
+        check_rank(given["shape"], "config.data.shape")
+        axes = len(given["shape"])
+    check_axes(config.crop, "config.crop", axes, images)
+    spacing = given.get("spacing", ())
+    check_axes(spacing, "config.data.spacing", axes, images, (0,))
 
 
 def check_crop(

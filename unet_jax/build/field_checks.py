@@ -41,13 +41,57 @@ def check_fields(config: ConfigDict) -> None:
             read_section(config, name)
         else:
             check_type(to_plain(config[name]), field.type, f"config.{name}")
-    if not config.crop:
-        raise UserError("config.crop must have a size for each axis, such as 188,188")
-    if len(config.spacing) not in (0, len(config.crop)):
+    _check_axes(config)
+
+
+# Fields with a size for each axis of the crop, and the smaller numbers of sizes that
+# they may have.
+PER_AXIS = {"spacing": (0,), "predict.tile": (1, 0)}
+
+
+def _check_axes(config: ConfigDict) -> None:
+    """Raises UserError if a field has a wrong number of sizes."""
+    check_rank(config.crop, "config.crop")
+    place = f"config.crop={join_sizes(config.crop)}"
+    for name, fewer in PER_AXIS.items():
+        section, _, key = name.rpartition(".")
+        sizes = read_section(config, section)[key] if section else config[key]
+        check_axes(sizes, f"config.{name}", len(config.crop), place, fewer)
+
+
+def check_rank(sizes: Sequence[int], field: str) -> None:
+    """Raises UserError unless sizes are those of an image or a volume."""
+    if len(sizes) not in (2, 3):
         raise UserError(
-            f"config.spacing={join_sizes(config.spacing)} must have {len(config.crop)} "
-            f"sizes, one for each axis of config.crop={join_sizes(config.crop)}"
+            f"{field}={join_sizes(sizes)} must have 2 or 3 sizes: height and width, or "
+            "depth, height and width"
         )
+
+
+def check_axes(
+    sizes: Sequence[float],
+    field: str,
+    axes: int,
+    place: str,
+    fewer: Sequence[int] = (),
+) -> None:
+    """Raises UserError unless a field has a size for each axis.
+
+    Args:
+      sizes: the value of the field.
+      field: its name.
+      axes: the number of axes.
+      place: what has them, in words.
+      fewer: the smaller numbers of sizes that the field may have.
+    """
+    if len(sizes) in (axes, *fewer):
+        return
+    counts = " or ".join(str(count or "none") for count in fewer)
+    others = f", or {counts}" if counts else ""
+    raise UserError(
+        f"{field}={join_sizes(sizes)} must have {axes} sizes, one for each axis of "
+        f"{place}{others}"
+    )
 
 
 def check_name(name: str, config: ConfigDict, *, dashes: str = "--") -> None:
@@ -86,5 +130,5 @@ def read_section(config: ConfigDict, name: str) -> dict[str, Any]:
 
 
 def join_sizes(sizes: Sequence[float]) -> str:
-    """Returns sizes as they are written on the command line: `"188,188"`."""
-    return ",".join(map(str, sizes))
+    """Returns sizes as they are written on the command line: `"188,188"`, or `"()"`."""
+    return ",".join(map(str, sizes)) or "()"

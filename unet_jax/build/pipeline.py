@@ -64,6 +64,7 @@ def build_pipeline(
         dtype=dtype,
         normalize=spec,
         target_scale=preprocessing["target_scale"],
+        member_scales=preprocessing.get("member_scales", ()),
     )
 
 

@@ -134,6 +134,7 @@ def build_prediction(
             edges=_expand_tile(options.tile, axes),
             batch=options.batch,
             even=options.tiling == "nnunet",
+            scales=preprocessing.get("member_scales", ()),
         )
     return PredictionParts(
         task=task,
@@ -249,8 +250,4 @@ def _check_tiling(options: SimpleNamespace, model: nn.Module, axes: int) -> None
 
 def _expand_tile(tile: tuple[int, ...], axes: int) -> tuple[int, ...]:
     """Returns the size of a tile along each axis; a single size is for all axes."""
-    if len(tile) == 1:
-        return tile * axes
-    if tile and len(tile) != axes:
-        raise UserError(f"must have {axes} sizes or one, not {tile}")
-    return tile
+    return tile * axes if len(tile) == 1 else tile

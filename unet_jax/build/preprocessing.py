@@ -1,7 +1,7 @@
 """The pre-processing of a run: JSON data in its checkpoints, for prediction."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -48,6 +48,8 @@ class Preprocessing(TypedDict):
       file_spacing: of the pixels of the files; empty if unknown.
       target_scale: the offsets and the widths of the targets, for each channel, if the
         task predicts in their units.
+      member_scales: the `target_scale` of each member of an ensemble; in no checkpoint.
+        The mean over the members is on the scale that `target_scale` gives.
       samples: the scale of generated images.
     """
 
@@ -63,6 +65,7 @@ class Preprocessing(TypedDict):
     spacing: list[PositiveNumber]
     file_spacing: list[PositiveNumber]
     target_scale: list[list[FiniteNumber]]
+    member_scales: NotRequired[list[list[list[FiniteNumber]]]]
     samples: _Samples
 
 
@@ -81,11 +84,29 @@ def check_preprocessing(data: Any, workdir: Path) -> Preprocessing:
         len(found["colours"]) in (0, len(found["classes"])),
         all(len(row) == found["target_channels"] for row in found["target_scale"]),
         len(found["target_scale"]) in (0, 2),
+        not found.get("member_scales"),  # a run has no members
         len(found["samples"]) in (0, 3),
     )
     if not all(sizes):
         raise UserError(f"{place} is not valid (lengths do not agree); {remedy}")
     return found
+
+
+def merge_preprocessing(members: Sequence[Preprocessing]) -> Preprocessing:
+    """Returns the pre-processing of an ensemble: that of the first member.
+
+    If values have units of their own, each member has measured their scale on its own
+    training images. So the members are averaged in these units, unscaled.
+    """
+    first = members[0]
+    if len(members) == 1 or not first["target_scale"]:
+        return first
+    channels = first["target_channels"]
+    return {
+        **first,
+        "target_scale": [[0.0] * channels, [1.0] * channels],
+        "member_scales": [member["target_scale"] for member in members],
+    }
 
 
 def read_task_data(preprocessing: Preprocessing) -> TaskData:

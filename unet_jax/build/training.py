@@ -163,6 +163,7 @@ def _check_learning(config: ConfigDict, axis_name: str | None) -> tuple[Learning
     draft = build_learning(config, task, axis_name)
     for field, module in SPECS.items():
         binding.bind_field(module, config, field)
+    checks.check_image_axes(config, binding.bind_field(data, config, "data"))
     checks.check_operations(config, draft.operations)
     checks.check_first_metric(draft.metrics)
     bind_options(config, draft.task)

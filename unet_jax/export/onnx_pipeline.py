@@ -68,7 +68,7 @@ def write_onnx(
         assert scale is not None
         x = add_inverse(nodes, x, scale)
     if p.task.units == "own":
-        x = _add_target_scale(nodes, x, p)
+        x = _add_units(nodes, x, p.target_scale, p.axes)
     nodes.name_result(x, output)
     space = SPACE[-p.axes :]
     channels, dtype = (p.channels, p.dtype) if raw else (p.network_channels, np.float32)
@@ -122,7 +122,10 @@ def _add_mean(nodes: Nodes, image: str, p: Pipeline, precision: type) -> str:
             x = _cast(nodes, "precision", x, precision)
             x = _cast(nodes, "precision", add_unet(graph, x), np.float32)
             x = _add_activations(nodes, x, p.task.activate)
-            predictions.append(_add_inverse_view(nodes, x, view, p))
+            x = _add_inverse_view(nodes, x, view, p)
+            if p.member_scales:
+                x = _add_units(nodes, x, p.member_scales[i], p.axes)
+            predictions.append(x)
     x = functools.reduce(lambda a, b: nodes.add("mean", "Add", a, b), predictions)
     if len(predictions) == 1:
         return x
@@ -130,12 +133,12 @@ def _add_mean(nodes: Nodes, image: str, p: Pipeline, precision: type) -> str:
     return nodes.add("mean", "Mul", x, factor)
 
 
-def _add_target_scale(nodes: Nodes, x: str, p: Pipeline) -> str:
-    """Adds the way back to the units of the targets."""
-    each = (-1, *(1,) * p.axes)
-    offset, width = (
-        np.asarray(row, np.float32).reshape(each) for row in p.target_scale
-    )
+def _add_units(
+    nodes: Nodes, x: str, scale: Sequence[Sequence[float]], axes: int
+) -> str:
+    """Adds the way back to the units of the targets, from the scale of each channel."""
+    each = (-1, *(1,) * axes)
+    offset, width = (np.asarray(row, np.float32).reshape(each) for row in scale)
     x = nodes.add("units", "Mul", x, nodes.constant("units", "width", width))
     return nodes.add("units", "Add", x, nodes.constant("units", "offset", offset))
 

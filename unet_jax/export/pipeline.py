@@ -59,6 +59,7 @@ class Pipeline(NamedTuple):
       normalize: the spec of the normalisation, with all of its keywords.
       target_scale: the offsets and the widths of values with units of their own, for
         each channel; () for other tasks.
+      member_scales: the same for each member, if `target_scale` is that of their mean.
     """
 
     model: nn.Module
@@ -71,6 +72,7 @@ class Pipeline(NamedTuple):
     dtype: np.dtype
     normalize: Spec
     target_scale: Sequence[Sequence[float]]
+    member_scales: Sequence[Sequence[Sequence[float]]] = ()
 
     @property
     def axes(self) -> int:
@@ -119,25 +121,33 @@ def make_function(pipeline: Pipeline) -> Callable[[jax.Array], jax.Array]:
         space = image.shape[1:-1]
         padded = _mirror(apply_scale(image, scale), p.borders)
         total: Any = 0
-        for variables in p.members:
+        for i, variables in enumerate(p.members):
             for view in p.views:
                 seen = apply_view(padded, view)
                 output: Any = p.model.apply(variables, seen, train=False)
                 prediction = p.task.activate(output)
-                total += invert_view(prediction, view, vectors=p.task.vectors)
+                prediction = invert_view(prediction, view, vectors=p.task.vectors)
+                if p.member_scales:
+                    prediction = _unscale(prediction, p.member_scales[i])
+                total += prediction
         mean = p.task.complete(total / (len(p.members) * len(p.views)))
         inner = mean[(slice(None), *(slice(size) for size in space))]
         if p.task.units == "image":
             return invert_scale(inner, scale)
         if p.task.units == "own":
-            offset, width = (
-                jnp.asarray(row, jnp.float32).reshape((1,) * (inner.ndim - 1) + (-1,))
-                for row in p.target_scale
-            )
-            return inner * width + offset
+            return _unscale(inner, p.target_scale)
         return inner
 
     return predict
+
+
+def _unscale(values: jax.Array, scale: Sequence[Sequence[float]]) -> jax.Array:
+    """Returns values in their units; `scale` has the offset and width of channels."""
+    offset, width = (
+        jnp.asarray(row, jnp.float32).reshape((1,) * (values.ndim - 1) + (-1,))
+        for row in scale
+    )
+    return values * width + offset
 
 
 def convert_channels(image: jax.Array, channels: int) -> jax.Array:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from ml_collections import ConfigDict
 
 from unet_jax import data, logs, parallel
@@ -20,7 +21,11 @@ from unet_jax.data.source import Splits
 from unet_jax.errors import UserError, prefix_errors
 from unet_jax.json_file import read_json
 from unet_jax.run import run_config, run_folder
-from unet_jax.run.cross_validation.folds import check_test_images, set_fold
+from unet_jax.run.cross_validation.folds import (
+    check_test_images,
+    hash_log,
+    set_fold,
+)
 from unet_jax.run.run_config import config_to_json
 from unet_jax.run.sweep import run_sweep
 from unet_jax.run.sweeping.files import LOGS
@@ -94,14 +99,29 @@ def crossval(
     return code or _evaluate(config, workdir)
 
 
+class _ScoredFold(msgspec.Struct):
+    """The part of a fold in scores.json that tells which training was scored."""
+
+    run: str
+    log: str
+
+
+class _ScoresFile(msgspec.Struct):
+    """The part of scores.json that is read here: the folds."""
+
+    folds: list[_ScoredFold]
+
+
 def is_scored(workdir: Path) -> bool:
     """Returns True if the folds were scored, to the end, since the last one trained."""
-    scores, report = (workdir / n for n in (run_folder.SCORES, run_folder.REPORT))
-    trained = [run / logs.METRICS for run in find_runs(workdir)]
-    if not all(path.exists() for path in (scores, report, *trained)):
+    if not (workdir / run_folder.REPORT).exists():  # it is written after the scores
         return False
-    newest = max(path.stat().st_mtime_ns for path in trained)
-    return report.stat().st_mtime_ns > newest  # it is written after the scores
+    try:
+        scored = read_json(workdir / run_folder.SCORES, _ScoresFile, "").folds
+    except UserError:
+        return False
+    trained = [_ScoredFold(run.name, hash_log(run)) for run in find_runs(workdir)]
+    return scored == trained
 
 
 def _describe_other_options(config: ConfigDict, workdir: Path) -> str:

@@ -8,7 +8,11 @@ import msgspec
 from ml_collections import ConfigDict
 
 from unet_jax.build.fields import may_change
-from unet_jax.build.preprocessing import check_preprocessing
+from unet_jax.build.preprocessing import (
+    Preprocessing,
+    check_preprocessing,
+    merge_preprocessing,
+)
 from unet_jax.checkpoint import Checkpoints, check_trained, find_runs
 from unet_jax.data.folders.splits import SPLIT_FILE
 from unet_jax.errors import UserError
@@ -25,7 +29,6 @@ SHARED_PREPROCESSING = (
     "spatial_axes",
     "normalize",
     "spacing",
-    "target_scale",
 )
 SHARED_FIELDS = ("model", "task")
 
@@ -98,6 +101,11 @@ def get_metadata(checkpoints: Checkpoints) -> dict[str, Any]:
     return checkpoints.load_metadata(checkpoints.best)
 
 
+def read_preprocessing(opened: Sequence[Checkpoints]) -> Preprocessing:
+    """Returns the pre-processing of a run, or of the runs of an ensemble as one."""
+    return merge_preprocessing([get_metadata(one)["preprocessing"] for one in opened])
+
+
 def load_member(run: Path, checkpoints: Checkpoints, like: Any) -> Member:
     """Loads the best checkpoint of a run.
 
@@ -114,13 +122,8 @@ def check_member(
     folder: Path, about: Mapping[str, Any], first: Mapping[str, Any]
 ) -> None:
     """Raises UserError if the metadata of a run do not fit those of the first run."""
-    for part, names in (
-        ("preprocessing", SHARED_PREPROCESSING),
-        ("config", SHARED_FIELDS),
-    ):
-        expected, own = (
-            {name: run[part].get(name) for name in names} for run in (first, about)
-        )
+    for read in (_read_shared_preprocessing, _read_shared_fields):
+        expected, own = read(first), read(about)
         texts = [
             f"{name} is {new}, and {old} in the first run"
             for name, old, new in list_differences(expected, own)
@@ -131,6 +134,21 @@ def check_member(
                 f"{folder} does not fit the first run: {listing(texts, 3, '; ')}; "
                 "leave it out of the ensemble"
             )
+
+
+def _read_shared_preprocessing(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the pre-processing in which the members of an ensemble must agree.
+
+    Each member has measured the scale of its targets, so only the number must agree.
+    """
+    found = about["preprocessing"]
+    shared = {name: found.get(name) for name in SHARED_PREPROCESSING}
+    return shared | {"length of target_scale": len(found.get("target_scale", ()))}
+
+
+def _read_shared_fields(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields in which the members of an ensemble must agree."""
+    return {name: about["config"].get(name) for name in SHARED_FIELDS}
 
 
 def find_leaks(

@@ -17,10 +17,10 @@ from unet_jax.run.cross_validation.evaluation import evaluate_folds
 from unet_jax.run.ensemble import (
     Member,
     find_leaks,
-    get_metadata,
     list_members,
     load_member,
     open_runs,
+    read_preprocessing,
 )
 from unet_jax.run.evaluation_files import write_results
 from unet_jax.run.sample import score_generator
@@ -63,7 +63,7 @@ def evaluate(config: ConfigDict, workdir: Path, *, ensemble: Sequence[str] = ())
     runs = list_members(workdir, ensemble)
     run_folder.create_or_check(workdir, config)
     opened = open_runs(config, runs)
-    preprocessing = get_metadata(opened[0])["preprocessing"]
+    preprocessing = read_preprocessing(opened)
     if ensemble and preprocessing["samples"]:
         raise UserError(
             f"{workdir} is the run of a generator, whose images have no mean; leave "

@@ -57,7 +57,9 @@ def write_results(
     circumstances: reporting.Circumstances,
     predict: reporting.PredictAgain,
 ) -> tuple[str, ...]:
-    """Writes the scores, the report and the picture.
+    """Writes the scores, the picture and, last, the report.
+
+    An earlier report is removed first: it is of other scores.
 
     Args:
       config: the config of the evaluation.
@@ -75,6 +77,7 @@ def write_results(
         files = tuple(map(run_folder.name_ensemble_file, files))
     scores, report, picture = (workdir / name for name in files)
     content = make_content(config, parts, evaluation, circumstances)
+    report.unlink(missing_ok=True)
     run_folder.write_json(scores, content)
     logs.write_file(picture, pictures.encode_png(evaluation.picture))
     with show_progress("writing the report"):

@@ -20,7 +20,7 @@ from unet_jax.errors import UserError, prefix_errors
 from unet_jax.inference import DeviceError, Request, compute_entropy
 from unet_jax.postprocess import find_foreground_objects
 from unet_jax.run import run_config
-from unet_jax.run.ensemble import get_metadata, list_members, open_runs
+from unet_jax.run.ensemble import list_members, open_runs, read_preprocessing
 from unet_jax.run.preview import draw_overlay
 from unet_jax.tiling import ReadBox, Results
 
@@ -81,7 +81,7 @@ class Predictor:
         """
         field_checks.check_fields(config)
         opened = open_runs(config, runs)
-        preprocessing = get_metadata(opened[0])["preprocessing"]
+        preprocessing = read_preprocessing(opened)
         if preprocessing["samples"]:
             raise UserError(
                 f"{runs[0]} is the run of a generator, which cannot predict; use "

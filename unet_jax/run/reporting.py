@@ -40,7 +40,7 @@ class Folds(NamedTuple):
 
     Attributes:
       accounts: for each fold the number of the `fold`, its `run`, the `step` of its
-        checkpoint, the number of `images` and its `scores`.
+        checkpoint, the hash of its `log`, the number of `images` and its `scores`.
       histories: the rows of metrics.jsonl of each fold.
       mean, deviation: the mean of each score over the folds, and the standard
         deviation, with one degree of freedom less than folds.

@@ -27,7 +27,8 @@ def regression(
         itself, before augmentation changes its intensities (autoencoders, generators).
       units: the units of the target. 'image': those of the image, as in denoising; the
         scale of each image is used for its target, too. 'own': units of their own, as
-        in virtual staining; one scale is used for all targets of the data set.
+        in virtual staining; one scale is used for all targets of the data set. The runs
+        of an ensemble may have other scales; they are averaged in these units.
 
     Raises:
       UserError: the data set has no targets, or the options do not fit the numbers of

@@ -50,6 +50,14 @@ def test_the_command_of_a_run_is_what_a_user_types(config, tmp_path):
             "'dyce'; did",
         ),
         ({"points": (Point("a", {"task": "regression"}),)}, "a': --config.task=regres"),
+        (
+            {"points": (Point("a", {"crop": (7,)}),)},
+            "^point 'a': config.crop=7 must have 2 or 3 sizes",
+        ),
+        (
+            {"points": (Point("a", {"predict.tile": (8, 8, 8)}),)},
+            "^point 'a': config.predict.tile=8,8,8 must have 2 sizes",
+        ),
         ({"points": (Point("a/b", {}),)}, "point 'a/b' cannot name a folder"),
         ({"points": (Point("", {}),)}, "point '' cannot name a folder"),
         ({"points": (Point("a,b", {}),)}, "point 'a,b' cannot name a folder"),

@@ -62,7 +62,7 @@ def cells(
     instances.
 
     Args:
-      shape: `*S`, the size of an image in pixels; two axes or more.
+      shape: `*S`, the size of an image in pixels; 2 or 3 axes.
       train: the number of images to train on.
       val: the number of images to validate with.
       test: the number of images to test on.
@@ -75,10 +75,10 @@ def cells(
         `u8[*S, 1]`, the limit of a long exposure at the same brightness.
 
     Raises:
-      UserError: `shape` has fewer than two axes, or too many pixels.
+      UserError: `shape` has not 2 or 3 axes, or too many pixels.
     """
-    if len(shape) < 2:
-        raise UserError(f"shape must have two sizes or more, not {shape}")
+    if len(shape) not in (2, 3):
+        raise UserError(f"shape must have 2 or 3 sizes, not {shape}")
     if math.prod(shape) > MAX_PIXELS:
         raise UserError(f"shape={shape} has more than {MAX_PIXELS} pixels; lower it")
 

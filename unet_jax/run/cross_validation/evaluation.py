@@ -16,7 +16,11 @@ from unet_jax.errors import UserError
 from unet_jax.progress import show_progress
 from unet_jax.run import provenance, run_folder
 from unet_jax.run.cases import PredictedExample, predict_examples
-from unet_jax.run.cross_validation.folds import check_test_images, set_fold
+from unet_jax.run.cross_validation.folds import (
+    check_test_images,
+    hash_log,
+    set_fold,
+)
 from unet_jax.run.cross_validation.prediction_files import PREDICTIONS, PredictionFiles
 from unet_jax.run.ensemble import (
     Member,
@@ -42,11 +46,13 @@ class ScoredFold(NamedTuple):
 
     Attributes:
       member: the run and its best checkpoint.
+      log: the hash of the log of the run.
       parts: the parts that evaluate the run; the test split is that of the fold.
       evaluation: the scores of the fold.
     """
 
     member: Member
+    log: str
     parts: EvaluationParts
     evaluation: Evaluation
 
@@ -96,6 +102,7 @@ def evaluate_folds(
             parts = build_evaluation(of_fold, preprocessing, notes)
             inference = parts.prediction.inference
             like = inference.devices.abstract(parts.prediction.variables)
+            log = hash_log(run)  # before it is read: training may go on
             member = load_member(run, checkpoints, like)
             evaluation = score_images(
                 parts,
@@ -105,7 +112,7 @@ def evaluate_folds(
                 as_predicted=True,
                 on_case=functools.partial(predictions.write, parts=parts),
             )
-            scored.append(ScoredFold(member, parts, evaluation))
+            scored.append(ScoredFold(member, log, parts, evaluation))
             report(len(scored))
     check_test_images({fold.member.run.name: fold.list_ids() for fold in scored})
     if jax.process_count() == 1:
@@ -175,6 +182,7 @@ def summarize_folds(scored: Sequence[ScoredFold]) -> Folds:
             "fold": number,
             "run": fold.member.run.name,
             "step": fold.member.step,
+            "log": fold.log,
             "images": len(fold.evaluation.per_image),
             "scores": dict(fold.evaluation.scores),
         }

@@ -1,9 +1,12 @@
-"""The folds of a cross-validation: their configs and their test images."""
+"""The folds of a cross-validation: their configs, test images and logs."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from unet_jax import logs
 from unet_jax.errors import UserError
 
 
@@ -30,3 +33,12 @@ def check_test_images(tested: Mapping[str, Iterable[str]]) -> None:
                     "split: without a folder test/ and without `split`"
                 )
             owners[one] = fold
+
+
+def hash_log(run: Path) -> str:
+    """Returns a hash of the log of a run, which changes when training goes on.
+
+    It is '' if the run has no log.
+    """
+    path = run / logs.METRICS
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
