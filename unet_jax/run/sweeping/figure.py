@@ -27,7 +27,8 @@ def draw_figure(plan: Plan, results: Sequence[TrialResult], title: str) -> bytes
     """
     draw = _draw_search if plan.space else _draw_points
     file = io.BytesIO()
-    settings = {"svg.hashsalt": title, "text.parse_math": False}  # names may have $
+    # a name may have dollar signs
+    settings: Any = {"svg.hashsalt": title, "text.parse_math": False}
     with rc_context(settings):
         figure = draw(plan, results)
         figure.savefig(file, format="svg", metadata={"Date": None})

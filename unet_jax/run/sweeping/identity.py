@@ -39,10 +39,12 @@ def hash_code() -> str:
 
 
 def describe_origin() -> str:
-    """Returns hashes of the code and of the config file of this process."""
+    """Returns hashes of the code and, if there is one, of the config file."""
     source = provenance.config_source.get()
-    config = json.dumps(source and source.config, sort_keys=True)
-    return f"{hash_code()} {hash_text(config)}"
+    hashes = [hash_code()]
+    if source is not None:
+        hashes.append(hash_text(json.dumps(source.config, sort_keys=True)))
+    return " ".join(hashes)
 
 
 def check_origin() -> None:
@@ -52,15 +54,17 @@ def check_origin() -> None:
       UserError: the code or the config file has been changed since.
     """
     expected = os.environ.get(ORIGIN)
-    if expected is None or expected == (found := describe_origin()):
-        return
     source = provenance.config_source.get()
-    code = expected.split()[0] != found.split()[0]
-    what = "the code of unet_jax" if code or not source else source.file
-    raise UserError(
-        f"{what} has changed since the sweep began; undo the change, and start the "
-        "command of the sweep again"
-    )
+    if expected is None or source is None:
+        return
+    names = "the code of unet_jax", source.file
+    hashes = expected.split(), describe_origin().split()
+    for name, before, now in zip(names, *hashes, strict=False):
+        if before != now:
+            raise UserError(
+                f"{name} has changed since the sweep began; undo the change, and start "
+                "the command of the sweep again"
+            )
 
 
 def check_same(

@@ -134,8 +134,7 @@ class Study:
     def _is_planned(self, trial: Any) -> bool:
         """Returns True if a trial is the newest of a run of the plan."""
         name = trial.user_attrs.get("name")
-        newest = self._find_newest().get(name)
-        return name in self._runs and newest.number == trial.number
+        return name in self._runs and self._find_newest()[name].number == trial.number
 
     def owns(self, claim: Claim) -> bool:
         """Returns True unless another worker has taken the run over."""
