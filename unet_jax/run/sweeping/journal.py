@@ -21,14 +21,14 @@ REMEDY = "restore it, or choose another --workdir"
 
 
 class _Record(msgspec.Struct):
-    """What every line of a journal has."""
+    """The part of a line that every line of a journal has."""
 
     op_code: int
     worker_id: str
 
 
 class _Known(msgspec.Struct):
-    """What a sweep notes about one of its runs."""
+    """The facts that a sweep records about one of its runs."""
 
     name: str = ""
     point: str = ""

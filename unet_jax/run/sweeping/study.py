@@ -101,35 +101,44 @@ class Study:
     def claim(self) -> Claim | None:
         """Takes the next run; returns None if there is none to take now."""
         with self.lock():
+            self._free_abandoned_runs()
             trials = self._trials()
-            for trial in trials:
-                if STATES[trial.state.name] == "running":
-                    worker = trial.user_attrs.get("worker")
-                    if worker is None or not self._presence.is_alive(worker):
-                        self._set_state(trial.number, "WAITING")
-            waiting = any(STATES[t.state.name] == "waiting" for t in self._trials())
+            waiting = any(STATES[trial.state.name] == "waiting" for trial in trials)
             names = {trial.user_attrs.get("name") for trial in trials}
             searching = self._plan.space and len(names) < self._plan.trials
             if not waiting and not searching:
                 return None
             trial = self._study.ask()
-            if self._runs and not self._is_planned(trial):
+            if self._plan.space:
+                name, fields = self._choose_values(trial)
+            elif self._is_planned(trial):
+                name = trial.user_attrs["name"]
+                fields = self._runs[name].fields  # not those of the journal
+            else:
                 self._set_state(trial.number, "FAIL")
                 return None
             trial.set_user_attr("worker", self._presence.name)
-            if self._plan.space:
-                fields = {
-                    field: to_text(distribution.suggest(trial, field))
-                    for field, distribution in self._plan.space.items()
-                }
-                trial.set_user_attr("fields", fields)
-                if "name" not in trial.user_attrs:
-                    trial.set_user_attr("name", f"{SEARCHED}{trial.number}")
-            name, fields = trial.user_attrs["name"], trial.user_attrs["fields"]
-            if self._runs:
-                fields = self._runs[name].fields
             reported = set(self._get(trial.number).intermediate_values)
             return Claim(trial, name, fields, reported)
+
+    def _free_abandoned_runs(self) -> None:
+        """Lets the runs of dead workers wait for another one."""
+        for trial in self._trials():
+            if STATES[trial.state.name] == "running":
+                worker = trial.user_attrs.get("worker")
+                if worker is None or not self._presence.is_alive(worker):
+                    self._set_state(trial.number, "WAITING")
+
+    def _choose_values(self, trial: Any) -> tuple[str, dict[str, str]]:
+        """Returns the name and the fields of a run of a search, and records them."""
+        fields = {
+            field: to_text(distribution.suggest(trial, field))
+            for field, distribution in self._plan.space.items()
+        }
+        name = trial.user_attrs.get("name", f"{SEARCHED}{trial.number}")
+        trial.set_user_attr("fields", fields)
+        trial.set_user_attr("name", name)
+        return name, fields
 
     def _is_planned(self, trial: Any) -> bool:
         """Returns True if a trial is the newest of a run of the plan."""
